@@ -1,0 +1,222 @@
+//! What a storage system has to do to hold a metadata store, and the types that pass through.
+//!
+//! A backend moves Arrow batches in and out of named tables. It knows nothing of features, versions or fallbacks: the
+//! core has checked and completed every batch before [`StoreBackend::append`] sees it, and finishes whatever part of a
+//! [`ScanRequest`] the backend has left undone. Implement the eight required methods, register a
+//! [`BackendRegistration`](crate::registry::BackendRegistration), and run the suite of `metaxy-testkit`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::columns;
+use crate::error::{Error, Result};
+use crate::filter::Predicate;
+use crate::hash::HashAlgorithm;
+use crate::key::FeatureKey;
+use crate::plan::IncrementPlan;
+
+/// A stream of batches of one schema.
+pub type BatchStream = BoxStream<'static, Result<RecordBatch>>;
+
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AccessMode {
+    /// Reading; nothing is created or changed, not even by opening.
+    ReadOnly,
+    /// Reading and writing; what does not exist yet is created when it is first written.
+    ReadWrite,
+}
+
+/// What a backend says of itself; fixed for its life.
+#[derive(Clone, Debug)]
+pub struct BackendInfo {
+    /// Its type string, as in `type = "sqlite"`.
+    pub kind: &'static str,
+    /// Where it keeps its rows, for people to read: a path or URL with every secret masked.
+    pub location: String,
+    /// The hash algorithm of a store that names none.
+    pub default_hash: HashAlgorithm,
+    /// Whether features share one flat name space of tables, so that keys that differ in `-` and `_` only collide.
+    pub flat_names: bool,
+    /// Whether a missing table may be created by a write where the store's settings do not say.
+    pub auto_create_tables: bool,
+}
+
+/// Where rows live: one table for each feature, found by the feature's key.
+///
+/// # Contract
+/// - All methods may be called at any time from any thread, several at once. Blocking work runs off the async threads.
+/// - Between `open` and `close` every method works; before and after, each gives [`Error::Closed`].
+/// - A future that is dropped half way leaves the store as if the call had not been made, or as if it had succeeded.
+/// - No error and no `Debug` output carries a password, key or token.
+#[async_trait]
+pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
+    /// What this backend is.
+    fn info(&self) -> BackendInfo;
+
+    /// Makes the store ready. Opening writes nothing: with [`AccessMode::ReadWrite`] a missing database may be created,
+    /// with [`AccessMode::ReadOnly`] it must not be. A backend is opened once; opening it again after `close` works.
+    ///
+    /// # Errors
+    /// [`Error::LocationNotFound`], [`Error::NotAStore`], [`Error::Locked`], [`Error::Unreachable`],
+    /// [`Error::AccessDenied`].
+    async fn open(&self, mode: AccessMode) -> Result<()>;
+
+    /// Lets go of everything: files, connections, locks. Closing twice is fine.
+    async fn close(&self) -> Result<()>;
+
+    /// The schema of a table, with the Arrow types in which `scan` returns its columns; `None` where there is no table.
+    /// An error means that it could not be found out, never that there is none.
+    async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>>;
+
+    /// Appends rows: all of them or none, visible at once, and durable when the call returns. Creates the table where
+    /// it does not exist.
+    ///
+    /// All batches have `schema`. A column that the table has too comes in the table's type (the core has cast it);
+    /// columns come in any order. A column, or a member of a struct column, that the table lacks is added to it and
+    /// null in older rows; one that the batches lack becomes null. Column names are case-sensitive.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedType`] for what the storage system cannot hold, before anything is written.
+    async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()>;
+
+    /// Reads a table that exists, as far into the [`ScanRequest`] as the storage system can take it. Sees one state of
+    /// the table: no half of a write, whatever happens while the stream is read.
+    async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan>;
+
+    /// Removes the rows for which the predicate is true, for good, all or none of them; returns how many.
+    async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64>;
+
+    /// Removes a table with all its rows. Afterwards `schema` gives `None`. Removing what is not there is fine.
+    async fn drop_table(&self, table: &FeatureKey) -> Result<()>;
+
+    /// The names of all tables, as [`FeatureKey::table_name`] spells them.
+    async fn tables(&self) -> Result<Vec<String>>;
+
+    /// Whether a table that exists has any row. The default reads until it finds one.
+    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
+        let request = ScanRequest { columns: Some(vec![columns::FEATURE_VERSION.to_owned()]), ..ScanRequest::default() };
+        let mut stream = self.scan(table, &request).await?.stream;
+        while let Some(batch) = stream.next().await {
+            if batch?.num_rows() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the
+    /// increment crossing the wire. `Ok(Err(reason))` says why it cannot, and the core runs the plan itself. Only called
+    /// when all tables of the plan live in this backend.
+    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
+        let _ = plan;
+        Ok(Err(format!("{} has no engine of its own", self.info().kind)))
+    }
+
+    /// Rewrites a table's storage so that it is read faster, without changing a row.
+    async fn compact(&self, table: &FeatureKey) -> Result<()> {
+        let _ = table;
+        Ok(())
+    }
+
+    /// Removes what no reader needs any more and is older than `retention`; returns the number of removed objects.
+    async fn vacuum(&self, table: &FeatureKey, retention: Duration) -> Result<u64> {
+        let _ = (table, retention);
+        Ok(0)
+    }
+}
+
+/// What to read from a table. The parts apply in the order of the fields below; [`ScanStage`] names the steps.
+#[derive(Clone, Debug, Default)]
+pub struct ScanRequest {
+    /// Keep the rows for which this is true, before anything else (the feature version).
+    pub row_filter: Option<Predicate>,
+    /// Then keep one row for each combination of these id columns: the one with the greatest
+    /// `coalesce(metaxy_deleted_at, metaxy_updated_at)`; exactly one where several are equal.
+    pub keep_latest: Option<Vec<String>>,
+    /// Then keep the rows for which this is true (deleted rows, the user's filters).
+    pub filter: Option<Predicate>,
+    /// Of those the columns that are asked for; `None` means all. May be empty: then only the number of rows counts.
+    pub columns: Option<Vec<String>>,
+}
+
+/// How far a backend has taken a [`ScanRequest`]: this step and all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ScanStage {
+    /// Nothing: all rows of the table come. (Rows that `row_filter` refuses may be missing all the same.)
+    Nothing,
+    /// `row_filter`. (Rows that `filter` refuses must still be there where `keep_latest` is asked for: it decides first.)
+    RowFilter,
+    /// `row_filter` and `keep_latest`.
+    KeepLatest,
+    /// `row_filter`, `keep_latest` and `filter`.
+    Filter,
+}
+
+/// An answer to a [`ScanRequest`].
+pub struct Scan {
+    /// The schema of every batch in the stream.
+    pub schema: SchemaRef,
+    /// The rows; their order means nothing.
+    pub stream: BatchStream,
+    /// What has been applied; the core applies the rest.
+    pub applied: ScanStage,
+}
+
+impl fmt::Debug for Scan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scan").field("schema", &self.schema).field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
+impl ScanRequest {
+    /// The columns that the batches must have when the backend has applied `stage`, in the table's order: those that
+    /// are asked for and those that the remaining steps look at. More columns do no harm.
+    pub fn columns_needed(&self, table: &SchemaRef, stage: ScanStage) -> Vec<String> {
+        let all = || table.fields().iter().map(|field| field.name().clone());
+        let Some(columns) = &self.columns else { return all().collect() };
+        let mut needed: BTreeSet<String> = columns.iter().cloned().collect();
+        if stage < ScanStage::RowFilter {
+            needed.extend(self.row_filter.iter().flat_map(Predicate::columns));
+        }
+        if let (true, Some(ids)) = (stage < ScanStage::KeepLatest, &self.keep_latest) {
+            needed.extend(ids.iter().cloned());
+            needed.extend([columns::UPDATED_AT.to_owned(), columns::DELETED_AT.to_owned()]);
+        }
+        if stage < ScanStage::Filter {
+            needed.extend(self.filter.iter().flat_map(Predicate::columns));
+        }
+        all().filter(|name| needed.contains(name)).collect()
+    }
+}
+
+/// An increment that a storage system has computed itself; columns as the engine gives them.
+pub struct NativeIncrement {
+    /// Samples without a current row.
+    pub new: Vec<RecordBatch>,
+    /// Samples whose current row has other versions.
+    pub stale: Vec<RecordBatch>,
+    /// Current rows that nothing upstream asks for.
+    pub orphaned: Vec<RecordBatch>,
+}
+
+/// A backend that is shared.
+pub type SharedBackend = Arc<dyn StoreBackend>;
+
+/// Turns batches that are already there into a stream.
+pub fn stream_of(batches: Vec<RecordBatch>) -> BatchStream {
+    futures::stream::iter(batches.into_iter().map(Ok)).boxed()
+}
+
+/// The error of a call on a backend that is not open.
+pub fn closed(info: &BackendInfo) -> Error {
+    Error::Closed { store: format!("{} at {}", info.kind, info.location) }
+}

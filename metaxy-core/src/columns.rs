@@ -1,0 +1,79 @@
+//! Names and types of the columns that every feature table carries beside the user's own.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimeUnit};
+
+/// Struct of strings: for each field, by its struct key, the hash of what it was made from.
+pub const PROVENANCE_BY_FIELD: &str = "metaxy_provenance_by_field";
+/// The hash of all values of [`PROVENANCE_BY_FIELD`].
+pub const PROVENANCE: &str = "metaxy_provenance";
+/// Struct of strings: for each field the version that downstream features depend on.
+pub const DATA_VERSION_BY_FIELD: &str = "metaxy_data_version_by_field";
+/// The hash of all values of [`DATA_VERSION_BY_FIELD`].
+pub const DATA_VERSION: &str = "metaxy_data_version";
+/// The version of the feature's definition that a row was written under.
+pub const FEATURE_VERSION: &str = "metaxy_feature_version";
+/// The version of the project that a row was written under.
+pub const PROJECT_VERSION: &str = "metaxy_project_version";
+/// When the row was first written.
+pub const CREATED_AT: &str = "metaxy_created_at";
+/// When the row was written.
+pub const UPDATED_AT: &str = "metaxy_updated_at";
+/// When the row was deleted, null for a living one.
+pub const DELETED_AT: &str = "metaxy_deleted_at";
+/// The run that wrote the row, as the caller calls it.
+pub const MATERIALIZATION_ID: &str = "metaxy_materialization_id";
+
+/// All system columns, in the order in which a table has them.
+pub const ALL: [&str; 10] = [
+    PROVENANCE_BY_FIELD,
+    PROVENANCE,
+    DATA_VERSION_BY_FIELD,
+    DATA_VERSION,
+    FEATURE_VERSION,
+    PROJECT_VERSION,
+    CREATED_AT,
+    UPDATED_AT,
+    DELETED_AT,
+    MATERIALIZATION_ID,
+];
+
+/// The four columns that carry versions of a sample, in the order in which an increment shows them.
+pub const VERSIONS: [&str; 4] = [PROVENANCE_BY_FIELD, PROVENANCE, DATA_VERSION_BY_FIELD, DATA_VERSION];
+
+/// Whether a name belongs to a system column.
+pub fn is_system(name: &str) -> bool {
+    ALL.contains(&name)
+}
+
+/// The type of the timestamp columns: microseconds, UTC.
+pub fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// The type of a by-field column: a struct with one nullable string for each struct key.
+pub fn by_field_type<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) -> DataType {
+    DataType::Struct(by_field_fields(struct_keys))
+}
+
+/// The members of a by-field column.
+pub fn by_field_fields<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) -> Fields {
+    struct_keys.into_iter().map(|key| Arc::new(Field::new(key.as_ref(), DataType::Utf8, true))).collect()
+}
+
+/// The field of a system column in a table whose feature has these struct keys; `None` for any other name.
+pub fn field<S: AsRef<str>>(name: &str, struct_keys: impl IntoIterator<Item = S>) -> Option<Field> {
+    let data_type = match name {
+        PROVENANCE_BY_FIELD | DATA_VERSION_BY_FIELD => by_field_type(struct_keys),
+        CREATED_AT | UPDATED_AT | DELETED_AT => timestamp_type(),
+        _ if is_system(name) => DataType::Utf8,
+        _ => return None,
+    };
+    Some(Field::new(name, data_type, true))
+}
+
+/// The names of the columns that are the user's own.
+pub fn user_columns(schema: &SchemaRef) -> impl Iterator<Item = &str> {
+    schema.fields().iter().map(|field| field.name().as_str()).filter(|name| !is_system(name))
+}

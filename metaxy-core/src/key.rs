@@ -1,0 +1,275 @@
+//! Keys of features and fields, and the names derived from them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+
+/// Checks one part; `first` parts must start with a letter or `_`.
+fn check_part(part: &str, first: bool) -> Result<(), String> {
+    let mut chars = part.chars();
+    let Some(start) = chars.next() else {
+        return Err("a part is empty".to_owned());
+    };
+    if !(start.is_ascii_lowercase() || start == '_' || (!first && start.is_ascii_digit())) {
+        let digit = if first { "" } else { ", a digit" };
+        return Err(format!("the part `{part}` must start with a lower-case letter{digit} or `_`"));
+    }
+    if let Some(bad) = chars.find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_' || *c == '-')) {
+        return Err(format!(
+            "the part `{part}` holds `{}`; lower-case letters, digits, `_` and `-` are allowed",
+            bad.escape_debug()
+        ));
+    }
+    if part.contains("__") {
+        return Err(format!("the part `{part}` holds `__`, which separates parts in table names"));
+    }
+    Ok(())
+}
+
+fn check_parts(kind: &'static str, parts: Vec<String>) -> Result<Vec<String>> {
+    let invalid = |reason: String| Error::InvalidKey { kind, key: parts.join("/"), reason };
+    if parts.is_empty() {
+        return Err(invalid("it has no parts".to_owned()));
+    }
+    for (index, part) in parts.iter().enumerate() {
+        check_part(part, index == 0).map_err(invalid)?;
+    }
+    Ok(parts)
+}
+
+/// A list of parts as JSON may give it: `"a/b"` or `["a", "b"]`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawKey {
+    Slashed(String),
+    Parts(Vec<String>),
+}
+
+macro_rules! key_type {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Vec<String>);
+
+        impl $name {
+            /// A key from its parts.
+            ///
+            /// # Errors
+            /// [`Error::InvalidKey`] where a part is empty, holds `/` or `__`, or breaks the alphabet.
+            pub fn from_parts<S: Into<String>>(parts: impl IntoIterator<Item = S>) -> Result<Self> {
+                check_parts($kind, parts.into_iter().map(Into::into).collect()).map(Self)
+            }
+
+            /// The parts, at least one.
+            pub fn parts(&self) -> &[String] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0.join("/"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.to_string())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                Self::from_parts(text.split('/'))
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = Error;
+
+            fn try_from(text: &str) -> Result<Self> {
+                text.parse()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match RawKey::deserialize(deserializer)? {
+                    RawKey::Slashed(text) => text.parse(),
+                    RawKey::Parts(parts) => Self::from_parts(parts),
+                }
+                .map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+key_type! {
+    /// The key of a feature, written `raw/video`.
+    ///
+    /// ```
+    /// use metaxy_core::FeatureKey;
+    /// let key: FeatureKey = "processed/face-crops".parse()?;
+    /// assert_eq!(key.table_name(), "processed__face_crops");
+    /// assert_eq!(key.to_string(), "processed/face-crops");
+    /// # Ok::<(), metaxy_core::Error>(())
+    /// ```
+    FeatureKey, "feature"
+}
+
+key_type! {
+    /// The key of a field within its feature, written `audio/english`.
+    FieldKey, "field"
+}
+
+impl FeatureKey {
+    /// A key for a table that is not a user's feature; its parts are trusted.
+    pub(crate) fn internal(parts: &[&str]) -> Self {
+        Self(parts.iter().map(|part| (*part).to_owned()).collect())
+    }
+
+    /// The name of the feature's table in a flat name space: parts joined by `__`, `-` turned into `_`.
+    pub fn table_name(&self) -> String {
+        self.0.join("__").replace('-', "_")
+    }
+}
+
+impl FieldKey {
+    /// The field's name inside the by-field columns: parts joined by `_`.
+    pub fn struct_key(&self) -> String {
+        self.0.join("_")
+    }
+
+    /// Whether the last parts of this key equal `other`.
+    pub fn ends_with(&self, other: &FieldKey) -> bool {
+        self.0.ends_with(&other.0)
+    }
+}
+
+/// A field of a feature, written `raw/video.audio`. Compares as that string.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FqFieldKey {
+    /// The feature.
+    pub feature: FeatureKey,
+    /// The field.
+    pub field: FieldKey,
+}
+
+impl fmt::Display for FqFieldKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.feature, self.field)
+    }
+}
+
+impl Ord for FqFieldKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.to_string().cmp(&other.to_string())
+    }
+}
+
+impl PartialOrd for FqFieldKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Anything that names a feature: `"raw/video"`, `["raw", "video"]`, a key, a spec.
+pub trait IntoFeatureKey {
+    /// The key.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] where the text is no feature key.
+    fn into_feature_key(self) -> Result<FeatureKey>;
+}
+
+impl IntoFeatureKey for FeatureKey {
+    fn into_feature_key(self) -> Result<FeatureKey> {
+        Ok(self)
+    }
+}
+
+impl IntoFeatureKey for &FeatureKey {
+    fn into_feature_key(self) -> Result<FeatureKey> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoFeatureKey for &str {
+    fn into_feature_key(self) -> Result<FeatureKey> {
+        self.parse()
+    }
+}
+
+impl IntoFeatureKey for String {
+    fn into_feature_key(self) -> Result<FeatureKey> {
+        self.parse()
+    }
+}
+
+impl IntoFeatureKey for &String {
+    fn into_feature_key(self) -> Result<FeatureKey> {
+        self.parse()
+    }
+}
+
+impl<S: Into<String>, const N: usize> IntoFeatureKey for [S; N] {
+    fn into_feature_key(self) -> Result<FeatureKey> {
+        FeatureKey::from_parts(self)
+    }
+}
+
+impl<S: Into<String>> IntoFeatureKey for Vec<S> {
+    fn into_feature_key(self) -> Result<FeatureKey> {
+        FeatureKey::from_parts(self)
+    }
+}
+
+/// Anything that names a field: `"audio"`, `["audio", "english"]`, a key.
+pub trait IntoFieldKey {
+    /// The key.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] where the text is no field key.
+    fn into_field_key(self) -> Result<FieldKey>;
+}
+
+impl IntoFieldKey for FieldKey {
+    fn into_field_key(self) -> Result<FieldKey> {
+        Ok(self)
+    }
+}
+
+impl IntoFieldKey for &FieldKey {
+    fn into_field_key(self) -> Result<FieldKey> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoFieldKey for &str {
+    fn into_field_key(self) -> Result<FieldKey> {
+        self.parse()
+    }
+}
+
+impl IntoFieldKey for String {
+    fn into_field_key(self) -> Result<FieldKey> {
+        self.parse()
+    }
+}
+
+impl<S: Into<String>, const N: usize> IntoFieldKey for [S; N] {
+    fn into_field_key(self) -> Result<FieldKey> {
+        FieldKey::from_parts(self)
+    }
+}

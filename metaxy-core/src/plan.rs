@@ -1,0 +1,498 @@
+//! What one resolve has to read, join, hash and compare. Pure data: planning reads no row.
+//!
+//! A plan is made from a [`FeaturePlan`], the schemas of the tables that take part, and the caller's options. The engine
+//! runs it on Arrow batches; a storage system that can run it itself gets the same plan
+//! ([`StoreBackend::resolve_natively`](crate::backend::StoreBackend::resolve_natively)).
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::{Schema, SchemaRef};
+
+use crate::backend::ScanRequest;
+use crate::columns;
+use crate::error::{Error, Result};
+use crate::filter::{Filter, Predicate};
+use crate::graph::FeaturePlan;
+use crate::hash::RowHasher;
+use crate::key::{FeatureKey, FqFieldKey};
+use crate::spec::{FeatureDep, FeatureSpec, Lineage};
+
+/// A resolve, worked out.
+#[derive(Clone, Debug)]
+pub struct IncrementPlan {
+    /// The feature that is resolved.
+    pub feature: FeatureKey,
+    /// What it is made from: required inputs first, then optional ones, each in the order of the definition. Empty for
+    /// a root, whose samples the caller gives.
+    pub inputs: Vec<InputPlan>,
+    /// The columns on which inputs are joined and expected rows are compared with current ones.
+    pub join_columns: Vec<String>,
+    /// How provenance is computed from the joined inputs.
+    pub recipe: ProvenanceRecipe,
+    /// The rows to compare with; `None` where there are none, or where no comparison is wanted.
+    pub current: Option<CurrentPlan>,
+}
+
+/// One input of a resolve.
+#[derive(Clone, Debug)]
+pub struct InputPlan {
+    /// The upstream feature.
+    pub feature: FeatureKey,
+    /// The columns of the upstream table that go on to the increment, under their new names. System columns are not
+    /// among them.
+    pub columns: Vec<InputColumn>,
+    /// The rows and columns to read, in the table's own names: `columns`, the data versions, and what `lineage` orders by.
+    /// The static filters of the dependency are part of its filter.
+    pub request: ScanRequest,
+    /// The struct keys of the data versions that are used.
+    pub fields: Vec<String>,
+    /// Whether several upstream rows share one version.
+    pub lineage: InputLineage,
+    /// Whether an expected row exists where this input has none.
+    pub optional: bool,
+}
+
+/// A column of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputColumn {
+    /// Its name in the upstream table.
+    pub source: String,
+    /// Its name in the increment.
+    pub name: String,
+}
+
+/// What happens to the rows of an input before they are joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputLineage {
+    /// Nothing.
+    Rows,
+    /// Rows that agree in some columns all get the hash of the group's data versions, joined by `|`. No row is merged.
+    Groups {
+        /// The columns that make a group, by their names in the increment.
+        on: Vec<String>,
+        /// The order of the values in a group.
+        order: GroupOrder,
+    },
+}
+
+/// The order in which the data versions of a group are hashed. Columns are named as in the upstream table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupOrder {
+    /// By the upstream feature's id columns, all of which are kept, so that no two rows of a group are equal.
+    Ids(Vec<String>),
+    /// By the id columns that are kept, and where those leave rows equal, in the order in which the Python package comes
+    /// across them: the newest write first, then by the id columns that `select` dropped; and of a table whose rows all
+    /// come from a single write, the second half of the rows before the first.
+    Arrival {
+        /// The id columns that are kept.
+        kept: Vec<String>,
+        /// All id columns.
+        ids: Vec<String>,
+    },
+}
+
+/// How provenance is computed for every expected row.
+#[derive(Clone, Debug)]
+pub struct ProvenanceRecipe {
+    /// The hash.
+    pub hasher: RowHasher,
+    /// The fields, sorted by struct key.
+    pub fields: Vec<FieldRecipe>,
+}
+
+/// How the provenance of one field is computed: the hash of `prefix`, then of each parent its name and data version, all
+/// joined by `|`.
+#[derive(Clone, Debug)]
+pub struct FieldRecipe {
+    /// The field's name inside the by-field columns.
+    pub struct_key: String,
+    /// Its key and code version, joined by `|`.
+    pub prefix: String,
+    /// The upstream fields, in the order of their fully qualified keys.
+    pub parents: Vec<ParentField>,
+}
+
+/// An upstream field of a [`FieldRecipe`].
+#[derive(Clone, Debug)]
+pub struct ParentField {
+    /// `feature.field`.
+    pub name: String,
+    /// Which of [`IncrementPlan::inputs`] has it.
+    pub input: usize,
+    /// Its name inside that input's data versions. A missing row or a null counts as the empty string.
+    pub struct_key: String,
+}
+
+/// The rows that are there already.
+#[derive(Clone, Debug)]
+pub struct CurrentPlan {
+    /// What to read to compare: the join columns, the provenance, and what `staleness` looks at.
+    pub request: ScanRequest,
+    /// Rows for which this is true are stale whatever their versions say.
+    pub staleness: Option<Predicate>,
+    /// Whether current rows are first collapsed to one for each combination of the join columns (1:N): the newest.
+    pub collapse: bool,
+    /// The columns of an orphaned row.
+    pub orphan_columns: Vec<String>,
+}
+
+/// What the caller of a resolve asks for beside the feature itself.
+#[derive(Clone, Debug, Default)]
+pub struct ResolveOptions {
+    /// Filters on the rows of single features, upstream or the resolved one.
+    pub filters: BTreeMap<FeatureKey, Vec<Filter>>,
+    /// Filters on the current rows of the resolved feature.
+    pub target_filters: Vec<Filter>,
+    /// Filters on the rows of every feature that takes part.
+    pub global_filters: Vec<Filter>,
+    /// Current rows for which any of these is true are stale.
+    pub staleness_predicates: Vec<Filter>,
+    /// Everything that is expected counts as new.
+    pub skip_comparison: bool,
+}
+
+/// A table that takes part: its schema, and the feature version whose rows count.
+#[derive(Clone, Debug)]
+pub struct PlanTable {
+    /// The schema.
+    pub schema: SchemaRef,
+    /// The feature version.
+    pub feature_version: String,
+}
+
+impl IncrementPlan {
+    /// Plans a resolve. `upstream` has an entry for each dependency, in their order, `None` where an optional one has no
+    /// table; `current` is the feature's own table, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::MissingColumn`], [`Error::ColumnCollision`], [`Error::InvalidSpec`], and the errors of filters.
+    pub fn new(
+        feature: &FeaturePlan,
+        hasher: RowHasher,
+        upstream: &[Option<PlanTable>],
+        current: Option<&PlanTable>,
+        options: &ResolveOptions,
+    ) -> Result<Self> {
+        let spec = &feature.spec;
+        let mut order: Vec<usize> = (0..spec.deps.len()).collect();
+        order.sort_by_key(|&index| spec.deps[index].optional);
+        let inputs = order
+            .iter()
+            .map(|&index| {
+                let parents = feature.parents.iter().flatten();
+                plan_input(spec, &spec.deps[index], &feature.upstream[index], upstream[index].as_ref(), parents, options)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let join_columns = join_columns(feature)?;
+        check_collisions(spec, &inputs, &join_columns)?;
+        let current = match current {
+            Some(table) if !options.skip_comparison => Some(plan_current(spec, table, &join_columns, options)?),
+            _ => None,
+        };
+        Ok(Self {
+            feature: spec.key.clone(),
+            recipe: recipe(feature, hasher, &inputs),
+            inputs,
+            join_columns,
+            current,
+        })
+    }
+
+    /// The columns of expected rows that are not system columns: which input brings them, and which of its columns it is.
+    /// A column that several inputs bring is named once; inputs are in the order of the plan.
+    pub fn expected_columns(&self) -> Vec<(usize, &InputColumn)> {
+        let mut seen = std::collections::HashSet::new();
+        let all = self.inputs.iter().enumerate().flat_map(|(index, input)| input.columns.iter().map(move |c| (index, c)));
+        all.filter(|(_, column)| seen.insert(column.name.as_str())).collect()
+    }
+}
+
+/// What is read of a feature: rows of one version, the newest of each sample, no deleted ones, and the caller's filters.
+pub fn read_request(
+    spec: &FeatureSpec,
+    schema: &Schema,
+    feature_version: Option<&str>,
+    keep_latest: bool,
+    include_deleted: bool,
+    filters: impl IntoIterator<Item = Filter>,
+) -> Result<ScanRequest> {
+    let bind = |filter: Filter| filter.bind(schema);
+    let row_filter = feature_version.map(|version| bind(crate::filter::col(columns::FEATURE_VERSION).eq(version)));
+    let living = (!include_deleted).then(|| crate::filter::col(columns::DELETED_AT).is_null());
+    let mut filter: Option<Predicate> = None;
+    for part in living.into_iter().chain(filters) {
+        let part = bind(part)?;
+        filter = Some(match filter {
+            Some(whole) => whole.and(part),
+            None => part,
+        });
+    }
+    Ok(ScanRequest {
+        row_filter: row_filter.transpose()?,
+        keep_latest: keep_latest.then(|| spec.id_columns.clone()),
+        filter,
+        columns: None,
+    })
+}
+
+fn plan_input<'a>(
+    spec: &FeatureSpec,
+    dep: &FeatureDep,
+    parent: &FeatureSpec,
+    table: Option<&PlanTable>,
+    parents: impl Iterator<Item = &'a FqFieldKey>,
+    options: &ResolveOptions,
+) -> Result<InputPlan> {
+    let mut fields: Vec<String> =
+        parents.filter(|field| field.feature == parent.key).map(|field| field.field.struct_key()).collect();
+    fields.sort();
+    fields.dedup();
+    let columns = match table {
+        Some(table) => input_columns(spec, dep, parent, &table.schema)?,
+        None => id_columns_only(spec, dep, parent),
+    };
+    let lineage = input_lineage(spec, dep, parent, &columns);
+    let request = match table {
+        None => ScanRequest::default(),
+        Some(table) => {
+            let filters = options.filters.get(&dep.feature).into_iter().flatten().chain(&options.global_filters);
+            let filters = filters.cloned().chain(static_filter(spec, dep, &table.schema)?);
+            let mut request = read_request(parent, &table.schema, Some(&table.feature_version), true, false, filters)?;
+            request.columns = Some(input_request_columns(&columns, &lineage));
+            request
+        }
+    };
+    Ok(InputPlan { feature: dep.feature.clone(), columns, request, fields, lineage, optional: dep.optional })
+}
+
+fn input_request_columns(columns: &[InputColumn], lineage: &InputLineage) -> Vec<String> {
+    let mut names: Vec<String> = columns.iter().map(|column| column.source.clone()).collect();
+    names.push(columns::DATA_VERSION_BY_FIELD.to_owned());
+    match lineage {
+        InputLineage::Groups { order: GroupOrder::Arrival { ids, .. }, .. } => {
+            names.extend(ids.iter().cloned());
+            names.push(columns::UPDATED_AT.to_owned());
+        }
+        InputLineage::Groups { order: GroupOrder::Ids(ids), .. } => names.extend(ids.iter().cloned()),
+        InputLineage::Rows => {}
+    }
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+/// The columns of a dependency that has no table: those that it certainly would have.
+fn id_columns_only(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Vec<InputColumn> {
+    let to_column = |name: String| {
+        let source = dep.rename.iter().flatten().find(|(_, to)| **to == name).map_or(&name, |(from, _)| from).clone();
+        InputColumn { source, name }
+    };
+    input_id_columns(spec, dep, parent).into_iter().map(to_column).collect()
+}
+
+/// The columns that are taken from an upstream table, in its order.
+fn input_columns(
+    spec: &FeatureSpec,
+    dep: &FeatureDep,
+    parent: &FeatureSpec,
+    schema: &Schema,
+) -> Result<Vec<InputColumn>> {
+    let all: Vec<InputColumn> = schema
+        .fields()
+        .iter()
+        .filter(|field| !columns::is_system(field.name()))
+        .map(|field| InputColumn { source: field.name().clone(), name: dep.renamed(field.name()).to_owned() })
+        .collect();
+    let missing = |column: &str, context: String| Error::MissingColumn {
+        feature: dep.feature.clone(),
+        column: column.to_owned(),
+        context,
+        available: all.iter().map(|column| column.name.clone()).collect(),
+    };
+    for from in dep.rename.iter().flatten().map(|(from, _)| from) {
+        if !all.iter().any(|column| &column.source == from) {
+            return Err(missing(from, format!("the rename of `{}`", spec.key)));
+        }
+    }
+    let mut kept = always_kept(spec, dep, parent);
+    for column in &kept {
+        if !all.iter().any(|own| &own.name == column) {
+            return Err(missing(column, format!("the rows that `{}` depends on", spec.key)));
+        }
+    }
+    let Some(select) = &dep.select else { return check_twice(spec, dep, all) };
+    for column in select.iter().filter(|column| !columns::is_system(column)) {
+        if !all.iter().any(|own| &own.name == column) {
+            return Err(missing(column, format!("the select of `{}`, after its renames", spec.key)));
+        }
+    }
+    kept.extend(select.iter().cloned());
+    check_twice(spec, dep, all.into_iter().filter(|column| kept.contains(&column.name)).collect())
+}
+
+/// A rename onto a column that keeps its name would make two of one.
+fn check_twice(spec: &FeatureSpec, dep: &FeatureDep, kept: Vec<InputColumn>) -> Result<Vec<InputColumn>> {
+    let mut seen: BTreeMap<&str, &InputColumn> = BTreeMap::new();
+    for column in &kept {
+        if let Some(other) = seen.insert(&column.name, column) {
+            let renamed = if column.source == column.name { other } else { column };
+            return Err(Error::InvalidRename {
+                feature: spec.key.clone(),
+                dependency: dep.feature.clone(),
+                from: renamed.source.clone(),
+                to: renamed.name.clone(),
+                reason: "the upstream feature has a column of that name; rename that one too".to_owned(),
+            });
+        }
+    }
+    Ok(kept)
+}
+
+/// The columns that stay whatever `select` says, by their new names.
+fn always_kept(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
+    match &dep.lineage {
+        Lineage::Identity | Lineage::Aggregation { on: None } => renamed_ids(dep, parent),
+        Lineage::Aggregation { .. } | Lineage::Expansion { .. } => input_id_columns(spec, dep, parent),
+    }
+}
+
+fn renamed_ids(dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
+    parent.id_columns.iter().map(|column| dep.renamed(column).to_owned()).collect()
+}
+
+/// The columns by which samples of a dependency are told apart once its lineage has been applied.
+fn input_id_columns(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
+    match &dep.lineage {
+        Lineage::Identity => renamed_ids(dep, parent),
+        Lineage::Aggregation { on: None } => spec.id_columns.clone(),
+        Lineage::Aggregation { on: Some(on) } | Lineage::Expansion { on, .. } => on.clone(),
+    }
+}
+
+/// The columns that all inputs share as ids; the feature's own ids where it is a root.
+fn join_columns(feature: &FeaturePlan) -> Result<Vec<String>> {
+    let spec = &feature.spec;
+    let mut shared: Option<Vec<String>> = None;
+    for (dep, parent) in feature.deps() {
+        let ids = input_id_columns(spec, dep, parent);
+        shared = Some(match shared {
+            None => ids,
+            Some(shared) => shared.into_iter().filter(|column| ids.contains(column)).collect(),
+        });
+    }
+    let shared = shared.unwrap_or_else(|| spec.id_columns.clone());
+    if shared.is_empty() {
+        return Err(Error::InvalidSpec {
+            feature: spec.key.to_string(),
+            reason: "its dependencies have no id column in common to be joined on; rename one of theirs".to_owned(),
+        });
+    }
+    Ok(shared)
+}
+
+/// A dependency's own filters, in the names of the upstream table.
+fn static_filter(spec: &FeatureSpec, dep: &FeatureDep, schema: &Schema) -> Result<Option<Filter>> {
+    let Some(filter) = dep.filter_expression()? else { return Ok(None) };
+    let Some(rename) = &dep.rename else { return Ok(Some(filter)) };
+    for column in filter.columns() {
+        let gone = rename.contains_key(&column) && !rename.values().any(|to| *to == column);
+        if gone {
+            return Err(Error::FilterColumn {
+                filter: filter.to_string(),
+                nearest: rename.get(&column).cloned(),
+                column,
+                available: schema.fields().iter().map(|field| dep.renamed(field.name()).to_owned()).collect(),
+            });
+        }
+    }
+    let _ = spec;
+    Ok(Some(filter.rename(&|name| rename.iter().find(|(_, to)| *to == name).map(|(from, _)| from.clone()))))
+}
+
+fn input_lineage(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec, columns: &[InputColumn]) -> InputLineage {
+    let Lineage::Aggregation { .. } = &dep.lineage else { return InputLineage::Rows };
+    let is_kept = |id: &&String| columns.iter().any(|column| column.source == **id);
+    let kept: Vec<String> = parent.id_columns.iter().filter(is_kept).cloned().collect();
+    let order = if kept.len() == parent.id_columns.len() {
+        GroupOrder::Ids(kept)
+    } else {
+        GroupOrder::Arrival { kept, ids: parent.id_columns.clone() }
+    };
+    InputLineage::Groups { on: input_id_columns(spec, dep, parent), order }
+}
+
+fn check_collisions(spec: &FeatureSpec, inputs: &[InputPlan], join_columns: &[String]) -> Result<()> {
+    let mut owners: BTreeMap<&str, &FeatureKey> = BTreeMap::new();
+    for input in inputs {
+        for column in &input.columns {
+            let is_id = join_columns.contains(&column.name) || spec.id_columns.contains(&column.name);
+            if let (Some(first), false) = (owners.insert(&column.name, &input.feature), is_id) {
+                return Err(Error::ColumnCollision {
+                    feature: spec.key.clone(),
+                    column: column.name.clone(),
+                    first: first.clone(),
+                    second: input.feature.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn recipe(feature: &FeaturePlan, hasher: RowHasher, inputs: &[InputPlan]) -> ProvenanceRecipe {
+    let parent = |field: &FqFieldKey| ParentField {
+        name: field.to_string(),
+        input: inputs.iter().position(|input| input.feature == field.feature).unwrap_or_default(),
+        struct_key: field.field.struct_key(),
+    };
+    let mut fields: Vec<FieldRecipe> = feature
+        .spec
+        .fields
+        .iter()
+        .zip(&feature.parents)
+        .map(|(field, parents)| FieldRecipe {
+            struct_key: field.key().struct_key(),
+            prefix: format!("{}|{}", field.key(), field.code_version),
+            parents: parents.iter().map(parent).collect(),
+        })
+        .collect();
+    fields.sort_by(|a, b| a.struct_key.cmp(&b.struct_key));
+    ProvenanceRecipe { hasher, fields }
+}
+
+fn plan_current(
+    spec: &FeatureSpec,
+    table: &PlanTable,
+    join_columns: &[String],
+    options: &ResolveOptions,
+) -> Result<CurrentPlan> {
+    let own = options.filters.get(&spec.key).into_iter().flatten();
+    let filters = own.chain(&options.global_filters).chain(&options.target_filters).cloned();
+    let mut request = read_request(spec, &table.schema, Some(&table.feature_version), true, false, filters)?;
+    let staleness = options.staleness_predicates.iter().cloned().reduce(|any, one| any | one);
+    let staleness = staleness.map(|filter| filter.bind(&table.schema)).transpose()?;
+    let collapse = spec.deps.iter().any(|dep| matches!(dep.lineage, Lineage::Expansion { .. }));
+    for column in join_columns {
+        if table.schema.column_with_name(column).is_none() {
+            return Err(Error::MissingColumn {
+                feature: spec.key.clone(),
+                column: column.clone(),
+                context: "its stored rows, which are compared by it".to_owned(),
+                available: columns::user_columns(&table.schema).map(str::to_owned).collect(),
+            });
+        }
+    }
+    let mut names: Vec<String> = join_columns.to_vec();
+    names.push(columns::PROVENANCE.to_owned());
+    names.extend(collapse.then(|| columns::UPDATED_AT.to_owned()));
+    names.extend(staleness.iter().flat_map(Predicate::columns));
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    request.columns = Some(names);
+    let orphan_columns = if collapse {
+        join_columns.iter().cloned().chain(columns::VERSIONS.map(str::to_owned)).collect()
+    } else {
+        table.schema.fields().iter().map(|field| field.name().clone()).collect()
+    };
+    Ok(CurrentPlan { request, staleness, collapse, orphan_columns })
+}
