@@ -146,7 +146,7 @@ pub enum Error {
 
     // ---- data --------------------------------------------------------------------------------------------------
     /// A batch, table or selection lacks a column.
-    #[error("feature `{feature}`: there is no column `{column}`{}; columns: {}", context(.context), .available.join(", "))]
+    #[error("feature `{feature}`: there is no column `{column}`{}; columns: {}", in_context(.context), .available.join(", "))]
     MissingColumn {
         /// The feature.
         feature: FeatureKey,
@@ -361,7 +361,9 @@ pub enum Error {
 
     // ---- chains, registry, configuration -----------------------------------------------------------------------
     /// Stores of one fallback chain hash differently.
-    #[error("store `{store}` hashes with {expected}, its fallback `{fallback}` with {found}; a chain needs one algorithm")]
+    #[error(
+        "store `{store}` hashes with {expected}, its fallback `{fallback}` with {found}; a chain needs one algorithm"
+    )]
     HashAlgorithmMismatch {
         /// The store.
         store: String,
@@ -373,7 +375,7 @@ pub enum Error {
         found: String,
     },
     /// A backend type that nobody has registered.
-    #[error("there is no store type `{kind}`{}; known types: {}", hint(.hint), .known.join(", "))]
+    #[error("there is no store type `{kind}`{}; known types: {}", and_hint(.hint), .known.join(", "))]
     UnknownBackend {
         /// The type string.
         kind: String,
@@ -430,7 +432,12 @@ impl Error {
     }
 
     /// Wraps what a storage system said about a table, as an error that is final.
-    pub fn table(backend: &'static str, operation: &'static str, table: impl fmt::Display, source: impl Into<BoxError>) -> Self {
+    pub fn table(
+        backend: &'static str,
+        operation: &'static str,
+        table: impl fmt::Display,
+        source: impl Into<BoxError>,
+    ) -> Self {
         Self::Backend { backend, operation, table: Some(table.to_string()), transient: false, source: source.into() }
     }
 
@@ -466,11 +473,11 @@ fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
-fn hint(hint: &Option<String>) -> String {
+fn and_hint(hint: &Option<String>) -> String {
     hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
-fn context(context: &str) -> String {
+fn in_context(context: &str) -> String {
     if context.is_empty() { String::new() } else { format!(" in {context}") }
 }
 

@@ -77,11 +77,7 @@ pub fn registrations() -> Result<Vec<&'static BackendRegistration>> {
     for registration in &all {
         for kind in names(registration) {
             if let Some(first) = claimed.insert(kind, registration.crate_name) {
-                return Err(Error::DuplicateBackend {
-                    kind: kind.to_owned(),
-                    first,
-                    second: registration.crate_name,
-                });
+                return Err(Error::DuplicateBackend { kind: kind.to_owned(), first, second: registration.crate_name });
             }
         }
     }
@@ -103,17 +99,23 @@ pub fn find(kind: &str) -> Result<&'static BackendRegistration> {
     }
     let mut known: Vec<String> = all.iter().map(|registration| registration.kind.to_owned()).collect();
     known.sort();
-    let hint = missing_crate(kind).or_else(|| {
-        nearest(kind, known.iter().map(String::as_str)).map(|name| format!("did you mean `{name}`?"))
-    });
+    let hint = missing_crate(kind)
+        .or_else(|| nearest(kind, known.iter().map(String::as_str)).map(|name| format!("did you mean `{name}`?")));
     Err(Error::UnknownBackend { kind: kind.to_owned(), known, hint })
 }
 
 /// The crate of this project that would bring a type string.
 fn missing_crate(kind: &str) -> Option<String> {
     let lower = kind.to_lowercase();
-    [("sqlite", "metaxy-sqlite"), ("duckdb", "metaxy-duckdb"), ("delta", "metaxy-delta"), ("postgres", "metaxy-postgres")]
-        .into_iter()
-        .find(|(word, _)| lower.contains(word))
-        .map(|(_, name)| format!("add the crate `{name}` to your dependencies and link it with `use {} as _;`", name.replace('-', "_")))
+    [
+        ("sqlite", "metaxy-sqlite"),
+        ("duckdb", "metaxy-duckdb"),
+        ("delta", "metaxy-delta"),
+        ("postgres", "metaxy-postgres"),
+    ]
+    .into_iter()
+    .find(|(word, _)| lower.contains(word))
+    .map(|(_, name)| {
+        format!("add the crate `{name}` to your dependencies and link it with `use {} as _;`", name.replace('-', "_"))
+    })
 }
