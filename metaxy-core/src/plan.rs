@@ -492,7 +492,12 @@ fn plan_current(
     names.retain(|name| seen.insert(name.clone()));
     request.columns = Some(names);
     let orphan_columns = if collapse {
-        join_columns.iter().cloned().chain(columns::VERSIONS.map(str::to_owned)).collect()
+        join_columns
+            .iter()
+            .map(String::as_str)
+            .chain([columns::PROVENANCE_BY_FIELD, columns::PROVENANCE])
+            .map(str::to_owned)
+            .collect()
     } else {
         table.schema.fields().iter().map(|field| field.name().clone()).collect()
     };
