@@ -21,7 +21,7 @@ pub(crate) enum Expected<'a> {
     /// Made from inputs; versions are computed when they are needed.
     Joined { plan: &'a IncrementPlan, inputs: &'a [Input], joined: &'a Joined, hashing: Hashing<'a> },
     /// Given, with their versions.
-    Given(Samples),
+    Given(Box<Samples>),
 }
 
 /// Rows that the caller gives.

@@ -76,7 +76,7 @@ pub(crate) fn execute(plan: &IncrementPlan, rows: Rows, count_units: bool) -> Re
     let current_types: Vec<DataType> =
         current.iter().flat_map(|current| &current.key_columns).map(|array| array.data_type().clone()).collect();
     if let Some(samples) = rows.samples {
-        let expected = Expected::Given(Samples::new(samples, &plan.join_columns, &current_types)?);
+        let expected = Expected::Given(Box::new(Samples::new(samples, &plan.join_columns, &current_types)?));
         return finish_comparison(&expected, current.as_ref(), count_units);
     }
     let work: Vec<_> = plan.inputs.iter().zip(rows.inputs).collect();

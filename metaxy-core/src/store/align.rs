@@ -186,7 +186,7 @@ fn struct_to_map(array: &StructArray, target: &DataType) -> Result<ArrayRef> {
     let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
         .with_keys_field(pair[0].clone())
         .with_values_field(pair[1].clone());
-    let columns: Vec<_> = array.columns().iter().map(|column| crate::engine::text(column)).collect::<Result<_>>()?;
+    let columns: Vec<_> = array.columns().iter().map(crate::engine::text).collect::<Result<_>>()?;
     for row in 0..array.len() {
         for (name, values) in array.column_names().iter().zip(&columns) {
             if array.is_valid(row) && values.is_valid(row) {

@@ -18,6 +18,8 @@ use super::MetadataStore;
 /// How many rows are held before they are written.
 const ROWS_PER_WRITE: usize = 100_000;
 
+type OnProgress = Box<dyn FnMut(&CopyProgress) + Send>;
+
 /// A copy, to be awaited.
 #[must_use = "nothing is copied until it is awaited"]
 pub struct CopyRequest {
@@ -28,7 +30,7 @@ pub struct CopyRequest {
     global_filters: Result<Vec<Filter>>,
     with_feature_history: bool,
     with_sample_history: bool,
-    progress: Option<Box<dyn FnMut(&CopyProgress) + Send>>,
+    progress: Option<OnProgress>,
 }
 
 /// How far a copy has come.

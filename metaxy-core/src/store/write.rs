@@ -144,10 +144,10 @@ impl MetadataStore {
         check_ids(plan, batch)?;
         check_names(plan, batch)?;
         let mut versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;
-        if let (true, Some(given)) = (stamping.preserve, batch.column_by_name(columns::DATA_VERSION)) {
-            if let Some((_, computed)) = versions.iter_mut().find(|(name, _)| name == columns::DATA_VERSION) {
-                *computed = filled(given, computed)?;
-            }
+        if let (true, Some(given)) = (stamping.preserve, batch.column_by_name(columns::DATA_VERSION))
+            && let Some((_, computed)) = versions.iter_mut().find(|(name, _)| name == columns::DATA_VERSION)
+        {
+            *computed = filled(given, computed)?;
         }
         let schema = batch.schema();
         let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !columns::is_system(field.name()));
