@@ -1,2 +1,6 @@
-//! The conformance suite that every Metaxy backend runs.
+#![doc = include_str!("../README.md")]
+
+pub mod clock;
 pub mod crash;
+pub mod memory;
+pub mod scenario;

@@ -24,6 +24,7 @@ use crate::hash::{HashAlgorithm, MIN_TRUNCATION, RowHasher};
 use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::PlanTable;
 
+pub use align::{conform, grown_schema};
 pub use clock::{Clock, SystemClock};
 pub use data::{Increment, IntoBatches, RowStream, Rows};
 pub use delete::DeleteRequest;
