@@ -13,7 +13,9 @@ pub mod plan;
 pub mod registry;
 pub mod spec;
 pub mod store;
+pub mod writer;
 
+pub use arrow::array::RecordBatch;
 pub use backend::{AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
 pub use error::{Error, Result};
 pub use filter::{Filter, col};
@@ -22,3 +24,4 @@ pub use hash::HashAlgorithm;
 pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
 pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, FieldSpec, FieldsMapping, Lineage};
 pub use store::{Fallback, Increment, InputProgress, IntoBatches, MetadataStore, RowStream, Rows, VersioningEngine};
+pub use writer::BufferedMetadataWriter;
