@@ -103,7 +103,8 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
 
     /// Whether a table that exists has any row. The default reads until it finds one.
     async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
-        let request = ScanRequest { columns: Some(vec![columns::FEATURE_VERSION.to_owned()]), ..ScanRequest::default() };
+        let request =
+            ScanRequest { columns: Some(vec![columns::FEATURE_VERSION.to_owned()]), ..ScanRequest::default() };
         let mut stream = self.scan(table, &request).await?.stream;
         while let Some(batch) = stream.next().await {
             if batch?.num_rows() > 0 {

@@ -146,7 +146,7 @@ pub enum Error {
 
     // ---- data --------------------------------------------------------------------------------------------------
     /// A batch, table or selection lacks a column.
-    #[error("feature `{feature}`: there is no column `{column}`{}; columns: {}", context(.context), .available.join(", "))]
+    #[error("feature `{feature}`: there is no column `{column}`{}; columns: {}", in_context(.context), .available.join(", "))]
     MissingColumn {
         /// The feature.
         feature: FeatureKey,
@@ -361,7 +361,9 @@ pub enum Error {
 
     // ---- chains, registry, configuration -----------------------------------------------------------------------
     /// Stores of one fallback chain hash differently.
-    #[error("store `{store}` hashes with {expected}, its fallback `{fallback}` with {found}; a chain needs one algorithm")]
+    #[error(
+        "store `{store}` hashes with {expected}, its fallback `{fallback}` with {found}; a chain needs one algorithm"
+    )]
     HashAlgorithmMismatch {
         /// The store.
         store: String,
@@ -373,7 +375,7 @@ pub enum Error {
         found: String,
     },
     /// A backend type that nobody has registered.
-    #[error("{}there is no store type `{kind}`{}; {}", at(.place), hint(.hint), known_types(.known))]
+    #[error("{}there is no store type `{kind}`{}; {}", at_place(.place), and_hint(.hint), known_types(.known))]
     UnknownBackend {
         /// The type string.
         kind: String,
@@ -432,7 +434,12 @@ impl Error {
     }
 
     /// Wraps what a storage system said about a table, as an error that is final.
-    pub fn table(backend: &'static str, operation: &'static str, table: impl fmt::Display, source: impl Into<BoxError>) -> Self {
+    pub fn table(
+        backend: &'static str,
+        operation: &'static str,
+        table: impl fmt::Display,
+        source: impl Into<BoxError>,
+    ) -> Self {
         Self::Backend { backend, operation, table: Some(table.to_string()), transient: false, source: source.into() }
     }
 
@@ -468,11 +475,11 @@ fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
-fn hint(hint: &Option<String>) -> String {
+fn and_hint(hint: &Option<String>) -> String {
     hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
-fn at(place: &Option<String>) -> String {
+fn at_place(place: &Option<String>) -> String {
     place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default()
 }
 
@@ -483,7 +490,7 @@ fn known_types(known: &[String]) -> String {
     }
 }
 
-fn context(context: &str) -> String {
+fn in_context(context: &str) -> String {
     if context.is_empty() { String::new() } else { format!(" in {context}") }
 }
 
@@ -510,7 +517,7 @@ fn config_message(file: &Option<PathBuf>, line: Option<usize>, key: &str, reason
     }
 }
 
-/// A place in a configuration: `metaxy.toml:3: `stores.dev``.
+/// A place in a configuration: the file and line, and the path of the key.
 pub(crate) fn config_place(file: Option<&Path>, line: Option<usize>, key: &str) -> String {
     let file = match (file, line) {
         (Some(file), Some(line)) => Some(format!("{}:{line}", file.display())),

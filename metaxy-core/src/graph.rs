@@ -170,10 +170,10 @@ impl FeatureGraph {
     /// [`Error::UnknownFeature`] with the nearest key, [`Error::InvalidKey`].
     pub fn plan(&self, feature: impl IntoFeatureKey) -> Result<&FeaturePlan> {
         let key = feature.into_feature_key()?;
-        self.inner.nodes.get(&key).ok_or_else(|| Error::UnknownFeature {
-            nearest: nearest_key(&key, self.inner.nodes.keys()),
-            key,
-        })
+        self.inner
+            .nodes
+            .get(&key)
+            .ok_or_else(|| Error::UnknownFeature { nearest: nearest_key(&key, self.inner.nodes.keys()), key })
     }
 
     /// A feature's definition.
@@ -278,9 +278,12 @@ fn resolve_feature(
     let mut field_versions = BTreeMap::new();
     for (field, parents) in spec.fields.iter().zip(&parents) {
         let own = FqFieldKey { feature: key.clone(), field: field.key().clone() }.to_string();
-        let upstream_versions = parents.iter().map(|parent| done[&parent.feature].field_versions[&parent.field].as_str());
-        let version =
-            definition_hash([own.as_str(), field.code_version.as_str()].into_iter().chain(upstream_versions), truncation);
+        let upstream_versions =
+            parents.iter().map(|parent| done[&parent.feature].field_versions[&parent.field].as_str());
+        let version = definition_hash(
+            [own.as_str(), field.code_version.as_str()].into_iter().chain(upstream_versions),
+            truncation,
+        );
         field_versions.insert(field.key().clone(), version.to_string());
     }
     let spec_version = spec.spec_version(truncation);

@@ -34,8 +34,7 @@ pub enum HashAlgorithm {
 
 impl HashAlgorithm {
     /// All algorithms.
-    pub const ALL: [Self; 6] =
-        [Self::Xxhash32, Self::Xxhash64, Self::Xxh3_64, Self::Wyhash, Self::Sha256, Self::Md5];
+    pub const ALL: [Self; 6] = [Self::Xxhash32, Self::Xxhash64, Self::Xxh3_64, Self::Wyhash, Self::Sha256, Self::Md5];
 
     /// The name in configurations and recordings.
     pub fn name(self) -> &'static str {

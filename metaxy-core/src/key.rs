@@ -134,11 +134,6 @@ key_type! {
 }
 
 impl FeatureKey {
-    /// A key for a table that is not a user's feature; its parts are trusted.
-    pub(crate) fn internal(parts: &[&str]) -> Self {
-        Self(parts.iter().map(|part| (*part).to_owned()).collect())
-    }
-
     /// The name of the feature's table in a flat name space: parts joined by `__`, `-` turned into `_`.
     pub fn table_name(&self) -> String {
         self.0.join("__").replace('-', "_")

@@ -1,1 +1,27 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod backend;
+mod canonical_json;
+pub mod columns;
+pub mod config;
+mod engine;
+pub mod error;
+pub mod filter;
+pub mod graph;
+pub mod hash;
+pub mod key;
+pub mod plan;
+pub mod registry;
+pub mod secret;
+pub mod spec;
+pub mod store;
+
+pub use backend::{AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
+pub use config::MetaxyConfig;
+pub use error::{Error, Result};
+pub use filter::{Filter, col};
+pub use graph::{FeatureGraph, FeaturePlan};
+pub use hash::HashAlgorithm;
+pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
+pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, FieldSpec, FieldsMapping, Lineage};
+pub use store::{Fallback, Increment, InputProgress, IntoBatches, MetadataStore, RowStream, Rows, VersioningEngine};

@@ -180,7 +180,14 @@ impl IncrementPlan {
             .iter()
             .map(|&index| {
                 let parents = feature.parents.iter().flatten();
-                plan_input(spec, &spec.deps[index], &feature.upstream[index], upstream[index].as_ref(), parents, options)
+                plan_input(
+                    spec,
+                    &spec.deps[index],
+                    &feature.upstream[index],
+                    upstream[index].as_ref(),
+                    parents,
+                    options,
+                )
             })
             .collect::<Result<Vec<_>>>()?;
         let join_columns = join_columns(feature)?;
@@ -189,20 +196,15 @@ impl IncrementPlan {
             Some(table) if !options.skip_comparison => Some(plan_current(spec, table, &join_columns, options)?),
             _ => None,
         };
-        Ok(Self {
-            feature: spec.key.clone(),
-            recipe: recipe(feature, hasher, &inputs),
-            inputs,
-            join_columns,
-            current,
-        })
+        Ok(Self { feature: spec.key.clone(), recipe: recipe(feature, hasher, &inputs), inputs, join_columns, current })
     }
 
     /// The columns of expected rows that are not system columns: which input brings them, and which of its columns it is.
     /// A column that several inputs bring is named once; inputs are in the order of the plan.
     pub fn expected_columns(&self) -> Vec<(usize, &InputColumn)> {
         let mut seen = std::collections::HashSet::new();
-        let all = self.inputs.iter().enumerate().flat_map(|(index, input)| input.columns.iter().map(move |c| (index, c)));
+        let all =
+            self.inputs.iter().enumerate().flat_map(|(index, input)| input.columns.iter().map(move |c| (index, c)));
         all.filter(|(_, column)| seen.insert(column.name.as_str())).collect()
     }
 }
@@ -490,7 +492,12 @@ fn plan_current(
     names.retain(|name| seen.insert(name.clone()));
     request.columns = Some(names);
     let orphan_columns = if collapse {
-        join_columns.iter().cloned().chain(columns::VERSIONS.map(str::to_owned)).collect()
+        join_columns
+            .iter()
+            .map(String::as_str)
+            .chain([columns::PROVENANCE_BY_FIELD, columns::PROVENANCE])
+            .map(str::to_owned)
+            .collect()
     } else {
         table.schema.fields().iter().map(|field| field.name().clone()).collect()
     };

@@ -186,7 +186,8 @@ impl FeatureSpec {
     /// [`Error::InvalidSpec`] where the text is no definition, and what [`FeatureSpec::validate`] finds.
     pub fn from_json(json: &str) -> Result<Self> {
         let spec: Self = serde_json::from_str(json).map_err(|error| {
-            let key = serde_json::from_str::<Value>(json).ok().and_then(|value| Some(value["key"].as_str()?.to_owned()));
+            let key =
+                serde_json::from_str::<Value>(json).ok().and_then(|value| Some(value["key"].as_str()?.to_owned()));
             Error::InvalidSpec { feature: key.unwrap_or_default(), reason: format!("its JSON cannot be read: {error}") }
         })?;
         spec.validate()?;
@@ -271,7 +272,8 @@ impl FeatureSpec {
             }
         }
         if seen.len() < self.fields.len() {
-            let reason = "two field keys differ only in `/` and `_` and would share one struct key; rename one".to_owned();
+            let reason =
+                "two field keys differ only in `/` and `_` and would share one struct key; rename one".to_owned();
             return Err(Error::InvalidSpec { feature: self.key.to_string(), reason });
         }
         Ok(())
@@ -651,7 +653,7 @@ impl Serialize for FieldDeps {
 
 impl<'de> Deserialize<'de> for FieldDeps {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(AllOr::deserialize(deserializer)?.map_or(Self::All, Self::Listed))
+        Ok(list_or_all(deserializer)?.map_or(Self::All, Self::Listed))
     }
 }
 
@@ -666,23 +668,23 @@ impl Serialize for FieldSelection {
 
 impl<'de> Deserialize<'de> for FieldSelection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(AllOr::deserialize(deserializer)?.map_or(Self::All, Self::Only))
+        Ok(list_or_all(deserializer)?.map_or(Self::All, Self::Only))
     }
 }
 
-/// A list, or the word that means all.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum AllOr<T> {
-    Word(String),
-    List(Vec<T>),
-}
-
-impl<T> AllOr<T> {
-    fn map_or<U>(self, all: U, list: impl FnOnce(Vec<T>) -> U) -> U {
-        match self {
-            Self::Word(_) => all,
-            Self::List(items) => list(items),
+/// A list, or `None` for the word that means all.
+fn list_or_all<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Vec<T>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form<T> {
+        Word(String),
+        List(Vec<T>),
+    }
+    match Form::deserialize(deserializer)? {
+        Form::List(items) => Ok(Some(items)),
+        Form::Word(word) if word == ALL_DEP => Ok(None),
+        Form::Word(word) => {
+            Err(serde::de::Error::custom(format!("expected a list or \"{ALL_DEP}\", found \"{word}\"")))
         }
     }
 }

@@ -1,0 +1,114 @@
+//! By-field columns: one string for each field of a row, as a struct (or, in tables of others, a map).
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, StructArray, new_null_array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+
+use crate::columns;
+use crate::error::Result;
+use crate::hash::RowHasher;
+
+/// The values of one member; null where the row, or the whole column, has no such member.
+pub(crate) fn member(array: &ArrayRef, struct_key: &str) -> Result<StringArray> {
+    let values = match array.data_type() {
+        DataType::Struct(_) => {
+            let array = array.as_struct();
+            match array.column_by_name(struct_key) {
+                Some(column) => with_nulls(text(column)?, array.nulls()),
+                None => null_strings(array.len()),
+            }
+        }
+        DataType::Map(_, _) => map_member(array, struct_key)?,
+        _ => null_strings(array.len()),
+    };
+    Ok(values)
+}
+
+/// The names of the members, sorted; of a map those that occur.
+pub(crate) fn member_names(array: &ArrayRef) -> Result<Vec<String>> {
+    let mut names: Vec<String> = match array.data_type() {
+        DataType::Struct(fields) => fields.iter().map(|field| field.name().clone()).collect(),
+        DataType::Map(_, _) => {
+            let keys = text(array.as_map().keys())?;
+            keys.iter().flatten().map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    };
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// A by-field column from the values of its members, in the order of `struct_keys`.
+pub(crate) fn build(struct_keys: &[String], values: Vec<StringArray>, rows: usize) -> Result<ArrayRef> {
+    let arrays = values.into_iter().map(|array| Arc::new(array) as ArrayRef).collect();
+    let fields = columns::by_field_fields(struct_keys);
+    Ok(Arc::new(StructArray::try_new_with_length(fields, arrays, None, rows)?))
+}
+
+/// The column with exactly these members, null where it lacks one.
+pub(crate) fn conform(array: &ArrayRef, struct_keys: &[String]) -> Result<ArrayRef> {
+    let values = struct_keys.iter().map(|key| member(array, key)).collect::<Result<Vec<_>>>()?;
+    build(struct_keys, values, array.len())
+}
+
+/// For each row the hash of all values joined by `|`, in the order of the members given; nulls count as empty.
+pub(crate) fn combined_hash(values: &[StringArray], rows: usize, hasher: RowHasher) -> StringArray {
+    let mut builder = StringBuilder::with_capacity(rows, rows * hasher.truncation().min(20));
+    let (mut joined, mut hash) = (String::new(), String::new());
+    for row in 0..rows {
+        joined.clear();
+        hash.clear();
+        for (index, array) in values.iter().enumerate() {
+            joined.push_str(if index == 0 { "" } else { "|" });
+            joined.push_str(value_or_empty(array, row));
+        }
+        hasher.hash_into(joined.as_bytes(), &mut hash);
+        builder.append_value(&hash);
+    }
+    builder.finish()
+}
+
+/// The value of a row, empty for a null.
+pub(crate) fn value_or_empty(array: &StringArray, row: usize) -> &str {
+    if array.is_valid(row) { array.value(row) } else { "" }
+}
+
+/// Any text column as the one text type that the engine works with.
+pub(crate) fn text(array: &ArrayRef) -> Result<StringArray> {
+    match array.data_type() {
+        DataType::Utf8 => Ok(array.as_string::<i32>().clone()),
+        _ => Ok(cast(array, &DataType::Utf8)?.as_string::<i32>().clone()),
+    }
+}
+
+fn null_strings(rows: usize) -> StringArray {
+    new_null_array(&DataType::Utf8, rows).as_string::<i32>().clone()
+}
+
+/// A null struct has null members, whatever its children hold.
+fn with_nulls(array: StringArray, outer: Option<&NullBuffer>) -> StringArray {
+    let Some(outer) = outer else { return array };
+    let nulls = NullBuffer::union(array.nulls(), Some(outer));
+    let (offsets, values, _) = array.into_parts();
+    StringArray::new(offsets, values, nulls)
+}
+
+fn map_member(array: &ArrayRef, struct_key: &str) -> Result<StringArray> {
+    let map = array.as_map();
+    let (keys, values) = (text(map.keys())?, text(map.values())?);
+    let offsets = map.value_offsets();
+    let mut builder = StringBuilder::new();
+    for row in 0..map.len() {
+        let entries = offsets[row] as usize..offsets[row + 1] as usize;
+        let found = entries.rev().find(|entry| keys.is_valid(*entry) && keys.value(*entry) == struct_key);
+        match found.filter(|entry| map.is_valid(row) && values.is_valid(*entry)) {
+            Some(entry) => builder.append_value(values.value(entry)),
+            None => builder.append_null(),
+        }
+    }
+    Ok(builder.finish())
+}

@@ -1,0 +1,118 @@
+//! Compares what should be with what is stored.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::{Array, ArrayRef, BooleanArray, StringArray};
+use arrow::datatypes::DataType;
+
+use crate::columns;
+use crate::error::Result;
+use crate::plan::CurrentPlan;
+
+use super::by_field;
+use super::expected::Expected;
+use super::keys::{KeyIndex, Keys};
+use super::latest::last_touched;
+use super::parallel;
+use super::provenance::Scratch;
+use super::table::Table;
+
+/// The rows that are there already, ready to be compared.
+pub(crate) struct Current {
+    /// Their join columns.
+    pub(crate) key_columns: Vec<ArrayRef>,
+    provenance: StringArray,
+    /// Whether a staleness predicate is true.
+    forced: Option<BooleanArray>,
+}
+
+/// Row numbers by what has to be done: of expected rows, and of current ones.
+pub(crate) struct Comparison {
+    pub(crate) new: Vec<u32>,
+    pub(crate) stale: Vec<u32>,
+    pub(crate) orphaned: Vec<u32>,
+}
+
+impl Current {
+    pub(crate) fn new(plan: &CurrentPlan, join_columns: &[String], table: Table) -> Result<Self> {
+        let table = if plan.collapse { table.take(&newest_rows(&table, join_columns)?)? } else { table };
+        let forced = match &plan.staleness {
+            None => None,
+            Some(predicate) => {
+                let masks =
+                    table.batches().iter().map(|batch| predicate.evaluate(batch)).collect::<Result<Vec<_>>>()?;
+                let masks: Vec<&dyn Array> = masks.iter().map(|mask| mask as &dyn Array).collect();
+                Some(match masks.as_slice() {
+                    [] => BooleanArray::new_null(0),
+                    _ => BooleanArray::from(arrow::compute::concat(&masks)?.to_data()),
+                })
+            }
+        };
+        Ok(Self {
+            key_columns: join_columns.iter().map(|name| table.column(name)).collect::<Result<_>>()?,
+            provenance: by_field::text(&table.column(columns::PROVENANCE)?)?,
+            forced,
+        })
+    }
+
+    fn is_stale(&self, row: usize, expected: &str) -> bool {
+        let same = self.provenance.is_valid(row) && self.provenance.value(row) == expected;
+        !same || self.forced.as_ref().is_some_and(|forced| forced.is_valid(row) && forced.value(row))
+    }
+
+    /// The keys of all rows, or of some of them.
+    pub(crate) fn keys(&self, types: &[DataType]) -> Result<Keys> {
+        Keys::new(&self.key_columns.iter().cloned().zip(types.iter().cloned()).collect::<Vec<_>>())
+    }
+}
+
+/// Of the rows that share a key the one that was written last.
+pub(crate) fn newest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
+    let keys = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?;
+    let times = last_touched(table)?;
+    let groups = keys.groups(true);
+    let mut newest = groups.firsts;
+    for (row, group) in groups.of_row.iter().enumerate() {
+        let kept = &mut newest[*group as usize];
+        if times.value(row) > times.value(*kept as usize) {
+            *kept = row as u32;
+        }
+    }
+    Ok(newest)
+}
+
+/// What is new, stale and orphaned. A sample is compared with every current row of its key.
+pub(crate) fn compare(expected: &Expected<'_>, current: Option<&Current>) -> Result<Comparison> {
+    let Some(current) = current else {
+        let all = (0..expected.len() as u32).collect();
+        return Ok(Comparison { new: all, stale: Vec::new(), orphaned: Vec::new() });
+    };
+    let keys = current.keys(expected.key_types())?;
+    let index = KeyIndex::new(&keys);
+    let matched: Vec<AtomicBool> = (0..keys.len()).map(|_| AtomicBool::new(false)).collect();
+    let parts = parallel::over_rows(expected.len(), |range| {
+        let (mut new, mut stale) = (Vec::new(), Vec::new());
+        let mut scratch = Scratch::default();
+        for row in range {
+            let (source, source_row) = expected.key(row);
+            let mut found = index.find_all(source, source_row).peekable();
+            if found.peek().is_none() {
+                new.push(row as u32);
+                continue;
+            }
+            let provenance = expected.provenance(row, &mut scratch);
+            let mut is_stale = false;
+            for other in found {
+                matched[other as usize].store(true, Ordering::Relaxed);
+                is_stale |= current.is_stale(other as usize, provenance);
+            }
+            if is_stale {
+                stale.push(row as u32);
+            }
+        }
+        Ok((new, stale))
+    })?;
+    let (new, stale): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let orphaned = (0..keys.len() as u32).filter(|row| !matched[*row as usize].load(Ordering::Relaxed)).collect();
+    Ok(Comparison { new: new.concat(), stale: stale.concat(), orphaned })
+}

@@ -1,0 +1,115 @@
+//! Completes rows that carry `metaxy_provenance_by_field` with the versions that follow from it.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{is_not_null, is_null};
+use arrow::datatypes::DataType;
+
+use crate::columns;
+use crate::error::{Error, Result};
+use crate::hash::RowHasher;
+use crate::key::FeatureKey;
+use crate::spec::FeatureSpec;
+
+use super::by_field;
+
+/// The version columns of a batch, complete, by name.
+pub(crate) fn complete_versions(
+    spec: &FeatureSpec,
+    batch: &RecordBatch,
+    hasher: RowHasher,
+) -> Result<Vec<(String, ArrayRef)>> {
+    let struct_keys = spec.struct_keys();
+    let rows = batch.num_rows();
+    let provenance = given_provenance(spec, batch, &struct_keys)?;
+    let data_versions = match batch.column_by_name(columns::DATA_VERSION_BY_FIELD) {
+        Some(given) => filled_data_versions(&spec.key, given, &struct_keys, &provenance)?,
+        None => provenance.clone(),
+    };
+    let computed = by_field::combined_hash(&provenance, rows, hasher);
+    let row_provenance = match batch.column_by_name(columns::PROVENANCE) {
+        Some(given) => fill(&by_field::text(given)?, &computed)?,
+        None => computed,
+    };
+    let data_version = by_field::combined_hash(&data_versions, rows, hasher);
+    Ok(vec![
+        (columns::PROVENANCE_BY_FIELD.to_owned(), by_field::build(&struct_keys, provenance, rows)?),
+        (columns::PROVENANCE.to_owned(), Arc::new(row_provenance)),
+        (columns::DATA_VERSION_BY_FIELD.to_owned(), by_field::build(&struct_keys, data_versions, rows)?),
+        (columns::DATA_VERSION.to_owned(), Arc::new(data_version)),
+    ])
+}
+
+/// The values of `metaxy_provenance_by_field`, one array for each field.
+fn given_provenance(spec: &FeatureSpec, batch: &RecordBatch, struct_keys: &[String]) -> Result<Vec<StringArray>> {
+    let column = columns::PROVENANCE_BY_FIELD;
+    let Some(array) = batch.column_by_name(column) else {
+        return Err(Error::MissingColumn {
+            feature: spec.key.clone(),
+            column: column.to_owned(),
+            context: "the batch; it says what each sample was made from, one string for each field".to_owned(),
+            available: batch.schema().fields().iter().map(|field| field.name().clone()).collect(),
+        });
+    };
+    check_members(&spec.key, column, array, struct_keys)?;
+    let values = struct_keys.iter().map(|key| by_field::member(array, key)).collect::<Result<Vec<_>>>()?;
+    if let Some((key, values)) = struct_keys.iter().zip(&values).find(|(_, values)| values.null_count() > 0) {
+        return Err(Error::InvalidColumn {
+            feature: spec.key.clone(),
+            column: column.to_owned(),
+            reason: format!("{} row(s) have no value for the field `{key}`", values.null_count()),
+        });
+    }
+    Ok(values)
+}
+
+/// The given data versions; nulls are filled from the provenance.
+fn filled_data_versions(
+    feature: &FeatureKey,
+    given: &ArrayRef,
+    struct_keys: &[String],
+    provenance: &[StringArray],
+) -> Result<Vec<StringArray>> {
+    let mut missing = by_field::member_names(given)?;
+    missing.retain(|name| !struct_keys.contains(name));
+    if !missing.is_empty() {
+        return Err(wrong_members(feature, columns::DATA_VERSION_BY_FIELD, given, struct_keys)?);
+    }
+    let fields = struct_keys.iter().zip(provenance);
+    fields.map(|(key, provenance)| fill(&by_field::member(given, key)?, provenance)).collect()
+}
+
+fn check_members(feature: &FeatureKey, column: &str, array: &ArrayRef, struct_keys: &[String]) -> Result<()> {
+    let found = by_field::member_names(array)?;
+    let is_empty_map = array.is_empty() && matches!(array.data_type(), DataType::Map(_, _));
+    if found != struct_keys && !is_empty_map {
+        return Err(wrong_members(feature, column, array, struct_keys)?);
+    }
+    Ok(())
+}
+
+fn wrong_members(feature: &FeatureKey, column: &str, array: &ArrayRef, struct_keys: &[String]) -> Result<Error> {
+    let found = match array.data_type() {
+        DataType::Struct(_) | DataType::Map(_, _) => {
+            format!("the fields {}", by_field::member_names(array)?.join(", "))
+        }
+        other => format!("the type {other}"),
+    };
+    Ok(Error::InvalidColumn {
+        feature: feature.clone(),
+        column: column.to_owned(),
+        reason: format!("it must be a struct of strings with the fields {}, but has {found}", struct_keys.join(", ")),
+    })
+}
+
+/// The values of `given`, and where it has none those of `other`.
+fn fill(given: &StringArray, other: &StringArray) -> Result<StringArray> {
+    if given.null_count() == 0 {
+        return Ok(given.clone());
+    }
+    let filled = zip(&is_not_null(given)?, given, other)?;
+    debug_assert_eq!(is_null(&filled)?.true_count(), 0, "provenance has no nulls");
+    by_field::text(&filled)
+}

@@ -1,0 +1,148 @@
+//! What should be there: the joined inputs of a feature, or the samples that the caller gives for a root.
+
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::compute::{cast, is_not_null, kernels::zip::zip};
+use arrow::datatypes::DataType;
+
+use crate::columns;
+use crate::error::Result;
+use crate::plan::IncrementPlan;
+
+use super::by_field;
+use super::input::{Input, source_of};
+use super::join::Joined;
+use super::keys::{Keys, common_type};
+use super::parallel;
+use super::provenance::{Hashing, Scratch};
+use super::table::{Table, batch_of, output_chunks};
+
+/// The rows that should be there.
+pub(crate) enum Expected<'a> {
+    /// Made from inputs; versions are computed when they are needed.
+    Joined { plan: &'a IncrementPlan, inputs: &'a [Input], joined: &'a Joined, hashing: Hashing<'a> },
+    /// Given, with their versions.
+    Given(Box<Samples>),
+}
+
+/// Rows that the caller gives.
+pub(crate) struct Samples {
+    table: Table,
+    keys: Keys,
+    key_types: Vec<DataType>,
+    provenance: StringArray,
+}
+
+impl Samples {
+    /// Samples whose versions are complete, with the types of the current key columns, where there are any.
+    pub(crate) fn new(table: Table, key: &[String], current: &[DataType]) -> Result<Self> {
+        let columns = key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
+        let typed: Vec<(ArrayRef, DataType)> = columns
+            .into_iter()
+            .enumerate()
+            .map(|(index, array)| {
+                let own = array.data_type().clone();
+                let shared = common_type(&own, current.get(index).unwrap_or(&own)).unwrap_or(own);
+                (array, shared)
+            })
+            .collect();
+        Ok(Self {
+            keys: Keys::new(&typed)?,
+            key_types: typed.into_iter().map(|(_, data_type)| data_type).collect(),
+            provenance: by_field::text(&table.column(columns::PROVENANCE)?)?,
+            table,
+        })
+    }
+}
+
+impl<'a> Expected<'a> {
+    pub(crate) fn joined(plan: &'a IncrementPlan, inputs: &'a [Input], joined: &'a Joined) -> Self {
+        Self::Joined { plan, inputs, joined, hashing: Hashing::new(&plan.recipe, inputs, joined) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Joined { joined, .. } => joined.len(),
+            Self::Given(samples) => samples.table.num_rows(),
+        }
+    }
+
+    /// The type in which each join column is compared.
+    pub(crate) fn key_types(&self) -> &[DataType] {
+        match self {
+            Self::Joined { joined, .. } => &joined.key_types,
+            Self::Given(samples) => &samples.key_types,
+        }
+    }
+
+    /// The key of a row: a table of keys, and the row in it.
+    pub(crate) fn key(&self, row: usize) -> (&Keys, usize) {
+        match self {
+            Self::Joined { joined, .. } => {
+                let (input, input_row) = joined.source(row);
+                (&joined.keys[input], input_row)
+            }
+            Self::Given(samples) => (&samples.keys, row),
+        }
+    }
+
+    /// The provenance of a row.
+    pub(crate) fn provenance<'s>(&'s self, row: usize, scratch: &'s mut Scratch) -> &'s str {
+        match self {
+            Self::Joined { hashing, .. } => {
+                hashing.hash_row(row, scratch, |_, _| ());
+                &scratch.provenance
+            }
+            Self::Given(samples) => by_field::value_or_empty(&samples.provenance, row),
+        }
+    }
+
+    /// Some rows with all their columns.
+    pub(crate) fn batches(&self, rows: &[u32]) -> Result<Vec<RecordBatch>> {
+        match self {
+            Self::Given(samples) => Ok(samples.table.take(rows)?.into_batches()),
+            Self::Joined { plan, inputs, joined, hashing } => {
+                let struct_keys: Vec<String> =
+                    plan.recipe.fields.iter().map(|field| field.struct_key.clone()).collect();
+                parallel::map(output_chunks(rows).collect(), |chunk| {
+                    let mut columns = input_columns(plan, inputs, joined, chunk)?;
+                    columns.extend(hashing.columns(&struct_keys, chunk)?);
+                    batch_of(columns, chunk.len())
+                })
+            }
+        }
+    }
+}
+
+/// The columns that inputs bring, for some expected rows.
+fn input_columns(
+    plan: &IncrementPlan,
+    inputs: &[Input],
+    joined: &Joined,
+    rows: &[u32],
+) -> Result<Vec<(String, ArrayRef)>> {
+    let value = |input: usize, name: &str| {
+        let source = source_of(&plan.inputs[input], name);
+        inputs[input].table.values(source, rows.iter().map(|row| joined.rows[input][*row as usize]))
+    };
+    let mut columns = Vec::new();
+    for (input, column) in plan.expected_columns() {
+        let mut array = value(input, &column.name)?;
+        if plan.join_columns.contains(&column.name) {
+            for other in input + 1..inputs.len() {
+                if array.null_count() == 0 {
+                    break;
+                }
+                array = coalesce(&array, &value(other, &column.name)?)?;
+            }
+        }
+        columns.push((column.name.clone(), array));
+    }
+    Ok(columns)
+}
+
+/// The values of `first`, and where it has none those of `second`.
+fn coalesce(first: &ArrayRef, second: &ArrayRef) -> Result<ArrayRef> {
+    let second =
+        if first.data_type() == second.data_type() { second.clone() } else { cast(second, first.data_type())? };
+    Ok(zip(&is_not_null(first)?, first, &second)?)
+}

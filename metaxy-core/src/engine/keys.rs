@@ -1,0 +1,228 @@
+//! Rows told apart by some of their columns: hashing, comparing, looking up.
+
+use ahash::RandomState;
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray};
+use arrow::buffer::NullBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use arrow::row::{RowConverter, Rows, SortField};
+use hashbrown::HashTable;
+
+use crate::error::Result;
+
+use super::table::NO_ROW;
+
+/// One hash function for all tables, so that their keys can be looked up in each other.
+const HASHER: RandomState = RandomState::with_seeds(0x6d65, 0x7461, 0x7879, 0x2e72);
+
+/// The key columns of a table.
+pub(crate) struct Keys {
+    columns: Vec<KeyColumn>,
+    hashes: Vec<u64>,
+    /// Rows with a null in a key column; such a key equals nothing.
+    nulls: Option<NullBuffer>,
+}
+
+enum KeyColumn {
+    Int(PrimitiveArray<Int64Type>),
+    Text(StringArray),
+    Other(Rows),
+}
+
+/// The type in which values of two types are compared as keys, where there is one.
+pub(crate) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
+    let (left, right) = (canonical_type(left), canonical_type(right));
+    match (&left, &right) {
+        _ if left == right => Some(left),
+        (DataType::Int64, DataType::UInt64) | (DataType::UInt64, DataType::Int64) => Some(DataType::Decimal128(20, 0)),
+        (DataType::Timestamp(_, _), DataType::Timestamp(_, _)) => Some(left),
+        _ => None,
+    }
+}
+
+fn canonical_type(data_type: &DataType) -> DataType {
+    use DataType::{Date32, Date64, Int64, LargeUtf8, Utf8, Utf8View};
+    match data_type {
+        Utf8 | LargeUtf8 | Utf8View => Utf8,
+        Date32 | Date64 => Date32,
+        DataType::Dictionary(_, value) => canonical_type(value),
+        DataType::UInt64 => DataType::UInt64,
+        integer if integer.is_integer() => Int64,
+        other => other.clone(),
+    }
+}
+
+impl Keys {
+    /// The keys of the rows in `columns`, each compared in the type beside it.
+    pub(crate) fn new(columns: &[(ArrayRef, DataType)]) -> Result<Self> {
+        let mut nulls: Option<NullBuffer> = None;
+        let mut keys = Vec::with_capacity(columns.len());
+        let mut hashes = Vec::new();
+        for (array, data_type) in columns {
+            let array = if array.data_type() == data_type { array.clone() } else { cast(array, data_type)? };
+            nulls = NullBuffer::union(nulls.as_ref(), array.logical_nulls().as_ref());
+            let column = KeyColumn::new(array)?;
+            column.hash_into(&mut hashes);
+            keys.push(column);
+        }
+        Ok(Self { columns: keys, hashes, nulls })
+    }
+
+    /// The keys of rows compared among themselves only.
+    pub(crate) fn within(columns: Vec<ArrayRef>) -> Result<Self> {
+        let typed: Vec<_> = columns
+            .into_iter()
+            .map(|array| {
+                let data_type = canonical_type(array.data_type());
+                (array, data_type)
+            })
+            .collect();
+        Self::new(&typed)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    fn equal(&self, row: usize, other: &Keys, other_row: usize) -> bool {
+        self.columns.iter().zip(&other.columns).all(|(left, right)| left.equal(row, right, other_row))
+    }
+
+    /// Numbers the distinct keys in the order of their first row; rows with a null key have a group of their own each,
+    /// unless `nulls_equal`.
+    pub(crate) fn groups(&self, nulls_equal: bool) -> Groups {
+        let mut firsts: Vec<u32> = Vec::new();
+        let mut of_row = Vec::with_capacity(self.len());
+        let mut table: HashTable<u32> = HashTable::with_capacity(self.len());
+        for row in 0..self.len() {
+            if !nulls_equal && self.is_null(row) {
+                of_row.push(firsts.len() as u32);
+                firsts.push(row as u32);
+                continue;
+            }
+            let hash = self.hashes[row];
+            let same = |group: &u32| self.equal(firsts[*group as usize] as usize, self, row);
+            let found = table.find(hash, same).copied();
+            let group = found.unwrap_or(firsts.len() as u32);
+            if found.is_none() {
+                table.insert_unique(hash, group, |group| self.hashes[firsts[*group as usize] as usize]);
+                firsts.push(row as u32);
+            }
+            of_row.push(group);
+        }
+        Groups { of_row, firsts }
+    }
+}
+
+/// Rows grouped by key.
+pub(crate) struct Groups {
+    /// The group of each row.
+    pub(crate) of_row: Vec<u32>,
+    /// The first row of each group.
+    pub(crate) firsts: Vec<u32>,
+}
+
+/// How many distinct keys there are among rows of several tables.
+pub(crate) fn count_distinct<'a>(rows: impl Iterator<Item = (&'a Keys, usize)>) -> usize {
+    let mut table: HashTable<(&Keys, usize)> = HashTable::new();
+    for (keys, row) in rows {
+        let same = |(other, other_row): &(&Keys, usize)| other.equal(*other_row, keys, row);
+        if table.find(keys.hashes[row], same).is_none() {
+            table.insert_unique(keys.hashes[row], (keys, row), |(keys, row)| keys.hashes[*row]);
+        }
+    }
+    table.len()
+}
+
+/// Finds rows by their key.
+pub(crate) struct KeyIndex<'a> {
+    keys: &'a Keys,
+    table: HashTable<u32>,
+    /// For each row the next one with the same key.
+    next: Vec<u32>,
+}
+
+impl<'a> KeyIndex<'a> {
+    pub(crate) fn new(keys: &'a Keys) -> Self {
+        let mut table: HashTable<u32> = HashTable::with_capacity(keys.len());
+        let mut next = Vec::new();
+        for row in (0..keys.len()).filter(|row| !keys.is_null(*row)) {
+            let hash = keys.hashes[row];
+            match table.find_mut(hash, |other| keys.equal(*other as usize, keys, row)) {
+                Some(head) => {
+                    next.resize(keys.len(), NO_ROW);
+                    next[row] = *head;
+                    *head = row as u32;
+                }
+                None => {
+                    table.insert_unique(hash, row as u32, |row| keys.hashes[*row as usize]);
+                }
+            }
+        }
+        Self { keys, table, next }
+    }
+
+    /// One row with the key of `row` in `other`, [`NO_ROW`] where there is none.
+    pub(crate) fn find(&self, other: &Keys, row: usize) -> u32 {
+        if other.is_null(row) {
+            return NO_ROW;
+        }
+        let same = |own: &u32| self.keys.equal(*own as usize, other, row);
+        self.table.find(other.hashes[row], same).copied().unwrap_or(NO_ROW)
+    }
+
+    /// All rows with the key of `row` in `other`.
+    pub(crate) fn find_all(&self, other: &Keys, row: usize) -> impl Iterator<Item = u32> + '_ {
+        let first = self.find(other, row);
+        std::iter::successors((first != NO_ROW).then_some(first), |row| {
+            self.next.get(*row as usize).copied().filter(|next| *next != NO_ROW)
+        })
+    }
+}
+
+impl KeyColumn {
+    fn new(array: ArrayRef) -> Result<Self> {
+        Ok(match array.data_type() {
+            DataType::Int64 => Self::Int(array.as_primitive::<Int64Type>().clone()),
+            DataType::Utf8 => Self::Text(array.as_string::<i32>().clone()),
+            other => {
+                let converter = RowConverter::new(vec![SortField::new(other.clone())])?;
+                Self::Other(converter.convert_columns(&[array])?)
+            }
+        })
+    }
+
+    fn hash_into(&self, hashes: &mut Vec<u64>) {
+        match self {
+            Self::Int(array) => combine(hashes, array.values().iter().map(|value| HASHER.hash_one(value))),
+            Self::Text(array) => {
+                combine(hashes, (0..array.len()).map(|row| HASHER.hash_one(array.value(row).as_bytes())));
+            }
+            Self::Other(rows) => combine(hashes, rows.iter().map(|row| HASHER.hash_one(row.as_ref()))),
+        }
+    }
+
+    fn equal(&self, row: usize, other: &KeyColumn, other_row: usize) -> bool {
+        match (self, other) {
+            (Self::Int(left), Self::Int(right)) => left.values()[row] == right.values()[other_row],
+            (Self::Text(left), Self::Text(right)) => left.value(row) == right.value(other_row),
+            (Self::Other(left), Self::Other(right)) => left.row(row).as_ref() == right.row(other_row).as_ref(),
+            _ => false,
+        }
+    }
+}
+
+fn combine(hashes: &mut Vec<u64>, column: impl ExactSizeIterator<Item = u64>) {
+    if hashes.is_empty() {
+        hashes.extend(column);
+    } else {
+        hashes
+            .iter_mut()
+            .zip(column)
+            .for_each(|(hash, value)| *hash = hash.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ value);
+    }
+}

@@ -1,0 +1,168 @@
+//! Runs an [`IncrementPlan`] on Arrow batches: the first executor of plans, and the reference for all others.
+//!
+//! Rows stay in the batches in which they came and are addressed by number. Only keys and versions are looked at; user
+//! columns are gathered at the end, for the rows that are new or stale.
+
+mod by_field;
+mod compare;
+mod complete;
+mod expected;
+mod input;
+mod join;
+mod keys;
+mod latest;
+mod parallel;
+mod provenance;
+mod rows;
+mod scan;
+mod table;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::TryStreamExt;
+
+use crate::backend::BatchStream;
+use crate::error::Result;
+use crate::plan::IncrementPlan;
+use crate::spec::FeatureSpec;
+
+pub(crate) use by_field::{conform as conform_by_field, text};
+pub(crate) use complete::complete_versions;
+pub(crate) use rows::{carry_over, provenance_of_batch};
+pub(crate) use scan::finish;
+pub(crate) use table::{Table, batch_of};
+
+use compare::{Current, compare, newest_rows};
+use expected::{Expected, Samples};
+use input::Input;
+use keys::{KeyIndex, Keys};
+
+/// What an executor has found.
+pub(crate) struct Outcome {
+    pub(crate) new: Vec<RecordBatch>,
+    pub(crate) stale: Vec<RecordBatch>,
+    /// The keys of current rows that nothing asks for; their columns are read in a second pass, for there are few.
+    pub(crate) orphans: Option<OrphanKeys>,
+    /// How many input units there are, and how many of them are new; counted where it was asked for.
+    pub(crate) units: Units,
+}
+
+/// Input units: distinct join keys of expected rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Units {
+    pub(crate) total: usize,
+    pub(crate) missing: usize,
+}
+
+/// What the engine works on.
+pub(crate) struct Rows {
+    /// The rows of each input of the plan.
+    pub(crate) inputs: Vec<Table>,
+    /// The samples of a root, with complete versions.
+    pub(crate) samples: Option<Table>,
+    /// The rows that are there, where the plan compares.
+    pub(crate) current: Option<Table>,
+}
+
+/// Runs a plan. Blocks: call it off the async threads.
+pub(crate) fn execute(plan: &IncrementPlan, rows: Rows, count_units: bool) -> Result<Outcome> {
+    let current = match (&plan.current, rows.current) {
+        (Some(current_plan), Some(table)) => Some(Current::new(current_plan, &plan.join_columns, table)?),
+        _ => None,
+    };
+    let current_types: Vec<DataType> =
+        current.iter().flat_map(|current| &current.key_columns).map(|array| array.data_type().clone()).collect();
+    if let Some(samples) = rows.samples {
+        let expected = Expected::Given(Box::new(Samples::new(samples, &plan.join_columns, &current_types)?));
+        return finish_comparison(&expected, current.as_ref(), count_units);
+    }
+    let work: Vec<_> = plan.inputs.iter().zip(rows.inputs).collect();
+    let inputs = parallel::map(work, |(input, table)| Input::new(input, table, plan.recipe.hasher))?;
+    let joined = join::join(plan, &inputs, &current_types)?;
+    finish_comparison(&Expected::joined(plan, &inputs, &joined), current.as_ref(), count_units)
+}
+
+fn finish_comparison(expected: &Expected<'_>, current: Option<&Current>, count_units: bool) -> Result<Outcome> {
+    let comparison = compare(expected, current)?;
+    let orphans = match current {
+        Some(current) if !comparison.orphaned.is_empty() => {
+            Some(OrphanKeys::new(&current.key_columns, comparison.orphaned, expected.key_types())?)
+        }
+        _ => None,
+    };
+    let units = if count_units { distinct_units(expected, &comparison.new) } else { Units::default() };
+    Ok(Outcome { new: expected.batches(&comparison.new)?, stale: expected.batches(&comparison.stale)?, orphans, units })
+}
+
+/// Counts distinct keys, of all expected rows and of the new ones.
+fn distinct_units(expected: &Expected<'_>, new: &[u32]) -> Units {
+    let total = keys::count_distinct((0..expected.len()).map(|row| expected.key(row)));
+    let missing = keys::count_distinct(new.iter().map(|row| expected.key(*row as usize)));
+    Units { total, missing }
+}
+
+/// The keys of orphaned rows.
+pub(crate) struct OrphanKeys {
+    keys: Keys,
+    types: Vec<DataType>,
+}
+
+impl OrphanKeys {
+    fn new(columns: &[ArrayRef], rows: Vec<u32>, types: &[DataType]) -> Result<Self> {
+        let rows = UInt32Array::from(rows);
+        let columns = columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<Vec<ArrayRef>>>()?;
+        let typed: Vec<_> = columns.into_iter().zip(types.iter().cloned()).collect();
+        Ok(Self { keys: Keys::new(&typed)?, types: types.to_vec() })
+    }
+
+    /// The orphaned ones among the current rows, with the columns that the plan wants of them.
+    pub(crate) async fn select(
+        self,
+        plan: &IncrementPlan,
+        schema: SchemaRef,
+        mut stream: BatchStream,
+    ) -> Result<Vec<RecordBatch>> {
+        let Some(current) = &plan.current else { return Ok(Vec::new()) };
+        let index = KeyIndex::new(&self.keys);
+        let mut found = Vec::new();
+        while let Some(batch) = stream.try_next().await? {
+            let mask = self.mask(&index, plan, &batch)?;
+            found.push(filter_record_batch(&batch, &mask)?);
+        }
+        let mut table = Table::new(schema, found)?;
+        if current.collapse {
+            table = table.take(&newest_rows(&table, &plan.join_columns)?)?;
+        }
+        Ok(table.project(&current.orphan_columns)?.into_batches())
+    }
+
+    fn mask(
+        &self,
+        index: &KeyIndex<'_>,
+        plan: &IncrementPlan,
+        batch: &RecordBatch,
+    ) -> Result<arrow::array::BooleanArray> {
+        let mut columns = Vec::with_capacity(plan.join_columns.len());
+        for (name, data_type) in plan.join_columns.iter().zip(&self.types) {
+            columns.push((batch.column(batch.schema().index_of(name)?).clone(), data_type.clone()));
+        }
+        let keys = Keys::new(&columns)?;
+        Ok((0..keys.len()).map(|row| Some(index.find(&keys, row) != table::NO_ROW)).collect())
+    }
+}
+
+/// The schema of new and stale rows of a feature whose inputs have these schemas, in the order of the plan.
+pub(crate) fn expected_schema(plan: &IncrementPlan, spec: &FeatureSpec, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+    let mut fields = Vec::new();
+    for (input, column) in plan.expected_columns() {
+        let field = inputs[input].field_with_name(&column.source)?;
+        fields.push(Field::new(&column.name, field.data_type().clone(), true));
+    }
+    for name in crate::columns::VERSIONS {
+        fields.extend(crate::columns::field(name, spec.struct_keys()));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}

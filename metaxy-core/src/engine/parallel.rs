@@ -1,0 +1,44 @@
+//! Work on all cores.
+
+use std::num::NonZero;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+/// Fewer rows than this are not worth a thread.
+const ROWS_PER_THREAD: usize = 16 * 1024;
+
+/// Splits `0..rows` over the cores; the answers come in the order of the ranges.
+pub(crate) fn over_rows<T: Send>(rows: usize, work: impl Fn(Range<usize>) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let threads = cores().min(rows / ROWS_PER_THREAD + 1);
+    let size = rows.div_ceil(threads).max(1);
+    let ranges: Vec<Range<usize>> = (0..rows).step_by(size).map(|start| start..rows.min(start + size)).collect();
+    map(ranges, work)
+}
+
+/// Runs `work` on every item, each core taking its share; the answers come in the order of the items.
+pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let threads = cores().min(items.len());
+    if threads <= 1 {
+        return items.into_iter().map(work).collect();
+    }
+    let size = items.len().div_ceil(threads);
+    let mut items = items.into_iter();
+    let shares: Vec<Vec<I>> = (0..threads).map(|_| items.by_ref().take(size).collect()).collect();
+    let work = &work;
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = shares
+            .into_iter()
+            .map(|share| scope.spawn(move || share.into_iter().map(work).collect::<Result<Vec<T>>>()))
+            .collect();
+        let mut answers = Vec::new();
+        for handle in handles {
+            answers.extend(handle.join().map_err(|_| Error::Task("a thread of the engine panicked".to_owned()))??);
+        }
+        Ok(answers)
+    })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}

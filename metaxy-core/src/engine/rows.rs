@@ -1,0 +1,123 @@
+//! Provenance outside of a resolve: of rows that carry their upstream versions, and of rows under a new definition.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StringBuilder};
+
+use crate::columns;
+use crate::error::{Error, Result};
+use crate::graph::FeaturePlan;
+use crate::hash::RowHasher;
+use crate::key::FeatureKey;
+use crate::store::Rows;
+
+use super::by_field;
+use super::keys::{KeyIndex, Keys, common_type};
+use super::table::{NO_ROW, Table, batch_of};
+
+/// The suffix of an upstream feature's columns among rows that have been joined already.
+fn suffix(feature: &FeatureKey) -> String {
+    format!("__{}", feature.parts().join("_"))
+}
+
+/// A batch whose rows carry the data versions of what they are made from, with the four version columns added.
+pub(crate) fn provenance_of_batch(plan: &FeaturePlan, hasher: RowHasher, batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut versions: HashMap<String, StringArray> = HashMap::new();
+    for field in plan.parents.iter().flatten() {
+        let column = format!("{}{}", columns::DATA_VERSION_BY_FIELD, suffix(&field.feature));
+        let array = batch.column_by_name(&column).ok_or_else(|| Error::MissingColumn {
+            feature: plan.spec.key.clone(),
+            column: column.clone(),
+            context: format!("the batch; it holds the data versions of `{}`", field.feature),
+            available: batch.schema().fields().iter().map(|field| field.name().clone()).collect(),
+        })?;
+        versions.insert(field.to_string(), by_field::member(array, &field.field.struct_key())?);
+    }
+    let mut fields: Vec<(String, StringArray)> = Vec::new();
+    for (field, parents) in plan.spec.fields.iter().zip(&plan.parents) {
+        let mut builder = StringBuilder::new();
+        for row in 0..batch.num_rows() {
+            let mut text = format!("{}|{}", field.key(), field.code_version);
+            for parent in parents {
+                let name = parent.to_string();
+                text.push_str(&format!("|{name}|{}", by_field::value_or_empty(&versions[&name], row)));
+            }
+            builder.append_value(hasher.hash(&text));
+        }
+        fields.push((field.key().struct_key(), builder.finish()));
+    }
+    fields.sort_by(|a, b| a.0.cmp(&b.0));
+    let (keys, values): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
+    let provenance: ArrayRef = std::sync::Arc::new(by_field::combined_hash(&values, batch.num_rows(), hasher));
+    let struct_column = by_field::build(&keys, values, batch.num_rows())?;
+    let schema = batch.schema();
+    let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !columns::is_system(field.name()));
+    let mut all: Vec<(String, ArrayRef)> = own.map(|(field, array)| (field.name().clone(), array.clone())).collect();
+    all.push((columns::PROVENANCE_BY_FIELD.to_owned(), struct_column.clone()));
+    all.push((columns::PROVENANCE.to_owned(), provenance.clone()));
+    all.push((columns::DATA_VERSION_BY_FIELD.to_owned(), struct_column));
+    all.push((columns::DATA_VERSION.to_owned(), provenance));
+    batch_of(all, batch.num_rows())
+}
+
+/// Rows of an old definition with the provenance that the current one expects of them. User columns stay, and so do data
+/// versions that the user gave; rows that nothing expects are left out.
+pub(crate) fn carry_over(plan: &FeaturePlan, old: &Rows, expected: &Rows) -> Result<Vec<RecordBatch>> {
+    let old = Table::new(old.schema().clone(), old.batches().to_vec())?;
+    let expected = Table::new(expected.schema().clone(), expected.batches().to_vec())?;
+    let shared: Vec<&String> =
+        plan.spec.id_columns.iter().filter(|id| expected.schema.column_with_name(id).is_some()).collect();
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for id in shared {
+        let (own, other) = (old.column(id)?, expected.column(id)?);
+        let Some(shared) = common_type(own.data_type(), other.data_type()) else { continue };
+        left.push((own, shared.clone()));
+        right.push((other, shared));
+    }
+    let (left, right) = (Keys::new(&left)?, Keys::new(&right)?);
+    let index = KeyIndex::new(&right);
+    let mut pairs = (Vec::new(), Vec::new());
+    for row in 0..old.num_rows() {
+        let found = index.find(&left, row);
+        if found != NO_ROW {
+            pairs.0.push(row as u32);
+            pairs.1.push(found);
+        }
+    }
+    let provenance = Table::values(&expected, columns::PROVENANCE_BY_FIELD, pairs.1.iter().copied())?;
+    let kept = old.take(&pairs.0)?;
+    let mut start = 0;
+    kept.batches()
+        .iter()
+        .map(|batch| {
+            let part = provenance.slice(start, batch.num_rows());
+            start += batch.num_rows();
+            with_provenance(plan, batch, part)
+        })
+        .collect()
+}
+
+/// A batch of old rows under new provenance.
+fn with_provenance(plan: &FeaturePlan, batch: &RecordBatch, provenance: ArrayRef) -> Result<RecordBatch> {
+    let struct_keys = plan.spec.struct_keys();
+    let column = |name: &str| Ok::<_, Error>(batch.column(batch.schema_ref().index_of(name)?).clone());
+    let (old_provenance, old_versions) =
+        (column(columns::PROVENANCE_BY_FIELD)?, column(columns::DATA_VERSION_BY_FIELD)?);
+    let mut data_versions = Vec::with_capacity(struct_keys.len());
+    for key in &struct_keys {
+        let given = by_field::member(&old_versions, key)?;
+        let derived = by_field::member(&old_provenance, key)?;
+        let user_given =
+            |row: usize| given.is_valid(row) && (derived.is_null(row) || given.value(row) != derived.value(row));
+        let values: StringArray = (0..batch.num_rows()).map(|row| user_given(row).then(|| given.value(row))).collect();
+        data_versions.push(values);
+    }
+    let rows = batch.num_rows();
+    let schema = batch.schema();
+    let own = schema.fields().iter().zip(batch.columns());
+    let own = own.filter(|(field, _)| !columns::is_system(field.name()) || field.name() == columns::CREATED_AT);
+    let mut all: Vec<(String, ArrayRef)> = own.map(|(field, array)| (field.name().clone(), array.clone())).collect();
+    all.push((columns::PROVENANCE_BY_FIELD.to_owned(), provenance));
+    all.push((columns::DATA_VERSION_BY_FIELD.to_owned(), by_field::build(&struct_keys, data_versions, rows)?));
+    batch_of(all, rows)
+}

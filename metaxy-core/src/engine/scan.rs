@@ -1,0 +1,63 @@
+//! Finishes what a backend has left undone of a scan.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use futures::{StreamExt, TryStreamExt};
+
+use crate::backend::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
+use crate::error::Result;
+use crate::filter::Predicate;
+
+use super::latest::latest_rows;
+use super::table::Table;
+
+/// The rows and columns that were asked for: the columns of the request in its order, or all of the table's.
+pub(crate) async fn finish(scan: Scan, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
+    let Scan { schema, mut stream, applied } = scan;
+    if applied < ScanStage::RowFilter {
+        stream = filtered(stream, request.row_filter.clone());
+    }
+    if let (true, Some(ids)) = (applied < ScanStage::KeepLatest, &request.keep_latest) {
+        stream = keep_latest(schema.clone(), stream, ids.clone()).await?;
+    }
+    if applied < ScanStage::Filter {
+        stream = filtered(stream, request.filter.clone());
+    }
+    project(schema, stream, request.columns.as_deref())
+}
+
+fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {
+    let Some(predicate) = predicate else { return stream };
+    stream
+        .map(move |batch| {
+            let batch = batch?;
+            let mask = predicate.evaluate(&batch)?;
+            Ok(if mask.true_count() == batch.num_rows() { batch } else { filter_record_batch(&batch, &mask)? })
+        })
+        .boxed()
+}
+
+async fn keep_latest(schema: SchemaRef, stream: BatchStream, ids: Vec<String>) -> Result<BatchStream> {
+    let batches: Vec<RecordBatch> = stream.try_collect().await?;
+    let kept = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
+        let table = Table::new(schema, batches)?;
+        let rows = latest_rows(&table, &ids)?;
+        if rows.len() == table.num_rows() {
+            return Ok(table.into_batches());
+        }
+        Ok(table.take(&rows)?.into_batches())
+    })
+    .await??;
+    Ok(stream_of(kept))
+}
+
+fn project(schema: SchemaRef, stream: BatchStream, wanted: Option<&[String]>) -> Result<(SchemaRef, BatchStream)> {
+    let Some(wanted) = wanted else { return Ok((schema, stream)) };
+    let indices = wanted.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    let schema = Arc::new(schema.project(&indices)?);
+    let stream = stream.map(move |batch| Ok(batch?.project(&indices)?)).boxed();
+    Ok((schema, stream))
+}

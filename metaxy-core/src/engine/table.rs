@@ -1,0 +1,136 @@
+//! Rows in memory: the batches as they came, addressed by one running number.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{concat, interleave};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use futures::TryStreamExt;
+
+use crate::backend::BatchStream;
+use crate::error::{Error, Result};
+
+/// Stands for "no row" among row numbers.
+pub(crate) const NO_ROW: u32 = u32::MAX;
+
+/// How many rows an output batch has at most. Output strings of a batch stay far below the 2 GiB that 32-bit offsets
+/// reach, unless single values are huge.
+const OUTPUT_ROWS: usize = 32 * 1024;
+
+/// Batches of one schema.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    /// The number of the first row of each batch.
+    starts: Vec<usize>,
+    rows: usize,
+}
+
+impl Table {
+    pub(crate) fn new(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Self> {
+        let batches: Vec<_> = batches.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        let mut starts = Vec::with_capacity(batches.len());
+        let mut rows = 0;
+        for batch in &batches {
+            starts.push(rows);
+            rows += batch.num_rows();
+        }
+        if rows >= NO_ROW as usize {
+            return Err(Error::Unsupported {
+                what: format!("a resolve over {rows} rows of one feature"),
+                hint: "narrow it with filters".to_owned(),
+            });
+        }
+        Ok(Self { schema, batches, starts, rows })
+    }
+
+    pub(crate) async fn collect(schema: SchemaRef, stream: BatchStream) -> Result<Self> {
+        Self::new(schema, stream.try_collect().await?)
+    }
+
+    pub(crate) fn num_rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn batches(&self) -> &[RecordBatch] {
+        &self.batches
+    }
+
+    pub(crate) fn into_batches(self) -> Vec<RecordBatch> {
+        self.batches
+    }
+
+    /// All values of a column in one array.
+    pub(crate) fn column(&self, name: &str) -> Result<ArrayRef> {
+        let index = self.schema.index_of(name)?;
+        let chunks: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(index).as_ref()).collect();
+        match chunks.as_slice() {
+            [] => Ok(arrow::array::new_empty_array(self.schema.field(index).data_type())),
+            [_] => Ok(self.batches[0].column(index).clone()),
+            _ => Ok(concat(&chunks)?),
+        }
+    }
+
+    /// The table with each batch passed through `change`, which keeps the number of rows.
+    pub(crate) fn project(&self, columns: &[String]) -> Result<Self> {
+        let indices = columns.iter().map(|name| self.schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+        let schema = Arc::new(self.schema.project(&indices)?);
+        let batches = self.batches.iter().map(|batch| batch.project(&indices)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { schema, batches, starts: self.starts.clone(), rows: self.rows })
+    }
+
+    /// The rows with these numbers, in their order.
+    pub(crate) fn take(&self, rows: &[u32]) -> Result<Table> {
+        let mut batches = Vec::with_capacity(rows.len().div_ceil(OUTPUT_ROWS));
+        for chunk in rows.chunks(OUTPUT_ROWS) {
+            let places = self.places(chunk.iter().copied());
+            let columns =
+                (0..self.schema.fields().len()).map(|index| self.gather(index, &places)).collect::<Result<Vec<_>>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(chunk.len()));
+            batches.push(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?);
+        }
+        Table::new(self.schema.clone(), batches)
+    }
+
+    /// The values of a column at these rows; [`NO_ROW`] gives null.
+    pub(crate) fn values(&self, name: &str, rows: impl Iterator<Item = u32>) -> Result<ArrayRef> {
+        self.gather(self.schema.index_of(name)?, &self.places(rows))
+    }
+
+    /// Batch and row of each row number; one past the last batch stands for null.
+    fn places(&self, rows: impl Iterator<Item = u32>) -> Vec<(usize, usize)> {
+        if let [_] = self.batches.as_slice() {
+            return rows.map(|row| if row == NO_ROW { (1, 0) } else { (0, row as usize) }).collect();
+        }
+        rows.map(|row| {
+            if row == NO_ROW {
+                return (self.batches.len(), 0);
+            }
+            let batch = self.starts.partition_point(|start| *start <= row as usize) - 1;
+            (batch, row as usize - self.starts[batch])
+        })
+        .collect()
+    }
+
+    fn gather(&self, column: usize, places: &[(usize, usize)]) -> Result<ArrayRef> {
+        let null = new_null_array(self.schema.field(column).data_type(), 1);
+        let mut chunks: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        chunks.push(null.as_ref());
+        Ok(interleave(&chunks, places)?)
+    }
+}
+
+/// Cuts row numbers into the chunks of output batches.
+pub(crate) fn output_chunks(rows: &[u32]) -> impl Iterator<Item = &[u32]> {
+    rows.chunks(OUTPUT_ROWS)
+}
+
+/// A batch from named columns.
+pub(crate) fn batch_of(columns: Vec<(String, ArrayRef)>, rows: usize) -> Result<RecordBatch> {
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
+}

@@ -1,0 +1,117 @@
+//! Deleting rows, softly or for good.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::columns;
+use crate::error::{Error, Result};
+use crate::filter::{Filter, IntoFilter, col};
+use crate::key::{FeatureKey, IntoFeatureKey};
+
+use super::{MetadataStore, check_system_columns};
+
+/// A delete, to be awaited. The answer is the number of rows deleted.
+#[derive(Debug)]
+#[must_use = "nothing is deleted until it is awaited"]
+pub struct DeleteRequest {
+    store: MetadataStore,
+    feature: Result<FeatureKey>,
+    filters: Vec<Result<Filter>>,
+    soft: bool,
+    with_feature_history: bool,
+}
+
+impl MetadataStore {
+    /// Deletes samples of a feature: all of them, or those that pass the filters. Softly, unless told otherwise: the
+    /// rows stay, and readers no longer see them.
+    ///
+    /// # Errors
+    /// Awaiting it gives [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::FeatureNotFound`], the errors of
+    /// filters, and what the backend says. Nothing is deleted then.
+    pub fn delete(&self, feature: impl IntoFeatureKey) -> DeleteRequest {
+        DeleteRequest {
+            store: self.clone(),
+            feature: feature.into_feature_key(),
+            filters: Vec::new(),
+            soft: true,
+            with_feature_history: false,
+        }
+    }
+}
+
+impl DeleteRequest {
+    /// Only rows for which this is true. Filters given before hold too.
+    pub fn filter(mut self, filter: impl IntoFilter) -> Self {
+        self.filters.push(filter.into_filter());
+        self
+    }
+
+    /// Softly (`true`, the default), or for good.
+    pub fn soft(mut self, soft: bool) -> Self {
+        self.soft = soft;
+        self
+    }
+
+    /// Rows of every feature version.
+    pub fn with_feature_history(mut self) -> Self {
+        self.with_feature_history = true;
+        self
+    }
+
+    async fn run(self) -> Result<u64> {
+        self.store.check_writable("delete")?;
+        if self.soft { self.run_soft().await } else { self.run_hard().await }
+    }
+
+    /// Appends the rows that a read returns again, marked as deleted.
+    async fn run_soft(self) -> Result<u64> {
+        let key = self.feature?;
+        let mut read = self.store.read(&key);
+        read.with_feature_history = self.with_feature_history;
+        let read = self.filters.into_iter().try_fold(read, |read, filter| Ok::<_, Error>(read.filter(filter?)))?;
+        let batches = read.await?.collect().await?;
+        let at = self.store.inner.stamps.next();
+        let marked = batches.iter().map(|batch| marked_deleted(batch, at)).collect::<Result<Vec<_>>>()?;
+        self.store.write(key, marked).preserve_versions().await
+    }
+
+    async fn run_hard(self) -> Result<u64> {
+        let key = self.feature?;
+        let plan = self.store.plan(&key)?;
+        let filters = self.filters.into_iter().collect::<Result<Vec<_>>>()?;
+        let Some(schema) = self.store.inner.backend.schema(&key).await? else {
+            return match self.store.serving(&key).await? {
+                Some(_) => Ok(0),
+                None => Err(self.store.not_found(&key).await),
+            };
+        };
+        check_system_columns(&key, &schema)?;
+        let version =
+            (!self.with_feature_history).then(|| col(columns::FEATURE_VERSION).eq(plan.feature_version.as_str()));
+        let predicate = Filter::all(version.into_iter().chain(filters)).bind(&schema)?;
+        self.store.inner.backend.delete(&key, &predicate).await
+    }
+}
+
+impl IntoFuture for DeleteRequest {
+    type Output = Result<u64>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.run().boxed()
+    }
+}
+
+fn marked_deleted(batch: &RecordBatch, at: i64) -> Result<RecordBatch> {
+    let position = batch.schema_ref().index_of(columns::DELETED_AT)?;
+    let times: ArrayRef = Arc::new(
+        TimestampMicrosecondArray::from_iter_values(std::iter::repeat_n(at, batch.num_rows())).with_timezone("UTC"),
+    );
+    let mut arrays = batch.columns().to_vec();
+    arrays[position] = arrow::compute::cast(&times, batch.schema_ref().field(position).data_type())?;
+    Ok(RecordBatch::try_new(batch.schema(), arrays)?)
+}

@@ -1,0 +1,424 @@
+//! The store that users hold: a backend, a graph of features, and the stores to fall back on.
+
+mod align;
+mod clock;
+mod data;
+mod delete;
+mod fallback;
+mod read;
+mod resolve;
+mod transfer;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::backend::{AccessMode, BackendInfo, SharedBackend, StoreBackend};
+use crate::columns;
+use crate::error::{Error, Result};
+use crate::graph::{FeatureGraph, FeaturePlan};
+use crate::hash::{HashAlgorithm, MIN_TRUNCATION, RowHasher};
+use crate::key::{FeatureKey, IntoFeatureKey};
+use crate::plan::PlanTable;
+
+pub use clock::{Clock, SystemClock};
+pub use data::{Increment, IntoBatches, RowStream, Rows};
+pub use delete::DeleteRequest;
+pub use fallback::Fallback;
+pub use read::ReadRequest;
+pub use resolve::{InputProgress, ResolveRequest};
+pub use transfer::{CopyProgress, CopyRequest, CopySummary};
+pub use write::WriteRequest;
+
+use clock::Stamps;
+
+/// A metadata store, open. Cheap to clone; all clones are the same store.
+///
+/// Every method takes a feature as anything that names one: `"raw/video"`, `["raw", "video"]`, a key, a spec. Methods
+/// that take options return a builder that runs when it is awaited.
+#[derive(Clone)]
+pub struct MetadataStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    backend: SharedBackend,
+    info: BackendInfo,
+    mode: AccessMode,
+    graph: FeatureGraph,
+    hasher: RowHasher,
+    fallbacks: Vec<Fallback>,
+    auto_create_tables: bool,
+    materialization_id: Option<String>,
+    versioning_engine: VersioningEngine,
+    stamps: Arc<Stamps>,
+}
+
+/// Who computes increments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersioningEngine {
+    /// The storage system where it can, else the Arrow engine.
+    #[default]
+    Auto,
+    /// The storage system; an error says why where it cannot.
+    Native,
+    /// The Arrow engine, in this process.
+    Arrow,
+}
+
+/// Collects what a store is made of.
+#[derive(Debug)]
+pub struct StoreBuilder {
+    backend: SharedBackend,
+    graph: FeatureGraph,
+    name: Option<String>,
+    hash_algorithm: Option<HashAlgorithm>,
+    hash_truncation_length: usize,
+    fallbacks: Vec<Fallback>,
+    auto_create_tables: Option<bool>,
+    materialization_id: Option<String>,
+    versioning_engine: VersioningEngine,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl StoreBuilder {
+    /// The store's name, as messages call it; by default the backend's type and place.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How rows are hashed; by default as the backend prefers. All stores of a chain need the same.
+    #[must_use]
+    pub fn hash_algorithm(mut self, algorithm: HashAlgorithm) -> Self {
+        self.hash_algorithm = Some(algorithm);
+        self
+    }
+
+    /// How many characters of every row hash are kept, at least 8; by default as many as the graph keeps.
+    #[must_use]
+    pub fn hash_truncation_length(mut self, length: usize) -> Self {
+        self.hash_truncation_length = length;
+        self
+    }
+
+    /// Adds a store to read features from that this one does not have; asked after those added before.
+    #[must_use]
+    pub fn fallback(mut self, store: impl Into<Fallback>) -> Self {
+        self.fallbacks.push(store.into());
+        self
+    }
+
+    /// Whether a write may create a table; by default as the backend prefers.
+    #[must_use]
+    pub fn auto_create_tables(mut self, create: bool) -> Self {
+        self.auto_create_tables = Some(create);
+        self
+    }
+
+    /// What writes put into `metaxy_materialization_id` unless they say otherwise.
+    #[must_use]
+    pub fn materialization_id(mut self, id: impl Into<String>) -> Self {
+        self.materialization_id = Some(id.into());
+        self
+    }
+
+    /// Who computes increments.
+    #[must_use]
+    pub fn versioning_engine(mut self, engine: VersioningEngine) -> Self {
+        self.versioning_engine = engine;
+        self
+    }
+
+    /// Stamps rows by another clock than the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Opens the store. Opening writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::TableCollision`], [`Error::HashAlgorithmMismatch`], and what the backend says: [`Error::LocationNotFound`],
+    /// [`Error::NotAStore`], [`Error::Locked`], [`Error::Unreachable`], [`Error::AccessDenied`].
+    pub async fn open(self, mode: AccessMode) -> Result<MetadataStore> {
+        let info = self.backend.info();
+        let algorithm = self.hash_algorithm.unwrap_or(info.default_hash);
+        let truncation = self.hash_truncation_length;
+        let inner = Inner {
+            name: self.name.unwrap_or_else(|| format!("{} at {}", info.kind, info.location)),
+            hasher: RowHasher::new(algorithm, truncation)?,
+            mode,
+            graph: self.graph,
+            fallbacks: self.fallbacks,
+            auto_create_tables: self.auto_create_tables.unwrap_or(info.auto_create_tables),
+            materialization_id: self.materialization_id,
+            versioning_engine: self.versioning_engine,
+            stamps: self.clock.map_or_else(Stamps::system, Stamps::new),
+            backend: self.backend,
+            info,
+        };
+        let store = MetadataStore { inner: Arc::new(inner) };
+        store.check_table_names()?;
+        for fallback in store.inner.fallbacks.iter().filter_map(Fallback::opened) {
+            store.check_hash(fallback)?;
+        }
+        store.inner.backend.open(mode).await?;
+        Ok(store)
+    }
+}
+
+impl MetadataStore {
+    /// Starts a store from a backend and the features that it holds.
+    pub fn builder(backend: impl IntoBackend, graph: FeatureGraph) -> StoreBuilder {
+        StoreBuilder {
+            backend: backend.into_backend(),
+            name: None,
+            hash_algorithm: None,
+            hash_truncation_length: graph.hash_truncation_length().max(MIN_TRUNCATION),
+            fallbacks: Vec::new(),
+            auto_create_tables: None,
+            materialization_id: None,
+            versioning_engine: VersioningEngine::default(),
+            clock: None,
+            graph,
+        }
+    }
+
+    /// The same store with other definitions. Rows that were written under other feature versions become history.
+    ///
+    /// # Errors
+    /// [`Error::TableCollision`].
+    pub fn with_graph(&self, graph: FeatureGraph) -> Result<Self> {
+        let inner = &self.inner;
+        let store = Self {
+            inner: Arc::new(Inner {
+                name: inner.name.clone(),
+                backend: inner.backend.clone(),
+                info: inner.info.clone(),
+                mode: inner.mode,
+                graph,
+                hasher: inner.hasher,
+                fallbacks: inner.fallbacks.clone(),
+                auto_create_tables: inner.auto_create_tables,
+                materialization_id: inner.materialization_id.clone(),
+                versioning_engine: inner.versioning_engine,
+                stamps: inner.stamps.clone(),
+            }),
+        };
+        store.check_table_names()?;
+        Ok(store)
+    }
+
+    /// The store's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What it was opened for.
+    pub fn access_mode(&self) -> AccessMode {
+        self.inner.mode
+    }
+
+    /// The features it holds.
+    pub fn graph(&self) -> &FeatureGraph {
+        &self.inner.graph
+    }
+
+    /// How its rows are hashed.
+    pub fn hasher(&self) -> RowHasher {
+        self.inner.hasher
+    }
+
+    /// The storage system behind it.
+    pub fn backend(&self) -> &SharedBackend {
+        &self.inner.backend
+    }
+
+    /// Lets go of files and connections. Every clone is closed with it; fallbacks stay open.
+    ///
+    /// # Errors
+    /// What the backend says.
+    pub async fn close(&self) -> Result<()> {
+        self.inner.backend.close().await
+    }
+
+    /// Whether this store, without its fallbacks, has rows of a feature, of whatever version.
+    ///
+    /// # Errors
+    /// What the backend says; an unreachable store is an error, never `false`.
+    pub async fn has_feature(&self, feature: impl IntoFeatureKey) -> Result<bool> {
+        let key = feature.into_feature_key()?;
+        Ok(self.own_table(&key).await?.is_some())
+    }
+
+    /// The name of the store that serves a feature: this one, or the first fallback that has it.
+    ///
+    /// # Errors
+    /// What the backends say.
+    pub async fn store_of(&self, feature: impl IntoFeatureKey) -> Result<Option<String>> {
+        let key = feature.into_feature_key()?;
+        Ok(self.serving(&key).await?.map(|served| served.store.inner.name.clone()))
+    }
+
+    /// Removes a feature with all its rows, of every version, for good. Fallbacks keep theirs.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], and what the backend says.
+    pub async fn drop_feature(&self, feature: impl IntoFeatureKey) -> Result<()> {
+        self.check_writable("drop a feature")?;
+        self.inner.backend.drop_table(&feature.into_feature_key()?).await
+    }
+
+    fn check_writable(&self, operation: &'static str) -> Result<()> {
+        match self.inner.mode {
+            AccessMode::ReadWrite => Ok(()),
+            AccessMode::ReadOnly => Err(Error::ReadOnly { store: self.inner.name.clone(), operation }),
+        }
+    }
+
+    fn check_table_names(&self) -> Result<()> {
+        if !self.inner.info.flat_names {
+            return Ok(());
+        }
+        let mut tables = std::collections::BTreeMap::new();
+        for plan in self.inner.graph.features() {
+            let key = &plan.spec.key;
+            if let Some(first) = tables.insert(key.table_name(), key.clone()) {
+                return Err(Error::TableCollision { first, second: key.clone(), table: key.table_name() });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_hash(&self, fallback: &MetadataStore) -> Result<()> {
+        let (own, other) = (self.inner.hasher, fallback.inner.hasher);
+        if own.algorithm() == other.algorithm() {
+            return Ok(());
+        }
+        Err(Error::HashAlgorithmMismatch {
+            store: self.inner.name.clone(),
+            expected: own.algorithm().to_string(),
+            fallback: fallback.inner.name.clone(),
+            found: other.algorithm().to_string(),
+        })
+    }
+
+    fn plan(&self, key: &FeatureKey) -> Result<&FeaturePlan> {
+        self.inner.graph.plan(key)
+    }
+
+    /// The schema of the feature's own table, where it has rows. A table that was created beforehand and is empty
+    /// counts as none, so that a fallback can answer.
+    async fn own_table(&self, key: &FeatureKey) -> Result<Option<arrow::datatypes::SchemaRef>> {
+        match self.inner.backend.schema(key).await? {
+            Some(schema) if self.inner.backend.has_rows(key).await? => Ok(Some(schema)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The store that serves a feature, found in the order of the fallback list, each with its own fallbacks.
+    fn serving<'a>(&'a self, key: &'a FeatureKey) -> BoxFuture<'a, Result<Option<Served>>> {
+        async move {
+            if let Some(schema) = self.own_table(key).await? {
+                return Ok(Some(Served { store: self.clone(), schema }));
+            }
+            for fallback in &self.inner.fallbacks {
+                let store = fallback.open().await?;
+                self.check_hash(&store)?;
+                if let Some(served) = store.serving(key).await? {
+                    tracing::info!(feature = %key, store = self.name(), fallback = served.store.name(), "a fallback store answers");
+                    return Ok(Some(served));
+                }
+            }
+            Ok(None)
+        }
+        .boxed()
+    }
+
+    /// The names of this store and all its fallbacks, in the order in which they are searched.
+    fn chain<'a>(&'a self) -> BoxFuture<'a, Vec<String>> {
+        async move {
+            let mut names = vec![self.inner.name.clone()];
+            for fallback in &self.inner.fallbacks {
+                match fallback.open().await {
+                    Ok(store) => names.extend(store.chain().await),
+                    Err(_) => names.push(fallback.name().to_owned()),
+                }
+            }
+            names
+        }
+        .boxed()
+    }
+
+    async fn not_found(&self, key: &FeatureKey) -> Error {
+        Error::FeatureNotFound { feature: key.clone(), searched: self.chain().await }
+    }
+}
+
+/// A feature's table in the store that serves it.
+struct Served {
+    store: MetadataStore,
+    schema: arrow::datatypes::SchemaRef,
+}
+
+impl Served {
+    fn plan_table(&self, feature: &FeaturePlan) -> PlanTable {
+        PlanTable { schema: self.schema.clone(), feature_version: feature.feature_version.clone() }
+    }
+}
+
+impl fmt::Debug for MetadataStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetadataStore")
+            .field("name", &self.inner.name)
+            .field("kind", &self.inner.info.kind)
+            .field("location", &self.inner.info.location)
+            .field("mode", &self.inner.mode)
+            .field("fallbacks", &self.inner.fallbacks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A backend, shared or not.
+pub trait IntoBackend {
+    /// The shared backend.
+    fn into_backend(self) -> SharedBackend;
+}
+
+impl<B: StoreBackend> IntoBackend for B {
+    fn into_backend(self) -> SharedBackend {
+        Arc::new(self)
+    }
+}
+
+impl IntoBackend for SharedBackend {
+    fn into_backend(self) -> SharedBackend {
+        self
+    }
+}
+
+impl<B: StoreBackend> IntoBackend for Arc<B> {
+    fn into_backend(self) -> SharedBackend {
+        self
+    }
+}
+
+/// The columns that carry versions, without which a table is none of ours.
+fn check_system_columns(key: &FeatureKey, schema: &arrow::datatypes::Schema) -> Result<()> {
+    let needed = [columns::FEATURE_VERSION, columns::UPDATED_AT, columns::DELETED_AT, columns::DATA_VERSION_BY_FIELD];
+    match needed.into_iter().find(|name| schema.column_with_name(name).is_none()) {
+        None => Ok(()),
+        Some(column) => Err(Error::Corrupt {
+            table: key.table_name(),
+            reason: format!("it has no column `{column}`, so it was not written by a metadata store"),
+        }),
+    }
+}

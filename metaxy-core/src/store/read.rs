@@ -1,0 +1,176 @@
+//! Reading a feature.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+
+use crate::backend::{BatchStream, ScanRequest};
+use crate::columns;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::filter::{Filter, IntoFilter};
+use crate::key::{FeatureKey, IntoFeatureKey};
+use crate::plan::read_request;
+use crate::spec::FeatureSpec;
+
+use super::{MetadataStore, RowStream, check_system_columns};
+
+/// A read, to be awaited. Without options: the newest row of every living sample of the current feature version.
+#[derive(Debug)]
+#[must_use = "nothing is read until it is awaited"]
+pub struct ReadRequest {
+    store: MetadataStore,
+    feature: Result<FeatureKey>,
+    filters: Vec<Result<Filter>>,
+    columns: Option<Vec<String>>,
+    pub(super) feature_version: Option<String>,
+    pub(super) with_feature_history: bool,
+    with_sample_history: bool,
+    include_soft_deleted: bool,
+}
+
+impl MetadataStore {
+    /// Reads a feature from this store or, where it has none of it, from its fallbacks. Await the answer for a stream of
+    /// batches; the order of rows means nothing.
+    ///
+    /// # Errors
+    /// Awaiting it gives [`Error::UnknownFeature`], [`Error::FeatureNotFound`], [`Error::MissingColumn`], the errors of
+    /// filters, and what the backend says.
+    pub fn read(&self, feature: impl IntoFeatureKey) -> ReadRequest {
+        ReadRequest {
+            store: self.clone(),
+            feature: feature.into_feature_key(),
+            filters: Vec::new(),
+            columns: None,
+            feature_version: None,
+            with_feature_history: false,
+            with_sample_history: false,
+            include_soft_deleted: false,
+        }
+    }
+
+    /// Scans a table of this store's own backend, and finishes what the backend leaves undone.
+    pub(super) async fn scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
+        engine::finish(self.inner.backend.scan(key, request).await?, request).await
+    }
+}
+
+impl ReadRequest {
+    /// Only rows for which this is true; asked of the newest row of each sample. Filters given before hold too.
+    pub fn filter(mut self, filter: impl IntoFilter) -> Self {
+        self.filters.push(filter.into_filter());
+        self
+    }
+
+    /// Only these columns, in this order.
+    pub fn columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.columns = Some(columns.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Rows of every feature version.
+    pub fn with_feature_history(mut self) -> Self {
+        self.with_feature_history = true;
+        self
+    }
+
+    /// Every row of a sample, not only the newest.
+    pub fn with_sample_history(mut self) -> Self {
+        self.with_sample_history = true;
+        self
+    }
+
+    /// Also deleted samples.
+    pub fn include_soft_deleted(mut self) -> Self {
+        self.include_soft_deleted = true;
+        self
+    }
+
+    /// Rows of this feature version instead of the current one.
+    pub(super) fn of_version(mut self, version: &str) -> Self {
+        self.feature_version = Some(version.to_owned());
+        self
+    }
+
+    async fn run(self) -> Result<RowStream> {
+        let key = self.feature?;
+        let plan = self.store.plan(&key)?;
+        let Some(served) = self.store.serving(&key).await? else { return Err(self.store.not_found(&key).await) };
+        check_system_columns(&key, &served.schema)?;
+        let version = self.feature_version.as_deref().unwrap_or(&plan.feature_version);
+        let version = (!self.with_feature_history).then_some(version);
+        let filters = self.filters.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut request = read_request(
+            &plan.spec,
+            &served.schema,
+            version,
+            !self.with_sample_history,
+            self.include_soft_deleted,
+            filters,
+        )?;
+        if let Some(columns) = &self.columns {
+            check_columns(&key, &served.schema, columns)?;
+        }
+        request.columns = self.columns;
+        let (schema, stream) = served.store.scan(&key, &request).await?;
+        let history = self.with_feature_history || self.feature_version.is_some();
+        Ok(if history { RowStream::new(schema, stream) } else { current_fields_only(&plan.spec, schema, stream) })
+    }
+}
+
+impl IntoFuture for ReadRequest {
+    type Output = Result<RowStream>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.run().boxed()
+    }
+}
+
+fn check_columns(key: &FeatureKey, schema: &Schema, columns: &[String]) -> Result<()> {
+    match columns.iter().find(|name| schema.column_with_name(name).is_none()) {
+        None => Ok(()),
+        Some(missing) => Err(Error::MissingColumn {
+            feature: key.clone(),
+            column: missing.clone(),
+            context: "its table".to_owned(),
+            available: schema.fields().iter().map(|field| field.name().clone()).collect(),
+        }),
+    }
+}
+
+/// By-field columns with the fields of the definition alone: a table that has seen other definitions has members of
+/// theirs too, and other programs store by-field columns as maps.
+fn current_fields_only(spec: &FeatureSpec, schema: SchemaRef, stream: BatchStream) -> RowStream {
+    let struct_keys = spec.struct_keys();
+    let wanted = columns::by_field_type(&struct_keys);
+    let differs = |field: &Field| {
+        [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD].contains(&field.name().as_str())
+            && field.data_type() != &wanted
+            && matches!(field.data_type(), DataType::Struct(_) | DataType::Map(_, _))
+    };
+    let positions: Vec<usize> =
+        schema.fields().iter().enumerate().filter(|(_, field)| differs(field)).map(|(position, _)| position).collect();
+    if positions.is_empty() {
+        return RowStream::new(schema, stream);
+    }
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    for position in &positions {
+        fields[*position] = Arc::new(Field::new(fields[*position].name(), wanted.clone(), true));
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let output = schema.clone();
+    let stream = stream.map(move |batch| {
+        let batch = batch?;
+        let mut arrays = batch.columns().to_vec();
+        for position in &positions {
+            arrays[*position] = engine::conform_by_field(&arrays[*position], &struct_keys)?;
+        }
+        Ok(RecordBatch::try_new(output.clone(), arrays)?)
+    });
+    RowStream::new(schema, stream.boxed())
+}

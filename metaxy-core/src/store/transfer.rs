@@ -1,0 +1,246 @@
+//! Moving rows: from store to store (copy), and from an old definition to the current one (rebase).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::IntoFuture;
+
+use arrow::array::RecordBatch;
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
+
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::filter::{Filter, IntoFilter};
+use crate::key::{FeatureKey, IntoFeatureKey};
+
+use super::MetadataStore;
+
+/// How many rows are held before they are written.
+const ROWS_PER_WRITE: usize = 100_000;
+
+type OnProgress = Box<dyn FnMut(&CopyProgress) + Send>;
+
+/// A copy, to be awaited.
+#[must_use = "nothing is copied until it is awaited"]
+pub struct CopyRequest {
+    target: MetadataStore,
+    source: MetadataStore,
+    features: Option<Result<Vec<FeatureKey>>>,
+    filters: Result<BTreeMap<FeatureKey, Vec<Filter>>>,
+    global_filters: Result<Vec<Filter>>,
+    with_feature_history: bool,
+    with_sample_history: bool,
+    progress: Option<OnProgress>,
+}
+
+/// How far a copy has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyProgress {
+    /// The feature that is copied.
+    pub feature: FeatureKey,
+    /// Its rows that have been written so far.
+    pub rows: u64,
+    /// Whether that is all of them.
+    pub done: bool,
+}
+
+/// What a copy has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopySummary {
+    /// Rows written, by feature. Features that the source does not have are not named.
+    pub rows: BTreeMap<FeatureKey, u64>,
+}
+
+impl CopySummary {
+    /// Rows written in all.
+    pub fn total(&self) -> u64 {
+        self.rows.values().sum()
+    }
+}
+
+impl MetadataStore {
+    /// Copies features from another store: the newest living row of each sample of the current feature version, unless
+    /// told otherwise. Versions and timestamps are kept. Batches stream through, so memory stays bounded; each write of
+    /// them is whole.
+    ///
+    /// # Errors
+    /// Awaiting it gives [`Error::ReadOnly`], [`Error::HashAlgorithmMismatch`], [`Error::FeatureNotFound`] for a feature
+    /// that was named, the errors of filters, and what the backends say.
+    pub fn copy_from(&self, source: &MetadataStore) -> CopyRequest {
+        CopyRequest {
+            target: self.clone(),
+            source: source.clone(),
+            features: None,
+            filters: Ok(BTreeMap::new()),
+            global_filters: Ok(Vec::new()),
+            with_feature_history: false,
+            with_sample_history: false,
+            progress: None,
+        }
+    }
+
+    /// Carries the rows of an old feature version over to the current one, where only the definition has changed and not
+    /// what was computed: user columns, and data versions that the user gave, are kept; provenance is computed anew from
+    /// upstream. Rows that upstream no longer asks for stay behind. Returns the number of rows written.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a root feature, which has no upstream to compute provenance from;
+    /// [`Error::FeatureNotFound`], [`Error::ReadOnly`], and what the backend says.
+    pub async fn rebase(&self, feature: impl IntoFeatureKey, from_version: &str) -> Result<u64> {
+        let key = feature.into_feature_key()?;
+        self.check_writable("rebase")?;
+        let plan = self.plan(&key)?;
+        if plan.spec.is_root() {
+            return Err(Error::Unsupported {
+                what: format!("rebasing the root feature `{key}`"),
+                hint: "write its samples again under the new definition".to_owned(),
+            });
+        }
+        if from_version == plan.feature_version {
+            return Ok(0);
+        }
+        let old = self.read(&key).of_version(from_version).await?.rows().await?;
+        let expected = self.resolve_update(&key).skip_comparison().await?.new;
+        let rebased = tokio::task::spawn_blocking({
+            let plan = plan.clone();
+            move || engine::carry_over(&plan, &old, &expected)
+        })
+        .await??;
+        let rows = rebased.iter().map(RecordBatch::num_rows).sum::<usize>();
+        if rows == 0 {
+            return Ok(0);
+        }
+        self.write(key, rebased).await
+    }
+}
+
+impl CopyRequest {
+    /// Only these features; without this call all that the source has.
+    pub fn features<K: IntoFeatureKey>(mut self, features: impl IntoIterator<Item = K>) -> Self {
+        self.features = Some(features.into_iter().map(IntoFeatureKey::into_feature_key).collect());
+        self
+    }
+
+    /// Only rows of a feature for which this is true.
+    pub fn filter(mut self, feature: impl IntoFeatureKey, filter: impl IntoFilter) -> Self {
+        self.filters = self.filters.and_then(|mut filters| {
+            filters.entry(feature.into_feature_key()?).or_default().push(filter.into_filter()?);
+            Ok(filters)
+        });
+        self
+    }
+
+    /// Only rows, of every feature, for which this is true.
+    pub fn global_filter(mut self, filter: impl IntoFilter) -> Self {
+        self.global_filters = self.global_filters.and_then(|mut filters| {
+            filters.push(filter.into_filter()?);
+            Ok(filters)
+        });
+        self
+    }
+
+    /// Rows of every feature version.
+    pub fn with_feature_history(mut self) -> Self {
+        self.with_feature_history = true;
+        self
+    }
+
+    /// Every row of a sample, deletions included.
+    pub fn with_sample_history(mut self) -> Self {
+        self.with_sample_history = true;
+        self
+    }
+
+    /// Calls `progress` after every write.
+    pub fn on_progress(mut self, progress: impl FnMut(&CopyProgress) + Send + 'static) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
+    async fn run(mut self) -> Result<CopySummary> {
+        self.target.check_writable("copy")?;
+        self.target.check_hash(&self.source)?;
+        let named = self.features.is_some();
+        let features = match self.features.take() {
+            Some(features) => features?,
+            None => self.target.graph().topological_order().to_vec(),
+        };
+        let mut filters = std::mem::replace(&mut self.filters, Ok(BTreeMap::new()))?;
+        let global_filters = std::mem::replace(&mut self.global_filters, Ok(Vec::new()))?;
+        let source = self.source.with_graph(self.target.graph().clone())?;
+        let mut summary = CopySummary::default();
+        for key in features {
+            if !named && source.store_of(&key).await?.is_none() {
+                continue;
+            }
+            let filters = filters.remove(&key).unwrap_or_default().into_iter().chain(global_filters.iter().cloned());
+            let rows = self.copy_feature(&source, &key, filters.collect()).await?;
+            summary.rows.insert(key, rows);
+        }
+        Ok(summary)
+    }
+
+    async fn copy_feature(&mut self, source: &MetadataStore, key: &FeatureKey, filters: Vec<Filter>) -> Result<u64> {
+        let mut read = source.read(key);
+        if self.with_feature_history {
+            read = read.with_feature_history();
+        }
+        if self.with_sample_history {
+            read = read.with_sample_history().include_soft_deleted();
+        }
+        let mut stream = filters.into_iter().fold(read, |read, filter| read.filter(filter)).await?;
+        let (mut written, mut held, mut pending) = (0, 0, Vec::new());
+        while let Some(batch) = stream.try_next().await? {
+            held += batch.num_rows();
+            pending.push(batch);
+            if held >= ROWS_PER_WRITE {
+                written += self.flush(key, std::mem::take(&mut pending), written, false).await?;
+                held = 0;
+            }
+        }
+        Ok(written + self.flush(key, pending, written, true).await?)
+    }
+
+    async fn flush(&mut self, key: &FeatureKey, batches: Vec<RecordBatch>, before: u64, done: bool) -> Result<u64> {
+        let rows = self.target.copy_rows(key, batches).await?;
+        if let Some(progress) = &mut self.progress {
+            progress(&CopyProgress { feature: key.clone(), rows: before + rows, done });
+        }
+        Ok(rows)
+    }
+}
+
+impl MetadataStore {
+    /// Writes rows as they are, whatever definition they were written under.
+    async fn copy_rows(&self, key: &FeatureKey, batches: Vec<RecordBatch>) -> Result<u64> {
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows == 0 {
+            return Ok(0);
+        }
+        let table = self.inner.backend.schema(key).await?;
+        if table.is_none() && !self.inner.auto_create_tables {
+            return Err(Error::TableMissing { table: key.table_name(), location: self.inner.info.location.clone() });
+        }
+        let (schema, batches) = super::align::align(key, table.as_ref(), batches)?;
+        self.inner.backend.append(key, schema, batches).await?;
+        Ok(rows as u64)
+    }
+}
+
+impl IntoFuture for CopyRequest {
+    type Output = Result<CopySummary>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.run().boxed()
+    }
+}
+
+impl fmt::Debug for CopyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyRequest")
+            .field("source", &self.source)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
