@@ -5,7 +5,17 @@ pub const MASK: &str = "***";
 
 /// Words that make the name of a setting the name of a secret.
 const SECRET_WORDS: [&str; 12] = [
-    "password", "passwd", "passphrase", "pwd", "secret", "token", "key", "credential", "signature", "bearer", "authorization",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "credential",
+    "signature",
+    "bearer",
+    "authorization",
     "sas",
 ];
 
@@ -35,7 +45,9 @@ pub fn mask_url(text: &str) -> String {
     match user_info.map(|user| (user, user.split_once(':'))) {
         None => format!("{scheme}://{rest}"),
         Some((_, Some((user, _)))) => format!("{scheme}://{user}:{MASK}@{rest}"),
-        Some((user, None)) if NAMED_USERS.contains(&scheme.to_lowercase().as_str()) => format!("{scheme}://{user}@{rest}"),
+        Some((user, None)) if NAMED_USERS.contains(&scheme.to_lowercase().as_str()) => {
+            format!("{scheme}://{user}@{rest}")
+        }
         Some((_, None)) => format!("{scheme}://{MASK}@{rest}"),
     }
 }
@@ -118,7 +130,9 @@ fn quoted_length(text: &str, quote: char) -> usize {
 pub fn mask_value(name: &str, value: &toml::Value) -> toml::Value {
     use toml::Value;
     match value {
-        Value::Table(table) if is_secret_name(name) => table.keys().map(|key| (key.clone(), masked())).collect::<toml::Table>().into(),
+        Value::Table(table) if is_secret_name(name) => {
+            table.keys().map(|key| (key.clone(), masked())).collect::<toml::Table>().into()
+        }
         Value::Table(table) => mask_table(table).into(),
         Value::Array(items) => Value::Array(items.iter().map(|item| mask_value(name, item)).collect()),
         _ if is_secret_name(name) => masked(),
@@ -148,7 +162,10 @@ mod tests {
             ("postgresql://ada:p@ss@db/meta", "postgresql://ada:***@db/meta"),
             ("postgresql://ada:p/w?d#x@db/meta", "postgresql://ada:***@db/meta"),
             ("postgresql://ada:@db/meta", "postgresql://ada:***@db/meta"),
-            ("postgresql://db/meta?user=ada&password=x&sslmode=off", "postgresql://db/meta?user=ada&password=***&sslmode=off"),
+            (
+                "postgresql://db/meta?user=ada&password=x&sslmode=off",
+                "postgresql://db/meta?user=ada&password=***&sslmode=off",
+            ),
             ("https://ghp_abc@host/x", "https://***@host/x"),
             ("https://host:9000/a@v2", "https://host:9000/a@v2"),
             ("https://[::1]:9000/a@v2", "https://[::1]:9000/a@v2"),
@@ -161,7 +178,10 @@ mod tests {
             ("password='unclosed x", "password=***"),
             ("host=db password=a&b c user=ada", "host=db password=*** user=ada"),
             ("AccountName=x;AccountKey=y==;EndpointSuffix=z", "AccountName=x;AccountKey=***;EndpointSuffix=z"),
-            ("BlobEndpoint=https://x/;SharedAccessSignature=sv=1&sig=2", "BlobEndpoint=https://x/;SharedAccessSignature=***&sig=2"),
+            (
+                "BlobEndpoint=https://x/;SharedAccessSignature=sv=1&sig=2",
+                "BlobEndpoint=https://x/;SharedAccessSignature=***&sig=2",
+            ),
             ("a=b=c", "a=b=c"),
             ("/data/my.db", "/data/my.db"),
             ("", ""),
@@ -183,9 +203,11 @@ mod tests {
 
     #[test]
     fn nested_values() {
-        let table: toml::Table = toml::from_str("tokens = ['a', 'b']\nkeys = { a = 1 }\nn = { url = 'x://u:p@h', n = 1 }").unwrap();
+        let table: toml::Table =
+            toml::from_str("tokens = ['a', 'b']\nkeys = { a = 1 }\nn = { url = 'x://u:p@h', n = 1 }").unwrap();
         let expected: toml::Table =
-            toml::from_str("tokens = ['***', '***']\nkeys = { a = '***' }\nn = { url = 'x://u:***@h', n = 1 }").unwrap();
+            toml::from_str("tokens = ['***', '***']\nkeys = { a = '***' }\nn = { url = 'x://u:***@h', n = 1 }")
+                .unwrap();
         assert_eq!(mask_table(&table), expected);
     }
 }

@@ -15,6 +15,8 @@ use crate::registry::{Place, Places, push_path};
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) place: Place,
+    /// Why the `${VAR}` in this string could not be replaced.
+    pub(super) unresolved: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,8 +28,12 @@ pub(super) enum Value {
 }
 
 impl Node {
+    pub(super) fn new(value: Value, place: Place) -> Self {
+        Self { value, place, unresolved: None }
+    }
+
     pub(super) fn table(place: Place) -> Self {
-        Self { value: Value::Table(IndexMap::new()), place }
+        Self::new(Value::Table(IndexMap::new()), place)
     }
 
     /// A value whose parts all come from one place.
@@ -39,7 +45,7 @@ impl Node {
             }
             scalar => Value::Scalar(scalar),
         };
-        Self { value, place: place.clone() }
+        Self::new(value, place.clone())
     }
 
     /// Parses a text; the settings know its lines.
@@ -48,7 +54,7 @@ impl Node {
         // The error's own text would quote the line, and with it what may be a password.
         let root = DeTable::parse(text).map_err(|error| lines.syntax_error(error.span(), error.message()))?;
         let table = lines.table(root.into_inner())?;
-        Ok(Self { value: table, place: Place { file: file.map(Path::to_owned), ..Place::default() } })
+        Ok(Self::new(table, Place { file: file.map(Path::to_owned), ..Place::default() }))
     }
 
     pub(super) fn as_table(&self) -> Option<&IndexMap<String, Node>> {
@@ -102,6 +108,27 @@ impl Node {
         }
     }
 
+    /// The first string with a `${VAR}` that could not be replaced: the keys that lead to it, and why not.
+    pub(super) fn first_unresolved(&self) -> Option<(Vec<String>, &str)> {
+        if let Some(reason) = &self.unresolved {
+            return Some((Vec::new(), reason));
+        }
+        self.children().find_map(|(key, node)| {
+            let (mut path, reason) = node.first_unresolved()?;
+            path.insert(0, key);
+            Some((path, reason))
+        })
+    }
+
+    /// What is directly in an array or table, by key.
+    fn children(&self) -> Box<dyn Iterator<Item = (String, &Node)> + '_> {
+        match &self.value {
+            Value::Scalar(_) => Box::new(std::iter::empty()),
+            Value::Array(items) => Box::new(items.iter().enumerate().map(|(at, item)| (format!("[{at}]"), item))),
+            Value::Table(table) => Box::new(table.iter().map(|(key, node)| (key.clone(), node))),
+        }
+    }
+
     /// The places of this and all that is in it.
     pub(super) fn places(&self) -> Places {
         let mut places = Places::default();
@@ -111,15 +138,10 @@ impl Node {
 
     fn collect_places(&self, path: &mut Vec<String>, places: &mut Places) {
         places.insert(path.clone(), self.place.clone());
-        let mut descend = |key: String, node: &Node| {
+        for (key, node) in self.children() {
             path.push(key);
             node.collect_places(path, places);
             path.pop();
-        };
-        match &self.value {
-            Value::Scalar(_) => {}
-            Value::Array(items) => items.iter().enumerate().for_each(|(at, item)| descend(format!("[{at}]"), item)),
-            Value::Table(table) => table.iter().for_each(|(key, node)| descend(key.clone(), node)),
         }
     }
 
@@ -147,7 +169,7 @@ impl Node {
         match (&mut self.value, over.value) {
             (Value::Table(base), Value::Table(over)) => base.extend(over),
             (Value::Array(base), Value::Array(over)) => base.extend(over),
-            (_, value) => *self = Node { value, place: over.place },
+            (_, value) => *self = Node { value, place: over.place, unresolved: over.unresolved },
         }
     }
 
@@ -164,7 +186,7 @@ impl Node {
                     }
                 }
             }
-            (_, value) => *self = Node { value, place: over.place },
+            (_, value) => *self = Node { value, place: over.place, unresolved: over.unresolved },
         }
     }
 }
@@ -225,6 +247,6 @@ impl Lines<'_> {
                 Err(_) => return Err(self.syntax_error(Some(span), "this is no number")),
             },
         };
-        Ok(Node { value, place })
+        Ok(Node::new(value, place))
     }
 }

@@ -26,6 +26,7 @@ mod print;
 mod store;
 mod variables;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -98,11 +99,12 @@ impl MetaxyConfig {
         ConfigLoader::new()
     }
 
-    /// Checks a merged document and takes it apart.
-    fn from_document(file: Option<PathBuf>, document: Node) -> Result<Self> {
+    /// Checks a merged document, its stores in their normal form, and takes it apart. `beside` names the stores whose
+    /// settings were written beside `type`.
+    fn from_document(file: Option<PathBuf>, mut document: Node, beside: &BTreeSet<String>) -> Result<Self> {
         registry::registrations()?;
+        let stores = store::take_stores(&mut document, beside)?;
         let fields = Fields::read(&document)?;
-        let stores = store::read_stores(document)?;
         Ok(Self { file, fields, stores })
     }
 
@@ -179,7 +181,8 @@ impl MetaxyConfig {
             return place.error("stores", format!("there is no store `{name}`: {source}; add [stores.{name}]"));
         }
         let names: Vec<&str> = self.stores.keys().map(String::as_str).collect();
-        let hint = nearest(name, names.iter().copied()).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
+        let hint =
+            nearest(name, names.iter().copied()).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
         place.error("stores", format!("there is no store `{name}`; {hint}configured stores: {}", names.join(", ")))
     }
 }

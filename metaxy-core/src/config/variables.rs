@@ -53,34 +53,15 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// A `${VAR}` that could not be replaced: the keys that lead to it, and why not.
-#[derive(Clone, Debug)]
-pub(super) struct Unresolved {
-    pub(super) path: Vec<String>,
-    pub(super) reason: String,
-}
-
-/// Replaces every `${VAR}` in the strings of a node. Those that cannot be replaced stay, and are returned.
-pub(super) fn expand(node: &mut Node, environment: &Environment) -> Vec<Unresolved> {
-    let mut unresolved = Vec::new();
-    expand_node(node, environment, &mut Vec::new(), &mut unresolved);
-    unresolved
-}
-
-fn expand_node(node: &mut Node, environment: &Environment, path: &mut Vec<String>, unresolved: &mut Vec<Unresolved>) {
-    let mut descend = |key: String, node: &mut Node| {
-        path.push(key);
-        expand_node(node, environment, path, unresolved);
-        path.pop();
-    };
+/// Replaces every `${VAR}` in the strings of a node. One that cannot be replaced stays, marked: it is an error only when
+/// somebody needs the value.
+pub(super) fn expand(node: &mut Node, environment: &Environment) {
     match &mut node.value {
-        Value::Table(table) => table.iter_mut().for_each(|(key, node)| descend(key.clone(), node)),
-        Value::Array(items) => {
-            items.iter_mut().enumerate().for_each(|(at, item)| descend(format!("[{at}]"), item));
-        }
+        Value::Table(table) => table.values_mut().for_each(|node| expand(node, environment)),
+        Value::Array(items) => items.iter_mut().for_each(|item| expand(item, environment)),
         Value::Scalar(toml::Value::String(text)) => match expand_text(text, environment) {
             Ok(expanded) => *text = expanded,
-            Err(reason) => unresolved.push(Unresolved { path: path.clone(), reason }),
+            Err(reason) => node.unresolved = Some(reason),
         },
         Value::Scalar(_) => {}
     }

@@ -19,8 +19,8 @@ mod settings;
 use crate::backend::SharedBackend;
 use crate::error::{Error, Result, nearest};
 
-pub use settings::{BackendSettings, Place, Places};
 pub(crate) use settings::push_path;
+pub use settings::{BackendSettings, Place, Places};
 
 /// How a backend is found and made.
 pub struct BackendRegistration {
@@ -79,16 +79,22 @@ pub fn find(kind: &str) -> Result<&'static BackendRegistration> {
     let known: Vec<String> = all.iter().map(|registration| registration.kind.to_owned()).collect();
     let hint = nearest(&kind.to_lowercase(), all.iter().flat_map(|registration| names(registration)))
         .map(|name| format!("did you mean `{name}`?"))
-        .or_else(|| project_backend(kind).map(|(word, crate_name)| match known.iter().any(|kind| kind == word) {
-            true => format!("did you mean `{word}`?"),
-            false => missing_crate(crate_name),
-        }));
+        .or_else(|| {
+            project_backend(kind).map(|(word, crate_name)| match known.iter().any(|kind| kind == word) {
+                true => format!("did you mean `{word}`?"),
+                false => missing_crate(crate_name),
+            })
+        });
     Err(Error::UnknownBackend { kind: kind.to_owned(), known, hint, place: None })
 }
 
 /// The backends of this project: their type string and crate.
-const PROJECT_BACKENDS: [(&str, &str); 4] =
-    [("sqlite", "metaxy-sqlite"), ("duckdb", "metaxy-duckdb"), ("delta", "metaxy-delta"), ("postgres", "metaxy-postgres")];
+const PROJECT_BACKENDS: [(&str, &str); 4] = [
+    ("sqlite", "metaxy-sqlite"),
+    ("duckdb", "metaxy-duckdb"),
+    ("delta", "metaxy-delta"),
+    ("postgres", "metaxy-postgres"),
+];
 
 /// The backend of this project that a type string may mean: one whose name it holds, or that is spelled nearly so.
 fn project_backend(kind: &str) -> Option<(&'static str, &'static str)> {
@@ -101,5 +107,8 @@ fn project_backend(kind: &str) -> Option<(&'static str, &'static str)> {
 }
 
 fn missing_crate(name: &str) -> String {
-    format!("it comes with the crate `{name}`: add it to your dependencies, and link it with `use {} as _;`", name.replace('-', "_"))
+    format!(
+        "it comes with the crate `{name}`: add it to your dependencies, and link it with `use {} as _;`",
+        name.replace('-', "_")
+    )
 }

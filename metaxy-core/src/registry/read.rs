@@ -91,7 +91,9 @@ fn unknown(what: &str, given: &str, known: &[&str], list: &str) -> String {
     match nearest(&given.to_lowercase(), known.iter().copied()) {
         Some(name) => format!("{what}; did you mean `{name}`?"),
         None if known.is_empty() => what.to_owned(),
-        None => format!("{what}; {list} {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        None => {
+            format!("{what}; {list} {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
+        }
     }
 }
 
@@ -249,7 +251,8 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     ) -> Result<V::Value, Problem> {
         match self.0 {
             Value::String(text) => visitor.visit_enum(IntoDeserializer::<Problem>::into_deserializer(text.as_str())),
-            Value::Table(table) => visitor.visit_enum(de::value::MapAccessDeserializer::new(Entries { entries: table.iter(), current: None })),
+            Value::Table(table) => visitor
+                .visit_enum(de::value::MapAccessDeserializer::new(Entries { entries: table.iter(), current: None })),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -276,7 +279,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 }
 
 struct Entries<'a> {
-    entries: toml::map::Iter<'a>,
+    entries: toml::map::Iter<'a, String, Value>,
     current: Option<(&'a String, &'a Value)>,
 }
 
