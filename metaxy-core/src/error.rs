@@ -375,7 +375,7 @@ pub enum Error {
         found: String,
     },
     /// A backend type that nobody has registered.
-    #[error("{}there is no store type `{kind}`{}; {}", at_place(.place), and_hint(.hint), known_types(.known))]
+    #[error("{}there is no store type `{kind}`{}; {}", at_place(.place), in_brackets(.hint), known_types(.known))]
     UnknownBackend {
         /// The type string.
         kind: String,
@@ -475,15 +475,15 @@ fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
-fn and_hint(hint: &Option<String>) -> String {
-    hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
+fn in_brackets(hint: &Option<String>) -> String {
+    hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default()
 }
 
 fn at_place(place: &Option<String>) -> String {
     place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default()
 }
 
-fn known_types(known: &[String]) -> String {
+pub(crate) fn known_types(known: &[String]) -> String {
     match known {
         [] => "this program links no backend crate".to_owned(),
         known => format!("known types: {}", known.join(", ")),

@@ -69,7 +69,7 @@ impl ConfigLoader {
     /// As [`MetaxyConfig::load`].
     pub fn load(mut self) -> Result<MetaxyConfig> {
         let environment = self.environment.take().unwrap_or_else(Environment::process);
-        let file = match self.file.take().or_else(|| self.named_by(&environment)) {
+        let file = match self.file.take().map_or_else(|| self.named_by(&environment), |file| Ok(Some(file)))? {
             Some(file) => Some(file),
             None => self.find()?,
         };
@@ -99,9 +99,14 @@ impl ConfigLoader {
         MetaxyConfig::from_document(file, document, &beside)
     }
 
-    fn named_by(&self, environment: &Environment) -> Option<PathBuf> {
-        let named = environment.get("METAXY_CONFIG").ok().filter(|path| !path.is_empty());
-        named.filter(|_| self.overrides).map(PathBuf::from)
+    fn named_by(&self, environment: &Environment) -> Result<Option<PathBuf>> {
+        let named = environment.get("METAXY_CONFIG").ok().filter(|path| self.overrides && !path.is_empty());
+        let Some(path) = named.map(PathBuf::from) else { return Ok(None) };
+        if !path.exists() {
+            let place = Place { file: Some(path), line: None, variable: Some("METAXY_CONFIG".to_owned()) };
+            return Err(place.error("", "the file does not exist"));
+        }
+        Ok(Some(path))
     }
 
     fn start(&self) -> PathBuf {

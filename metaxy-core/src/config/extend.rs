@@ -21,7 +21,7 @@ pub(super) fn read_file(path: &Path) -> Result<Option<Node>> {
     let Some(section) = root.get("tool").and_then(|tool| tool.get("metaxy")) else { return Ok(None) };
     match section.as_table() {
         Some(table) => Ok(Some(section.clone()).filter(|_| !table.is_empty())),
-        None => Err(section.error(&["tool", "metaxy"], format!("a table is expected, not {}", section.describe()))),
+        None => Err(section.error(&["tool", "metaxy"], format!("expected a table, found {}", section.describe()))),
     }
 }
 
@@ -83,7 +83,7 @@ fn load_base(node: &Node, path: PathBuf, mut chain: Vec<PathBuf>, environment: &
 fn take_extend(node: &Node, environment: &Environment) -> Result<Option<PathBuf>> {
     let Some(extend) = node.get("extend") else { return Ok(None) };
     let Some(text) = extend.as_str() else {
-        return Err(extend.error(&["extend"], format!("the path of a file is expected, not {}", extend.describe())));
+        return Err(extend.error(&["extend"], format!("expected the path of a file, found {}", extend.describe())));
     };
     let path = variables::expand_text(text, environment).map_err(|reason| extend.error(&["extend"], reason))?;
     Ok(Some(PathBuf::from(path)))

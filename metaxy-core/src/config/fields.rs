@@ -49,14 +49,6 @@ pub(super) struct Fields {
     _stores: IgnoredAny,
     #[serde(default, rename = "extend")]
     _extend: IgnoredAny,
-    #[serde(default, rename = "entrypoints")]
-    _entrypoints: IgnoredAny,
-    #[serde(default, rename = "theme")]
-    _theme: IgnoredAny,
-    #[serde(default, rename = "ext")]
-    _ext: IgnoredAny,
-    #[serde(default, rename = "metaxy_lock_path")]
-    _metaxy_lock_path: IgnoredAny,
 }
 
 fn default_store() -> String {
@@ -85,15 +77,23 @@ pub struct FeatureSelection {
 impl Fields {
     /// Reads and checks the fields of a document from which the stores have been taken.
     pub(super) fn read(document: &Node) -> Result<Self> {
-        let ours = document.as_table().into_iter().flatten().filter(|(key, _)| !IGNORED.contains(&key.as_str()));
-        for (key, node) in ours {
+        let is_ours = |key: &str| !IGNORED.contains(&key);
+        for (key, node) in document.as_table().into_iter().flatten().filter(|(key, _)| is_ours(key)) {
             if let Some((path, reason)) = node.first_unresolved() {
                 let path: Vec<String> = std::iter::once(key.clone()).chain(path).collect();
                 return Err(error_at(document, &path, reason));
             }
         }
-        let fields: Self =
-            read::read(&document.to_toml()).map_err(|problem| error_at(document, &problem.path, &problem.reason))?;
+        let mut values = document.to_toml();
+        if let Some(table) = values.as_table_mut() {
+            table.retain(|key, _| is_ours(key));
+        }
+        let fields: Self = read::read(&values).map_err(|problem| {
+            let is_stores =
+                problem.path == ["store"] && document.get("store").is_some_and(|store| store.as_table().is_some());
+            let hint = if is_stores { "; a store is declared in a table [stores.<name>]" } else { "" };
+            error_at(document, &problem.path, &(problem.reason + hint))
+        })?;
         fields.check(document)?;
         warn_of_ignored(document);
         Ok(fields)

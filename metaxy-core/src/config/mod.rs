@@ -182,8 +182,8 @@ impl MetaxyConfig {
         }
         let names: Vec<&str> = self.stores.keys().map(String::as_str).collect();
         let hint =
-            nearest(name, names.iter().copied()).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
-        place.error("stores", format!("there is no store `{name}`; {hint}configured stores: {}", names.join(", ")))
+            nearest(name, names.iter().copied()).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default();
+        place.error("stores", format!("there is no store `{name}`{hint}; configured stores: {}", names.join(", ")))
     }
 }
 

@@ -69,7 +69,7 @@ fn stores_node(name: &[&str], json: &str, place: &Place) -> Result<Node> {
     let object = serde_json::from_str(json).ok().and_then(read::toml_of_json).filter(toml::Value::is_table);
     let path: Vec<&str> = ["stores"].into_iter().chain(name.iter().copied()).collect();
     let mut node = Node::table(place.clone());
-    let Some(object) = object else { return Err(node.error(&path, "a JSON object is expected")) };
+    let Some(object) = object else { return Err(node.error(&path, "expected a JSON object")) };
     lay_over(&mut node, &path, Node::of(object, place));
     store::normalize(&mut node)?;
     Ok(node)

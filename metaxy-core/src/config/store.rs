@@ -221,7 +221,7 @@ pub(super) fn normalize(document: &mut Node) -> Result<BTreeSet<String>> {
     let what = stores.describe();
     let place = stores.place.clone();
     let Some(table) = stores.as_table_mut() else {
-        return Err(place.error("stores", format!("a table of stores is expected, not {what}")));
+        return Err(place.error("stores", format!("expected a table of stores, found {what}")));
     };
     for (name, store) in table {
         if normalize_store(name, store)? {
@@ -235,9 +235,7 @@ fn normalize_store(name: &str, store: &mut Node) -> Result<bool> {
     let place = store.place.clone();
     let path = ["stores", name];
     if store.as_table().is_none() {
-        return Err(
-            store.error(&path, format!("a table with the store's `type` is expected, not {}", store.describe()))
-        );
+        return Err(store.error(&path, format!("expected a table with the store's `type`, found {}", store.describe())));
     }
     let Some(table) = store.as_table_mut() else { return Ok(false) };
     let kind = table.shift_remove("type");
@@ -246,7 +244,7 @@ fn normalize_store(name: &str, store: &mut Node) -> Result<bool> {
     let beside = config.is_none();
     let config = match (config, rest.first()) {
         (Some(config), _) if config.as_table().is_none() => {
-            let reason = format!("a table of settings is expected, not {}", config.describe());
+            let reason = format!("expected a table of settings, found {}", config.describe());
             return Err(config.error(&["stores", name, "config"], reason));
         }
         (Some(_), Some((key, node))) => {
@@ -282,7 +280,7 @@ fn read_store(name: &str, mut node: Node, beside: bool) -> Result<Option<StoreCo
     let place = node.place.clone();
     let path = vec!["stores".to_owned(), name.to_owned()];
     let Some(table) = node.as_table_mut() else {
-        return Err(node.error(&["stores", name], "a table with the store's `type` is expected"));
+        return Err(node.error(&["stores", name], "expected a table with the store's `type`"));
     };
     let settings = table.shift_remove("config").unwrap_or_else(|| Node::table(place.clone()));
     let Some(kind) = table.shift_remove("type") else {
@@ -294,11 +292,13 @@ fn read_store(name: &str, mut node: Node, beside: bool) -> Result<Option<StoreCo
             return Ok(None);
         }
         let near = settings.as_table().and_then(|settings| nearest("type", settings.keys().map(String::as_str)));
-        let hint = near.map(|near| format!("; did you mean it by `{near}`?")).unwrap_or_default();
-        return Err(node.error(&["stores", name], format!("the store has no `type`{hint}")));
+        let hint = near.map(|near| format!(" (is it `{near}`?)")).unwrap_or_default();
+        return Err(
+            node.error(&["stores", name], format!("the store has no `type`{hint}; {}", registry::known_types()?))
+        );
     };
     if kind.as_str().is_none() {
-        return Err(kind.error(&["stores", name, "type"], format!("a string is expected, not {}", kind.describe())));
+        return Err(kind.error(&["stores", name, "type"], format!("expected a string, found {}", kind.describe())));
     }
     let settings_path = match beside {
         true => path.clone(),

@@ -84,8 +84,18 @@ pub fn find(kind: &str) -> Result<&'static BackendRegistration> {
                 true => format!("did you mean `{word}`?"),
                 false => missing_crate(crate_name),
             })
+        })
+        .or_else(|| {
+            kind.starts_with("metaxy.ext.")
+                .then(|| "this class of the Python package has no counterpart here".to_owned())
         });
     Err(Error::UnknownBackend { kind: kind.to_owned(), known, hint, place: None })
+}
+
+/// The types there are, for messages.
+pub(crate) fn known_types() -> Result<String> {
+    let known: Vec<String> = registrations()?.iter().map(|registration| registration.kind.to_owned()).collect();
+    Ok(crate::error::known_types(&known))
 }
 
 /// The backends of this project: their type string and crate.

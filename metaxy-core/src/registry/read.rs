@@ -54,20 +54,20 @@ impl de::Error for Problem {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("{} is expected, not {}", wanted(expected), describe(found)))
+        Self::new(format!("expected {}, found {}", wanted(expected), describe(found)))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         match found {
-            Unexpected::Signed(value) => Self::new(format!("{value} does not fit; {} is expected", wanted(expected))),
-            Unexpected::Unsigned(value) => Self::new(format!("{value} does not fit; {} is expected", wanted(expected))),
-            Unexpected::Float(value) => Self::new(format!("{value} does not fit; {} is expected", wanted(expected))),
+            Unexpected::Signed(_) | Unexpected::Unsigned(_) | Unexpected::Float(_) => {
+                Self::new(format!("{} does not fit; expected {}", describe(found), wanted(expected)))
+            }
             other => Self::invalid_type(other, expected),
         }
     }
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
-        Self::new(format!("{} is expected, not {length} item(s)", wanted(expected)))
+        Self::new(format!("expected {}, found {length} item(s)", wanted(expected)))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -88,7 +88,7 @@ impl de::Error for Problem {
 }
 
 fn unknown(what: &str, given: &str, known: &[&str], list: &str) -> String {
-    match nearest(&given.to_lowercase(), known.iter().copied()) {
+    match similar(&given.to_lowercase(), known) {
         Some(name) => format!("{what}; did you mean `{name}`?"),
         None if known.is_empty() => what.to_owned(),
         None => {
@@ -97,11 +97,24 @@ fn unknown(what: &str, given: &str, known: &[&str], list: &str) -> String {
     }
 }
 
+/// The one that begins like what was given, or else the nearest.
+fn similar(given: &str, known: &[&str]) -> Option<String> {
+    let begins_alike = |name: &&&str| given.len() >= 3 && (name.starts_with(given) || given.starts_with(*name));
+    let mut alike = known.iter().filter(begins_alike);
+    match (alike.next(), alike.next()) {
+        (Some(only), None) => Some((*only).to_owned()),
+        _ => nearest(given, known.iter().copied()),
+    }
+}
+
 /// A Rust type's description of itself, in the words of TOML.
 fn wanted(expected: &dyn Expected) -> String {
     let text = expected.to_string();
     match text.as_str() {
-        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number, not negative,".to_owned(),
+        "u8" => format!("a whole number from 0 to {}", u8::MAX),
+        "u16" => format!("a whole number from 0 to {}", u16::MAX),
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "u64" | "u128" | "usize" => "a whole number of at least 0".to_owned(),
         "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
         "a boolean" => "true or false".to_owned(),
