@@ -15,7 +15,9 @@ pub mod registry;
 pub mod secret;
 pub mod spec;
 pub mod store;
+pub mod writer;
 
+pub use arrow::array::RecordBatch;
 pub use backend::{AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
 pub use config::MetaxyConfig;
 pub use error::{Error, Result};
@@ -25,3 +27,4 @@ pub use hash::HashAlgorithm;
 pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
 pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, FieldSpec, FieldsMapping, Lineage};
 pub use store::{Fallback, Increment, InputProgress, IntoBatches, MetadataStore, RowStream, Rows, VersioningEngine};
+pub use writer::BufferedMetadataWriter;

@@ -1,1 +1,2 @@
-//! placeholder
+//! The conformance suite that every Metaxy backend runs.
+pub mod crash;
