@@ -1,5 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+pub mod conformance;
+pub mod location;
 pub mod memory;
 pub mod scenario;
+
+pub use location::{Location, OtherProcesses, SharedLocation, Support};
+pub use metaxy_core::Result;

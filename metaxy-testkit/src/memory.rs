@@ -106,9 +106,8 @@ impl StoreBackend for MemoryBackend {
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let mut tables = self.tables()?;
-        let stored = tables
-            .entry(table.table_name())
-            .or_insert_with(|| Table { schema: schema.clone(), batches: Vec::new() });
+        let stored =
+            tables.entry(table.table_name()).or_insert_with(|| Table { schema: schema.clone(), batches: Vec::new() });
         stored.schema = grown_schema(table, &stored.schema, &schema)?;
         stored.batches.extend(batches);
         Ok(())

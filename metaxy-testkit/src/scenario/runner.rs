@@ -48,8 +48,8 @@ pub async fn run(scenario: &Scenario, file: &str, backend: SharedBackend) -> Res
         move |message: String| Failure { file, place, message }
     };
     let clock = ManualClock::new();
-    let graph = checked_graph(&scenario.definitions, scenario.hash_truncation_length)
-        .map_err(at("definitions".to_owned()))?;
+    let graph =
+        checked_graph(&scenario.definitions, scenario.hash_truncation_length).map_err(at("definitions".to_owned()))?;
     let mut store = MetadataStore::builder(backend, graph)
         .hash_algorithm(scenario.hash_algorithm)
         .hash_truncation_length(scenario.hash_truncation_length)
@@ -60,8 +60,7 @@ pub async fn run(scenario: &Scenario, file: &str, backend: SharedBackend) -> Res
         .map_err(|error| at("opening the store".to_owned())(error.to_string()))?;
     for (index, step) in scenario.steps.iter().enumerate() {
         clock.advance(1);
-        let place =
-            format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
+        let place = format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
         store = play(store, step, scenario.hash_truncation_length).await.map_err(at(place))?;
     }
     store.close().await.map_err(|error| at("closing the store".to_owned())(error.to_string()))
@@ -140,7 +139,8 @@ async fn play_read(store: &MetadataStore, step: &Read) -> Result<Vec<arrow::arra
 }
 
 async fn play_delete(store: &MetadataStore, step: &Delete) -> Result<u64> {
-    let delete = step.filters.iter().flatten().fold(store.delete(&step.feature), |delete, filter| delete.filter(filter));
+    let delete =
+        step.filters.iter().flatten().fold(store.delete(&step.feature), |delete, filter| delete.filter(filter));
     delete.soft(step.soft.unwrap_or(true)).await
 }
 
