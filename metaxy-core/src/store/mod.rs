@@ -34,6 +34,8 @@ pub use resolve::{InputProgress, ResolveRequest};
 pub use transfer::{CopyProgress, CopyRequest, CopySummary};
 pub use write::WriteRequest;
 
+pub(crate) use write::BatchCheck;
+
 use clock::Stamps;
 
 /// A metadata store, open. Cheap to clone; all clones are the same store.
@@ -278,7 +280,7 @@ impl MetadataStore {
         self.inner.backend.drop_table(&feature.into_feature_key()?).await
     }
 
-    fn check_writable(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_writable(&self, operation: &'static str) -> Result<()> {
         match self.inner.mode {
             AccessMode::ReadWrite => Ok(()),
             AccessMode::ReadOnly => Err(Error::ReadOnly { store: self.inner.name.clone(), operation }),
