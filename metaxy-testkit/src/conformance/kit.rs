@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{Field, Schema};
+use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema};
 use metaxy_core::store::StoreBuilder;
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, MetadataStore, Result, Rows, columns};
 
@@ -131,8 +131,15 @@ pub(super) fn sorted(rows: Rows) -> Result<RecordBatch> {
 /// The texts of a column, `NULL` for null.
 pub(super) fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
     let array = batch.column_by_name(column).unwrap_or_else(|| panic!("there is no column `{column}`"));
-    let array = arrow::compute::cast(array, &arrow::datatypes::DataType::Utf8).expect("the column can be shown");
-    array.as_string::<i32>().iter().map(|value| value.unwrap_or("NULL").to_owned()).collect()
+    let shown = match array.data_type() {
+        // Arrow shows times of a named zone only with a time zone database: they are shown in UTC.
+        DataType::Timestamp(unit, Some(_)) => {
+            cast(array, &DataType::Int64).and_then(|ticks| cast(&ticks, &DataType::Timestamp(*unit, None)))
+        }
+        _ => Ok(array.clone()),
+    };
+    let shown = shown.and_then(|array| cast(&array, &DataType::Utf8)).expect("the column can be shown");
+    shown.as_string::<i32>().iter().map(|value| value.unwrap_or("NULL").to_owned()).collect()
 }
 
 /// The ids that a plain read gives, sorted.

@@ -79,8 +79,7 @@ pub(super) async fn empty_batches(bench: Bench) -> Result<Outcome> {
 
 pub(super) async fn many_batches_are_one_write(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
-    let batches: Vec<RecordBatch> =
-        (0..20).map(|part| samples(ids(&format!("p{part}-"), 50), "v1").batch()).collect();
+    let batches: Vec<RecordBatch> = (0..20).map(|part| samples(ids(&format!("p{part}-"), 50), "v1").batch()).collect();
     assert_eq!(store.write(ROOT, batches).await?, 1000);
     let rows = read(&store, ROOT).await?;
     assert_eq!(rows.num_rows(), 1000);
@@ -110,7 +109,8 @@ pub(super) async fn null_overwrites_a_value(bench: Bench) -> Result<Outcome> {
 pub(super) async fn added_columns(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, with_number(&["s1"], vec![1])).await?;
-    let more = samples(["s2"], "v1").column("text", StringArray::from(vec!["new"])).column("n", Int64Array::from(vec![2]));
+    let more =
+        samples(["s2"], "v1").column("text", StringArray::from(vec!["new"])).column("n", Int64Array::from(vec![2]));
     store.write(ROOT, more.batch()).await?;
     // A write that lacks a column of the table.
     store.write(ROOT, samples(["s3"], "v1").batch()).await?;
@@ -215,8 +215,29 @@ pub(super) async fn names_that_differ_in_case_only(bench: Bench) -> Result<Outco
 
 pub(super) async fn strange_names(bench: Bench) -> Result<Outcome> {
     let names = [
-        "with space", "with \"quotes\"", "it's", "back`tick", "semi;colon--", "Größe", "日本語", "a.b", "select", "order",
-        "1st", "%s", "$1", "?", "[x]", "rowid", "_", "back\\slash", "curly{}", "a,b", "a/b", "tab\there", "😀",
+        "with space",
+        "with \"quotes\"",
+        "it's",
+        "back`tick",
+        "semi;colon--",
+        "Größe",
+        "日本語",
+        "a.b",
+        "select",
+        "order",
+        "1st",
+        "%s",
+        "$1",
+        "?",
+        "[x]",
+        "rowid",
+        "_",
+        "back\\slash",
+        "curly{}",
+        "a,b",
+        "a/b",
+        "tab\there",
+        "😀",
     ];
     let store = bench.store(pair()?).await?;
     let mut kept = Vec::new();
@@ -255,7 +276,10 @@ pub(super) async fn bad_input_writes_nothing(bench: Bench) -> Result<Outcome> {
     assert_error!(store.write(ROOT, without("id")?).await, Error::MissingColumn { .. });
     let good = with_number(&["s3"], vec![3]);
     let wrong_fields = samples(["s2"], "v1").provenance(&["a"], "v1").batch();
-    assert!(store.write(ROOT, vec![good.clone(), wrong_fields]).await.is_err(), "a batch without field `b` was written");
+    assert!(
+        store.write(ROOT, vec![good.clone(), wrong_fields]).await.is_err(),
+        "a batch without field `b` was written"
+    );
     let null_id = samples(["s2"], "v1").column("n", Int64Array::from(vec![2])).batch();
     let mut arrays = null_id.columns().to_vec();
     arrays[0] = Arc::new(StringArray::from(vec![None::<&str>]));
