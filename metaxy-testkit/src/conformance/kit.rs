@@ -6,11 +6,15 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
 use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
-use metaxy_core::store::StoreBuilder;
-use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, MetadataStore, Result, Rows, columns};
+use metaxy_core::store::{ResolveRequest, StoreBuilder};
+use metaxy_core::{
+    AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, Increment, MetadataStore, Result, Rows, VersioningEngine,
+    columns,
+};
 
 use super::{Bench, Outcome};
 use crate::location::Location;
+use crate::scenario::{compare, json_rows};
 
 /// What a case says at its end.
 pub(super) const PASSED: Result<Outcome> = Ok(Outcome::Passed);
@@ -84,11 +88,16 @@ impl Samples {
     }
 
     /// Says of which fields provenance speaks.
-    pub(super) fn provenance(mut self, fields: &[&str], version: &str) -> Self {
-        self.columns.retain(|(name, _)| name != columns::PROVENANCE_BY_FIELD);
+    pub(super) fn provenance(self, fields: &[&str], version: &str) -> Self {
         let values = fields.iter().map(|field| text_array(self.rows, &format!("{version}-{field}"))).collect();
         let provenance = StructArray::new(columns::by_field_fields(fields), values, None);
-        self.column(columns::PROVENANCE_BY_FIELD, provenance)
+        self.without(columns::PROVENANCE_BY_FIELD).column(columns::PROVENANCE_BY_FIELD, provenance)
+    }
+
+    /// Leaves a column out.
+    pub(super) fn without(mut self, column: &str) -> Self {
+        self.columns.retain(|(name, _)| name != column);
+        self
     }
 
     /// The rows.
@@ -152,10 +161,28 @@ pub(super) fn ids_of(rows: &Rows) -> Vec<String> {
     sorted(rows.clone()).map(|batch| texts(&batch, "id")).expect("rows can be sorted by id")
 }
 
-/// The ids of an increment: new, stale, orphaned.
+/// The ids of an increment: new, stale, orphaned; both engines say the same.
 pub(super) async fn increment(store: &MetadataStore, feature: &str) -> Result<[Vec<String>; 3]> {
-    let increment = store.resolve_update(feature).await?;
+    both_engines(|| store.resolve_update(feature)).await
+}
+
+/// The ids of what a request gives, whoever computes it.
+pub(super) async fn both_engines(request: impl Fn() -> ResolveRequest) -> Result<[Vec<String>; 3]> {
+    let increment = assert_engines_agree(request).await?;
     Ok([ids_of(&increment.new), ids_of(&increment.stale), ids_of(&increment.orphaned)])
+}
+
+/// What a request gives, after making sure that the storage system and the Arrow engine answer alike.
+pub(super) async fn assert_engines_agree(request: impl Fn() -> ResolveRequest) -> Result<Increment> {
+    let native = request().versioning_engine(VersioningEngine::Auto).await?;
+    let arrow = request().versioning_engine(VersioningEngine::Arrow).await?;
+    let parts = [("new", &native.new, &arrow.new), ("stale", &native.stale, &arrow.stale)];
+    for (part, native, arrow) in parts.into_iter().chain([("orphaned", &native.orphaned, &arrow.orphaned)]) {
+        let what = format!("{part}, where the storage system answers otherwise than the Arrow engine");
+        compare(&what, &json_rows(arrow.batches())?, &json_rows(native.batches())?)
+            .unwrap_or_else(|difference| panic!("{difference}"));
+    }
+    Ok(native)
 }
 
 /// What the leaf has to do, done: resolves it and writes what is new or stale.

@@ -144,6 +144,39 @@ macro_rules! __each_case {
                 clock_that_goes_back "A clock that is set back does not make an older write win."
                 clock_that_stands_still "Writes within one microsecond keep their order."
             }
+            resolve {
+                everything_is_new_at_first "Where nothing has been processed, everything is new."
+                nothing_changed "Where nothing has changed, nothing has to be done."
+                changed_added_and_removed "Changed samples are stale, added ones new, removed ones orphaned."
+                columns_of_upstream_come_along "An increment brings the columns of its upstream features, nulls as nulls."
+                a_deleted_result_is_new_again "A sample whose result was deleted is new again."
+                a_new_definition_makes_all_new "Under a new feature version nothing has been processed yet."
+                only_what_depends_on_a_change_is_stale "A change of one field makes only those features stale that depend on it."
+                samples_of_a_root "The samples that are given for a root are compared with its rows."
+                filters_of_a_resolve "Filters of a resolve keep to the features that they are meant for."
+                staleness_predicates "Rows for which a staleness predicate is true are stale."
+                static_filters_and_renames "A dependency's columns are renamed, then filtered, then selected."
+                joins_match_the_right_samples "Features with several dependencies join them by id, each side its own columns."
+                optional_dependencies "A missing optional dependency keeps the sample, and counts as a change when it comes."
+                a_thousand_changes_among_ten_thousand "Increments of thousands of samples are complete."
+            }
+            lineage {
+                groups_of_samples "A group changes when one of its samples does, is added, or goes."
+                parts_of_samples "The parts of a sample are compared with it as one."
+            }
+            fallback {
+                chains_of_one_to_four "In a chain of up to four stores the first that has a feature serves all of it."
+                chains_in_depth "The same where each store is the fallback of the one before."
+                as_primary_of_another_kind "The same with fallbacks of another kind."
+                as_fallback_of_another_kind "The same as fallback of another kind of store."
+                deleted_rows_do_not_come_back "What is deleted in the primary does not come back from a fallback."
+                rows_are_never_mixed "Rows of a primary and its fallback are never mixed."
+                an_emptied_table_counts_as_missing "A table without any row counts as missing, so that a fallback can answer."
+                upstream_from_anywhere_results_from_here "A resolve takes upstream rows from wherever they are, and current rows from its own store alone."
+                fallbacks_are_never_written "Nothing that is done to a primary changes its fallback."
+                one_hash_algorithm_for_all "A chain of stores that hash differently is refused."
+                copying_between_stores "Rows copied from store to store keep all their versions and times."
+            }
         }
     };
 }
