@@ -1,7 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+pub mod conformance;
 pub mod crash;
+pub mod location;
 pub mod memory;
 pub mod scenario;
 pub mod workload;
+
+pub use location::{Location, OtherProcesses, SharedLocation, Support};
+pub use metaxy_core::Result;
