@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod crash;
 pub mod memory;
+pub mod oracle;
 pub mod scenario;
 pub mod workload;
