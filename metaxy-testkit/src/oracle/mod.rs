@@ -8,9 +8,11 @@
 mod definitions;
 mod filter;
 mod hashing;
+mod history;
 mod input;
 mod resolve;
 mod rows;
+mod run;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +23,8 @@ use serde_json::Value;
 use crate::scenario::{Definitions, Expected, Row as JsonRow, Scenario, Step};
 
 use definitions::Graph;
+
+pub use run::run_histories;
 
 /// A row: values by column; a column that is not there is null.
 type Row = BTreeMap<String, Value>;
