@@ -92,7 +92,10 @@ fn failure(mut scenario: Scenario, message: &str, case: usize, seed: u64) -> Str
         Ok(()) => format!("written to {}", file.display()),
         Err(error) => format!("which could not be written to {}: {error}", file.display()),
     };
-    format!("history {case} of seed {seed} differs from the oracle: {message}\nThe history, {place}:\n{}", told(&scenario))
+    format!(
+        "history {case} of seed {seed} differs from the oracle: {message}\nThe history, {place}:\n{}",
+        told(&scenario)
+    )
 }
 
 /// The history, a line for each feature and step.

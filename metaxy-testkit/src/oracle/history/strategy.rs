@@ -9,8 +9,12 @@ use super::{AtomDraft, DepDraft, Draft, FeatureDraft, FieldDraft, FilterDraft, R
 /// Histories of one to six features.
 pub(in crate::oracle) fn drafts() -> impl Strategy<Value = Draft> {
     let features = prop_oneof![1 => vec(features(), 1..=2), 5 => vec(features(), 2..=6)];
-    (0..6u8, 0..3u8, features, vec(steps(), 1..=12))
-        .prop_map(|(algorithm, truncation, features, steps)| Draft { algorithm, truncation, features, steps })
+    (0..6u8, 0..3u8, features, vec(steps(), 1..=12)).prop_map(|(algorithm, truncation, features, steps)| Draft {
+        algorithm,
+        truncation,
+        features,
+        steps,
+    })
 }
 
 fn features() -> impl Strategy<Value = FeatureDraft> {
