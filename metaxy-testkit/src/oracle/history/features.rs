@@ -122,10 +122,10 @@ fn build_dep(
         };
         let comes = selected || (is_id && !drops_ids);
         let mut name = column.clone();
-        if dep.renames & bit != 0 && !is_id {
+        if comes && dep.renames & bit != 0 && !is_id {
             name = format!("n_{}", base(column));
         }
-        while comes && !brought.insert(name.clone()) {
+        while comes && ((name != *column && parent.columns.contains(&name)) || !brought.insert(name.clone())) {
             name = format!("r{index}_{name}");
         }
         if name != *column {

@@ -88,7 +88,7 @@ fn steps() -> impl Strategy<Value = StepDraft> {
                 StepDraft::Process { feature, part, values, data_versions: data_versions.is_some() }
             }
         ),
-        4 => (feature(), vec(rows(), 0..=4), vec((0..8u8, filters()), 0..=2), weighted(0.1, 0..1u8)).prop_map(
+        4 => (feature(), vec(rows(), 1..=4), vec((0..8u8, filters()), 0..=2), weighted(0.1, 0..1u8)).prop_map(
             |(feature, rows, filters, skip)| {
                 StepDraft::Resolve { feature, rows, filters, skip_comparison: skip.is_some() }
             }
