@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod crash;
 pub mod location;
 pub mod memory;
+pub mod oracle;
 pub mod scenario;
 pub mod workload;
 
