@@ -180,6 +180,7 @@ const MALFORMED: &[Case] = &[
     case("setting is missing in a nested table", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\npool = { idle_seconds = 4 }\n")]).open("dev"),
     case("path is a number", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = 7\n")]).open("dev"),
     case("port is too large", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nport = 70000\n")]).open("dev"),
+    case("port that the backend refuses", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\n[stores.dev.config]\nroot_path = \"m\"\nport = 0\n")]).open("dev"),
     case("port is a word", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nport = \"http\"\n")]).open("dev"),
     case("ratio is an array", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nratio = [1]\n")]).open("dev"),
     case("verify is a fraction", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nverify = 0.5\n")]).open("dev"),
@@ -461,14 +462,13 @@ async fn the_documented_example() {
 
 #[tokio::test]
 async fn settings_of_the_python_package_are_accepted() {
-    let log = Log::default();
+    let log = support::Log::default();
     let text = format!(
         "entrypoints = ['films.features']\ntheme = 'dark'\nmetaxy_lock_path = 'x.lock'\n[ext.sqlmodel]\nenable = true\n\
          [stores.dev]\ntype = \"{DELTA}\"\n[stores.dev.config]\nroot_path = 'python'\nversioning_engine = 'polars'\n\
          [stores.dev.config.delta_write_options]\nschema_mode = 'merge'"
     );
-    let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish());
+    let _guard = log.start();
     let config = load(&text, &[("METAXY_PROJEKT", "x")]).unwrap();
     open(&config, "dev").await.unwrap();
     let log = log.text();
@@ -476,33 +476,6 @@ async fn settings_of_the_python_package_are_accepted() {
     assert!(log.contains("store=\"stores.dev\" settings=\"delta_write_options\""), "{log}");
     assert!(log.contains("METAXY_PROJEKT") && log.contains("did you mean METAXY_PROJECT?"), "{log}");
     assert_eq!(config.store_config("dev").unwrap().common().unwrap().versioning_engine, VersioningEngine::Arrow);
-}
-
-#[derive(Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }
 
 #[test]

@@ -112,11 +112,10 @@ impl<'a> OpenPlan<'a> {
     fn prepare(&self, name: &str, store: &StoreConfig) -> Result<StoreParts> {
         let settings = store.backend_settings()?;
         let common = store.common()?;
-        let backend = (store.registration()?.create)(settings)?;
+        let backend = (store.registration()?.create)(settings).map_err(|error| store.locate(error))?;
         let info = backend.info();
-        // The setting of the whole project is about SQL tables: it does not keep a backend from creating them for which
-        // that is nothing special.
-        let of_project = self.config.auto_create_tables().filter(|create| *create || !info.auto_create_tables);
+        // What is said for the whole project is said of SQL tables: it forbids no directories.
+        let of_project = self.config.auto_create_tables().filter(|create| *create || info.flat_names);
         Ok(StoreParts {
             name: name.to_owned(),
             graph: self.graph.clone(),
