@@ -198,8 +198,10 @@ impl StoreConfig {
 
     /// A backend that refuses a setting knows its name alone; says where it stands.
     pub(super) fn locate(&self, error: Error) -> Error {
+        let mut own = String::new();
+        push_path(&mut own, &self.settings_path);
         match error {
-            Error::Config { file: None, line: None, key, reason } => {
+            Error::Config { file: None, line: None, key, reason } if !key.starts_with(&own) => {
                 let path: Vec<String> = key.split('.').filter(|key| !key.is_empty()).map(str::to_owned).collect();
                 self.error_at(&path, reason)
             }
