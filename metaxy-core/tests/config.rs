@@ -146,7 +146,6 @@ const MALFORMED: &[Case] = &[
     case("missing variable in a list", &[("metaxy.toml", "[[extra_features]]\nprojects = [\"a\", \"${OTHER}\"]\n")]),
     case("missing variable in a store that is opened", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\n[stores.dev.storage_options]\nAWS_SECRET_ACCESS_KEY = \"${PROD_SECRET}\"\n")]).open("dev"),
     case("missing variable in a type", &[("metaxy.toml", "[stores.dev]\ntype = \"${KIND}\"\nroot_path = \"m\"\n")]).open("dev"),
-    case("missing variable in a fallback", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\"prod\"]\n[stores.prod]\ntype = \"memory\"\nroot_path = \"${PROD_ROOT}\"\n")]).open("dev"),
     case("variable without its dash", &[("metaxy.toml", "store = \"${NAME:dev}\"\n")]),
     case("variable without a name", &[("metaxy.toml", "store = \"${}\"\n")]),
     case("variable that is not closed", &[("metaxy.toml", "store = \"${NAME\"\n")]),
@@ -367,6 +366,22 @@ fn a_missing_variable_matters_only_where_it_is_needed() {
     // One that is overridden is not needed.
     let overrides = [("METAXY_STORES__PROD__CONFIG__ROOT_PATH", "/p"), ("METAXY_STORES__PROD__HASH_ALGORITHM", "md5")];
     load(text, &overrides).unwrap().store_config("prod").unwrap().backend_settings().unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_variable_of_a_fallback_matters_when_the_fallback_is_needed() {
+    let text = "[stores.dev]\ntype = 'memory'\nroot_path = 'late-dev'\nfallback_stores = ['prod']\n\
+                [stores.prod]\ntype = 'memory'\nroot_path = 'late-prod'\npassword = '${PROD_PASSWORD}'";
+    let log = support::Log::default();
+    let guard = log.start();
+    let config = load(text, &[]).unwrap();
+    let store = config.open_store("dev", FeatureGraph::new([]).unwrap(), AccessMode::ReadOnly).await.unwrap();
+    drop(guard);
+    assert!(log.text().contains("PROD_PASSWORD is not set"), "{}", log.text());
+    assert!(!store.has_feature("raw/video").await.unwrap());
+    let error = store.store_of("raw/video").await.unwrap_err().to_string();
+    assert!(error.contains(":8: `stores.prod.password`: the environment variable PROD_PASSWORD is not set"), "{error}");
+    assert_eq!(config.check().unwrap_err().to_string(), error);
 }
 
 #[test]

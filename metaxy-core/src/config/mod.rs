@@ -173,17 +173,22 @@ impl MetaxyConfig {
 
     fn unknown_store(&self, name: &str) -> Error {
         let place = registry::Place { file: self.file.clone(), ..registry::Place::default() };
+        place.error("stores", self.missing_store(name))
+    }
+
+    /// Why there is no store of a name, and which there are.
+    fn missing_store(&self, name: &str) -> String {
         if self.stores.is_empty() {
             let source = match &self.file {
                 Some(_) => "the configuration names no stores",
                 None => "no metaxy.toml was found, nor a pyproject.toml with [tool.metaxy]",
             };
-            return place.error("stores", format!("there is no store `{name}`: {source}; add [stores.{name}]"));
+            return format!("there is no store `{name}`: {source}; add [stores.{name}]");
         }
         let names: Vec<&str> = self.stores.keys().map(String::as_str).collect();
         let hint =
             nearest(name, names.iter().copied()).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default();
-        place.error("stores", format!("there is no store `{name}`{hint}; configured stores: {}", names.join(", ")))
+        format!("there is no store `{name}`{hint}; configured stores: {}", names.join(", "))
     }
 }
 

@@ -19,8 +19,8 @@ impl MetaxyConfig {
     /// looked for in them.
     ///
     /// # Errors
-    /// [`Error::Config`] for a store that is not there, a setting that does not fit, a `${VAR}` without a value, or
-    /// fallback stores that form a circle; [`Error::UnknownBackend`]; [`Error::HashAlgorithmMismatch`]; and what opening
+    /// [`Error::Config`] for a store that is not there, a setting that does not fit, a `${VAR}` without a value (in a
+    /// fallback store: when that is needed), or fallback stores that form a circle; [`Error::UnknownBackend`]; [`Error::HashAlgorithmMismatch`]; and what opening
     /// the store gives.
     pub async fn open_store(&self, name: &str, graph: FeatureGraph, mode: AccessMode) -> Result<MetadataStore> {
         self.check_graph(&graph)?;
@@ -135,8 +135,12 @@ impl<'a> OpenPlan<'a> {
             let circle: Vec<&str> = self.path[start..].iter().copied().chain([name.as_str()]).collect();
             return Err(store.error_at(&place, format!("the fallback stores form a circle: {}", circle.join(" -> "))));
         }
-        if let Err(Error::Config { reason, .. }) = self.config.store_config(name) {
-            return Err(store.error_at(&place, reason));
+        let Some(target) = self.config.stores.get(name) else {
+            return Err(store.error_at(&place, self.config.missing_store(name)));
+        };
+        if let Err(error) = target.check_variables() {
+            tracing::warn!(store = parent.name, fallback = name, %error, "a fallback store cannot be opened as things are");
+            return Ok(self.open_later(name));
         }
         let parts = self.visit(name)?;
         if parts.algorithm != parent.algorithm {
@@ -151,6 +155,18 @@ impl<'a> OpenPlan<'a> {
             Some((_, fallback)) => Ok(fallback.clone()),
             None => Ok(parts.into_fallback()),
         }
+    }
+}
+
+impl OpenPlan<'_> {
+    /// A fallback that is looked at only when it is needed: somebody without the passwords of `prod` may still work in
+    /// `dev`.
+    fn open_later(&self, name: &str) -> Fallback {
+        let (config, graph, store) = (self.config.clone(), self.graph.clone(), name.to_owned());
+        Fallback::lazy(name, move || {
+            let (config, graph, store) = (config.clone(), graph.clone(), store.clone());
+            async move { config.open_store(&store, graph, AccessMode::ReadOnly).await }.boxed()
+        })
     }
 }
 
