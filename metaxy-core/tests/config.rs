@@ -289,6 +289,7 @@ fn discovery() {
     );
 }
 
+/// Python: refuses it as TOML.
 #[test]
 fn a_byte_order_mark_is_no_part_of_the_text() {
     assert_eq!(load("\u{feff}store = 'x'\r\nsync = false\r\n", &[]).unwrap().store(), "x");
@@ -434,6 +435,7 @@ fn environment_over_settings_beside_the_type() {
         "[stores.dev]\ntype = 'memory'\nroot_path = '/a'",
         &[
             ("METAXY_STORES__DEV__CONFIG__ROOT_PATH", "/b"),
+            // Python: merges JSON the same way.
             ("METAXY_STORES__DEV__CONFIG", r#"{"layout": "flat", "tags": null}"#),
         ],
     )
@@ -572,6 +574,6 @@ AWS_REGION = "eu"
     for shown in [format!("{config:?}"), format!("{:?}", config.store_config("pg")), format!("{settings:?}")] {
         assert!(!shown.contains("hunter2") && shown.contains("***"), "{shown}");
     }
-    // What is printed is a configuration again.
+    // What is printed is a configuration again. Python: loads it, too.
     assert_eq!(load(&printed, &[]).unwrap().to_toml().unwrap(), printed);
 }
