@@ -132,7 +132,7 @@ pub(crate) fn plan_write(
             None => {
                 let column = new_column(field, nested_as_jsonb)?;
                 added.push(format!("{} {}", quote(&column.name), column.storage.sql));
-                let comment = types::needs_comment(&column.name, &column.storage);
+                let comment = types::needs_comment(&column.storage);
                 (column, comment)
             }
         };

@@ -24,12 +24,18 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 // ---- writing ---------------------------------------------------------------------------------------------------------
 
+/// Bytes of encoded rows.
+pub(crate) struct Chunk {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) is_last: bool,
+}
+
 /// Encodes batches on a thread of its own, a few chunks ahead of the one that sends them.
 pub(crate) fn encode(
     name: TableName,
-    columns: Arc<Vec<Column>>,
+    columns: Vec<Column>,
     batches: Vec<RecordBatch>,
-) -> mpsc::Receiver<Result<Vec<u8>>> {
+) -> mpsc::Receiver<Result<Chunk>> {
     let (sender, receiver) = mpsc::channel(3);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = encode_batches(&name, &columns, &batches, &sender) {
@@ -43,7 +49,7 @@ fn encode_batches(
     name: &TableName,
     columns: &[Column],
     batches: &[RecordBatch],
-    sender: &mpsc::Sender<Result<Vec<u8>>>,
+    sender: &mpsc::Sender<Result<Chunk>>,
 ) -> Result<()> {
     let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
     chunk.extend(SIGNATURE);
@@ -62,14 +68,14 @@ fn encode_batches(
             if chunk.len() >= CHUNK_BYTES {
                 let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4));
                 // Nobody listens any more: the write was given up.
-                if sender.blocking_send(Ok(full)).is_err() {
+                if sender.blocking_send(Ok(Chunk { bytes: full, is_last: false })).is_err() {
                     return Ok(());
                 }
             }
         }
     }
     chunk.extend((-1_i16).to_be_bytes());
-    let _ = sender.blocking_send(Ok(chunk));
+    let _ = sender.blocking_send(Ok(Chunk { bytes: chunk, is_last: true }));
     Ok(())
 }
 

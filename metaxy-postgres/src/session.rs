@@ -13,11 +13,12 @@ use crate::KIND;
 use crate::config::Settings;
 
 /// What a connection is set to. Parameters that a server does not have are left out: that is why this is a query.
-const PREPARE: &str = "SELECT set_config(name, CASE name \
-    WHEN 'jit' THEN 'off' WHEN 'client_connection_check_interval' THEN '1s' WHEN 'work_mem' THEN '64MB' \
-    WHEN 'timezone' THEN 'UTC' ELSE 'on' END, false) \
+const PREPARE: &str = "SELECT set_config(name, CASE lower(name) \
+    WHEN 'jit' THEN 'off' WHEN 'client_connection_check_interval' THEN '1s' WHEN 'timezone' THEN 'UTC' ELSE 'on' END, false) \
     FROM pg_catalog.pg_settings WHERE lower(name) IN ('jit', 'client_connection_check_interval', 'timezone', \
-    'standard_conforming_strings') OR (name = 'work_mem' AND setting::bigint < 65536)";
+    'standard_conforming_strings') \
+    UNION ALL SELECT set_config('work_mem', '64MB', false) \
+    WHERE pg_size_bytes(current_setting('work_mem')) < 64 * 1024 * 1024";
 
 /// Bytes of rows that went over the wire.
 #[derive(Debug, Default)]
@@ -63,6 +64,10 @@ impl Session {
             Ok(connected) => connected.map_err(|error| db_error(location, "open", None, error))?,
             Err(_) => return Err(too_late(location, timeout)),
         };
+        sqlx::query(PREPARE)
+            .fetch_all(&mut first)
+            .await
+            .map_err(|error| db_error(location, "prepare a connection", None, error))?;
         let found = sqlx::query(
             "SELECT coalesce($1, current_schema())::text AS schema, \
              EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = coalesce($1, current_schema())) AS there, \

@@ -13,7 +13,7 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, FieldRef, Fields, Float16Type, Float32Type, Float64Type, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, Fields, Float16Type, Float32Type, Float64Type};
 
 /// Whether values of a type can be written as JSON and read back.
 pub(super) fn check(data_type: &DataType) -> Result<(), String> {

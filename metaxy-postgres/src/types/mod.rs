@@ -168,18 +168,28 @@ fn element_oid(wire: &Wire) -> u32 {
 
 /// How a column that exists is read and written: by its comment, or, without one that fits, by its PostgreSQL type.
 pub(crate) fn existing(column: &str, pg: PgType, sql: String, comment: Option<&DataType>) -> Storage {
-    let (wire, natural) = natural(pg);
-    if let Some(Ok(storage)) = comment.map(|data_type| storage(column, data_type)) {
-        if storage.wire == wire {
-            return Storage { sql, ..storage };
-        }
+    if let Some(Ok(storage)) = comment.map(|data_type| storage(column, data_type))
+        && Some(&storage.wire) == plain_numeric(pg.oid).or_else(|| Some(natural(pg).0)).as_ref()
+    {
+        return Storage { sql, ..storage };
     }
+    let (wire, natural) = natural(pg);
     let by_field = column == columns::PROVENANCE_BY_FIELD || column == columns::DATA_VERSION_BY_FIELD;
     let data_type = match wire {
         Wire::Jsonb | Wire::Json | Wire::Text if by_field => string_map(),
         _ => natural,
     };
     Storage { sql, wire, data_type }
+}
+
+/// `numeric` and its arrays, whatever their precision: with a comment they are read in its type, else as text where they
+/// have none.
+fn plain_numeric(oid: u32) -> Option<Wire> {
+    match oid {
+        1700 => Some(Wire::Numeric),
+        1231 => Some(Wire::Array(Box::new(Wire::Numeric), 1700)),
+        _ => None,
+    }
 }
 
 /// By-field columns of tables that others made: which fields they have is only known row by row.
@@ -250,7 +260,7 @@ fn element_of_array(oid: u32) -> Option<u32> {
 }
 
 /// Whether a column of this type needs a comment to come back as it is.
-pub(crate) fn needs_comment(column: &str, storage: &Storage) -> bool {
+pub(crate) fn needs_comment(storage: &Storage) -> bool {
     let implied = match &storage.wire {
         Wire::Numeric => match &storage.data_type {
             DataType::Decimal128(_, scale) if *scale >= 0 => return storage.sql == "numeric",
@@ -260,7 +270,6 @@ pub(crate) fn needs_comment(column: &str, storage: &Storage) -> bool {
         Wire::Jsonb => return true,
         wire => natural(PgType { oid: oid_of(wire), modifier: -1 }).1,
     };
-    let _ = column;
     implied != storage.data_type
 }
 
