@@ -6,6 +6,8 @@ pub mod crash;
 pub mod location;
 pub mod memory;
 pub mod oracle;
+#[cfg(feature = "postgres-server")]
+pub mod postgres_server;
 pub mod scenario;
 pub mod workload;
 
