@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray,
     FixedSizeBinaryArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array, LargeStringArray, ListArray,
-    NullArray, RecordBatch, StringArray, StringViewArray, StructArray, Time32MillisecondArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+    NullArray, RecordBatch, RunArray, StringArray, StringViewArray, StructArray, Time32MillisecondArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray, UInt64Array,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use metaxy_core::Error;
 use metaxy_core::filter::{
@@ -53,18 +54,29 @@ fn table() -> RecordBatch {
         ("text", Arc::new(StringArray::from(vec![Some(""), Some("it's"), Some("zoë"), None]))),
         ("large", Arc::new(LargeStringArray::from(vec![Some(""), Some("it's"), Some("zoë"), None]))),
         ("view", Arc::new(StringViewArray::from(vec![Some(""), Some("it's"), Some("zoë"), None]))),
-        ("dict", Arc::new([Some(""), Some("it's"), Some("zoë"), None].into_iter().collect::<DictionaryArray<Int32Type>>())),
+        (
+            "dict",
+            Arc::new([Some(""), Some("it's"), Some("zoë"), None].into_iter().collect::<DictionaryArray<Int32Type>>()),
+        ),
         ("bytes", Arc::new(BinaryArray::from(vec![Some(&b""[..]), Some(b"\x00\xff"), Some(b"\xff"), None]))),
         ("fixed", Arc::new(fixed([Some(*b"\x00\x00"), Some(*b"\x00\xff"), Some(*b"\xff\x00"), None]))),
         ("price", Arc::new(decimals(vec![Some(-10), Some(10), Some(99_999_999), None]))),
         ("day", Arc::new(Date32Array::from(vec![Some(NEW_YEAR), Some(NEW_YEAR + 1), Some(NEW_YEAR + 2), None]))),
-        ("day64", Arc::new(Date64Array::from(scaled(1000).iter().map(|v| v.map(|v| v / 86_400_000 * 86_400_000)).collect::<Vec<_>>()))),
+        (
+            "day64",
+            Arc::new(Date64Array::from(
+                scaled(1000).iter().map(|v| v.map(|v| v / 86_400_000 * 86_400_000)).collect::<Vec<_>>(),
+            )),
+        ),
         ("at_s", Arc::new(TimestampSecondArray::from(scaled(1_000_000)))),
         ("at_ms", Arc::new(TimestampMillisecondArray::from(scaled(1000)).with_timezone("UTC"))),
         ("at_us", Arc::new(TimestampMicrosecondArray::from(scaled(1)).with_timezone("+00:00"))),
         ("at_ns", Arc::new(TimestampNanosecondArray::from(nanos))),
         ("time_ms", Arc::new(Time32MillisecondArray::from(vec![Some(0), Some(43_200_000), Some(86_399_999), None]))),
-        ("time_us", Arc::new(Time64MicrosecondArray::from(vec![Some(0), Some(43_200_000_000), Some(86_399_999_999), None]))),
+        (
+            "time_us",
+            Arc::new(Time64MicrosecondArray::from(vec![Some(0), Some(43_200_000_000), Some(86_399_999_999), None])),
+        ),
         ("nothing", Arc::new(NullArray::new(4))),
         ("meta", Arc::new(meta)),
         ("meta.kind", Arc::new(Int32Array::from(vec![1, 2, 3, 4]))),
@@ -238,13 +250,12 @@ fn every_operator_on_every_type() {
         ("int NOT BETWEEN 0 AND 5", "TFT-"),
         ("int BETWEEN 0 AND 5 AND ok", "FTF-"),
         // names
-        ("meta.size = 1", "TFF-"),
+        ("meta.size = 1", "T-F-"),
         ("meta.size IS NULL", "FTFT"),
         ("meta.size >= 3", "F-T-"),
         ("meta.kind = 2", "FTFF"),
         ("meta IS NULL", "FFFT"),
         ("\"odd \"\"name\"\"\" > 2", "FFTT"),
-        ("limit > 5 and OK", ""),
         ("limit > 5 and ok is not null or \"limit\" = 5", "FTTF"),
         // columns with columns
         ("int < limit", "TTF-"),
@@ -255,7 +266,7 @@ fn every_operator_on_every_type() {
         ("single < float", "TTT-"),
         ("text = dict", "TTT-"),
         ("view = large", "TTT-"),
-        ("bytes <= fixed", "TTF-"),
+        ("bytes <= fixed", "TTT-"),
         ("at_ms = at_us", "TTT-"),
         ("at_s < at_ns", "FFF-"),
         ("at_s <> at_s", "FFF-"),
@@ -267,12 +278,19 @@ fn every_operator_on_every_type() {
         ("  int\n  >\t2.5 -- why\n", "FTT-"),
     ];
     let table = table();
-    for (text, expected) in cases.into_iter().filter(|(_, expected)| !expected.is_empty()) {
+    for (text, expected) in cases {
         let filter = Filter::parse(text).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(mask(&filter, &table), expected, "{text}");
         assert_eq!(Filter::parse(&filter.to_string()).unwrap(), filter, "{text}");
         let negated = mask(&!filter, &table);
-        let opposite: String = expected.chars().map(|c| match c { 'T' => 'F', 'F' => 'T', other => other }).collect();
+        let opposite: String = expected
+            .chars()
+            .map(|c| match c {
+                'T' => 'F',
+                'F' => 'T',
+                other => other,
+            })
+            .collect();
         assert_eq!(negated, opposite, "NOT {text}");
     }
 }
@@ -301,6 +319,7 @@ fn builders_say_the_same_as_texts() {
         (col("x").eq(vec![0u8, 255]), "x = x'00ff'"),
         (col("a.b").lt(col("c")), "a.b < c"),
         (col("in").eq(1), "\"in\" = 1"),
+        (col("select").is_true() & col("date").eq(1), "select AND date = 1"),
         (col("a b").eq(1), "\"a b\" = 1"),
         (col("a..b").eq(1), "\"a..b\" = 1"),
         (col("").eq(1), "\"\" = 1"),
@@ -332,14 +351,12 @@ fn columns_and_renames() {
     assert_eq!(filter.columns().into_iter().collect::<Vec<_>>(), ["a", "b", "c", "d.e", "f", "g"]);
     let renames = BTreeMap::from([("a", "A"), ("d.e", "d"), ("g", "g.h")]);
     let renamed = filter.rename(&|name| renames.get(name).map(|name| (*name).to_owned()));
-    assert_eq!(
-        renamed.to_string(),
-        "b = 1 AND (A.x > 2 OR b NOT IN (1)) AND c < d AND f IS NOT NULL AND \"g.h\""
-    );
+    assert_eq!(renamed.to_string(), "b = 1 AND (A.x > 2 OR b NOT IN (1)) AND c < d AND f IS NOT NULL AND \"g.h\"");
     let back = BTreeMap::from([("g.h", "x")]);
     let back = |name: &str| back.get(name).map(|name| (*name).to_owned());
     assert_eq!(col("g.h").is_true().rename(&back), col("x").is_true());
-    let bound = Filter::parse("meta.size = 1 AND int < limit AND meta.kind = 1").unwrap().bind(&table().schema()).unwrap();
+    let bound =
+        Filter::parse("meta.size = 1 AND int < limit AND meta.kind = 1").unwrap().bind(&table().schema()).unwrap();
     assert_eq!(bound.columns().into_iter().collect::<Vec<_>>(), ["int", "limit", "meta", "meta.kind"]);
 }
 
@@ -363,8 +380,8 @@ fn the_caret_stands_under_the_mistake() {
         ("score > 3; DROP TABLE x", 9, "expected AND, OR or the end of the text, found `;`; GRAMMAR"),
         ("name LIKE 'a%'", 5, "expected AND, OR or the end of the text, found `LIKE`; GRAMMAR"),
         ("a = 1 AND lower(name) = 'x'", 10, "`lower(..)`: functions are not supported; GRAMMAR"),
-        ("id IN (SELECT id FROM t)", 14, "expected `,` or `)`, found `id`; GRAMMAR"),
-        ("id = (SELECT id FROM t)", 5, "subqueries are not supported; GRAMMAR"),
+        ("id IN (SELECT id FROM t)", 7, "subqueries are not supported; GRAMMAR"),
+        ("id = (SELECT id FROM t)", 6, "subqueries are not supported; GRAMMAR"),
         ("id IN (1, other)", 10, "a list after IN takes values only"),
         ("id IN 1", 6, "expected a list of values in parentheses, found `1`; GRAMMAR"),
         ("id IN (1,)", 9, "expected a column or a value, found `)`"),
@@ -400,7 +417,7 @@ fn the_caret_stands_under_the_mistake() {
     let text = "score > 3\n\tAND name ~ 'x'\n";
     assert_eq!(
         refusal(text).lines().skip(1).collect::<Vec<_>>(),
-        ["  score > 3  AND name ~ 'x'", "                    ^"]
+        ["  score > 3  AND name ~ 'x'", "                      ^"]
     );
 }
 
@@ -422,11 +439,20 @@ fn deep_and_long_texts() {
 #[test]
 fn errors_of_binding_name_the_way_out() {
     let cases = [
-        ("imt = 3", "the filter `imt = 3` names the column `imt`, which does not exist; did you mean `int`?; columns: int, "),
-        ("meta.sise = 3", "names the column `meta.sise`, which does not exist; did you mean `meta.size`?; columns: meta.size, meta.kind"),
+        (
+            "imt = 3",
+            "the filter `imt = 3` names the column `imt`, which does not exist; did you mean `int`?; columns: int, ",
+        ),
+        (
+            "meta.sise = 3",
+            "names the column `meta.sise`, which does not exist; did you mean `meta.size`?; columns: meta.size, meta.kind",
+        ),
         ("int.x = 3", "names the column `int.x`, which does not exist"),
         ("\"meta.size\" = 3", "names the column `meta.size`, which does not exist"),
-        ("int = 'a'", "the filter `int = 'a'` cannot be evaluated: `int` is Int64 and cannot be compared with 'a'; it takes a number such as 3 or 2.5"),
+        (
+            "int = 'a'",
+            "the filter `int = 'a'` cannot be evaluated: `int` is Int64 and cannot be compared with 'a'; it takes a number such as 3 or 2.5",
+        ),
         ("int = '3'", "cannot be compared with '3'"),
         ("text = 3", "`text` is Utf8 and cannot be compared with 3; it takes a text such as 'abc'"),
         ("dict = 3", "`dict` is Utf8 and cannot be compared with 3"),
@@ -440,7 +466,10 @@ fn errors_of_binding_name_the_way_out() {
         ("at_us = '2026-01-01 00:00:00.1234567891'", "it takes a moment"),
         ("time_us = '2026-01-01'", "it takes a time such as '12:30:00'"),
         ("tags = 3", "`tags` is List(Int32), which only IS NULL and IS NOT NULL can test"),
-        ("int", "`int` is Int64, not a condition of its own; compare it with a number such as 3 or 2.5, or use IS NULL"),
+        (
+            "int",
+            "`int` is Int64, not a condition of its own; compare it with a number such as 3 or 2.5, or use IS NULL",
+        ),
         ("int = text", "`int` is Int64 and `text` is Utf8; only columns of one kind can be compared"),
         ("at_s = at_us", "only columns of one kind can be compared"),
         ("a = 1 AND b = 2", "the filter `a = 1 AND b = 2` names the column `a`"),
@@ -466,6 +495,7 @@ fn batches_may_come_in_related_types() {
         Arc::new(StringViewArray::from(vec!["b", "a"])),
         Arc::new(LargeStringArray::from(vec!["b", "a"])),
         Arc::new(["b", "a"].into_iter().collect::<DictionaryArray<Int32Type>>()),
+        Arc::new(["b", "a"].into_iter().collect::<RunArray<Int32Type>>()),
     ];
     for name in names {
         let batch = batch(vec![
@@ -479,7 +509,10 @@ fn batches_may_come_in_related_types() {
     }
     let lacking = batch(vec![("nam", Arc::new(StringArray::from(vec!["b"])))]);
     let error = predicate.evaluate(&lacking).unwrap_err();
-    assert!(error.to_string().contains("names the column `name`, which does not exist; did you mean `nam`?"), "{error}");
+    assert!(
+        error.to_string().contains("names the column `name`, which does not exist; did you mean `nam`?"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -515,7 +548,10 @@ fn rendering_for_databases() {
     let cases = [
         ("int > 3.5 AND NOT ok", "((int > 3) AND (NOT (ok)))"),
         ("int = 3.5 OR text = 'it''s'", "((CASE WHEN int IS NOT NULL THEN (1 = 0) END) OR (text = 'it''s'))"),
-        ("NOT (ok OR int IS NULL) AND meta.size IS NOT NULL", "((NOT ((ok) OR (int IS NULL))) AND (meta.size IS NOT NULL))"),
+        (
+            "NOT (ok OR int IS NULL) AND meta.size IS NOT NULL",
+            "((NOT ((ok) OR (int IS NULL))) AND (meta.size IS NOT NULL))",
+        ),
         ("int NOT IN (1, NULL, 2.5)", "(NOT (int IN (1, NULL)))"),
         ("TRUE", "(1 = 1)"),
         ("FALSE", "(1 = 0)"),
@@ -523,7 +559,10 @@ fn rendering_for_databases() {
         ("int < limit", "(int < limit)"),
         ("price <= 1.5 AND float > 1e300", "((price <= 1.50) AND (float > 1e300))"),
         ("float < FLOAT 'nan'", "(float < FLOAT 'NaN')"),
-        ("day = '2026-01-01' AND at_us > '2026-01-01'", "((day = DATE '2026-01-01') AND (at_us > TIMESTAMP '2026-01-01 00:00:00Z'))"),
+        (
+            "day = '2026-01-01' AND at_us > '2026-01-01'",
+            "((day = DATE '2026-01-01') AND (at_us > TIMESTAMP '2026-01-01 00:00:00Z'))",
+        ),
         ("time_us < '12:00:00.5' AND bytes = x'00ff'", "((time_us < TIME '12:00:00.500') AND (bytes = x'00ff'))"),
     ];
     for (text, sql) in cases {
@@ -534,7 +573,10 @@ fn rendering_for_databases() {
     let mut dialect = Numbered(Vec::new());
     let predicate = Filter::parse("int IN (1, 2) AND meta.size != -0.5 AND text <> 'a'").unwrap();
     let sql = to_sql(&predicate.bind(&table().schema()).unwrap(), &mut dialect).unwrap();
-    assert_eq!(sql, "((\"int\" IN ($1, $2)) AND (CASE WHEN \"meta\".\"size\" IS NOT NULL THEN (1 = 1) END) AND (\"text\" <> $3))");
+    assert_eq!(
+        sql,
+        "((\"int\" IN ($1, $2)) AND (CASE WHEN \"meta\".\"size\" IS NOT NULL THEN (1 = 1) END) AND (\"text\" <> $3))"
+    );
     assert_eq!(dialect.0, ["1", "2", "a"]);
 }
 
@@ -672,7 +714,8 @@ fn the_reference_lets_the_same_rows_through() {
             let (filters, expected) = read.split_once("=>").unwrap();
             let filter = Filter::all(filters.split("&&").map(|text| text.into_filter().unwrap()));
             let mask = filter.bind(&batch.schema()).unwrap().evaluate(&batch).unwrap();
-            let passed: Vec<&str> = mask.iter().zip(ids).filter(|(pass, _)| *pass == Some(true)).filter_map(|(_, id)| id).collect();
+            let passed: Vec<&str> =
+                mask.iter().zip(ids).filter(|(pass, _)| *pass == Some(true)).filter_map(|(_, id)| id).collect();
             assert_eq!(passed, expected.split_whitespace().collect::<Vec<_>>(), "{filters}");
         }
     }
@@ -874,7 +917,7 @@ fn literals() -> impl Strategy<Value = Literal> {
         any::<u64>().prop_map(Literal::from),
         prop::num::f64::NORMAL.prop_map(Literal::from),
         prop::num::f64::SUBNORMAL.prop_map(Literal::from),
-        Just(Literal::from(f64::NEG_INFINITY)),
+        prop::sample::select(vec![f64::NEG_INFINITY, f64::INFINITY, f64::NAN, -0.0]).prop_map(Literal::from),
         ".*".prop_map(Literal::from),
         any::<Vec<u8>>().prop_map(Literal::from),
         moments.clone().prop_map(Literal::from),
