@@ -1,5 +1,6 @@
 //! The backend's own behaviour: types, schemas that change, files that cannot be used, and who sees what when.
 
+mod filters;
 mod types;
 
 use std::path::{Path, PathBuf};
