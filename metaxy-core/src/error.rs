@@ -4,7 +4,7 @@
 //! in [`Error::Backend`] unless a named case fits. No case carries a secret: locations are masked before they get here.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::key::FeatureKey;
 
@@ -375,7 +375,7 @@ pub enum Error {
         found: String,
     },
     /// A backend type that nobody has registered.
-    #[error("there is no store type `{kind}`{}; known types: {}", and_hint(.hint), .known.join(", "))]
+    #[error("{}there is no store type `{kind}`{}; {}", at_place(.place), in_brackets(.hint), known_types(.known))]
     UnknownBackend {
         /// The type string.
         kind: String,
@@ -383,6 +383,8 @@ pub enum Error {
         known: Vec<String>,
         /// Which crate to add, or which type may be meant.
         hint: Option<String>,
+        /// Where the configuration names it.
+        place: Option<String>,
     },
     /// Two backends claim one type string.
     #[error("the store type `{kind}` is registered twice, by `{first}` and by `{second}`; link only one of them")]
@@ -473,8 +475,19 @@ fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
-fn and_hint(hint: &Option<String>) -> String {
-    hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default()
+fn in_brackets(hint: &Option<String>) -> String {
+    hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default()
+}
+
+fn at_place(place: &Option<String>) -> String {
+    place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default()
+}
+
+pub(crate) fn known_types(known: &[String]) -> String {
+    match known {
+        [] => "this program links no backend crate".to_owned(),
+        known => format!("known types: {}", known.join(", ")),
+    }
 }
 
 fn in_context(context: &str) -> String {
@@ -498,17 +511,20 @@ fn join_places(places: &[String]) -> String {
 }
 
 fn config_message(file: &Option<PathBuf>, line: Option<usize>, key: &str, reason: &str) -> String {
-    let mut message = String::new();
-    if let Some(file) = file {
-        message.push_str(&file.display().to_string());
-        if let Some(line) = line {
-            message.push_str(&format!(":{line}"));
-        }
-        message.push_str(": ");
+    match config_place(file.as_deref(), line, key) {
+        place if place.is_empty() => reason.to_owned(),
+        place => format!("{place}: {reason}"),
     }
-    if !key.is_empty() {
-        message.push_str(&format!("`{key}`: "));
-    }
-    message.push_str(reason);
-    message
+}
+
+/// A place in a configuration: the file and line, and the path of the key.
+pub(crate) fn config_place(file: Option<&Path>, line: Option<usize>, key: &str) -> String {
+    let file = match (file, line) {
+        (Some(file), Some(line)) => Some(format!("{}:{line}", file.display())),
+        (Some(file), None) => Some(file.display().to_string()),
+        (None, Some(line)) => Some(format!("line {line}")),
+        (None, None) => None,
+    };
+    let key = Some(key).filter(|key| !key.is_empty()).map(|key| format!("`{key}`"));
+    [file, key].into_iter().flatten().collect::<Vec<_>>().join(": ")
 }

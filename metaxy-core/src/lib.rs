@@ -3,6 +3,7 @@
 pub mod backend;
 mod canonical_json;
 pub mod columns;
+pub mod config;
 mod engine;
 pub mod error;
 pub mod filter;
@@ -11,10 +12,14 @@ pub mod hash;
 pub mod key;
 pub mod plan;
 pub mod registry;
+pub mod secret;
 pub mod spec;
 pub mod store;
+pub mod writer;
 
+pub use arrow::array::RecordBatch;
 pub use backend::{AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
+pub use config::MetaxyConfig;
 pub use error::{Error, Result};
 pub use filter::{Filter, col};
 pub use graph::{FeatureGraph, FeaturePlan};
@@ -22,3 +27,4 @@ pub use hash::HashAlgorithm;
 pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
 pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, FieldSpec, FieldsMapping, Lineage};
 pub use store::{Fallback, Increment, InputProgress, IntoBatches, MetadataStore, RowStream, Rows, VersioningEngine};
+pub use writer::BufferedMetadataWriter;

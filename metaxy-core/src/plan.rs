@@ -258,7 +258,7 @@ fn plan_input<'a>(
         None => ScanRequest::default(),
         Some(table) => {
             let filters = options.filters.get(&dep.feature).into_iter().flatten().chain(&options.global_filters);
-            let filters = filters.cloned().chain(static_filter(spec, dep, &table.schema)?);
+            let filters = filters.cloned().chain(static_filter(dep, &table.schema)?);
             let mut request = read_request(parent, &table.schema, Some(&table.feature_version), true, false, filters)?;
             request.columns = Some(input_request_columns(&columns, &lineage));
             request
@@ -393,7 +393,7 @@ fn join_columns(feature: &FeaturePlan) -> Result<Vec<String>> {
 }
 
 /// A dependency's own filters, in the names of the upstream table.
-fn static_filter(spec: &FeatureSpec, dep: &FeatureDep, schema: &Schema) -> Result<Option<Filter>> {
+fn static_filter(dep: &FeatureDep, schema: &Schema) -> Result<Option<Filter>> {
     let Some(filter) = dep.filter_expression()? else { return Ok(None) };
     let Some(rename) = &dep.rename else { return Ok(Some(filter)) };
     for column in filter.columns() {
@@ -407,7 +407,6 @@ fn static_filter(spec: &FeatureSpec, dep: &FeatureDep, schema: &Schema) -> Resul
             });
         }
     }
-    let _ = spec;
     Ok(Some(filter.rename(&|name| rename.iter().find(|(_, to)| *to == name).map(|(from, _)| from.clone()))))
 }
 

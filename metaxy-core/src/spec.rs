@@ -60,17 +60,40 @@ fn default_fields() -> Vec<FieldSpec> {
 pub struct FieldSpec {
     /// Its key, as it was given; checked when the feature is built.
     #[serde(serialize_with = "key_or_text")]
-    key: Result<FieldKey, String>,
+    key: Result<FieldKey, BadKey>,
     /// A change of it makes everything that is made from the field stale.
     pub code_version: String,
     /// What it is made from.
     pub deps: FieldDeps,
 }
 
-fn key_or_text<S: Serializer>(key: &Result<FieldKey, String>, serializer: S) -> Result<S::Ok, S::Error> {
+/// A key that breaks the rules, remembered so that a builder need not stop in the middle of a chain.
+#[derive(Clone, Debug, PartialEq)]
+struct BadKey {
+    kind: &'static str,
+    key: String,
+    reason: String,
+}
+
+impl BadKey {
+    fn error(&self) -> Error {
+        Error::InvalidKey { kind: self.kind, key: self.key.clone(), reason: self.reason.clone() }
+    }
+}
+
+impl From<Error> for BadKey {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidKey { kind, key, reason } => Self { kind, key, reason },
+            other => Self { kind: "field", key: String::new(), reason: other.to_string() },
+        }
+    }
+}
+
+fn key_or_text<S: Serializer>(key: &Result<FieldKey, BadKey>, serializer: S) -> Result<S::Ok, S::Error> {
     match key {
         Ok(key) => key.serialize(serializer),
-        Err(text) => text.serialize(serializer),
+        Err(bad) => bad.key.serialize(serializer),
     }
 }
 
@@ -359,8 +382,8 @@ impl FeatureSpecBuilder {
 
 impl FieldSpec {
     /// A field with the initial code version, made from what the dependencies' mappings say.
-    pub fn new(key: impl IntoFieldKey + ToString + Clone) -> Self {
-        let key = key.clone().into_field_key().map_err(|_| key.to_string());
+    pub fn new(key: impl IntoFieldKey) -> Self {
+        let key = key.into_field_key().map_err(BadKey::from);
         Self { key, code_version: INITIAL_CODE_VERSION.to_owned(), deps: FieldDeps::Listed(Vec::new()) }
     }
 
@@ -372,14 +395,7 @@ impl FieldSpec {
     }
 
     fn checked_key(&self) -> Result<&FieldKey> {
-        match &self.key {
-            Ok(key) => Ok(key),
-            Err(text) => Err(text.parse::<FieldKey>().err().unwrap_or_else(|| Error::InvalidKey {
-                kind: "field",
-                key: text.clone(),
-                reason: "it is not a list of parts".to_owned(),
-            })),
-        }
+        self.key.as_ref().map_err(BadKey::error)
     }
 
     /// Sets the code version: whatever changes when the code that makes the field changes.
@@ -391,7 +407,7 @@ impl FieldSpec {
 
     /// Makes the field depend on some fields of an upstream feature, beside those named before.
     ///
-    /// A key that breaks the rules is reported when the graph does not find it.
+    /// A key that breaks the rules is reported when the feature is built.
     #[must_use]
     pub fn depends_on<F: IntoFieldKey>(
         self,
@@ -401,7 +417,7 @@ impl FieldSpec {
         let fields = fields.into_iter().map(IntoFieldKey::into_field_key).collect::<Result<Vec<_>>>();
         match (feature.into_feature_key(), fields) {
             (Ok(feature), Ok(fields)) => self.listed(FieldDep { feature, fields: FieldSelection::Only(fields) }),
-            (Err(error), _) | (_, Err(error)) => self.broken(&error),
+            (Err(error), _) | (_, Err(error)) => self.broken(error),
         }
     }
 
@@ -410,7 +426,7 @@ impl FieldSpec {
     pub fn depends_on_all_of(self, feature: impl IntoFeatureKey) -> Self {
         match feature.into_feature_key() {
             Ok(feature) => self.listed(FieldDep { feature, fields: FieldSelection::All }),
-            Err(error) => self.broken(&error),
+            Err(error) => self.broken(error),
         }
     }
 
@@ -430,10 +446,8 @@ impl FieldSpec {
     }
 
     /// Remembers a bad key of a dependency in the place of the field's own, so that `build` reports it.
-    fn broken(mut self, error: &Error) -> Self {
-        if let Error::InvalidKey { key, .. } = error {
-            self.key = Err(key.clone());
-        }
+    fn broken(mut self, error: Error) -> Self {
+        self.key = Err(error.into());
         self
     }
 }

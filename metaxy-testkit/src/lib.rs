@@ -1,1 +1,7 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod clock;
+pub mod crash;
+pub mod memory;
+pub mod scenario;
+pub mod workload;

@@ -42,6 +42,11 @@ pub(crate) fn complete_versions(
     ])
 }
 
+/// Checks that a batch says of every row what each of its fields was made from.
+pub(crate) fn check_provenance(spec: &FeatureSpec, batch: &RecordBatch) -> Result<()> {
+    given_provenance(spec, batch, &spec.struct_keys()).map(|_| ())
+}
+
 /// The values of `metaxy_provenance_by_field`, one array for each field.
 fn given_provenance(spec: &FeatureSpec, batch: &RecordBatch, struct_keys: &[String]) -> Result<Vec<StringArray>> {
     let column = columns::PROVENANCE_BY_FIELD;

@@ -30,7 +30,7 @@ use crate::plan::IncrementPlan;
 use crate::spec::FeatureSpec;
 
 pub(crate) use by_field::{conform as conform_by_field, text};
-pub(crate) use complete::complete_versions;
+pub(crate) use complete::{check_provenance, complete_versions};
 pub(crate) use rows::{carry_over, provenance_of_batch};
 pub(crate) use scan::finish;
 pub(crate) use table::{Table, batch_of};

@@ -74,6 +74,12 @@ pub(crate) fn carry_over(plan: &FeaturePlan, old: &Rows, expected: &Rows) -> Res
         left.push((own, shared.clone()));
         right.push((other, shared));
     }
+    if left.is_empty() {
+        return Err(Error::Unsupported {
+            what: format!("rebasing `{}`, none of whose id columns come from upstream,", plan.spec.key),
+            hint: "process its samples again".to_owned(),
+        });
+    }
     let (left, right) = (Keys::new(&left)?, Keys::new(&right)?);
     let index = KeyIndex::new(&right);
     let mut pairs = (Vec::new(), Vec::new());

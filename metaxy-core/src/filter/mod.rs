@@ -1,309 +1,393 @@
-//! TEMPORARY stand-in so that the crate compiles; helper-1 replaces this whole directory (same public API, more of it).
-#![allow(missing_docs)]
-use crate::error::{Error, Result, nearest};
-use arrow::array::*;
-use arrow::compute::kernels::cmp;
-use arrow::compute::{and_kleene, cast, is_not_null, is_null, not, or_kleene};
-use arrow::datatypes::{DataType, Schema};
-use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value};
-use sqlparser::dialect::GenericDialect;
-use sqlparser::parser::Parser;
+//! Filters: conditions on the rows of a feature, written with builders or as SQL text.
+//!
+//! A [`Filter`] names columns but knows no table. [`Filter::bind`] checks it against a schema and gives a
+//! [`Predicate`], whose values have the types of their columns. A predicate is evaluated on record batches
+//! ([`Predicate::evaluate`]) or rendered for a database ([`to_sql`]); both follow SQL's three-valued logic: a row
+//! passes only where the result is true.
+//!
+//! ```
+//! # use metaxy_core::filter::{Filter, col};
+//! # fn main() -> metaxy_core::Result<()> {
+//! let built = col("score").gt(3) & !col("name").is_in(["a", "b"]);
+//! let parsed = Filter::parse("score > 3 AND name NOT IN ('a', 'b')")?;
+//! assert_eq!(built, parsed);
+//! # Ok(())
+//! # }
+//! ```
+
+mod bind;
+mod display;
+mod eval;
+mod in_list;
+mod literal;
+mod parse;
+mod predicate;
+mod sql;
+
 use std::collections::BTreeSet;
-use std::fmt;
+use std::ops::{BitAnd, BitOr, Not};
+use std::str::FromStr;
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum Literal {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-}
-impl From<i32> for Literal {
-    fn from(v: i32) -> Self {
-        Self::Int(v.into())
-    }
-}
-impl From<i64> for Literal {
-    fn from(v: i64) -> Self {
-        Self::Int(v)
-    }
-}
-impl From<f64> for Literal {
-    fn from(v: f64) -> Self {
-        Self::Float(v)
-    }
-}
-impl From<bool> for Literal {
-    fn from(v: bool) -> Self {
-        Self::Bool(v)
-    }
-}
-impl From<&str> for Literal {
-    fn from(v: &str) -> Self {
-        Self::Text(v.into())
-    }
-}
-impl From<String> for Literal {
-    fn from(v: String) -> Self {
-        Self::Text(v)
-    }
-}
+use crate::error::{Error, Result};
 
+pub use in_list::InList;
+pub use literal::{Literal, Number};
+pub use predicate::{BoundColumn, Predicate, Scalar};
+pub use sql::{SqlDialect, StandardSql, to_sql};
+
+/// A condition on rows, not yet bound to a schema.
+///
+/// Combine filters with `&`, `|` and `!`, or parse them from text. `Display` writes text that parses back to the same
+/// filter.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Filter {
-    Column(String),
-    Const(Option<bool>),
-    Cmp(String, &'static str, Literal),
-    In(String, Vec<Literal>),
-    IsNull(String),
+pub struct Filter(Node);
+
+/// The tree under a filter. And and Or have two or more parts, none of their own kind; Not never holds a Not.
+#[derive(Clone, Debug, PartialEq)]
+enum Node {
+    Constant(Option<bool>),
+    Column(Column),
+    Compare { column: Column, op: CompareOp, operand: Operand },
+    In { column: Column, values: Vec<Literal> },
+    IsNull(Column),
     And(Vec<Filter>),
     Or(Vec<Filter>),
     Not(Box<Filter>),
 }
-pub struct Column(String);
-pub fn col(name: &str) -> Column {
-    Column(name.into())
+
+/// A column's name, or the path to a member of a struct column. See [`col`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Column {
+    path: Vec<String>,
 }
+
+/// How two values are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CompareOp {
+    /// `=`
+    Eq,
+    /// `!=`
+    NotEq,
+    /// `<`
+    Lt,
+    /// `<=`
+    LtEq,
+    /// `>`
+    Gt,
+    /// `>=`
+    GtEq,
+}
+
+/// What a column is compared with: a value or another column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operand {
+    /// Another column of the same row.
+    Column(Column),
+    /// A value.
+    Literal(Literal),
+}
+
+impl From<Column> for Operand {
+    fn from(column: Column) -> Self {
+        Self::Column(column)
+    }
+}
+
+impl<T: Into<Literal>> From<T> for Operand {
+    fn from(value: T) -> Self {
+        Self::Literal(value.into())
+    }
+}
+
+/// Names a column; a dotted name is also the path to a member of a struct column (`meta.size`). When the filter is
+/// bound, a column whose whole name is the dotted text comes first.
+pub fn col(name: impl AsRef<str>) -> Column {
+    let name = name.as_ref();
+    let parts: Vec<String> = name.split('.').map(str::to_owned).collect();
+    let path = if parts.iter().any(String::is_empty) { vec![name.to_owned()] } else { parts };
+    Column { path }
+}
+
 impl Column {
-    pub fn eq(self, v: impl Into<Literal>) -> Filter {
-        Filter::Cmp(self.0, "=", v.into())
+    /// The column's name, then the names of the struct members that lead to the value.
+    pub fn path(&self) -> &[String] {
+        &self.path
     }
-    pub fn lt(self, v: impl Into<Literal>) -> Filter {
-        Filter::Cmp(self.0, "<", v.into())
+
+    /// `column = operand`; equal to NULL means [`Column::is_null`].
+    pub fn eq(self, operand: impl Into<Operand>) -> Filter {
+        self.compare(CompareOp::Eq, operand.into())
     }
-    pub fn gt(self, v: impl Into<Literal>) -> Filter {
-        Filter::Cmp(self.0, ">", v.into())
+
+    /// `column != operand`; unequal to NULL means [`Column::is_not_null`].
+    pub fn ne(self, operand: impl Into<Operand>) -> Filter {
+        self.compare(CompareOp::NotEq, operand.into())
     }
+
+    /// `column < operand`.
+    pub fn lt(self, operand: impl Into<Operand>) -> Filter {
+        self.compare(CompareOp::Lt, operand.into())
+    }
+
+    /// `column <= operand`.
+    pub fn le(self, operand: impl Into<Operand>) -> Filter {
+        self.compare(CompareOp::LtEq, operand.into())
+    }
+
+    /// `column > operand`.
+    pub fn gt(self, operand: impl Into<Operand>) -> Filter {
+        self.compare(CompareOp::Gt, operand.into())
+    }
+
+    /// `column >= operand`.
+    pub fn ge(self, operand: impl Into<Operand>) -> Filter {
+        self.compare(CompareOp::GtEq, operand.into())
+    }
+
+    /// `column IS NULL`.
     pub fn is_null(self) -> Filter {
-        Filter::IsNull(self.0)
+        Filter(Node::IsNull(self))
+    }
+
+    /// `column IS NOT NULL`.
+    pub fn is_not_null(self) -> Filter {
+        !self.is_null()
+    }
+
+    /// `column IN (values)`; never true where there are none.
+    pub fn is_in<T: Into<Literal>>(self, values: impl IntoIterator<Item = T>) -> Filter {
+        Filter(Node::In { column: self, values: values.into_iter().map(Into::into).collect() })
+    }
+
+    /// `column NOT IN (values)`; as SQL has it, never true where one of the values is NULL.
+    pub fn not_in<T: Into<Literal>>(self, values: impl IntoIterator<Item = T>) -> Filter {
+        !self.is_in(values)
+    }
+
+    /// A boolean column, as a condition.
+    pub fn is_true(self) -> Filter {
+        Filter(Node::Column(self))
+    }
+
+    fn compare(self, op: CompareOp, operand: Operand) -> Filter {
+        match (op, operand) {
+            (CompareOp::Eq, Operand::Literal(Literal::Null)) => self.is_null(),
+            (CompareOp::NotEq, Operand::Literal(Literal::Null)) => self.is_not_null(),
+            (op, operand) => Filter(Node::Compare { column: self, op, operand }),
+        }
+    }
+
+    fn root(&self) -> &str {
+        self.path.first().map_or("", String::as_str)
+    }
+
+    fn dotted(&self) -> String {
+        self.path.join(".")
+    }
+
+    fn renamed(&self, rename: &dyn Fn(&str) -> Option<String>) -> Self {
+        // The whole dotted name first: binding looks it up in the same order.
+        if let (true, Some(name)) = (self.path.len() > 1, rename(&self.dotted())) {
+            return Self { path: vec![name] };
+        }
+        let mut path = self.path.clone();
+        if let Some(root) = path.first_mut() {
+            *root = rename(root).unwrap_or_else(|| std::mem::take(root));
+        }
+        Self { path }
     }
 }
-impl std::ops::BitOr for Filter {
-    type Output = Filter;
-    fn bitor(self, o: Filter) -> Filter {
-        Filter::Or(vec![self, o])
+
+impl CompareOp {
+    /// The operator as SQL writes it.
+    pub fn as_sql(self) -> &'static str {
+        match self {
+            Self::Eq => "=",
+            Self::NotEq => "<>",
+            Self::Lt => "<",
+            Self::LtEq => "<=",
+            Self::Gt => ">",
+            Self::GtEq => ">=",
+        }
+    }
+
+    /// The operator that says the same with the sides exchanged: `3 < x` is `x > 3`.
+    fn mirrored(self) -> Self {
+        match self {
+            Self::Lt => Self::Gt,
+            Self::LtEq => Self::GtEq,
+            Self::Gt => Self::Lt,
+            Self::GtEq => Self::LtEq,
+            same => same,
+        }
     }
 }
-impl std::ops::BitAnd for Filter {
-    type Output = Filter;
-    fn bitand(self, o: Filter) -> Filter {
-        Filter::And(vec![self, o])
+
+impl Filter {
+    /// Parses the text of a condition: `= != <> < <= > >=`, `AND`, `OR`, `NOT`, `[NOT] IN`, `[NOT] BETWEEN`,
+    /// `IS [NOT] NULL`, parentheses, columns (`name`, `"any name"`, `struct.member`), strings, numbers, `TRUE`,
+    /// `FALSE`, `NULL`, bytes (`x'00ff'`), `DATE '..'`, `TIME '..'`, `TIMESTAMP '..'`, and a boolean column alone.
+    /// `x = NULL` means `x IS NULL`, `x != NULL` means `x IS NOT NULL`.
+    ///
+    /// # Errors
+    /// [`Error::FilterSyntax`], which points at the place.
+    pub fn parse(text: &str) -> Result<Self> {
+        parse::parse(text)
+    }
+
+    /// True where all the filters are true; true for every row where there are none.
+    pub fn all(filters: impl IntoIterator<Item = Filter>) -> Self {
+        Self::join(filters, Some(true), Node::And, |filter| match filter.0 {
+            Node::And(parts) => Ok(parts),
+            other => Err(Filter(other)),
+        })
+    }
+
+    /// The columns that it looks at (for a struct's member: the struct), each once, sorted.
+    pub fn columns(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        self.visit(&mut |column| {
+            names.insert(column.root().to_owned());
+        });
+        names
+    }
+
+    /// The same filter on other column names. Where `rename` gives none, the name stays.
+    #[must_use]
+    pub fn rename(&self, rename: &dyn Fn(&str) -> Option<String>) -> Self {
+        let parts = |parts: &[Filter]| parts.iter().map(|part| part.rename(rename)).collect();
+        Self(match &self.0 {
+            Node::Constant(value) => Node::Constant(*value),
+            Node::Column(column) => Node::Column(column.renamed(rename)),
+            Node::Compare { column, op, operand } => {
+                let operand = match operand {
+                    Operand::Column(other) => Operand::Column(other.renamed(rename)),
+                    literal => literal.clone(),
+                };
+                Node::Compare { column: column.renamed(rename), op: *op, operand }
+            }
+            Node::In { column, values } => Node::In { column: column.renamed(rename), values: values.clone() },
+            Node::IsNull(column) => Node::IsNull(column.renamed(rename)),
+            Node::And(all) => Node::And(parts(all)),
+            Node::Or(any) => Node::Or(parts(any)),
+            Node::Not(inner) => Node::Not(Box::new(inner.rename(rename))),
+        })
+    }
+
+    fn any(filters: impl IntoIterator<Item = Filter>) -> Self {
+        Self::join(filters, Some(false), Node::Or, |filter| match filter.0 {
+            Node::Or(parts) => Ok(parts),
+            other => Err(Filter(other)),
+        })
+    }
+
+    /// Joins filters into one flat node; `unfold` takes one of that kind apart.
+    fn join(
+        filters: impl IntoIterator<Item = Filter>,
+        empty: Option<bool>,
+        node: fn(Vec<Filter>) -> Node,
+        unfold: fn(Filter) -> Result<Vec<Filter>, Filter>,
+    ) -> Self {
+        let mut parts = Vec::new();
+        for filter in filters {
+            match unfold(filter) {
+                Ok(more) => parts.extend(more),
+                Err(one) => parts.push(one),
+            }
+        }
+        match parts.len() {
+            0 => Self(Node::Constant(empty)),
+            1 => parts.remove(0),
+            _ => Self(node(parts)),
+        }
+    }
+
+    fn visit(&self, seen: &mut dyn FnMut(&Column)) {
+        match &self.0 {
+            Node::Constant(_) => {}
+            Node::Column(column) | Node::In { column, .. } | Node::IsNull(column) => seen(column),
+            Node::Compare { column, operand, .. } => {
+                seen(column);
+                if let Operand::Column(other) = operand {
+                    seen(other);
+                }
+            }
+            Node::And(parts) | Node::Or(parts) => parts.iter().for_each(|part| part.visit(seen)),
+            Node::Not(inner) => inner.visit(seen),
+        }
     }
 }
+
+impl BitAnd for Filter {
+    type Output = Self;
+
+    fn bitand(self, other: Self) -> Self {
+        Self::all([self, other])
+    }
+}
+
+impl BitOr for Filter {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self::any([self, other])
+    }
+}
+
+impl Not for Filter {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        match self.0 {
+            Node::Not(inner) => *inner,
+            other => Self(Node::Not(Box::new(Self(other)))),
+        }
+    }
+}
+
+impl FromStr for Filter {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
+/// What can stand where a filter is asked for: a [`Filter`], or its text.
 pub trait IntoFilter {
+    /// The filter.
+    ///
+    /// # Errors
+    /// [`Error::FilterSyntax`] where it is a text that does not parse.
     fn into_filter(self) -> Result<Filter>;
 }
+
 impl IntoFilter for Filter {
     fn into_filter(self) -> Result<Filter> {
         Ok(self)
     }
 }
+
 impl IntoFilter for &Filter {
     fn into_filter(self) -> Result<Filter> {
         Ok(self.clone())
     }
 }
+
 impl IntoFilter for &str {
     fn into_filter(self) -> Result<Filter> {
         Filter::parse(self)
     }
 }
+
 impl IntoFilter for String {
     fn into_filter(self) -> Result<Filter> {
         Filter::parse(&self)
     }
 }
+
 impl IntoFilter for &String {
     fn into_filter(self) -> Result<Filter> {
         Filter::parse(self)
     }
-}
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-impl Filter {
-    pub fn all(parts: impl IntoIterator<Item = Filter>) -> Filter {
-        Filter::And(parts.into_iter().collect())
-    }
-    pub fn parse(text: &str) -> Result<Filter> {
-        let bad = |m: String| Error::FilterSyntax { filter: text.into(), message: m, column: 0 };
-        let mut p = Parser::new(&GenericDialect).try_with_sql(text).map_err(|e| bad(e.to_string()))?;
-        let e = p.parse_expr().map_err(|e| bad(e.to_string()))?;
-        conv(&e).ok_or_else(|| bad(format!("unsupported {e}")))
-    }
-    pub fn columns(&self) -> BTreeSet<String> {
-        let mut s = BTreeSet::new();
-        self.walk(&mut |c| {
-            s.insert(c.to_owned());
-        });
-        s
-    }
-    fn walk(&self, f: &mut dyn FnMut(&str)) {
-        match self {
-            Self::Column(c) | Self::Cmp(c, _, _) | Self::In(c, _) | Self::IsNull(c) => f(c),
-            Self::And(p) | Self::Or(p) => p.iter().for_each(|p| p.walk(f)),
-            Self::Not(p) => p.walk(f),
-            Self::Const(_) => {}
-        }
-    }
-    pub fn rename(&self, r: &dyn Fn(&str) -> Option<String>) -> Filter {
-        let n = |c: &String| r(c).unwrap_or_else(|| c.clone());
-        match self {
-            Self::Column(c) => Self::Column(n(c)),
-            Self::Cmp(c, o, l) => Self::Cmp(n(c), o, l.clone()),
-            Self::In(c, l) => Self::In(n(c), l.clone()),
-            Self::IsNull(c) => Self::IsNull(n(c)),
-            Self::And(p) => Self::And(p.iter().map(|p| p.rename(r)).collect()),
-            Self::Or(p) => Self::Or(p.iter().map(|p| p.rename(r)).collect()),
-            Self::Not(p) => Self::Not(Box::new(p.rename(r))),
-            Self::Const(b) => Self::Const(*b),
-        }
-    }
-    pub fn bind(&self, schema: &Schema) -> Result<Predicate> {
-        for c in self.columns() {
-            if schema.column_with_name(&c).is_none() {
-                let available: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
-                return Err(Error::FilterColumn {
-                    filter: self.to_string(),
-                    nearest: nearest(&c, available.iter().map(String::as_str)),
-                    column: c,
-                    available,
-                });
-            }
-        }
-        Ok(Predicate(self.clone()))
-    }
-}
-fn conv(e: &Expr) -> Option<Filter> {
-    let lit = |e: &Expr| -> Option<Literal> {
-        match e {
-            Expr::Value(v) => match &v.value {
-                Value::Number(n, _) => n.parse().map(Literal::Int).or_else(|_| n.parse().map(Literal::Float)).ok(),
-                Value::SingleQuotedString(s) => Some(Literal::Text(s.clone())),
-                Value::Boolean(b) => Some(Literal::Bool(*b)),
-                Value::Null => Some(Literal::Null),
-                _ => None,
-            },
-            Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match &**expr {
-                Expr::Value(v) => match &v.value {
-                    Value::Number(n, _) => format!("-{n}")
-                        .parse()
-                        .map(Literal::Int)
-                        .or_else(|_| format!("-{n}").parse().map(Literal::Float))
-                        .ok(),
-                    _ => None,
-                },
-                _ => None,
-            },
-            _ => None,
-        }
-    };
-    let name = |e: &Expr| -> Option<String> {
-        match e {
-            Expr::Identifier(i) => Some(i.value.clone()),
-            Expr::CompoundIdentifier(p) => Some(p.iter().map(|i| i.value.clone()).collect::<Vec<_>>().join(".")),
-            _ => None,
-        }
-    };
-    Some(match e {
-        Expr::Nested(e) => conv(e)?,
-        Expr::Identifier(i) => Filter::Column(i.value.clone()),
-        Expr::Value(v) => match v.value {
-            Value::Boolean(b) => Filter::Const(Some(b)),
-            Value::Null => Filter::Const(None),
-            _ => return None,
-        },
-        Expr::UnaryOp { op: UnaryOperator::Not, expr } => Filter::Not(Box::new(conv(expr)?)),
-        Expr::IsNull(e) => Filter::IsNull(name(e)?),
-        Expr::IsNotNull(e) => Filter::Not(Box::new(Filter::IsNull(name(e)?))),
-        Expr::InList { expr, list, negated } => {
-            let f = Filter::In(name(expr)?, list.iter().map(lit).collect::<Option<_>>()?);
-            if *negated { Filter::Not(Box::new(f)) } else { f }
-        }
-        Expr::BinaryOp { left, op, right } => match op {
-            BinaryOperator::And => Filter::And(vec![conv(left)?, conv(right)?]),
-            BinaryOperator::Or => Filter::Or(vec![conv(left)?, conv(right)?]),
-            op => {
-                let o = match op {
-                    BinaryOperator::Eq => "=",
-                    BinaryOperator::NotEq => "!=",
-                    BinaryOperator::Lt => "<",
-                    BinaryOperator::LtEq => "<=",
-                    BinaryOperator::Gt => ">",
-                    BinaryOperator::GtEq => ">=",
-                    _ => return None,
-                };
-                let (n, l) = (name(left)?, lit(right)?);
-                match (o, &l) {
-                    ("=", Literal::Null) => Filter::IsNull(n),
-                    ("!=", Literal::Null) => Filter::Not(Box::new(Filter::IsNull(n))),
-                    _ => Filter::Cmp(n, o, l),
-                }
-            }
-        },
-        _ => return None,
-    })
-}
-#[derive(Clone, Debug)]
-pub struct Predicate(Filter);
-impl Predicate {
-    pub fn columns(&self) -> Vec<String> {
-        self.0.columns().into_iter().collect()
-    }
-    pub fn and(self, o: Predicate) -> Predicate {
-        Predicate(Filter::And(vec![self.0, o.0]))
-    }
-    pub fn evaluate(&self, b: &RecordBatch) -> Result<BooleanArray> {
-        eval(&self.0, b)
-    }
-}
-fn lit_array(l: &Literal, t: &DataType) -> Result<ArrayRef> {
-    let a: ArrayRef = match l {
-        Literal::Null => new_null_array(t, 1),
-        Literal::Bool(b) => std::sync::Arc::new(BooleanArray::from(vec![*b])),
-        Literal::Int(i) => std::sync::Arc::new(Int64Array::from(vec![*i])),
-        Literal::Float(i) => std::sync::Arc::new(Float64Array::from(vec![*i])),
-        Literal::Text(s) => std::sync::Arc::new(StringArray::from(vec![s.clone()])),
-    };
-    Ok(cast(&a, t)?)
-}
-fn eval(f: &Filter, b: &RecordBatch) -> Result<BooleanArray> {
-    let n = b.num_rows();
-    let column = |c: &str| Ok::<_, Error>(b.column(b.schema().index_of(c)?).clone());
-    Ok(match f {
-        Filter::Const(v) => BooleanArray::from(vec![*v; n]),
-        Filter::Column(c) => column(c)?.as_boolean().clone(),
-        Filter::IsNull(c) => is_null(&column(c)?)?,
-        Filter::Not(f) => match &**f {
-            Filter::IsNull(c) => is_not_null(&column(c)?)?,
-            f => not(&eval(f, b)?)?,
-        },
-        Filter::And(p) => p
-            .iter()
-            .try_fold(BooleanArray::from(vec![true; n]), |a, p| Ok::<_, Error>(and_kleene(&a, &eval(p, b)?)?))?,
-        Filter::Or(p) => p
-            .iter()
-            .try_fold(BooleanArray::from(vec![false; n]), |a, p| Ok::<_, Error>(or_kleene(&a, &eval(p, b)?)?))?,
-        Filter::In(c, l) => l.iter().try_fold(BooleanArray::from(vec![false; n]), |a, l| {
-            Ok::<_, Error>(or_kleene(&a, &eval(&Filter::Cmp(c.clone(), "=", l.clone()), b)?)?)
-        })?,
-        Filter::Cmp(c, o, l) => {
-            let mut a = column(c)?;
-            if let (Literal::Float(_), true) = (l, a.data_type().is_integer()) {
-                a = cast(&a, &DataType::Float64)?;
-            }
-            let s = Scalar::new(lit_array(l, a.data_type())?);
-            match *o {
-                "=" => cmp::eq(&a, &s)?,
-                "!=" => cmp::neq(&a, &s)?,
-                "<" => cmp::lt(&a, &s)?,
-                "<=" => cmp::lt_eq(&a, &s)?,
-                ">" => cmp::gt(&a, &s)?,
-                _ => cmp::gt_eq(&a, &s)?,
-            }
-        }
-    })
 }

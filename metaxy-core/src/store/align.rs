@@ -22,6 +22,33 @@ pub(crate) fn align(
     Ok((schema, aligned))
 }
 
+/// The schema of a table after rows of `given` are appended: its own columns, then the new ones, with the members that a
+/// struct column gains. For backends that keep the schema of a table themselves.
+///
+/// # Errors
+/// [`Error::TypeMismatch`] where a column of the same name holds something else, because another writer was faster.
+pub fn grown_schema(table: &FeatureKey, stored: &Schema, given: &Schema) -> Result<SchemaRef> {
+    let mut fields: Vec<FieldRef> = stored.fields().iter().cloned().collect();
+    for field in given.fields() {
+        match fields.iter_mut().find(|own| own.name() == field.name()) {
+            Some(own) => {
+                let merged = merged_type(table, field.name(), own.data_type(), field.data_type())?;
+                *own = Arc::new(own.as_ref().clone().with_data_type(merged).with_nullable(true));
+            }
+            None => fields.push(field.clone()),
+        }
+    }
+    Ok(Arc::new(Schema::new_with_metadata(fields, stored.metadata().clone())))
+}
+
+/// A batch in a schema that has grown since the batch was stored: columns and struct members that it lacks are null.
+///
+/// # Errors
+/// [`Error::TypeMismatch`] where a column is of another type altogether.
+pub fn conform(table: &FeatureKey, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    if batch.schema_ref() == schema { Ok(batch.clone()) } else { align_batch(table, schema, batch) }
+}
+
 fn target_schema(key: &FeatureKey, table: Option<&SchemaRef>, batches: &[RecordBatch]) -> Result<SchemaRef> {
     let mut order: Vec<String> = Vec::new();
     let mut fields: HashMap<String, FieldRef> = HashMap::new();

@@ -24,6 +24,7 @@ use crate::hash::{HashAlgorithm, MIN_TRUNCATION, RowHasher};
 use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::PlanTable;
 
+pub use align::{conform, grown_schema};
 pub use clock::{Clock, SystemClock};
 pub use data::{Increment, IntoBatches, RowStream, Rows};
 pub use delete::DeleteRequest;
@@ -32,6 +33,8 @@ pub use read::ReadRequest;
 pub use resolve::{InputProgress, ResolveRequest};
 pub use transfer::{CopyProgress, CopyRequest, CopySummary};
 pub use write::WriteRequest;
+
+pub(crate) use write::BatchCheck;
 
 use clock::Stamps;
 
@@ -277,7 +280,7 @@ impl MetadataStore {
         self.inner.backend.drop_table(&feature.into_feature_key()?).await
     }
 
-    fn check_writable(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_writable(&self, operation: &'static str) -> Result<()> {
         match self.inner.mode {
             AccessMode::ReadWrite => Ok(()),
             AccessMode::ReadOnly => Err(Error::ReadOnly { store: self.inner.name.clone(), operation }),

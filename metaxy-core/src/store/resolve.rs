@@ -212,18 +212,19 @@ impl MetadataStore {
         Ok(Sources { upstream: HashMap::new(), current })
     }
 
+    /// Looks all tables up at once: on an object store every look is a round trip.
     async fn sources(&self, key: &FeatureKey) -> Result<Sources> {
-        let mut sources = self.own_source(key).await?;
-        for dep in &self.plan(key)?.spec.deps {
+        let deps = &self.plan(key)?.spec.deps;
+        let upstream = try_join_all(deps.iter().map(|dep| async move {
             match self.serving(&dep.feature).await? {
-                Some(served) => {
-                    check_system_columns(&dep.feature, &served.schema)?;
-                    sources.upstream.insert(dep.feature.clone(), served);
-                }
-                None if dep.optional => {}
-                None => return Err(self.not_found(&dep.feature).await),
+                Some(served) => check_system_columns(&dep.feature, &served.schema).map(|()| Some(served)),
+                None if dep.optional => Ok(None),
+                None => Err(self.not_found(&dep.feature).await),
             }
-        }
+        }));
+        let (mut sources, upstream) = futures::try_join!(self.own_source(key), upstream)?;
+        let found = deps.iter().zip(upstream).filter_map(|(dep, served)| Some((dep.feature.clone(), served?)));
+        sources.upstream = found.collect();
         Ok(sources)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{cast, is_not_null, kernels::zip::zip};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -74,7 +74,7 @@ impl WriteRequest {
         let Self { store, features, materialization_id, preserve_versions } = self;
         store.check_writable("write")?;
         let stamping = Stamping {
-            at: store.inner.stamps.next(),
+            at: store.next_stamp(),
             materialization_id: materialization_id.or_else(|| store.inner.materialization_id.clone()),
             preserve: preserve_versions,
         };
@@ -106,6 +106,53 @@ impl IntoFuture for WriteRequest {
 
     fn into_future(self) -> Self::IntoFuture {
         self.run().boxed()
+    }
+}
+
+impl MetadataStore {
+    /// A time for rows that are written now.
+    pub(crate) fn next_stamp(&self) -> i64 {
+        self.inner.stamps.next()
+    }
+
+    /// Writes rows of one feature under a given time.
+    pub(crate) async fn write_at(&self, key: FeatureKey, batches: Vec<RecordBatch>, at: i64) -> Result<()> {
+        let stamping = Stamping { at, materialization_id: self.inner.materialization_id.clone(), preserve: false };
+        let (schema, batches) = self.prepare(key.clone(), batches, stamping).await?;
+        self.inner.backend.append(&key, schema, batches).await
+    }
+
+    /// What rows of a feature are checked against before they are buffered.
+    pub(crate) async fn batch_check(&self, key: &FeatureKey) -> Result<BatchCheck> {
+        let plan = self.plan(key)?.clone();
+        Ok(BatchCheck { schema: self.inner.backend.schema(key).await?, plan })
+    }
+}
+
+/// Refuses batches that a later write would refuse: for their columns, or because a column has another type than in the
+/// table or in a batch that was accepted before.
+#[derive(Debug)]
+pub(crate) struct BatchCheck {
+    plan: FeaturePlan,
+    schema: Option<SchemaRef>,
+}
+
+impl BatchCheck {
+    pub(crate) fn accept(&mut self, store: &MetadataStore, batch: &RecordBatch) -> Result<()> {
+        let stamping = Stamping { at: 0, materialization_id: None, preserve: false };
+        check_ids(&self.plan, batch)?;
+        engine::check_provenance(&self.plan.spec, batch)?;
+        let empty = store.complete(&self.plan, &batch.slice(0, 0), &stamping)?;
+        let mut known = self.schema.iter().flat_map(|schema| schema.fields().iter().cloned()).collect::<Vec<_>>();
+        let (schema, _) = align(&self.plan.spec.key, self.schema.as_ref(), vec![empty])?;
+        for field in schema.fields() {
+            match known.iter_mut().find(|other| other.name() == field.name()) {
+                Some(other) => *other = field.clone(),
+                None => known.push(field.clone()),
+            }
+        }
+        self.schema = Some(Arc::new(Schema::new(known)));
+        Ok(())
     }
 }
 

@@ -1,0 +1,159 @@
+//! The fields of a configuration beside its stores.
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::hash::MIN_TRUNCATION;
+use crate::key::FeatureKey;
+use crate::registry::{push_path, read};
+
+use super::document::Node;
+
+/// The fields that variables may set as a whole.
+pub(super) const SETTABLE: [&str; 8] = [
+    "store",
+    "project",
+    "hash_truncation_length",
+    "auto_create_tables",
+    "enable_map_datatype",
+    "sync",
+    "locked",
+    "extra_features",
+];
+
+/// Fields that only mean something to the Python package.
+const IGNORED: [&str; 4] = ["entrypoints", "theme", "ext", "metaxy_lock_path"];
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fields {
+    #[serde(default = "default_store")]
+    pub(super) store: String,
+    #[serde(default)]
+    pub(super) project: Option<String>,
+    #[serde(default)]
+    pub(super) hash_truncation_length: Option<usize>,
+    #[serde(default)]
+    pub(super) auto_create_tables: Option<bool>,
+    #[serde(default)]
+    pub(super) enable_map_datatype: bool,
+    #[serde(default = "default_sync")]
+    pub(super) sync: bool,
+    #[serde(default)]
+    pub(super) locked: Option<bool>,
+    #[serde(default)]
+    pub(super) extra_features: Vec<FeatureSelection>,
+    // Read elsewhere; named here so that a slip is told apart from them.
+    #[serde(default, rename = "stores")]
+    _stores: IgnoredAny,
+    #[serde(default, rename = "extend")]
+    _extend: IgnoredAny,
+}
+
+fn default_store() -> String {
+    "dev".to_owned()
+}
+
+fn default_sync() -> bool {
+    true
+}
+
+/// Features of a store: all, or those of some projects and some single ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSelection {
+    /// Those of these projects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projects: Vec<String>,
+    /// These.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<FeatureKey>,
+    /// Every one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+}
+
+impl Fields {
+    /// Reads and checks the fields of a document from which the stores have been taken.
+    pub(super) fn read(document: &Node) -> Result<Self> {
+        let is_ours = |key: &str| !IGNORED.contains(&key);
+        for (key, node) in document.as_table().into_iter().flatten().filter(|(key, _)| is_ours(key)) {
+            if let Some((path, reason)) = node.first_unresolved() {
+                let path: Vec<String> = std::iter::once(key.clone()).chain(path).collect();
+                return Err(error_at(document, &path, reason));
+            }
+        }
+        let mut values = document.to_toml();
+        if let Some(table) = values.as_table_mut() {
+            table.retain(|key, _| is_ours(key));
+        }
+        let fields: Self = read::read(&values).map_err(|problem| {
+            let is_stores =
+                problem.path == ["store"] && document.get("store").is_some_and(|store| store.as_table().is_some());
+            let hint = if is_stores { "; a store is declared in a table [stores.<name>]" } else { "" };
+            error_at(document, &problem.path, &(problem.reason + hint))
+        })?;
+        fields.check(document)?;
+        warn_of_ignored(document);
+        Ok(fields)
+    }
+
+    fn check(&self, document: &Node) -> Result<()> {
+        let fail = |path: &[&str], reason: String| {
+            let path: Vec<String> = path.iter().map(|&key| key.to_owned()).collect();
+            Err(error_at(document, &path, &reason))
+        };
+        if let Some(reason) = self.project.as_deref().and_then(invalid_project) {
+            return fail(&["project"], reason);
+        }
+        if let Some(length) = self.hash_truncation_length.filter(|length| *length < MIN_TRUNCATION) {
+            return fail(
+                &["hash_truncation_length"],
+                format!("{length} is too short: keep at least {MIN_TRUNCATION} characters, or versions collide"),
+            );
+        }
+        let selects = |selection: &FeatureSelection| {
+            selection.all || !selection.projects.is_empty() || !selection.keys.is_empty()
+        };
+        match self.extra_features.iter().position(|selection| !selects(selection)) {
+            Some(at) => fail(
+                &["extra_features", &format!("[{at}]")],
+                "it selects nothing; give `projects`, `keys` or `all = true`".to_owned(),
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+fn warn_of_ignored(document: &Node) {
+    let ignored: Vec<&str> = IGNORED.into_iter().filter(|key| document.get(key).is_some()).collect();
+    if !ignored.is_empty() {
+        tracing::warn!(
+            settings = ignored.join(", "),
+            "these settings only mean something to the Python package and are ignored"
+        );
+    }
+}
+
+/// Why a project cannot have this name.
+fn invalid_project(name: &str) -> Option<String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match name {
+        "" => Some("the project's name is empty".to_owned()),
+        name if name.contains("__") => {
+            Some("the project's name holds `__`, which separates the parts of table names".to_owned())
+        }
+        name if !name.chars().all(is_allowed) => {
+            Some("the project's name may hold letters, digits, `_` and `-` only".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The error of a setting in a document.
+pub(super) fn error_at(document: &Node, path: &[String], reason: &str) -> Error {
+    let mut key = String::new();
+    push_path(&mut key, path);
+    document.places().nearest(path).cloned().unwrap_or_default().error(key, reason)
+}

@@ -1,0 +1,195 @@
+//! `metaxy.toml`: stores by name, and the settings of a project.
+//!
+//! A configuration is found in `metaxy.toml`, or in `[tool.metaxy]` of `pyproject.toml`, in the working directory or one
+//! above it. `METAXY_<FIELD>` variables override it, with `__` between the keys of nested tables.
+//! ```toml
+//! store = "dev"
+//!
+//! [stores.dev]
+//! type = "sqlite"
+//! database = "${HOME}/.metaxy/dev.db"
+//! fallback_stores = ["prod"]
+//!
+//! [stores.prod]
+//! type = "delta"
+//! root_path = "s3://bucket/metaxy"
+//! ```
+
+mod builder;
+mod discover;
+mod document;
+mod extend;
+mod fields;
+mod open;
+mod overlay;
+mod print;
+mod store;
+mod variables;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+
+use crate::error::{Error, Result, nearest};
+use crate::graph::{FeatureGraph, FeatureGraphBuilder};
+use crate::hash::MIN_TRUNCATION;
+use crate::registry;
+
+pub use builder::ConfigBuilder;
+pub use discover::ConfigLoader;
+pub use fields::FeatureSelection;
+pub use store::{CommonSettings, StoreConfig};
+pub use variables::Environment;
+
+use document::Node;
+use fields::Fields;
+
+/// A configuration: which stores there are, and how the project uses them.
+///
+/// ```
+/// use metaxy_core::config::MetaxyConfig;
+/// let config = MetaxyConfig::from_toml_str("project = 'films'\n[stores.dev]\ntype = 'sqlite'\ndatabase = 'dev.db'")?;
+/// assert_eq!(config.store(), "dev");
+/// assert_eq!(config.project(), Some("films"));
+/// # Ok::<(), metaxy_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct MetaxyConfig {
+    file: Option<PathBuf>,
+    fields: Fields,
+    stores: IndexMap<String, StoreConfig>,
+}
+
+impl MetaxyConfig {
+    /// The configuration of the working directory: that of the file that `METAXY_CONFIG` names, else that of the nearest
+    /// `metaxy.toml` or `[tool.metaxy]`, upwards; else the defaults. `METAXY_*` variables override it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the file, the line and the key; [`Error::DuplicateBackend`].
+    pub fn load() -> Result<Self> {
+        ConfigLoader::new().load()
+    }
+
+    /// The configuration of a file. `METAXY_*` variables override it.
+    ///
+    /// # Errors
+    /// As [`MetaxyConfig::load`].
+    pub fn load_from(path: impl AsRef<Path>) -> Result<Self> {
+        ConfigLoader::new().file(path.as_ref()).load()
+    }
+
+    /// The configuration in a text. Neither files (unless it extends one) nor `METAXY_*` variables take part; `${VAR}`
+    /// does.
+    ///
+    /// # Errors
+    /// As [`MetaxyConfig::load`].
+    pub fn from_toml_str(text: &str) -> Result<Self> {
+        ConfigLoader::new().without_overrides().load_text(text)
+    }
+
+    /// Starts a configuration in code.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// Starts loading with other sources than the process has: another directory, another environment.
+    pub fn loader() -> ConfigLoader {
+        ConfigLoader::new()
+    }
+
+    /// Checks a merged document, its stores in their normal form, and takes it apart. `beside` names the stores whose
+    /// settings were written beside `type`.
+    fn from_document(file: Option<PathBuf>, mut document: Node, beside: &BTreeSet<String>) -> Result<Self> {
+        registry::registrations()?;
+        let stores = store::take_stores(&mut document, beside)?;
+        let fields = Fields::read(&document)?;
+        Ok(Self { file, fields, stores })
+    }
+
+    /// The file it was loaded from.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// The name of the store that is used where none is named.
+    pub fn store(&self) -> &str {
+        &self.fields.store
+    }
+
+    /// The stores, by name, in the order of the file.
+    pub fn stores(&self) -> impl Iterator<Item = (&str, &StoreConfig)> {
+        self.stores.iter().map(|(name, store)| (name.as_str(), store))
+    }
+
+    /// The settings of a store.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that lists the stores there are.
+    pub fn store_config(&self, name: &str) -> Result<&StoreConfig> {
+        self.stores.get(name).ok_or_else(|| self.unknown_store(name))
+    }
+
+    /// The project's name.
+    pub fn project(&self) -> Option<&str> {
+        self.fields.project.as_deref()
+    }
+
+    /// How many characters of every version are kept.
+    pub fn hash_truncation_length(&self) -> usize {
+        self.fields.hash_truncation_length.unwrap_or(MIN_TRUNCATION)
+    }
+
+    /// Whether stores may create tables, where the configuration says so.
+    pub fn auto_create_tables(&self) -> Option<bool> {
+        self.fields.auto_create_tables
+    }
+
+    /// Whether map columns stay maps.
+    pub fn enable_map_datatype(&self) -> bool {
+        self.fields.enable_map_datatype
+    }
+
+    /// Whether definitions of external features are brought up to date from the store.
+    pub fn sync(&self) -> bool {
+        self.fields.sync
+    }
+
+    /// Whether an external feature whose version is not the stored one is an error.
+    pub fn locked(&self) -> Option<bool> {
+        self.fields.locked
+    }
+
+    /// Features to load from the store beside those that the project names.
+    pub fn extra_features(&self) -> &[FeatureSelection] {
+        &self.fields.extra_features
+    }
+
+    /// Starts a graph whose versions are as long as this configuration wants them.
+    pub fn graph_builder(&self) -> FeatureGraphBuilder {
+        FeatureGraph::builder().hash_truncation_length(self.hash_truncation_length())
+    }
+
+    fn unknown_store(&self, name: &str) -> Error {
+        let place = registry::Place { file: self.file.clone(), ..registry::Place::default() };
+        if self.stores.is_empty() {
+            let source = match &self.file {
+                Some(_) => "the configuration names no stores",
+                None => "no metaxy.toml was found, nor a pyproject.toml with [tool.metaxy]",
+            };
+            return place.error("stores", format!("there is no store `{name}`: {source}; add [stores.{name}]"));
+        }
+        let names: Vec<&str> = self.stores.keys().map(String::as_str).collect();
+        let hint =
+            nearest(name, names.iter().copied()).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default();
+        place.error("stores", format!("there is no store `{name}`{hint}; configured stores: {}", names.join(", ")))
+    }
+}
+
+/// Shows the configuration with its secrets masked.
+impl fmt::Debug for MetaxyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetaxyConfig").field("file", &self.file).field("effective", &self.effective()).finish()
+    }
+}

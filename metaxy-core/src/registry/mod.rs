@@ -1,0 +1,124 @@
+//! Backends by their type string.
+//!
+//! A backend crate registers itself; a program that links the crate can name it in `metaxy.toml`:
+//! ```ignore
+//! inventory::submit! {
+//!     BackendRegistration {
+//!         kind: "sqlite",
+//!         aliases: &[],
+//!         crate_name: "metaxy-sqlite",
+//!         ignored_settings: &[],
+//!         create: |settings| Ok(Arc::new(SqliteBackend::new(settings.parse()?)?)),
+//!     }
+//! }
+//! ```
+
+pub(crate) mod read;
+mod settings;
+
+use crate::backend::SharedBackend;
+use crate::error::{Error, Result, nearest};
+
+pub(crate) use settings::push_path;
+pub use settings::{BackendSettings, Place, Places};
+
+/// How a backend is found and made.
+pub struct BackendRegistration {
+    /// Its type string.
+    pub kind: &'static str,
+    /// Other strings that mean it, such as the class names of the Python package.
+    pub aliases: &'static [&'static str],
+    /// The crate it comes from.
+    pub crate_name: &'static str,
+    /// Settings that only mean something to the Python package: accepted, with a warning that names them.
+    pub ignored_settings: &'static [&'static str],
+    /// Makes the backend from its settings; opens nothing.
+    pub create: fn(BackendSettings) -> Result<SharedBackend>,
+}
+
+inventory::collect!(BackendRegistration);
+
+/// All registered backends.
+///
+/// # Errors
+/// [`Error::DuplicateBackend`] where two claim one string.
+pub fn registrations() -> Result<Vec<&'static BackendRegistration>> {
+    let mut all: Vec<_> = inventory::iter::<BackendRegistration>.into_iter().collect();
+    all.sort_by_key(|registration| (registration.kind, registration.crate_name));
+    let mut claimed = std::collections::BTreeMap::new();
+    for registration in &all {
+        for kind in names(registration) {
+            match claimed.insert(kind, *registration) {
+                Some(first) if !std::ptr::eq(first, *registration) => {
+                    return Err(Error::DuplicateBackend {
+                        kind: kind.to_owned(),
+                        first: first.crate_name,
+                        second: registration.crate_name,
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn names(registration: &BackendRegistration) -> impl Iterator<Item = &'static str> {
+    std::iter::once(registration.kind).chain(registration.aliases.iter().copied())
+}
+
+/// The backend of a type string.
+///
+/// # Errors
+/// [`Error::UnknownBackend`] that lists the known types, [`Error::DuplicateBackend`].
+pub fn find(kind: &str) -> Result<&'static BackendRegistration> {
+    let all = registrations()?;
+    if let Some(found) = all.iter().copied().find(|registration| names(registration).any(|name| name == kind)) {
+        return Ok(found);
+    }
+    let known: Vec<String> = all.iter().map(|registration| registration.kind.to_owned()).collect();
+    let hint = nearest(&kind.to_lowercase(), all.iter().flat_map(|registration| names(registration)))
+        .map(|name| format!("did you mean `{name}`?"))
+        .or_else(|| {
+            project_backend(kind).map(|(word, crate_name)| match known.iter().any(|kind| kind == word) {
+                true => format!("did you mean `{word}`?"),
+                false => missing_crate(crate_name),
+            })
+        })
+        .or_else(|| {
+            kind.starts_with("metaxy.ext.")
+                .then(|| "this class of the Python package has no counterpart here".to_owned())
+        });
+    Err(Error::UnknownBackend { kind: kind.to_owned(), known, hint, place: None })
+}
+
+/// The types there are, for messages.
+pub(crate) fn known_types() -> Result<String> {
+    let known: Vec<String> = registrations()?.iter().map(|registration| registration.kind.to_owned()).collect();
+    Ok(crate::error::known_types(&known))
+}
+
+/// The backends of this project: their type string and crate.
+const PROJECT_BACKENDS: [(&str, &str); 4] = [
+    ("sqlite", "metaxy-sqlite"),
+    ("duckdb", "metaxy-duckdb"),
+    ("delta", "metaxy-delta"),
+    ("postgres", "metaxy-postgres"),
+];
+
+/// The backend of this project that a type string may mean: one whose name it holds, or that is spelled nearly so.
+fn project_backend(kind: &str) -> Option<(&'static str, &'static str)> {
+    let lower = kind.to_lowercase();
+    let near = || nearest(&lower, PROJECT_BACKENDS.iter().map(|(word, _)| *word));
+    PROJECT_BACKENDS
+        .into_iter()
+        .find(|(word, _)| lower.contains(word))
+        .or_else(|| near().and_then(|near| PROJECT_BACKENDS.into_iter().find(|(word, _)| *word == near)))
+}
+
+fn missing_crate(name: &str) -> String {
+    format!(
+        "it comes with the crate `{name}`: add it to your dependencies, and link it with `use {} as _;`",
+        name.replace('-', "_")
+    )
+}

@@ -1,0 +1,194 @@
+//! A backend in memory for the tests of this crate. Its stores live as long as the program, by their `root_path`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
+use arrow::datatypes::SchemaRef;
+use metaxy_core::backend::{closed, stream_of};
+use metaxy_core::filter::Predicate;
+use metaxy_core::registry::{BackendRegistration, BackendSettings};
+use metaxy_core::{
+    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, ScanStage, SharedBackend,
+    StoreBackend,
+};
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Layout {
+    #[default]
+    Nested,
+    Flat,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Settings {
+    root_path: PathBuf,
+    #[serde(default)]
+    layout: Layout,
+    #[serde(default)]
+    storage_options: HashMap<String, String>,
+    #[serde(default)]
+    password: Option<String>,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default)]
+    verify: bool,
+    #[serde(default)]
+    ratio: Option<f64>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    pool: Option<Pool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Pool {
+    size: u8,
+    #[serde(default)]
+    idle_seconds: Option<u32>,
+}
+
+inventory::submit! {
+    BackendRegistration {
+        kind: "memory",
+        aliases: &[
+            "metaxy.ext.metadata_stores.delta.DeltaMetadataStore",
+            "metaxy.ext.polars.handlers.delta.DeltaMetadataStore",
+        ],
+        crate_name: "metaxy-core-tests",
+        ignored_settings: &["delta_write_options"],
+        create: |settings| create(settings, HashAlgorithm::Xxhash32),
+    }
+}
+
+inventory::submit! {
+    BackendRegistration {
+        kind: "ledger",
+        aliases: &["metaxy.ext.duckdb.DuckDBMetadataStore"],
+        crate_name: "metaxy-core-tests-2",
+        ignored_settings: &[],
+        create: |settings| create(settings, HashAlgorithm::Md5),
+    }
+}
+
+fn create(settings: BackendSettings, hash: HashAlgorithm) -> Result<SharedBackend> {
+    let settings: Settings = settings.parse()?;
+    Ok(Arc::new(Memory::at(settings.root_path.to_string_lossy(), hash)))
+}
+
+type Tables = BTreeMap<FeatureKey, (SchemaRef, Vec<RecordBatch>)>;
+
+#[derive(Debug, Default)]
+pub struct Space {
+    pub tables: Mutex<Tables>,
+    pub opened: AtomicUsize,
+    pub modes: Mutex<Vec<AccessMode>>,
+    pub broken: Mutex<bool>,
+}
+
+static SPACES: LazyLock<Mutex<HashMap<String, Arc<Space>>>> = LazyLock::new(Mutex::default);
+
+/// What is stored at a place.
+pub fn space(root: &str) -> Arc<Space> {
+    SPACES.lock().unwrap().entry(root.to_owned()).or_default().clone()
+}
+
+#[derive(Debug)]
+pub struct Memory {
+    root: String,
+    hash: HashAlgorithm,
+    space: Arc<Space>,
+    open: Mutex<bool>,
+}
+
+impl Memory {
+    pub fn at(root: impl AsRef<str>, hash: HashAlgorithm) -> Self {
+        let root = root.as_ref().to_owned();
+        Self { space: space(&root), root, hash, open: Mutex::new(false) }
+    }
+
+    fn check(&self) -> Result<()> {
+        if *self.open.lock().unwrap() { Ok(()) } else { Err(closed(&self.info())) }
+    }
+}
+
+#[async_trait::async_trait]
+impl StoreBackend for Memory {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            kind: "memory",
+            location: self.root.clone(),
+            default_hash: self.hash,
+            flat_names: false,
+            auto_create_tables: true,
+        }
+    }
+
+    async fn open(&self, mode: AccessMode) -> Result<()> {
+        if *self.space.broken.lock().unwrap() {
+            return Err(Error::Unreachable { location: self.root.clone(), reason: "it is switched off".to_owned() });
+        }
+        self.space.opened.fetch_add(1, Ordering::SeqCst);
+        self.space.modes.lock().unwrap().push(mode);
+        *self.open.lock().unwrap() = true;
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        *self.open.lock().unwrap() = false;
+        Ok(())
+    }
+
+    async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
+        self.check()?;
+        Ok(self.space.tables.lock().unwrap().get(table).map(|(schema, _)| schema.clone()))
+    }
+
+    async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+        self.check()?;
+        let mut tables = self.space.tables.lock().unwrap();
+        let (_, rows) = tables.entry(table.clone()).or_insert_with(|| (schema, Vec::new()));
+        rows.extend(batches);
+        Ok(())
+    }
+
+    async fn scan(&self, table: &FeatureKey, _: &ScanRequest) -> Result<Scan> {
+        self.check()?;
+        let tables = self.space.tables.lock().unwrap();
+        let (schema, batches) = tables.get(table).expect("the core asks for tables that exist");
+        Ok(Scan { schema: schema.clone(), stream: stream_of(batches.clone()), applied: ScanStage::Nothing })
+    }
+
+    async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
+        self.check()?;
+        let mut deleted = 0;
+        if let Some((_, batches)) = self.space.tables.lock().unwrap().get_mut(table) {
+            for batch in batches {
+                let gone: BooleanArray = prep_null_mask_filter(&predicate.evaluate(batch)?);
+                deleted += gone.true_count() as u64;
+                *batch = filter_record_batch(batch, &not(&gone)?)?;
+            }
+        }
+        Ok(deleted)
+    }
+
+    async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
+        self.check()?;
+        self.space.tables.lock().unwrap().remove(table);
+        Ok(())
+    }
+
+    async fn tables(&self) -> Result<Vec<String>> {
+        self.check()?;
+        Ok(self.space.tables.lock().unwrap().keys().map(FeatureKey::table_name).collect())
+    }
+}

@@ -1,0 +1,32 @@
+//! A clock that a test sets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use metaxy_core::store::Clock;
+
+const SECOND: i64 = 1_000_000;
+
+/// A clock that stands still until it is told to move, also backwards.
+#[derive(Debug)]
+pub struct ManualClock {
+    micros: AtomicI64,
+}
+
+impl ManualClock {
+    /// A clock at the start of 2026.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { micros: AtomicI64::new(1_767_225_600 * SECOND) })
+    }
+
+    /// Moves the clock by some seconds; backwards where they are negative.
+    pub fn advance(&self, seconds: i64) {
+        self.micros.fetch_add(seconds * SECOND, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_micros(&self) -> i64 {
+        self.micros.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,164 @@
+//! The backend that keeps its rows in memory: the plainest one there is, and an example of [`StoreBackend`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
+use metaxy_core::filter::Predicate;
+use metaxy_core::registry::{BackendRegistration, BackendSettings};
+use metaxy_core::store::{conform, grown_schema};
+use metaxy_core::{Error, FeatureKey, HashAlgorithm, Result};
+use serde::Deserialize;
+
+const KIND: &str = "memory";
+
+/// A table: its schema, and batches that may have been written under a smaller one.
+#[derive(Debug)]
+struct Table {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+}
+
+type Tables = Arc<Mutex<BTreeMap<String, Table>>>;
+
+/// A store in memory. Backends of one name see the same tables, as two programs on one database do; they last as long as
+/// the process.
+#[derive(Debug)]
+pub struct MemoryBackend {
+    name: String,
+    tables: Tables,
+    open: AtomicBool,
+}
+
+/// The settings of a store in memory.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySettings {
+    /// Which tables to use: those of all stores of the process that give this name.
+    pub name: String,
+}
+
+impl MemoryBackend {
+    /// Tables of its own, which go when it goes.
+    pub fn new() -> Self {
+        Self { name: "memory".to_owned(), tables: Tables::default(), open: AtomicBool::new(false) }
+    }
+
+    /// The tables of a name.
+    pub fn named(name: impl Into<String>) -> Self {
+        static NAMED: LazyLock<Mutex<HashMap<String, Tables>>> = LazyLock::new(Mutex::default);
+        let name = name.into();
+        let tables = lock(&NAMED).entry(name.clone()).or_default().clone();
+        Self { name, tables, open: AtomicBool::new(false) }
+    }
+
+    /// The tables, where the backend is open.
+    fn tables(&self) -> Result<MutexGuard<'_, BTreeMap<String, Table>>> {
+        if self.open.load(Ordering::SeqCst) { Ok(lock(&self.tables)) } else { Err(backend::closed(&self.info())) }
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A panic elsewhere leaves the tables whole, because they are only ever replaced.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn no_table(table: &FeatureKey) -> Error {
+    Error::table(KIND, "reading", table.table_name(), "there is no such table")
+}
+
+#[async_trait]
+impl StoreBackend for MemoryBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            kind: KIND,
+            location: self.name.clone(),
+            default_hash: HashAlgorithm::Xxhash32,
+            flat_names: true,
+            auto_create_tables: true,
+        }
+    }
+
+    async fn open(&self, _mode: AccessMode) -> Result<()> {
+        self.open.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.open.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
+        Ok(self.tables()?.get(&table.table_name()).map(|stored| stored.schema.clone()))
+    }
+
+    async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+        let mut tables = self.tables()?;
+        let stored =
+            tables.entry(table.table_name()).or_insert_with(|| Table { schema: schema.clone(), batches: Vec::new() });
+        stored.schema = grown_schema(table, &stored.schema, &schema)?;
+        stored.batches.extend(batches);
+        Ok(())
+    }
+
+    async fn scan(&self, table: &FeatureKey, _request: &ScanRequest) -> Result<Scan> {
+        let tables = self.tables()?;
+        let stored = tables.get(&table.table_name()).ok_or_else(|| no_table(table))?;
+        let schema = stored.schema.clone();
+        let batches = stored.batches.iter().map(|batch| conform(table, &schema, batch)).collect::<Result<_>>()?;
+        Ok(Scan { schema, stream: backend::stream_of(batches), applied: ScanStage::Nothing })
+    }
+
+    async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
+        let mut tables = self.tables()?;
+        let stored = tables.get_mut(&table.table_name()).ok_or_else(|| no_table(table))?;
+        let mut kept = Vec::with_capacity(stored.batches.len());
+        let mut deleted = 0;
+        for batch in &stored.batches {
+            let batch = conform(table, &stored.schema, batch)?;
+            // Only rows for which the predicate is true go; where it is null they stay.
+            let stays: BooleanArray =
+                predicate.evaluate(&batch)?.iter().map(|doomed| Some(doomed != Some(true))).collect();
+            deleted += stays.false_count() as u64;
+            kept.push(filter_record_batch(&batch, &stays)?);
+        }
+        stored.batches = kept;
+        Ok(deleted)
+    }
+
+    async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
+        self.tables()?.remove(&table.table_name());
+        Ok(())
+    }
+
+    async fn tables(&self) -> Result<Vec<String>> {
+        Ok(self.tables()?.keys().cloned().collect())
+    }
+}
+
+inventory::submit! {
+    BackendRegistration {
+        kind: KIND,
+        aliases: &[],
+        crate_name: "metaxy-testkit",
+        ignored_settings: &[],
+        create,
+    }
+}
+
+fn create(settings: BackendSettings) -> Result<SharedBackend> {
+    let settings: MemorySettings = settings.parse()?;
+    Ok(Arc::new(MemoryBackend::named(settings.name)))
+}

@@ -1,0 +1,168 @@
+//! Plays a scenario over a backend.
+
+use std::fmt;
+use std::sync::Arc;
+
+use metaxy_core::backend::SharedBackend;
+use metaxy_core::{AccessMode, FeatureGraph, MetadataStore, Result};
+
+use super::{Definitions, Delete, Read, Resolve, Scenario, Step, Versions, compare, json_rows, record_batch};
+use crate::clock::ManualClock;
+
+/// A scenario that went another way than it was recorded.
+#[derive(Debug)]
+pub struct Failure {
+    file: String,
+    place: String,
+    message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}: {}", self.file, self.place, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Plays the text of a scenario file over a backend that is empty and not open.
+///
+/// # Errors
+/// The first step that answers otherwise than recorded, with file, step, operation and the rows that differ.
+pub async fn run_text(text: &str, file: &str, backend: SharedBackend) -> Result<(), Failure> {
+    let scenario = serde_json::from_str(text).map_err(|error| Failure {
+        file: file.to_owned(),
+        place: format!("line {}", error.line()),
+        message: format!("this is no scenario: {error}"),
+    })?;
+    run(&scenario, file, backend).await
+}
+
+/// Plays a scenario over a backend that is empty and not open.
+///
+/// # Errors
+/// The first step that answers otherwise than recorded, with file, step, operation and the rows that differ.
+pub async fn run(scenario: &Scenario, file: &str, backend: SharedBackend) -> Result<(), Failure> {
+    let at = |place: String| {
+        let file = file.to_owned();
+        move |message: String| Failure { file, place, message }
+    };
+    let clock = ManualClock::new();
+    let graph =
+        checked_graph(&scenario.definitions, scenario.hash_truncation_length).map_err(at("definitions".to_owned()))?;
+    let mut store = MetadataStore::builder(backend, graph)
+        .hash_algorithm(scenario.hash_algorithm)
+        .hash_truncation_length(scenario.hash_truncation_length)
+        .auto_create_tables(true)
+        .clock(Arc::clone(&clock) as _)
+        .open(AccessMode::ReadWrite)
+        .await
+        .map_err(|error| at("opening the store".to_owned())(error.to_string()))?;
+    for (index, step) in scenario.steps.iter().enumerate() {
+        clock.advance(1);
+        let place = format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
+        store = play(store, step, scenario.hash_truncation_length).await.map_err(at(place))?;
+    }
+    store.close().await.map_err(|error| at("closing the store".to_owned())(error.to_string()))
+}
+
+/// Plays one step; the store that the next one goes to.
+async fn play(store: MetadataStore, step: &Step, truncation: usize) -> Result<MetadataStore, String> {
+    let text = |error: metaxy_core::Error| error.to_string();
+    match step {
+        Step::Write(write) => {
+            let batch = record_batch(&write.samples).map_err(text)?;
+            store.write(&write.feature, batch).await.map_err(text)?;
+        }
+        Step::Read(read) => {
+            let batches = play_read(&store, read).await.map_err(text)?;
+            compare("read", &read.expect, &json_rows(&batches).map_err(text)?)?;
+        }
+        Step::Delete(delete) => {
+            play_delete(&store, delete).await.map_err(text)?;
+        }
+        Step::Resolve(resolve) => {
+            let increment = play_resolve(&store, resolve).await.map_err(text)?;
+            let (expect, rows) = (&resolve.expect, |rows: &metaxy_core::Rows| json_rows(rows.batches()).map_err(text));
+            let answers = [
+                compare("new", &expect.new, &rows(&increment.new)?),
+                compare("stale", &expect.stale, &rows(&increment.stale)?),
+                compare("orphaned", &expect.orphaned, &rows(&increment.orphaned)?),
+            ];
+            let differences: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
+            if !differences.is_empty() {
+                return Err(differences.concat());
+            }
+        }
+        Step::Redefine(definitions) => {
+            return store.with_graph(checked_graph(definitions, truncation)?).map_err(text);
+        }
+    }
+    Ok(store)
+}
+
+/// The graph of some definitions, with the versions that were recorded.
+fn checked_graph(definitions: &Definitions, truncation: usize) -> Result<FeatureGraph, String> {
+    let graph = definitions.graph(truncation).map_err(|error| error.to_string())?;
+    for (feature, expected) in &definitions.versions {
+        let actual = Versions::of(&graph, feature).map_err(|error| error.to_string())?;
+        if actual != *expected {
+            return Err(format!("versions of `{feature}`: expected {expected:#?}, got {actual:#?}"));
+        }
+    }
+    match &definitions.project_version {
+        Some(expected) if expected != graph.project_version() => {
+            Err(format!("project version: expected {expected}, got {}", graph.project_version()))
+        }
+        _ => Ok(graph),
+    }
+}
+
+async fn play_read(store: &MetadataStore, step: &Read) -> Result<Vec<arrow::array::RecordBatch>> {
+    let mut read = store.read(&step.feature);
+    for filter in step.filters.iter().flatten() {
+        read = read.filter(filter);
+    }
+    if let Some(columns) = &step.columns {
+        read = read.columns(columns);
+    }
+    if step.with_feature_history == Some(true) {
+        read = read.with_feature_history();
+    }
+    if step.with_sample_history == Some(true) {
+        read = read.with_sample_history();
+    }
+    if step.include_soft_deleted == Some(true) {
+        read = read.include_soft_deleted();
+    }
+    read.await?.collect().await
+}
+
+async fn play_delete(store: &MetadataStore, step: &Delete) -> Result<u64> {
+    let delete =
+        step.filters.iter().flatten().fold(store.delete(&step.feature), |delete, filter| delete.filter(filter));
+    delete.soft(step.soft.unwrap_or(true)).await
+}
+
+async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Result<metaxy_core::Increment> {
+    let mut resolve = store.resolve_update(&step.feature);
+    if let Some(samples) = &step.samples {
+        resolve = resolve.samples(record_batch(samples)?);
+    }
+    for (feature, filters) in step.filters.iter().flatten() {
+        resolve = filters.iter().fold(resolve, |resolve, filter| resolve.filter(feature, filter));
+    }
+    for filter in step.target_filters.iter().flatten() {
+        resolve = resolve.target_filter(filter);
+    }
+    for filter in step.global_filters.iter().flatten() {
+        resolve = resolve.global_filter(filter);
+    }
+    for predicate in step.staleness_predicates.iter().flatten() {
+        resolve = resolve.staleness(predicate);
+    }
+    if step.skip_comparison == Some(true) {
+        resolve = resolve.skip_comparison();
+    }
+    resolve.await
+}

@@ -1,0 +1,244 @@
+//! One round of the workload on one subject.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use futures::future::BoxFuture;
+use metaxy_core::error::BoxError;
+use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, MetadataStore, Rows, SharedBackend};
+use serde::{Deserialize, Serialize};
+
+use super::data::{Case, Data, LEAF};
+use super::subject::{Phase, Probe, Subject};
+
+/// By phase, one value for each round.
+pub(super) type Series = BTreeMap<String, Vec<f64>>;
+
+/// What one process has measured, or several together.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Measures {
+    /// Seconds.
+    pub(super) seconds: Series,
+    /// Seconds of extras, by their names.
+    pub(super) extras: BTreeMap<String, Series>,
+    /// Growth of meters, by their names.
+    pub(super) meters: BTreeMap<String, Series>,
+    /// Peak memory of each process, in MB.
+    pub(super) peaks: Vec<f64>,
+    /// How many samples were stale.
+    pub(super) stale_rows: Option<usize>,
+}
+
+impl Measures {
+    pub(super) fn extend(&mut self, other: Self) {
+        let add = |own: &mut Series, other: Series| {
+            other.into_iter().for_each(|(phase, values)| own.entry(phase).or_default().extend(values));
+        };
+        add(&mut self.seconds, other.seconds);
+        other.extras.into_iter().for_each(|(name, series)| add(self.extras.entry(name).or_default(), series));
+        other.meters.into_iter().for_each(|(name, series)| add(self.meters.entry(name).or_default(), series));
+        self.peaks.extend(other.peaks);
+        self.stale_rows = self.stale_rows.or(other.stale_rows);
+    }
+}
+
+/// The middle of some values.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
+
+/// Runs all phases `rounds` times. With `extras` these are what is measured, and the phases only lead to them.
+pub(super) fn measure(
+    subject: &Subject,
+    case: Case,
+    hash: Option<HashAlgorithm>,
+    rounds: usize,
+    extras: bool,
+) -> Result<Measures, BoxError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (data, graph) = (Data::generate(case)?, case.scenario.graph()?);
+    let mut measures = Measures::default();
+    for _ in 0..rounds {
+        let dir = tempfile::tempdir()?;
+        let mut round = Round {
+            subject,
+            case,
+            hash,
+            data: &data,
+            graph: &graph,
+            dir: dir.path(),
+            runtime: &runtime,
+            kept: None,
+            leaf: Vec::new(),
+            extras,
+            measures: &mut measures,
+        };
+        let outcome = round.run();
+        if let Some(clean) = &subject.cleanup {
+            clean(dir.path())?;
+        }
+        outcome?;
+    }
+    if !extras {
+        measures.peaks.extend(peak_memory());
+    }
+    Ok(measures)
+}
+
+struct Round<'a> {
+    subject: &'a Subject,
+    case: Case,
+    hash: Option<HashAlgorithm>,
+    data: &'a Data,
+    graph: &'a FeatureGraph,
+    dir: &'a Path,
+    runtime: &'a tokio::runtime::Runtime,
+    kept: Option<SharedBackend>,
+    leaf: Vec<RecordBatch>,
+    extras: bool,
+    measures: &'a mut Measures,
+}
+
+impl Round<'_> {
+    fn run(&mut self) -> Result<(), BoxError> {
+        self.phase(Phase::Write, |store, round| {
+            let roots = round.case.scenario.roots().iter().zip(round.data.roots.clone());
+            Box::pin(async move {
+                for (root, rows) in roots {
+                    store.write(*root, rows).await?;
+                }
+                Ok(())
+            })
+        })?;
+        let new = self.resolve(Phase::New)?;
+        expect("new", new.0.num_rows(), self.case.size)?;
+        expect("stale", new.1, 0)?;
+        let leaf = new.0;
+        self.leaf = leaf.batches().to_vec();
+        self.phase(Phase::WriteLeaf, |store, _| Box::pin(async move { store.write(LEAF, leaf).await.map(|_| ()) }))?;
+        let (new, stale) = self.resolve(Phase::Noop)?;
+        expect("new", new.num_rows(), 0)?;
+        expect("stale", stale, 0)?;
+        self.rewrite()?;
+        let (new, stale) = self.resolve(Phase::Stale)?;
+        expect("new", new.num_rows(), 0)?;
+        self.measures.stale_rows = Some(stale);
+        if stale == 0 && self.case.size >= 100 {
+            return Err("nothing is stale after the change".into());
+        }
+        Ok(())
+    }
+
+    /// New samples, and the number of stale ones.
+    fn resolve(&mut self, phase: Phase) -> Result<(Rows, usize), BoxError> {
+        self.phase(phase, |store, _| {
+            Box::pin(async move {
+                let increment = store.resolve_update(LEAF).await?;
+                Ok((increment.new, increment.stale.num_rows()))
+            })
+        })
+    }
+
+    /// Writes the first root again, changed. Nobody times it.
+    fn rewrite(&mut self) -> Result<(), BoxError> {
+        let Some(root) = self.case.scenario.roots().first() else { return Ok(()) };
+        let changed = self.data.changed.clone();
+        self.with_store(|store, _| Box::pin(async move { store.write(*root, changed).await.map(|_| ()) }))
+    }
+
+    /// Times a phase, and what comes with it.
+    fn phase<T>(
+        &mut self,
+        phase: Phase,
+        work: impl FnOnce(MetadataStore, &Self) -> BoxFuture<'static, metaxy_core::Result<T>>,
+    ) -> Result<T, BoxError> {
+        let before = self.read_meters()?;
+        let start = Instant::now();
+        let answer = self.with_store(work)?;
+        let elapsed = start.elapsed();
+        let after = self.read_meters()?;
+        if self.extras {
+            self.run_extras(phase)?;
+            return Ok(answer);
+        }
+        push(&mut self.measures.seconds, phase, elapsed.as_secs_f64());
+        for ((name, _), (before, after)) in self.subject.meters.iter().zip(before.into_iter().zip(after)) {
+            let series = self.measures.meters.entry(name.clone()).or_default();
+            push(series, phase, after.saturating_sub(before) as f64);
+        }
+        Ok(answer)
+    }
+
+    fn read_meters(&self) -> Result<Vec<u64>, BoxError> {
+        self.subject.meters.iter().map(|(_, read)| read(self.dir)).collect()
+    }
+
+    fn run_extras(&mut self, phase: Phase) -> Result<(), BoxError> {
+        for (name, run) in &self.subject.extras {
+            let probe = Probe {
+                dir: self.dir,
+                phase,
+                scenario: self.case.scenario,
+                size: self.case.size,
+                roots: &self.data.roots,
+                changed: &self.data.changed,
+                leaf: &self.leaf,
+            };
+            if let Some(elapsed) = run(&probe)? {
+                push(self.measures.extras.entry(name.clone()).or_default(), phase, Duration::as_secs_f64(&elapsed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the store, works, closes it.
+    fn with_store<T>(
+        &mut self,
+        work: impl FnOnce(MetadataStore, &Self) -> BoxFuture<'static, metaxy_core::Result<T>>,
+    ) -> Result<T, BoxError> {
+        let backend = match &self.kept {
+            Some(backend) => Arc::clone(backend),
+            None => (self.subject.factory)(self.dir)?,
+        };
+        if self.subject.kept_open {
+            self.kept = Some(Arc::clone(&backend));
+        }
+        let mut builder = MetadataStore::builder(backend, self.graph.clone())
+            .auto_create_tables(true)
+            .versioning_engine(self.subject.engine);
+        if let Some(algorithm) = self.hash {
+            builder = builder.hash_algorithm(algorithm);
+        }
+        let store = self.runtime.block_on(builder.open(AccessMode::ReadWrite))?;
+        let work = work(store.clone(), self);
+        let answer = self.runtime.block_on(work)?;
+        if !self.subject.kept_open {
+            self.runtime.block_on(store.close())?;
+        }
+        Ok(answer)
+    }
+}
+
+fn push(series: &mut Series, phase: Phase, value: f64) {
+    series.entry(phase.name().to_owned()).or_default().push(value);
+}
+
+fn expect(what: &str, found: usize, wanted: usize) -> Result<(), BoxError> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(format!("{found} samples are {what}, {wanted} should be").into())
+}
+
+/// The greatest memory that this process has held, in MB; only Linux tells.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes / 1024.0)
+}

@@ -1,0 +1,90 @@
+//! Measuring in a process of its own: the benchmark starts itself again with a task in its environment.
+
+use std::process::{Command, Stdio};
+
+use metaxy_core::error::BoxError;
+use serde::{Deserialize, Serialize};
+
+use super::data::Case;
+use super::measure::{self, Measures};
+use super::options::Options;
+use super::subject::Subject;
+
+/// The variable that carries a [`Task`].
+const TASK: &str = "METAXY_BENCH_TASK";
+/// What a line with the answer starts with; a backend may print what it likes beside it.
+const ANSWER: &str = "metaxy-bench-answer: ";
+
+/// What a process has to measure.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Task {
+    subject: usize,
+    scenario: String,
+    size: usize,
+    rounds: usize,
+    hash: Option<String>,
+    extras: bool,
+}
+
+/// Whether this process measures for another one, which has done all set-up that is shared.
+pub fn is_child() -> bool {
+    std::env::var_os(TASK).is_some()
+}
+
+/// The task of this process, if it has one.
+pub(super) fn task() -> Result<Option<Task>, BoxError> {
+    match std::env::var(TASK) {
+        Ok(text) => Ok(Some(serde_json::from_str(&text)?)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Does the task and prints the answer.
+pub(super) fn answer(subjects: &[Subject], task: &Task) -> Result<(), BoxError> {
+    let subject = subjects.get(task.subject).ok_or("the process that measures has other subjects")?;
+    let case = Case { scenario: task.scenario.parse()?, size: task.size };
+    let hash = task.hash.as_deref().map(str::parse).transpose()?;
+    let measures = measure::measure(subject, case, hash, task.rounds, task.extras)?;
+    println!("{ANSWER}{}", serde_json::to_string(&measures)?);
+    Ok(())
+}
+
+/// Measures a subject in a process of its own.
+pub(super) fn measure(
+    index: usize,
+    subject: &Subject,
+    case: Case,
+    options: &Options,
+    extras: bool,
+) -> Result<Measures, BoxError> {
+    let task = Task {
+        subject: index,
+        scenario: case.scenario.to_string(),
+        size: case.size,
+        rounds: rounds_at_once(case.size, options.smoke),
+        hash: subject.algorithm(options.hash).map(|algorithm| algorithm.to_string()),
+        extras,
+    };
+    let output = Command::new(std::env::current_exe()?)
+        .env(TASK, serde_json::to_string(&task)?)
+        .envs(subject.child_env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let found = stdout.lines().rev().find_map(|line| line.strip_prefix(ANSWER));
+    match found {
+        Some(text) if output.status.success() => Ok(serde_json::from_str(text)?),
+        _ => Err(format!(
+            "measuring `{}`, {} with {} records, failed: {}",
+            subject.name, case.scenario, case.size, output.status
+        )
+        .into()),
+    }
+}
+
+/// Small cases are measured several times in one process, as a program that lives longer would run them; this holds
+/// for the Python package too.
+pub(super) fn rounds_at_once(size: usize, smoke: bool) -> usize {
+    if size > 100_000 || smoke { 1 } else { 3 }
+}

@@ -1,0 +1,80 @@
+//! The Python package, measured by its own script.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use metaxy_core::error::BoxError;
+use serde_json::Value;
+
+use super::data::Case;
+use super::measure::Measures;
+use super::process::rounds_at_once;
+use super::subject::{Phase, Subject};
+
+/// A Python interpreter that has the package, and the script.
+pub(super) struct Reference {
+    python: PathBuf,
+    script: PathBuf,
+}
+
+impl Reference {
+    /// Finds both, or says what is missing.
+    pub(super) fn find() -> Result<Self, String> {
+        let named = std::env::var_os("METAXY_REFERENCE_PYTHON").filter(|name| !name.is_empty());
+        let python = named.clone().map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+        let has_package = Command::new(&python)
+            .args(["-c", "import metaxy"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !has_package {
+            return Err(match named {
+                Some(_) => format!("METAXY_REFERENCE_PYTHON names {}, which has no `metaxy`", python.display()),
+                None => "METAXY_REFERENCE_PYTHON names no interpreter, and python3 has no `metaxy`".to_owned(),
+            });
+        }
+        let script = match std::env::var_os("METAXY_REFERENCE_BASELINE").filter(|name| !name.is_empty()) {
+            Some(path) => PathBuf::from(path),
+            None => beside_the_workspace()
+                .ok_or("METAXY_REFERENCE_BASELINE names no script, and ../shared/reference has none")?,
+        };
+        if !script.is_file() {
+            return Err(format!("{} is no file", script.display()));
+        }
+        Ok(Self { python, script })
+    }
+
+    /// Measures a store of the package.
+    pub(super) fn measure(&self, kind: &str, subject: &Subject, case: Case) -> Result<Measures, BoxError> {
+        let rounds = rounds_at_once(case.size, false);
+        let output = Command::new(&self.python)
+            .arg(&self.script)
+            .args([kind, &case.scenario.to_string(), &case.size.to_string(), &rounds.to_string()])
+            .envs(subject.reference_env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .output()?;
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let answer = stdout.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+        let Some(answer) = answer.filter(|_| output.status.success()) else {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            return Err(format!("the Python package failed ({}): {last}", output.status).into());
+        };
+        let mut measures = Measures::default();
+        for phase in Phase::ALL {
+            if let Some(seconds) = answer[phase.name()].as_f64() {
+                measures.seconds.insert(phase.name().to_owned(), vec![seconds]);
+            }
+        }
+        measures.peaks.extend(answer["rss_mb"].as_f64());
+        measures.stale_rows = answer["stale_rows"].as_u64().and_then(|rows| usize::try_from(rows).ok());
+        Ok(measures)
+    }
+}
+
+/// `shared/reference/baseline.py` beside the workspace that is being built.
+fn beside_the_workspace() -> Option<PathBuf> {
+    let start = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).or_else(|| std::env::current_dir().ok())?;
+    start.ancestors().map(|dir: &Path| dir.join("shared/reference/baseline.py")).find(|path| path.is_file())
+}
