@@ -138,7 +138,7 @@ async fn two(bench: &Bench, kinds: &str) -> Result<Two> {
     process(&writer, LEAF).await?;
     writer.close().await?;
     let fallback = places[1].open("fallback", &pair()?, AccessMode::ReadOnly, &[]).await?;
-    let primary = places[0].open("primary", &pair()?, AccessMode::ReadWrite, &[fallback.clone()]).await?;
+    let primary = places[0].open("primary", &pair()?, AccessMode::ReadWrite, std::slice::from_ref(&fallback)).await?;
     Ok(Two { primary, fallback })
 }
 
