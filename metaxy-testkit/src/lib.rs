@@ -5,6 +5,9 @@ pub mod conformance;
 pub mod crash;
 pub mod location;
 pub mod memory;
+pub mod oracle;
+#[cfg(feature = "postgres-server")]
+pub mod postgres_server;
 pub mod scenario;
 pub mod workload;
 
