@@ -235,7 +235,7 @@ pub(super) async fn copying_between_stores(bench: Bench) -> Result<Outcome> {
             assert_eq!(texts(&from, name), texts(&to, name), "{kinds}: {name}");
         }
         target.drop_feature(ROOT).await?;
-        let all = target.copy_from(&source).with_sample_history().with_feature_history().await?;
+        let all = target.copy_from(&source).with_sample_history(true).with_feature_history(true).await?;
         assert_eq!(all.total(), 5, "{kinds}");
         assert_eq!(everything(&source, ROOT).await?, everything(&target, ROOT).await?, "{kinds}");
     }
