@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod crash;
+pub mod faults;
 pub mod memory;
 pub mod oracle;
 pub mod scenario;
