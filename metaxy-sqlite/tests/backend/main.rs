@@ -42,7 +42,7 @@ async fn read(store: &dyn StoreBackend, table: &str) -> RecordBatch {
 }
 
 async fn open(path: &Path, mode: AccessMode) -> SqliteBackend {
-    let store = SqliteBackend::file(path).unwrap();
+    let store = SqliteBackend::file(path);
     store.open(mode).await.unwrap();
     store
 }
@@ -150,7 +150,7 @@ async fn what_cannot_be_stored_is_refused_whole() {
 #[tokio::test]
 async fn places_that_are_no_store() {
     let dir = tempfile::tempdir().unwrap();
-    let try_open = async |path: PathBuf, mode| SqliteBackend::file(path).unwrap().open(mode).await.unwrap_err();
+    let try_open = async |path: PathBuf, mode| SqliteBackend::file(path).open(mode).await.unwrap_err();
     for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
         let error = try_open(dir.path().join("none/store.db"), mode).await;
         assert!(matches!(error, Error::LocationNotFound { .. }), "{error}");
@@ -219,7 +219,7 @@ async fn a_read_only_directory() {
     let store = open(&path, AccessMode::ReadOnly).await;
     assert_eq!(read(&store, "t").await.num_rows(), 2);
     if !may_write {
-        let writer = SqliteBackend::file(&path).unwrap();
+        let writer = SqliteBackend::file(&path);
         let error = writer.open(AccessMode::ReadWrite).await.unwrap_err();
         assert!(matches!(error, Error::AccessDenied { .. }), "{error}");
     }
