@@ -10,8 +10,11 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::{AccessMode, Error, FeatureKey, Result, ScanRequest, ScanStage, StoreBackend, columns};
+use metaxy_core::{
+    AccessMode, Error, FeatureKey, Result, ScanRequest, ScanStage, SharedBackend, StoreBackend, columns,
+};
 use metaxy_sqlite::{SqliteBackend, SqliteConfig};
+use metaxy_testkit::crash::{self, Victim};
 
 fn key(text: &str) -> FeatureKey {
     text.parse().unwrap()
@@ -355,6 +358,15 @@ async fn only_some_columns_or_none() {
     assert_eq!(scan(&["b", "id"]).await, batch(vec![("id", ints([1, 2])), ("b", ints([3, 4]))]));
     let none = scan(&[]).await;
     assert_eq!((none.num_rows(), none.num_columns()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_writes_are_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    crash::survives_kills("killed_writes_are_whole", Victim::Store, 20, directory.path(), |location| async move {
+        Ok(Arc::new(SqliteBackend::file(location.join("store.db"))) as SharedBackend)
+    })
+    .await;
 }
 
 /// The rows that `keep_latest` leaves, whoever does it: `wide` tables let SQLite.
