@@ -28,16 +28,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn new(config: &SqliteConfig) -> Result<Self> {
+    pub(crate) fn new(config: &SqliteConfig, path: Option<PathBuf>) -> Result<Self> {
+        config.check()?;
         let location = config.database.clone();
-        let path = match config.is_memory() {
-            true => None,
-            // Connections are opened at any time, wherever the process has gone meanwhile.
-            false => Some(std::path::absolute(&location).map_err(|error| Error::Unreachable {
-                location: location.clone(),
-                reason: format!("the working directory is not known: {error}"),
-            })?),
-        };
+        // Connections are opened at any time, wherever the process has gone meanwhile.
+        let path = path.map(std::path::absolute).transpose().map_err(|error| Error::Unreachable {
+            location: location.clone(),
+            reason: format!("the working directory is not known: {error}"),
+        })?;
         Ok(Self { location, path, busy_timeout: config.busy_timeout() })
     }
 
