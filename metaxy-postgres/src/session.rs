@@ -1,0 +1,214 @@
+//! Connections: how they come about, what they are set to, and what their errors mean.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use metaxy_core::{AccessMode, Error, Result};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, Postgres};
+use sqlx::{ConnectOptions, Connection as _, Row};
+
+use crate::KIND;
+use crate::config::Settings;
+
+/// What a connection is set to. Parameters that a server does not have are left out: that is why this is a query.
+const PREPARE: &str = "SELECT set_config(name, CASE lower(name) \
+    WHEN 'jit' THEN 'off' WHEN 'client_connection_check_interval' THEN '1s' WHEN 'timezone' THEN 'UTC' ELSE 'on' END, false) \
+    FROM pg_catalog.pg_settings WHERE lower(name) IN ('jit', 'client_connection_check_interval', 'timezone', \
+    'standard_conforming_strings') \
+    UNION ALL SELECT set_config('work_mem', '64MB', false) \
+    WHERE pg_size_bytes(current_setting('work_mem')) < 64 * 1024 * 1024";
+
+/// Bytes of rows that went over the wire.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+}
+
+/// An open store.
+pub(crate) struct Session {
+    pool: PgPool,
+    /// The schema of all tables.
+    pub(crate) schema: String,
+    /// Why the server cannot hash as we do; `None` where it can.
+    pub(crate) foreign_encoding: Option<String>,
+    pub(crate) location: String,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Session {
+    /// Connects, and looks where the tables are.
+    pub(crate) async fn open(settings: &Settings, mode: AccessMode, counters: Arc<Counters>) -> Result<Self> {
+        let timeout = settings.connect_timeout;
+        let location = &settings.location;
+        let options = settings.options.clone().disable_statement_logging();
+        let connecting = PgConnection::connect_with(&options);
+        // The first connection is made by hand: a pool would try again and again, and then say only that time is up.
+        let mut first = match tokio::time::timeout(timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| db_error(location, "open", None, error))?,
+            Err(_) => return Err(too_late(location, timeout)),
+        };
+        sqlx::query(PREPARE)
+            .fetch_all(&mut first)
+            .await
+            .map_err(|error| db_error(location, "prepare a connection", None, error))?;
+        let found = sqlx::query(
+            "SELECT coalesce($1, current_schema())::text AS schema, \
+             EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = coalesce($1, current_schema())) AS there, \
+             current_setting('server_encoding') AS encoding",
+        )
+        .bind(&settings.schema)
+        .fetch_one(&mut first)
+        .await
+        .map_err(|error| db_error(location, "open", None, error))?;
+        let read = |error| db_error(location, "open", None, error);
+        let schema: Option<String> = found.try_get("schema").map_err(read)?;
+        let there: bool = found.try_get("there").map_err(read)?;
+        let encoding: String = found.try_get("encoding").map_err(read)?;
+        let schema = schema.filter(|_| there).ok_or_else(|| Error::LocationNotFound {
+            location: location.clone(),
+            hint: match &settings.schema {
+                Some(schema) => format!("the database has no schema `{schema}`; create it, or change `schema`"),
+                None => "the connection's search path names no schema that exists; set `schema`".to_owned(),
+            },
+        })?;
+        let _ = first.close().await;
+        let read_only = mode == AccessMode::ReadOnly;
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.pool_size)
+            .acquire_timeout(timeout)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    sqlx::query(PREPARE).fetch_all(&mut *connection).await?;
+                    if read_only {
+                        sqlx::raw_sql("SET default_transaction_read_only = on").execute(connection).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options);
+        let foreign_encoding = (encoding != "UTF8")
+            .then(|| format!("the database is encoded in {encoding}, and hashes are those of UTF-8"));
+        Ok(Self { pool, schema, foreign_encoding, location: location.clone(), counters })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// A connection of the pool, tried before it is given out.
+    pub(crate) async fn connection(&self) -> Result<Connection> {
+        let inner = self.pool.acquire().await.map_err(|error| db_error(&self.location, "connect", None, error))?;
+        Ok(Connection { inner: Some(inner) })
+    }
+
+    /// What an error of the server or of a connection means.
+    pub(crate) fn error(&self, operation: &'static str, table: Option<&str>, error: sqlx::Error) -> Error {
+        db_error(&self.location, operation, table, error)
+    }
+}
+
+/// A connection. It goes back to the pool when the work on it is [done](Connection::done); otherwise it is cut, and the
+/// server undoes what is half done.
+pub(crate) struct Connection {
+    inner: Option<PoolConnection<Postgres>>,
+}
+
+impl Connection {
+    pub(crate) fn done(mut self) {
+        self.inner = None;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(connection) = self.inner.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl Deref for Connection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match &self.inner {
+            Some(connection) => connection,
+            None => unreachable!("only `done` and `drop`, which take it, empty a connection"),
+        }
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match &mut self.inner {
+            Some(connection) => connection,
+            None => unreachable!("only `done` and `drop`, which take it, empty a connection"),
+        }
+    }
+}
+
+fn too_late(location: &str, timeout: std::time::Duration) -> Error {
+    Error::Unreachable {
+        location: location.to_owned(),
+        reason: format!("no answer within {} s (`connect_timeout`)", timeout.as_secs_f64()),
+    }
+}
+
+/// What an error of the server or of a connection means. What PostgreSQL says never holds a password.
+fn db_error(location: &str, operation: &'static str, table: Option<&str>, error: sqlx::Error) -> Error {
+    let unreachable = |reason: String| Error::Unreachable { location: location.to_owned(), reason };
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+    let said = error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
+    let denied = |said: String| Error::AccessDenied {
+        location: location.to_owned(),
+        operation: match table {
+            Some(table) => format!("{operation} table `{table}`"),
+            None => operation.to_owned(),
+        },
+        reason: said,
+    };
+    let missing =
+        |hint: &str| Error::LocationNotFound { location: location.to_owned(), hint: format!("{said}; {hint}") };
+    match (&error, code.as_str()) {
+        (sqlx::Error::Io(source), _) => unreachable(match source.kind() {
+            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => {
+                format!("the connection was cut ({source}); what was being written is there whole or not at all")
+            }
+            _ => source.to_string(),
+        }),
+        (sqlx::Error::Tls(source), _) => unreachable(format!("TLS failed: {source}; check `sslmode`")),
+        (sqlx::Error::PoolTimedOut, _) => unreachable(
+            "no connection became free or could be made within `connect_timeout`; check the server, or raise `pool_size`"
+                .to_owned(),
+        ),
+        (sqlx::Error::PoolClosed, _) => Error::Closed { store: format!("{KIND} at {location}") },
+        (_, "28P01" | "28000" | "42501" | "25006") => denied(said),
+        (_, "3D000") => missing("create the database, or name another"),
+        (_, "3F000") => missing("create the schema, or name another"),
+        (_, code) if code.starts_with("57P") || code.starts_with("08") || code == "53300" => unreachable(said),
+        (_, code) => {
+            let passing = code.starts_with("40") || code == "55P03";
+            match table {
+                Some(table) => Error::table(KIND, operation, table, error).with_transient(passing),
+                None => Error::backend(KIND, operation, error).with_transient(passing),
+            }
+        }
+    }
+}

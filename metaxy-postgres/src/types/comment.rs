@@ -1,0 +1,232 @@
+//! The Arrow type of a column, written into its comment as JSON: `{"arrow":{"timestamp":["ns",null]}}`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Comment {
+    arrow: Type,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Member {
+    name: String,
+    #[serde(rename = "type")]
+    data_type: Type,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    nullable: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Unit {
+    #[serde(rename = "s")]
+    Second,
+    #[serde(rename = "ms")]
+    Millisecond,
+    #[serde(rename = "us")]
+    Microsecond,
+    #[serde(rename = "ns")]
+    Nanosecond,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Type {
+    Boolean,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    #[serde(rename = "uint8")]
+    UInt8,
+    #[serde(rename = "uint16")]
+    UInt16,
+    #[serde(rename = "uint32")]
+    UInt32,
+    #[serde(rename = "uint64")]
+    UInt64,
+    Float16,
+    Float32,
+    Float64,
+    Utf8,
+    LargeUtf8,
+    Utf8View,
+    Binary,
+    LargeBinary,
+    BinaryView,
+    FixedSizeBinary(i32),
+    Date32,
+    Date64,
+    Time32(Unit),
+    Time64(Unit),
+    Timestamp(Unit, Option<String>),
+    Duration(Unit),
+    Decimal32(u8, i8),
+    Decimal64(u8, i8),
+    Decimal128(u8, i8),
+    Decimal256(u8, i8),
+    List(Box<Member>),
+    LargeList(Box<Member>),
+    FixedSizeList(Box<Member>, i32),
+    Struct(Vec<Member>),
+    Map(Box<Member>, bool),
+}
+
+/// The comment of a column of this type; `None` for a type that no column has.
+pub(crate) fn write(data_type: &DataType) -> Option<String> {
+    serde_json::to_string(&Comment { arrow: from_arrow(data_type)? }).ok()
+}
+
+/// The type that a comment names; `None` for a comment that somebody else has written.
+pub(crate) fn read(comment: &str) -> Option<DataType> {
+    let comment: Comment = serde_json::from_str(comment).ok()?;
+    Some(to_arrow(comment.arrow))
+}
+
+fn from_arrow(data_type: &DataType) -> Option<Type> {
+    use DataType as T;
+    Some(match data_type {
+        T::Boolean => Type::Boolean,
+        T::Int8 => Type::Int8,
+        T::Int16 => Type::Int16,
+        T::Int32 => Type::Int32,
+        T::Int64 => Type::Int64,
+        T::UInt8 => Type::UInt8,
+        T::UInt16 => Type::UInt16,
+        T::UInt32 => Type::UInt32,
+        T::UInt64 => Type::UInt64,
+        T::Float16 => Type::Float16,
+        T::Float32 => Type::Float32,
+        T::Float64 => Type::Float64,
+        T::Utf8 => Type::Utf8,
+        T::LargeUtf8 => Type::LargeUtf8,
+        T::Utf8View => Type::Utf8View,
+        T::Binary => Type::Binary,
+        T::LargeBinary => Type::LargeBinary,
+        T::BinaryView => Type::BinaryView,
+        T::FixedSizeBinary(size) => Type::FixedSizeBinary(*size),
+        T::Date32 => Type::Date32,
+        T::Date64 => Type::Date64,
+        T::Time32(unit) => Type::Time32(unit_from(*unit)),
+        T::Time64(unit) => Type::Time64(unit_from(*unit)),
+        T::Timestamp(unit, zone) => Type::Timestamp(unit_from(*unit), zone.as_ref().map(ToString::to_string)),
+        T::Duration(unit) => Type::Duration(unit_from(*unit)),
+        T::Decimal32(p, s) => Type::Decimal32(*p, *s),
+        T::Decimal64(p, s) => Type::Decimal64(*p, *s),
+        T::Decimal128(p, s) => Type::Decimal128(*p, *s),
+        T::Decimal256(p, s) => Type::Decimal256(*p, *s),
+        T::List(item) => Type::List(member_from(item)?),
+        T::LargeList(item) => Type::LargeList(member_from(item)?),
+        T::FixedSizeList(item, size) => Type::FixedSizeList(member_from(item)?, *size),
+        T::Struct(members) => {
+            Type::Struct(members.iter().map(|member| member_from(member).map(|m| *m)).collect::<Option<_>>()?)
+        }
+        T::Map(entries, sorted) => Type::Map(member_from(entries)?, *sorted),
+        _ => return None,
+    })
+}
+
+fn to_arrow(data_type: Type) -> DataType {
+    use DataType as T;
+    match data_type {
+        Type::Boolean => T::Boolean,
+        Type::Int8 => T::Int8,
+        Type::Int16 => T::Int16,
+        Type::Int32 => T::Int32,
+        Type::Int64 => T::Int64,
+        Type::UInt8 => T::UInt8,
+        Type::UInt16 => T::UInt16,
+        Type::UInt32 => T::UInt32,
+        Type::UInt64 => T::UInt64,
+        Type::Float16 => T::Float16,
+        Type::Float32 => T::Float32,
+        Type::Float64 => T::Float64,
+        Type::Utf8 => T::Utf8,
+        Type::LargeUtf8 => T::LargeUtf8,
+        Type::Utf8View => T::Utf8View,
+        Type::Binary => T::Binary,
+        Type::LargeBinary => T::LargeBinary,
+        Type::BinaryView => T::BinaryView,
+        Type::FixedSizeBinary(size) => T::FixedSizeBinary(size),
+        Type::Date32 => T::Date32,
+        Type::Date64 => T::Date64,
+        Type::Time32(unit) => T::Time32(unit_to(unit)),
+        Type::Time64(unit) => T::Time64(unit_to(unit)),
+        Type::Timestamp(unit, zone) => T::Timestamp(unit_to(unit), zone.map(Into::into)),
+        Type::Duration(unit) => T::Duration(unit_to(unit)),
+        Type::Decimal32(p, s) => T::Decimal32(p, s),
+        Type::Decimal64(p, s) => T::Decimal64(p, s),
+        Type::Decimal128(p, s) => T::Decimal128(p, s),
+        Type::Decimal256(p, s) => T::Decimal256(p, s),
+        Type::List(item) => T::List(member_to(*item)),
+        Type::LargeList(item) => T::LargeList(member_to(*item)),
+        Type::FixedSizeList(item, size) => T::FixedSizeList(member_to(*item), size),
+        Type::Struct(members) => T::Struct(members.into_iter().map(member_to).collect()),
+        Type::Map(entries, sorted) => T::Map(member_to(*entries), sorted),
+    }
+}
+
+fn member_from(field: &FieldRef) -> Option<Box<Member>> {
+    Some(Box::new(Member {
+        name: field.name().clone(),
+        data_type: from_arrow(field.data_type())?,
+        nullable: field.is_nullable(),
+    }))
+}
+
+fn member_to(member: Member) -> FieldRef {
+    Arc::new(Field::new(member.name, to_arrow(member.data_type), member.nullable))
+}
+
+fn unit_from(unit: TimeUnit) -> Unit {
+    match unit {
+        TimeUnit::Second => Unit::Second,
+        TimeUnit::Millisecond => Unit::Millisecond,
+        TimeUnit::Microsecond => Unit::Microsecond,
+        TimeUnit::Nanosecond => Unit::Nanosecond,
+    }
+}
+
+fn unit_to(unit: Unit) -> TimeUnit {
+    match unit {
+        Unit::Second => TimeUnit::Second,
+        Unit::Millisecond => TimeUnit::Millisecond,
+        Unit::Microsecond => TimeUnit::Microsecond,
+        Unit::Nanosecond => TimeUnit::Nanosecond,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_survive_a_comment() {
+        let member = |name: &str, data_type| Field::new(name, data_type, true);
+        let types = [
+            DataType::Timestamp(TimeUnit::Nanosecond, Some("Europe/Berlin".into())),
+            DataType::FixedSizeList(Arc::new(member("item", DataType::Float32)), 3),
+            DataType::Struct(vec![member("a", DataType::UInt64), member("b", DataType::Decimal256(50, -2))].into()),
+        ];
+        for data_type in types {
+            assert_eq!(write(&data_type).and_then(|text| read(&text)), Some(data_type));
+        }
+    }
+
+    #[test]
+    fn other_peoples_comments_are_not_ours() {
+        assert_eq!(read("the size in bytes"), None);
+        assert_eq!(read("{\"owner\":\"vision\"}"), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! Arrow types and PostgreSQL types: which one a column is stored in, and how its values travel.
+//!
+//! A column is created in the PostgreSQL type that holds its Arrow type without loss. Where several Arrow types share
+//! one PostgreSQL type, the column's comment says which one it was ([`comment`]); a column without such a comment, as
+//! other programs make them, is read in the type that suits it best.
+
+pub(crate) mod comment;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod json;
+pub(crate) mod numeric;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use metaxy_core::{Error, columns};
+
+use crate::KIND;
+
+/// Microseconds from 1970 to 2000, where PostgreSQL counts from.
+pub(crate) const EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// Days from 1970 to 2000.
+pub(crate) const EPOCH_DAYS: i32 = 10_957;
+
+/// The binary format in which values of a column travel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    Text,
+    Bytea,
+    Date,
+    Time,
+    /// Without a zone.
+    Timestamp,
+    /// With a zone.
+    Timestamptz,
+    Numeric,
+    Jsonb,
+    /// `json`, which is text.
+    Json,
+    Uuid,
+    /// Of elements with this object id.
+    Array(Box<Wire>, u32),
+    /// Anything else: read as the text that the server makes of it, never written.
+    Other,
+}
+
+/// How a column of an Arrow type is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Storage {
+    /// The type as a column definition spells it.
+    pub(crate) sql: String,
+    pub(crate) wire: Wire,
+    /// The Arrow type in which the values come back.
+    pub(crate) data_type: DataType,
+}
+
+/// A PostgreSQL type as the catalog describes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PgType {
+    pub(crate) oid: u32,
+    pub(crate) modifier: i32,
+}
+
+/// How a column of this Arrow type is stored.
+///
+/// # Errors
+/// [`Error::UnsupportedType`] that names the column.
+pub(crate) fn storage(column: &str, data_type: &DataType) -> Result<Storage, Error> {
+    let data_type = decoded_type(data_type);
+    let unsupported = |hint: &str| Error::UnsupportedType {
+        backend: KIND,
+        column: column.to_owned(),
+        data_type: data_type.to_string(),
+        hint: hint.to_owned(),
+    };
+    let (sql, wire) = match scalar_storage(&data_type) {
+        Some(scalar) => scalar,
+        None => match &data_type {
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                match scalar_storage(item.data_type()) {
+                    Some((sql, wire)) => {
+                        let oid = element_oid(&wire);
+                        (format!("{sql}[]"), Wire::Array(Box::new(wire), oid))
+                    }
+                    None => ("jsonb".to_owned(), Wire::Jsonb),
+                }
+            }
+            DataType::Struct(_) | DataType::Map(_, _) => ("jsonb".to_owned(), Wire::Jsonb),
+            DataType::Null => return Err(unsupported("it has no values to tell its type by; cast it to one that has")),
+            _ => return Err(unsupported("cast it to a type that PostgreSQL has")),
+        },
+    };
+    if wire == Wire::Jsonb {
+        json::check(&data_type).map_err(|hint| unsupported(&hint))?;
+    }
+    Ok(Storage { sql, wire, data_type })
+}
+
+/// The type without its encoding: dictionaries are stored, and come back, as the values that they stand for.
+fn decoded_type(data_type: &DataType) -> DataType {
+    let field = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_data_type(decoded_type(field.data_type())));
+    match data_type {
+        DataType::Dictionary(_, value) => decoded_type(value),
+        DataType::List(item) => DataType::List(field(item)),
+        DataType::LargeList(item) => DataType::LargeList(field(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(field(item), *size),
+        DataType::Struct(members) => DataType::Struct(members.iter().map(field).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+fn scalar_storage(data_type: &DataType) -> Option<(String, Wire)> {
+    use DataType as T;
+    let (sql, wire) = match data_type {
+        T::Boolean => ("boolean", Wire::Bool),
+        T::Int8 | T::Int16 | T::UInt8 => ("smallint", Wire::Int2),
+        T::Int32 | T::UInt16 => ("integer", Wire::Int4),
+        T::Int64 | T::UInt32 => ("bigint", Wire::Int8),
+        T::UInt64 => ("numeric(20,0)", Wire::Numeric),
+        T::Float16 | T::Float32 => ("real", Wire::Float4),
+        T::Float64 => ("double precision", Wire::Float8),
+        T::Utf8 | T::LargeUtf8 | T::Utf8View => ("character varying", Wire::Text),
+        T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => ("bytea", Wire::Bytea),
+        T::Date32 => ("date", Wire::Date),
+        T::Date64 => ("timestamp(6) without time zone", Wire::Timestamp),
+        T::Time32(_) | T::Time64(TimeUnit::Microsecond) => ("time(6) without time zone", Wire::Time),
+        // PostgreSQL keeps microseconds; nanoseconds stay whole as a count.
+        T::Time64(_) | T::Timestamp(TimeUnit::Nanosecond, _) | T::Duration(_) => ("bigint", Wire::Int8),
+        T::Timestamp(_, None) => ("timestamp(6) without time zone", Wire::Timestamp),
+        T::Timestamp(_, Some(_)) => ("timestamp(6) with time zone", Wire::Timestamptz),
+        T::Decimal32(p, s) | T::Decimal64(p, s) | T::Decimal128(p, s) | T::Decimal256(p, s) => {
+            let sql = match u8::try_from(*s) {
+                Ok(scale) if scale <= *p => format!("numeric({p},{s})"),
+                _ => "numeric".to_owned(),
+            };
+            return Some((sql, Wire::Numeric));
+        }
+        _ => return None,
+    };
+    Some((sql.to_owned(), wire))
+}
+
+/// The object id that the header of an array names.
+fn element_oid(wire: &Wire) -> u32 {
+    match wire {
+        Wire::Bool => 16,
+        Wire::Int2 => 21,
+        Wire::Int4 => 23,
+        Wire::Int8 => 20,
+        Wire::Float4 => 700,
+        Wire::Float8 => 701,
+        Wire::Bytea => 17,
+        Wire::Date => 1082,
+        Wire::Time => 1083,
+        Wire::Timestamp => 1114,
+        Wire::Timestamptz => 1184,
+        Wire::Numeric => 1700,
+        _ => 1043,
+    }
+}
+
+/// How a column that exists is read and written: by its comment, or, without one that fits, by its PostgreSQL type.
+pub(crate) fn existing(column: &str, pg: PgType, sql: String, comment: Option<&DataType>) -> Storage {
+    if let Some(Ok(storage)) = comment.map(|data_type| storage(column, data_type))
+        && Some(&storage.wire) == plain_numeric(pg.oid).or_else(|| Some(natural(pg).0)).as_ref()
+    {
+        return Storage { sql, ..storage };
+    }
+    let (wire, natural) = natural(pg);
+    let by_field = column == columns::PROVENANCE_BY_FIELD || column == columns::DATA_VERSION_BY_FIELD;
+    let data_type = match wire {
+        Wire::Jsonb | Wire::Json | Wire::Text if by_field => string_map(),
+        _ => natural,
+    };
+    Storage { sql, wire, data_type }
+}
+
+/// `numeric` and its arrays, whatever their precision: with a comment they are read in its type, else as text where they
+/// have none.
+fn plain_numeric(oid: u32) -> Option<Wire> {
+    match oid {
+        1700 => Some(Wire::Numeric),
+        1231 => Some(Wire::Array(Box::new(Wire::Numeric), 1700)),
+        _ => None,
+    }
+}
+
+/// By-field columns of tables that others made: which fields they have is only known row by row.
+fn string_map() -> DataType {
+    let key = Field::new("keys", DataType::Utf8, false);
+    let value = Field::new("values", DataType::Utf8, true);
+    let entries = Field::new("entries", DataType::Struct(vec![key, value].into()), false);
+    DataType::Map(Arc::new(entries), false)
+}
+
+/// The Arrow type that a PostgreSQL type suggests.
+fn natural(pg: PgType) -> (Wire, DataType) {
+    use DataType as T;
+    let micros = TimeUnit::Microsecond;
+    match pg.oid {
+        16 => (Wire::Bool, T::Boolean),
+        21 => (Wire::Int2, T::Int16),
+        23 => (Wire::Int4, T::Int32),
+        20 => (Wire::Int8, T::Int64),
+        700 => (Wire::Float4, T::Float32),
+        701 => (Wire::Float8, T::Float64),
+        25 | 1043 => (Wire::Text, T::Utf8),
+        17 => (Wire::Bytea, T::Binary),
+        1082 => (Wire::Date, T::Date32),
+        1083 => (Wire::Time, T::Time64(micros)),
+        1114 => (Wire::Timestamp, T::Timestamp(micros, None)),
+        1184 => (Wire::Timestamptz, T::Timestamp(micros, Some("UTC".into()))),
+        1700 => match numeric::type_of(pg.modifier) {
+            Some(data_type) => (Wire::Numeric, data_type),
+            None => (Wire::Other, T::Utf8),
+        },
+        3802 => (Wire::Jsonb, T::Utf8),
+        114 => (Wire::Json, T::Utf8),
+        2950 => (Wire::Uuid, T::Utf8),
+        oid => match element_of_array(oid) {
+            Some(element) => match natural(PgType { oid: element, modifier: pg.modifier }) {
+                (Wire::Other, _) => (Wire::Other, T::Utf8),
+                (wire, data_type) => {
+                    (Wire::Array(Box::new(wire), element), T::List(Arc::new(Field::new_list_field(data_type, true))))
+                }
+            },
+            None => (Wire::Other, T::Utf8),
+        },
+    }
+}
+
+/// The element type of an array type, both by object id; ids of built-in types never change.
+fn element_of_array(oid: u32) -> Option<u32> {
+    const ARRAYS: [(u32, u32); 16] = [
+        (1000, 16),
+        (1005, 21),
+        (1007, 23),
+        (1016, 20),
+        (1021, 700),
+        (1022, 701),
+        (1009, 25),
+        (1015, 1043),
+        (1001, 17),
+        (1182, 1082),
+        (1183, 1083),
+        (1115, 1114),
+        (1185, 1184),
+        (1231, 1700),
+        (2951, 2950),
+        (199, 114),
+    ];
+    ARRAYS.iter().find(|(array, _)| *array == oid).map(|(_, element)| *element)
+}
+
+/// Whether a column of this type needs a comment to come back as it is.
+pub(crate) fn needs_comment(storage: &Storage) -> bool {
+    let implied = match &storage.wire {
+        Wire::Numeric => match &storage.data_type {
+            DataType::Decimal128(_, scale) if *scale >= 0 => return storage.sql == "numeric",
+            DataType::Decimal256(precision, _) => return *precision <= 38 || storage.sql == "numeric",
+            _ => return true,
+        },
+        Wire::Jsonb => return true,
+        wire => natural(PgType { oid: oid_of(wire), modifier: -1 }).1,
+    };
+    implied != storage.data_type
+}
+
+fn oid_of(wire: &Wire) -> u32 {
+    match wire {
+        Wire::Array(_, element) => match element {
+            16 => 1000,
+            21 => 1005,
+            23 => 1007,
+            20 => 1016,
+            700 => 1021,
+            701 => 1022,
+            1043 => 1015,
+            17 => 1001,
+            1082 => 1182,
+            1083 => 1183,
+            1114 => 1115,
+            1184 => 1185,
+            // Elements of `numeric[]` have a precision, which only a comment can tell.
+            _ => 0,
+        },
+        wire => element_oid(wire),
+    }
+}

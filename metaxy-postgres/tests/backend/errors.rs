@@ -1,0 +1,96 @@
+//! Bad input, bad servers: each a typed error.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::*;
+use metaxy_core::{AccessMode, Error, StoreBackend};
+use metaxy_postgres::PostgresBackend;
+
+use super::support::{append, batch, config, database, key, open, read};
+
+fn one() -> RecordBatch {
+    batch([("x", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])
+}
+
+async fn open_error(url: &str) -> Error {
+    let mut config = config(url);
+    config.connect_timeout = Some(2.0);
+    PostgresBackend::new(config).unwrap().open(AccessMode::ReadWrite).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_denied_and_never_shown() {
+    let database = database();
+    let role = format!("reader_{}", std::process::id());
+    database.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'right'")).unwrap();
+    let error = open_error(&database.url_as(&role, "n0t-right")).await;
+    database.sql(&format!("DROP ROLE {role}")).unwrap();
+    assert!(matches!(error, Error::AccessDenied { .. }), "{error}");
+    assert!(!format!("{error} {error:?}").contains("n0t-right"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_is_unreachable() {
+    let refused = open_error("postgresql://me@127.0.0.1:1/x").await;
+    assert!(matches!(refused, Error::Unreachable { .. }), "{refused}");
+    // Nobody answers there (RFC 5737); some networks refuse at once.
+    let start = Instant::now();
+    let silent = open_error("postgresql://me@192.0.2.1:5432/x").await;
+    assert!(matches!(silent, Error::Unreachable { .. }), "{silent}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    // Something else than PostgreSQL that never speaks.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mute = open_error(&format!("postgresql://me@127.0.0.1:{}/x", listener.local_addr().unwrap().port())).await;
+    assert!(matches!(mute, Error::Unreachable { .. }), "{mute}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_is_not_found() {
+    let database = database();
+    let missing = format!("{}_missing", database.url());
+    let error = open_error(&missing).await;
+    assert!(matches!(error, Error::LocationNotFound { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_only_read_is_denied_to_write() {
+    let database = database();
+    append(&open(database.url()).await, "t", &one()).await.unwrap();
+    let role = format!("looker_{}", std::process::id());
+    database.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON t TO {role}")).unwrap();
+    let reader = open(&database.url_as(&role, "x")).await;
+    assert_eq!(read(&reader, "t").await.unwrap().num_rows(), 1);
+    let write = append(&reader, "t", &one()).await.unwrap_err();
+    let create = append(&reader, "other", &one()).await.unwrap_err();
+    let drop = reader.drop_table(&key("t")).await.unwrap_err();
+    reader.close().await.unwrap();
+    database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
+    for error in [write, create, drop] {
+        assert!(matches!(error, Error::AccessDenied { .. }), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_opened_for_reading_writes_nothing() {
+    let database = database();
+    append(&open(database.url()).await, "t", &one()).await.unwrap();
+    let backend = PostgresBackend::new(config(database.url())).unwrap();
+    backend.open(AccessMode::ReadOnly).await.unwrap();
+    let error = append(&backend, "t", &one()).await.unwrap_err();
+    assert!(matches!(error, Error::AccessDenied { .. }), "{error}");
+    assert_eq!(read(&backend, "t").await.unwrap().num_rows(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_store_says_so() {
+    let database = database();
+    let backend = PostgresBackend::new(config(database.url())).unwrap();
+    assert!(matches!(backend.schema(&key("t")).await, Err(Error::Closed { .. })));
+    backend.open(AccessMode::ReadWrite).await.unwrap();
+    backend.close().await.unwrap();
+    backend.close().await.unwrap();
+    assert!(matches!(append(&backend, "t", &one()).await, Err(Error::Closed { .. })));
+    backend.open(AccessMode::ReadWrite).await.unwrap();
+    append(&backend, "t", &one()).await.unwrap();
+}

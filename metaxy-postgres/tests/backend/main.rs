@@ -1,0 +1,7 @@
+//! What PostgreSQL alone has to show: types, errors, many writers, a server that dies.
+
+mod errors;
+mod evolution;
+mod support;
+mod types;
+mod writers;

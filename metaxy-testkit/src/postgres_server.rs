@@ -1,0 +1,376 @@
+//! PostgreSQL for tests: the server that `METAXY_TEST_POSTGRES_URL` names, else a throwaway one from local binaries.
+//!
+//! ```no_run
+//! let database = metaxy_testkit::postgres_server::database().unwrap();
+//! println!("{}", database.url());
+//! ```
+//! A process starts one server for all its tests, and every test gets a database of its own. The server and its files go
+//! when the process ends, however it ends: a shell waits for that. PostgreSQL refuses to run as root, so that it runs as
+//! `postgres` or `nobody` there.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+
+/// Names a server to use instead of a throwaway one; its role must be allowed to create databases and roles.
+pub const URL_VARIABLE: &str = "METAXY_TEST_POSTGRES_URL";
+
+const INSTALL: &str = "PostgreSQL is not there: install it (Debian and Ubuntu: apt-get install postgresql; macOS: brew install \
+                       postgresql), or set METAXY_TEST_POSTGRES_URL to a server's URL";
+const ROLE: &str = "metaxy";
+const PASSWORD: &str = "throwaway-Pa55";
+
+/// What the calls of this module return; the error is one line that says what to do.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// A server.
+#[derive(Debug)]
+pub struct Server {
+    /// The URL of a database that exists.
+    url: String,
+    /// Absent for a server that was there already.
+    cluster: Option<Cluster>,
+}
+
+/// A throwaway server's files and processes.
+#[derive(Debug)]
+struct Cluster {
+    folder: PathBuf,
+    port: u16,
+    user: Option<User>,
+    /// Its end of a pipe says that the test process lives.
+    watchdog: std::process::Child,
+}
+
+/// Whom the server runs as, where the tests run as root.
+#[derive(Clone, Debug)]
+struct User {
+    name: String,
+    uid: u32,
+    gid: u32,
+}
+
+/// A database of one test; removed when it is dropped.
+#[derive(Debug)]
+pub struct Database {
+    name: String,
+    url: String,
+    server: ServerRef,
+}
+
+#[derive(Debug)]
+enum ServerRef {
+    Shared(&'static Server),
+    Own(std::sync::Arc<Server>),
+}
+
+impl ServerRef {
+    fn get(&self) -> &Server {
+        match self {
+            Self::Shared(server) => server,
+            Self::Own(server) => server,
+        }
+    }
+}
+
+/// A new database on the server of this process.
+///
+/// # Errors
+/// One line that says what is missing.
+pub fn database() -> Result<Database> {
+    static SHARED: OnceLock<Result<Server>> = OnceLock::new();
+    match SHARED.get_or_init(|| if named().is_some() { Server::named() } else { Server::start() }) {
+        Ok(server) => Database::create(ServerRef::Shared(server)),
+        Err(reason) => Err(reason.clone()),
+    }
+}
+
+fn named() -> Option<String> {
+    std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty())
+}
+
+impl Server {
+    fn named() -> Result<Self> {
+        let url = named().ok_or(INSTALL)?;
+        Ok(Self { url, cluster: None })
+    }
+
+    /// Starts a throwaway server of one's own, to be stopped and started in a test.
+    ///
+    /// # Errors
+    /// One line that says what is missing.
+    pub fn start() -> Result<Self> {
+        let pg_ctl = program("pg_ctl")?;
+        let user = if is_root() { Some(server_user()?) } else { None };
+        let folder = folder(user.as_ref()).map_err(|error| format!("no folder for a test server: {error}"))?;
+        let port = free_port().map_err(|error| format!("no free port for a test server: {error}"))?;
+        let watchdog = watchdog(&pg_ctl, folder.path(), user.as_ref())?;
+        // From here on the watchdog removes the folder.
+        let cluster = Cluster { folder: folder.keep(), port, user, watchdog };
+        let url = format!("postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{port}/postgres");
+        let server = Self { url, cluster: Some(cluster) };
+        server.initialize()?;
+        server.resume()?;
+        Ok(server)
+    }
+
+    /// A new database on this server.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn database(self: &std::sync::Arc<Self>) -> Result<Database> {
+        Database::create(ServerRef::Own(self.clone()))
+    }
+
+    /// Stops the server at once, as a crash would.
+    ///
+    /// # Errors
+    /// What `pg_ctl` says.
+    pub fn crash(&self) -> Result<()> {
+        self.control(&["stop", "-m", "immediate"])
+    }
+
+    /// Starts the server again.
+    ///
+    /// # Errors
+    /// What `pg_ctl` says.
+    pub fn resume(&self) -> Result<()> {
+        let cluster = self.cluster()?;
+        let log = cluster.folder.join("log").display().to_string();
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200",
+            cluster.port
+        );
+        self.control(&["start", "-w", "-t", "60", "-l", &log, "-o", &options])
+    }
+
+    /// Runs SQL on a database by its URL, and gives what it prints.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn sql(&self, url: &str, sql: &str) -> Result<String> {
+        run(psql(url)?.args(["-c", sql]))
+    }
+
+    fn cluster(&self) -> Result<&Cluster> {
+        self.cluster.as_ref().ok_or_else(|| format!("the server of {URL_VARIABLE} is not ours to stop"))
+    }
+
+    fn initialize(&self) -> Result<()> {
+        let cluster = self.cluster()?;
+        let password = cluster.folder.join("password");
+        fs::write(&password, PASSWORD).map_err(|error| error.to_string())?;
+        hand_over(&password, cluster.user.as_ref()).map_err(|error| error.to_string())?;
+        let mut initdb = as_user(&program("initdb")?, cluster.user.as_ref());
+        initdb.arg("-D").arg(cluster.data()).arg(format!("--pwfile={}", password.display()));
+        initdb.args(["-U", ROLE, "-E", "UTF8", "--no-locale", "--auth=scram-sha-256"]);
+        run(initdb.current_dir(&cluster.folder)).map(|_| ())
+    }
+
+    fn control(&self, arguments: &[&str]) -> Result<()> {
+        let cluster = self.cluster()?;
+        let mut command = as_user(&program("pg_ctl")?, cluster.user.as_ref());
+        command.arg("-D").arg(cluster.data()).args(arguments).current_dir(&cluster.folder);
+        // The server inherits what it is given, and a pipe would stay open as long as it runs.
+        let output = fs::File::create(cluster.folder.join("pg_ctl.log")).map_err(|error| error.to_string())?;
+        let errors = output.try_clone().map_err(|error| error.to_string())?;
+        let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(_) => {
+                let read = |name| fs::read_to_string(cluster.folder.join(name)).unwrap_or_default();
+                Err(format!("pg_ctl {} failed: {} {}", arguments.join(" "), read("pg_ctl.log"), read("log")))
+            }
+            Err(error) => Err(format!("pg_ctl cannot be run: {error}")),
+        }
+    }
+}
+
+impl Cluster {
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.watchdog.stdin.take());
+        let _ = self.watchdog.wait();
+    }
+}
+
+impl Database {
+    fn create(server: ServerRef) -> Result<Self> {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("metaxy_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let owner = server.get();
+        owner.sql(&owner.url, &format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))?;
+        let url = with_database(&owner.url, &name);
+        Ok(Self { name, url, server })
+    }
+
+    /// Its URL, with the password.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its URL with another role and password.
+    pub fn url_as(&self, role: &str, password: &str) -> String {
+        match (self.url.split_once("://"), self.url.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{role}:{password}@{place}"),
+            _ => self.url.clone(),
+        }
+    }
+
+    /// Runs SQL in it, and gives what it prints.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn sql(&self, sql: &str) -> Result<String> {
+        self.server.get().sql(&self.url, sql)
+    }
+
+    /// Loads a dump.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn load(&self, dump: &Path) -> Result<()> {
+        run(psql(&self.url)?.arg("-f").arg(dump)).map(|_| ())
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let server = self.server.get();
+        let _ = server.sql(&server.url, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+    }
+}
+
+fn with_database(url: &str, name: &str) -> String {
+    let (place, parameters) = url.split_once('?').map_or((url, None), |(place, rest)| (place, Some(rest)));
+    let start = place.find("://").map_or(0, |scheme| scheme + 3);
+    let end = place.get(start..).and_then(|rest| rest.find('/')).map_or(place.len(), |slash| start + slash);
+    let parameters = parameters.map(|parameters| format!("?{parameters}")).unwrap_or_default();
+    format!("{}/{name}{parameters}", place.get(..end).unwrap_or(place))
+}
+
+fn psql(url: &str) -> Result<Command> {
+    let mut command = Command::new(program("psql")?);
+    command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url]);
+    Ok(command)
+}
+
+/// A program of PostgreSQL: where packages put it, the newest first, else where `PATH` finds it.
+fn program(name: &str) -> Result<PathBuf> {
+    let mut installed: Vec<(u32, PathBuf)> = Vec::new();
+    for root in ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt"] {
+        for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+            let folder = entry.file_name().to_string_lossy().into_owned();
+            let version = folder.trim_start_matches("postgresql@").parse().unwrap_or(0);
+            installed.push((version, entry.path().join("bin").join(name)));
+        }
+    }
+    installed.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    let mut files = installed.into_iter().map(|(_, file)| file);
+    files.find(|file| file.is_file()).or_else(|| find_in_path(name)).ok_or_else(|| format!("`{name}` is missing. {INSTALL}"))
+}
+
+fn is_root() -> bool {
+    run(Command::new("id").arg("-u")).is_ok_and(|id| id == "0")
+}
+
+fn server_user() -> Result<User> {
+    let number = |flag: &str, name: &str| run(Command::new("id").args([flag, name])).ok()?.parse().ok();
+    let user = |name: &str| Some(User { name: name.to_owned(), uid: number("-u", name)?, gid: number("-g", name)? });
+    let found = ["postgres", "nobody"].into_iter().find_map(user);
+    found.ok_or_else(|| "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody`".to_owned())
+}
+
+/// A program run as the server's user.
+fn as_user(program: &Path, user: Option<&User>) -> Command {
+    let Some(user) = user else { return Command::new(program) };
+    let has = |name: &str| find_in_path(name).is_some();
+    if has("setpriv") {
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid), "--clear-groups".to_owned()]);
+        command.arg("--").arg(program);
+        return command;
+    }
+    let mut command = Command::new(if has("runuser") { "runuser" } else { "su" });
+    // The arguments that follow reach the program as they are.
+    command.args(["-s", "/bin/sh", &user.name, "-c", "exec \"$0\" \"$@\"", "--"]).arg(program);
+    command
+}
+
+fn find_in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn folder(user: Option<&User>) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("metaxy-postgres-");
+    // Another user may not see a temporary folder of root's own.
+    let folder = if user.is_some() { builder.tempdir_in("/tmp") } else { builder.tempdir() }?;
+    hand_over(folder.path(), user)?;
+    Ok(folder)
+}
+
+#[cfg(unix)]
+fn hand_over(path: &Path, user: Option<&User>) -> io::Result<()> {
+    match user {
+        Some(user) => std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn hand_over(_path: &Path, _user: Option<&User>) -> io::Result<()> {
+    Ok(())
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Starts a shell that reads from us; when we are gone, it reads no more, stops the server and removes its files.
+fn watchdog(pg_ctl: &Path, folder: &Path, user: Option<&User>) -> Result<std::process::Child> {
+    let script = "trap '' INT HUP TERM; cat >/dev/null; \"$0\" \"$@\" >/dev/null 2>&1; rm -rf \"$METAXY_FOLDER\"";
+    let stop = as_user(pg_ctl, user);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(stop.get_program()).args(stop.get_args());
+    shell.arg("-D").arg(folder.join("data")).args(["stop", "-m", "immediate"]);
+    shell.env("METAXY_FOLDER", folder).current_dir("/");
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut shell, 0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    shell.spawn().map_err(|error| format!("`sh` cannot be run: {error}"))
+}
+
+/// Runs a program to its end, and gives what it prints.
+fn run(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("`{name}` cannot be run: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(format!("`{name}` failed: {}", text(&output.stderr).replace('\n', " ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_database;
+
+    #[test]
+    fn a_url_is_moved_to_another_database() {
+        assert_eq!(with_database("postgresql://a:b@h:1/x?sslmode=require", "y"), "postgresql://a:b@h:1/y?sslmode=require");
+        assert_eq!(with_database("postgresql://h", "y"), "postgresql://h/y");
+    }
+}
