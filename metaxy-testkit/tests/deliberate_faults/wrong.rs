@@ -1,0 +1,205 @@
+//! A copy of the in-memory backend that does everything itself, and one thing wrong.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{cast, concat_batches, filter_record_batch, is_not_null, or_kleene, take_record_batch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use metaxy_core::backend::{self, NativeIncrement};
+use metaxy_core::filter::Predicate;
+use metaxy_core::plan::IncrementPlan;
+use metaxy_core::store::conform;
+use metaxy_core::{AccessMode, BackendInfo, FeatureKey, Result, Scan, ScanRequest, ScanStage, StoreBackend, columns};
+use metaxy_testkit::memory::MemoryBackend;
+
+use super::native;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    LatestByCreation,
+    FilterBeforeLatest,
+    DeletedReturned,
+    LostNull,
+    TornWrite,
+    FallbackMixedIn,
+    SwappedJoinSide,
+    CaseFolded,
+    TruncatedTimestamp,
+    ForgottenRename,
+}
+
+#[derive(Debug)]
+pub struct WrongBackend {
+    inner: MemoryBackend,
+    name: String,
+    all: Arc<Mutex<Vec<String>>>,
+    defect: Option<Defect>,
+}
+
+impl WrongBackend {
+    pub fn new(name: &str, all: Arc<Mutex<Vec<String>>>, defect: Option<Defect>) -> Self {
+        Self { inner: MemoryBackend::named(name), name: name.to_owned(), all, defect }
+    }
+
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == Some(defect)
+    }
+
+    /// All rows of a table, and with a certain fault those of other places too.
+    async fn all_rows(&self, table: &FeatureKey) -> Result<RecordBatch> {
+        let scan = self.inner.scan(table, &ScanRequest::default()).await?;
+        let mut batches: Vec<RecordBatch> = scan.stream.try_collect().await?;
+        if self.has(Defect::FallbackMixedIn) {
+            let others: Vec<String> =
+                self.all.lock().unwrap().iter().filter(|name| **name != self.name).cloned().collect();
+            for other in others {
+                let other = MemoryBackend::named(other);
+                other.open(AccessMode::ReadOnly).await?;
+                if other.schema(table).await?.is_some() {
+                    let rows: Vec<RecordBatch> =
+                        other.scan(table, &ScanRequest::default()).await?.stream.try_collect().await?;
+                    for batch in rows {
+                        batches.push(conform(table, &scan.schema, &batch)?);
+                    }
+                }
+            }
+        }
+        Ok(concat_batches(&scan.schema, &batches)?)
+    }
+
+    /// The rows that a request asks for, all columns.
+    pub async fn rows(&self, table: &FeatureKey, request: &ScanRequest) -> Result<RecordBatch> {
+        let mut rows = filtered(self.all_rows(table).await?, request.row_filter.as_ref())?;
+        if self.has(Defect::FilterBeforeLatest) {
+            rows = filtered(rows, request.filter.as_ref())?;
+        }
+        if let Some(ids) = &request.keep_latest {
+            let written = if self.has(Defect::LatestByCreation) { columns::CREATED_AT } else { columns::UPDATED_AT };
+            rows = latest(&rows, ids, written)?;
+        }
+        if self.has(Defect::DeletedReturned) {
+            let Some(filter) = &request.filter else { return Ok(rows) };
+            let deleted = is_not_null(column(&rows, columns::DELETED_AT))?;
+            return Ok(filter_record_batch(&rows, &or_kleene(&filter.evaluate(&rows)?, &deleted)?)?);
+        }
+        filtered(rows, request.filter.as_ref())
+    }
+
+    fn spoiled(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let schema = batch.schema();
+        let mut fields = Vec::new();
+        let mut arrays = Vec::new();
+        for (field, array) in schema.fields().iter().zip(batch.columns()) {
+            let own = !columns::is_system(field.name());
+            let name =
+                if own && self.has(Defect::CaseFolded) { field.name().to_lowercase() } else { field.name().clone() };
+            fields.push(Field::new(name, field.data_type().clone(), field.is_nullable()));
+            arrays.push(match field.data_type() {
+                DataType::Utf8 if own && self.has(Defect::LostNull) => {
+                    let filled = array.as_string::<i32>().iter().map(Option::unwrap_or_default);
+                    Arc::new(StringArray::from_iter_values(filled)) as ArrayRef
+                }
+                DataType::Timestamp(TimeUnit::Microsecond, _) if !own && self.has(Defect::TruncatedTimestamp) => {
+                    let micros = cast(array, &DataType::Int64)?;
+                    let seconds: Int64Array =
+                        micros.as_primitive::<Int64Type>().unary(|time| time / 1_000_000 * 1_000_000);
+                    cast(&seconds, field.data_type())?
+                }
+                _ => array.clone(),
+            });
+        }
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+    }
+}
+
+/// A column that is there.
+pub fn column<'a>(batch: &'a RecordBatch, name: &str) -> &'a ArrayRef {
+    batch.column_by_name(name).expect("the table has the column")
+}
+
+fn filtered(rows: RecordBatch, predicate: Option<&Predicate>) -> Result<RecordBatch> {
+    let Some(predicate) = predicate else { return Ok(rows) };
+    let passes: BooleanArray = predicate.evaluate(&rows)?;
+    Ok(filter_record_batch(&rows, &passes)?)
+}
+
+/// The newest row of each sample.
+fn latest(rows: &RecordBatch, ids: &[String], written: &str) -> Result<RecordBatch> {
+    let keys = native::keys(rows, ids)?;
+    let micros = |name: &str| cast(column(rows, name), &DataType::Int64);
+    let (deleted, written) = (micros(columns::DELETED_AT)?, micros(written)?);
+    let (deleted, written) = (deleted.as_primitive::<Int64Type>(), written.as_primitive::<Int64Type>());
+    let time = |row: usize| if deleted.is_valid(row) { deleted.value(row) } else { written.value(row) };
+    let mut newest: HashMap<&Option<String>, usize> = HashMap::new();
+    for (row, key) in keys.iter().enumerate() {
+        let kept = newest.entry(key).or_insert(row);
+        if time(row) >= time(*kept) {
+            *kept = row;
+        }
+    }
+    Ok(take_record_batch(rows, &UInt32Array::from_iter_values(newest.into_values().map(|row| row as u32)))?)
+}
+
+#[async_trait]
+impl StoreBackend for WrongBackend {
+    fn info(&self) -> BackendInfo {
+        self.inner.info()
+    }
+
+    async fn open(&self, mode: AccessMode) -> Result<()> {
+        self.inner.open(mode).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+
+    async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
+        self.inner.schema(table).await
+    }
+
+    async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+        let batches = batches.iter().map(|batch| self.spoiled(batch)).collect::<Result<Vec<_>>>()?;
+        let schema = batches.first().map_or(schema, RecordBatch::schema);
+        if !self.has(Defect::TornWrite) {
+            return self.inner.append(table, schema, batches).await;
+        }
+        for batch in batches {
+            let half = batch.num_rows() / 2;
+            for part in [batch.slice(0, half), batch.slice(half, batch.num_rows() - half)] {
+                self.inner.append(table, schema.clone(), vec![part]).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
+        let rows = self.rows(table, request).await?;
+        Ok(Scan { schema: rows.schema(), stream: backend::stream_of(vec![rows]), applied: ScanStage::Filter })
+    }
+
+    async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
+        self.inner.delete(table, predicate).await
+    }
+
+    async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
+        self.inner.drop_table(table).await
+    }
+
+    async fn tables(&self) -> Result<Vec<String>> {
+        self.inner.tables().await
+    }
+
+    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
+        let settings = native::Settings {
+            swaps_sides: self.has(Defect::SwappedJoinSide),
+            forgets_renames: self.has(Defect::ForgottenRename),
+        };
+        native::resolve(self, plan, settings).await
+    }
+}
