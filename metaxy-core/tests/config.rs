@@ -146,7 +146,6 @@ const MALFORMED: &[Case] = &[
     case("missing variable in a list", &[("metaxy.toml", "[[extra_features]]\nprojects = [\"a\", \"${OTHER}\"]\n")]),
     case("missing variable in a store that is opened", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\n[stores.dev.storage_options]\nAWS_SECRET_ACCESS_KEY = \"${PROD_SECRET}\"\n")]).open("dev"),
     case("missing variable in a type", &[("metaxy.toml", "[stores.dev]\ntype = \"${KIND}\"\nroot_path = \"m\"\n")]).open("dev"),
-    case("missing variable in a fallback", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\"prod\"]\n[stores.prod]\ntype = \"memory\"\nroot_path = \"${PROD_ROOT}\"\n")]).open("dev"),
     case("variable without its dash", &[("metaxy.toml", "store = \"${NAME:dev}\"\n")]),
     case("variable without a name", &[("metaxy.toml", "store = \"${}\"\n")]),
     case("variable that is not closed", &[("metaxy.toml", "store = \"${NAME\"\n")]),
@@ -180,6 +179,7 @@ const MALFORMED: &[Case] = &[
     case("setting is missing in a nested table", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\npool = { idle_seconds = 4 }\n")]).open("dev"),
     case("path is a number", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = 7\n")]).open("dev"),
     case("port is too large", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nport = 70000\n")]).open("dev"),
+    case("port that the backend refuses", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\n[stores.dev.config]\nroot_path = \"m\"\nport = 0\n")]).open("dev"),
     case("port is a word", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nport = \"http\"\n")]).open("dev"),
     case("ratio is an array", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nratio = [1]\n")]).open("dev"),
     case("verify is a fraction", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nverify = 0.5\n")]).open("dev"),
@@ -289,6 +289,7 @@ fn discovery() {
     );
 }
 
+/// Python: refuses it as TOML.
 #[test]
 fn a_byte_order_mark_is_no_part_of_the_text() {
     assert_eq!(load("\u{feff}store = 'x'\r\nsync = false\r\n", &[]).unwrap().store(), "x");
@@ -368,6 +369,22 @@ fn a_missing_variable_matters_only_where_it_is_needed() {
     load(text, &overrides).unwrap().store_config("prod").unwrap().backend_settings().unwrap();
 }
 
+#[tokio::test]
+async fn a_missing_variable_of_a_fallback_matters_when_the_fallback_is_needed() {
+    let text = "[stores.dev]\ntype = 'memory'\nroot_path = 'late-dev'\nfallback_stores = ['prod']\n\
+                [stores.prod]\ntype = 'memory'\nroot_path = 'late-prod'\npassword = '${PROD_PASSWORD}'";
+    let log = support::Log::default();
+    let guard = log.start();
+    let config = load(text, &[]).unwrap();
+    let store = config.open_store("dev", FeatureGraph::new([]).unwrap(), AccessMode::ReadOnly).await.unwrap();
+    drop(guard);
+    assert!(log.text().contains("PROD_PASSWORD is not set"), "{}", log.text());
+    assert!(!store.has_feature("raw/video").await.unwrap());
+    let error = store.store_of("raw/video").await.unwrap_err().to_string();
+    assert!(error.contains(":8: `stores.prod.password`: the environment variable PROD_PASSWORD is not set"), "{error}");
+    assert_eq!(config.check().unwrap_err().to_string(), error);
+}
+
 #[test]
 fn environment_over_files() {
     let text = "store = 'dev'\nhash_truncation_length = 8\n[stores.Prod]\ntype = 'memory'\n[stores.Prod.config]\nroot_path = '/a'\n\
@@ -418,6 +435,7 @@ fn environment_over_settings_beside_the_type() {
         "[stores.dev]\ntype = 'memory'\nroot_path = '/a'",
         &[
             ("METAXY_STORES__DEV__CONFIG__ROOT_PATH", "/b"),
+            // Python: merges JSON the same way.
             ("METAXY_STORES__DEV__CONFIG", r#"{"layout": "flat", "tags": null}"#),
         ],
     )
@@ -461,14 +479,13 @@ async fn the_documented_example() {
 
 #[tokio::test]
 async fn settings_of_the_python_package_are_accepted() {
-    let log = Log::default();
+    let log = support::Log::default();
     let text = format!(
         "entrypoints = ['films.features']\ntheme = 'dark'\nmetaxy_lock_path = 'x.lock'\n[ext.sqlmodel]\nenable = true\n\
          [stores.dev]\ntype = \"{DELTA}\"\n[stores.dev.config]\nroot_path = 'python'\nversioning_engine = 'polars'\n\
          [stores.dev.config.delta_write_options]\nschema_mode = 'merge'"
     );
-    let _guard =
-        tracing::subscriber::set_default(tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish());
+    let _guard = log.start();
     let config = load(&text, &[("METAXY_PROJEKT", "x")]).unwrap();
     open(&config, "dev").await.unwrap();
     let log = log.text();
@@ -476,33 +493,6 @@ async fn settings_of_the_python_package_are_accepted() {
     assert!(log.contains("store=\"stores.dev\" settings=\"delta_write_options\""), "{log}");
     assert!(log.contains("METAXY_PROJEKT") && log.contains("did you mean METAXY_PROJECT?"), "{log}");
     assert_eq!(config.store_config("dev").unwrap().common().unwrap().versioning_engine, VersioningEngine::Arrow);
-}
-
-#[derive(Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }
 
 #[test]
@@ -584,6 +574,6 @@ AWS_REGION = "eu"
     for shown in [format!("{config:?}"), format!("{:?}", config.store_config("pg")), format!("{settings:?}")] {
         assert!(!shown.contains("hunter2") && shown.contains("***"), "{shown}");
     }
-    // What is printed is a configuration again.
+    // What is printed is a configuration again. Python: loads it, too.
     assert_eq!(load(&printed, &[]).unwrap().to_toml().unwrap(), printed);
 }

@@ -10,9 +10,7 @@ use async_trait::async_trait;
 use metaxy_core::backend::{NativeIncrement, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::{
-    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
-};
+use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 

@@ -102,10 +102,7 @@ pub(crate) struct RowReader {
 }
 
 impl RowReader {
-    pub(crate) fn new<'a>(
-        table: &str,
-        columns: impl IntoIterator<Item = (&'a str, &'a Storage)>,
-    ) -> Result<Self> {
+    pub(crate) fn new<'a>(table: &str, columns: impl IntoIterator<Item = (&'a str, &'a Storage)>) -> Result<Self> {
         let corrupt = |column: &str, reason: String| corrupt(table, column, &reason);
         let columns = columns.into_iter().map(|(name, storage)| {
             Ok((name.to_owned(), decode::decoder(storage).map_err(|reason| corrupt(name, reason))?))
@@ -155,9 +152,10 @@ impl RowReader {
 
     /// The columns of the rows taken since the last call, and how many they are.
     fn finish(&mut self) -> Result<(Vec<ArrayRef>, usize)> {
-        let finished = self.columns.iter_mut().map(|(name, decoder)| {
-            decoder.finish().map_err(|reason| corrupt(&self.table, name, &reason))
-        });
+        let finished = self
+            .columns
+            .iter_mut()
+            .map(|(name, decoder)| decoder.finish().map_err(|reason| corrupt(&self.table, name, &reason)));
         let arrays = finished.collect::<Result<Vec<_>>>()?;
         self.bytes = 0;
         Ok((arrays, std::mem::take(&mut self.rows)))

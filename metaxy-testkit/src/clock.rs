@@ -21,7 +21,12 @@ impl ManualClock {
 
     /// Moves the clock by some seconds; backwards where they are negative.
     pub fn advance(&self, seconds: i64) {
-        self.micros.fetch_add(seconds * SECOND, Ordering::SeqCst);
+        self.advance_micros(seconds * SECOND);
+    }
+
+    /// Moves the clock by some microseconds.
+    pub fn advance_micros(&self, micros: i64) {
+        self.micros.fetch_add(micros, Ordering::SeqCst);
     }
 }
 

@@ -1,9 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+pub mod conformance;
 pub mod crash;
+pub mod faults;
+pub mod location;
 pub mod memory;
+pub mod oracle;
 #[cfg(feature = "postgres-server")]
 pub mod postgres_server;
 pub mod scenario;
 pub mod workload;
+
+pub use location::{Location, OtherProcesses, SharedLocation, Support};
+pub use metaxy_core::Result;

@@ -32,72 +32,50 @@ fn unreadable(path: &Path, reason: &str) -> Error {
 
 /// The settings of a file laid over those of the files that it extends.
 pub(super) fn load(path: &Path, environment: &Environment) -> Result<Node> {
-    let node =
-        read_file(path)?.unwrap_or_else(|| Node::table(Place { file: Some(path.to_owned()), ..Place::default() }));
-    resolve(node, vec![path.to_owned()], environment)
+    let nothing = || Node::table(Place { file: Some(path.to_owned()), ..Place::default() });
+    let node = read_file(path)?.unwrap_or_else(nothing);
+    resolve(node, parent(path), &mut vec![path.to_owned()], environment)
 }
 
-/// The settings of a text laid over those of the files that it extends, found from a directory.
+/// The settings of a text laid over those of the files that it extends, which are found from a directory.
 pub(super) fn load_text(text: &str, directory: &Path, environment: &Environment) -> Result<Node> {
-    let node = Node::parse(text, None)?;
-    let base = match take_extend(&node, environment)? {
-        Some(path) => Some(load_base(&node, directory.join(path), Vec::new(), environment)?),
-        None => None,
-    };
-    Ok(merge(base, node))
+    resolve(Node::parse(text, None)?, directory, &mut Vec::new(), environment)
 }
 
-fn resolve(node: Node, chain: Vec<PathBuf>, environment: &Environment) -> Result<Node> {
-    let base = match take_extend(&node, environment)? {
-        Some(path) => {
-            let directory = chain.last().and_then(|file| file.parent()).unwrap_or(Path::new(""));
-            Some(load_base(&node, directory.join(path), chain, environment)?)
-        }
-        None => None,
-    };
-    Ok(merge(base, node))
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
-fn load_base(node: &Node, path: PathBuf, mut chain: Vec<PathBuf>, environment: &Environment) -> Result<Node> {
-    let extend = node.get("extend").unwrap_or(node);
-    let same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
-    };
-    if let Some(start) = chain.iter().position(|file| same(file, &path)) {
+/// Lays settings over those that they extend; `chain` is the files that led to them.
+fn resolve(mut node: Node, directory: &Path, chain: &mut Vec<PathBuf>, environment: &Environment) -> Result<Node> {
+    let extend = node.as_table_mut().and_then(|table| table.shift_remove("extend"));
+    let Some(extend) = extend else { return Ok(node) };
+    let path = directory.join(extended_path(&extend, environment)?);
+    let wrong = |reason: String| extend.error(&["extend"], reason);
+    if let Some(start) = chain.iter().position(|file| is_same(file, &path)) {
         let files: Vec<String> = chain[start..].iter().chain([&path]).map(|file| file.display().to_string()).collect();
-        return Err(
-            extend.error(&["extend"], format!("the files extend each other in a circle: {}", files.join(" -> ")))
-        );
+        return Err(wrong(format!("the files extend each other in a circle: {}", files.join(" -> "))));
     }
     if !path.exists() {
-        return Err(extend.error(&["extend"], format!("{} does not exist", path.display())));
+        return Err(wrong(format!("{} does not exist", path.display())));
     }
-    chain.push(path);
-    let Some(path) = chain.last() else { return Ok(Node::table(Place::default())) };
-    let base = read_file(path)?
-        .ok_or_else(|| extend.error(&["extend"], format!("{} has no [tool.metaxy]", path.display())))?;
-    resolve(base, chain, environment)
+    let base = read_file(&path)?.ok_or_else(|| wrong(format!("{} has no [tool.metaxy]", path.display())))?;
+    chain.push(path.clone());
+    let mut base = resolve(base, parent(&path), chain, environment)?;
+    base.extend_with(node);
+    Ok(base)
 }
 
-fn take_extend(node: &Node, environment: &Environment) -> Result<Option<PathBuf>> {
-    let Some(extend) = node.get("extend") else { return Ok(None) };
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+fn extended_path(extend: &Node, environment: &Environment) -> Result<PathBuf> {
     let Some(text) = extend.as_str() else {
         return Err(extend.error(&["extend"], format!("expected the path of a file, found {}", extend.describe())));
     };
-    let path = variables::expand_text(text, environment).map_err(|reason| extend.error(&["extend"], reason))?;
-    Ok(Some(PathBuf::from(path)))
-}
-
-fn merge(base: Option<Node>, mut node: Node) -> Node {
-    if let Some(table) = node.as_table_mut() {
-        table.shift_remove("extend");
-    }
-    match base {
-        Some(mut base) => {
-            base.extend_with(node);
-            base
-        }
-        None => node,
-    }
+    variables::expand_text(text, environment).map(PathBuf::from).map_err(|reason| extend.error(&["extend"], reason))
 }

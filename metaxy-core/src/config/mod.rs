@@ -1,19 +1,44 @@
 //! `metaxy.toml`: stores by name, and the settings of a project.
 //!
-//! A configuration is found in `metaxy.toml`, or in `[tool.metaxy]` of `pyproject.toml`, in the working directory or one
-//! above it. `METAXY_<FIELD>` variables override it, with `__` between the keys of nested tables.
 //! ```toml
-//! store = "dev"
+//! store = "dev"                                # the store that is used where none is named
+//! project = "films"
 //!
 //! [stores.dev]
 //! type = "sqlite"
 //! database = "${HOME}/.metaxy/dev.db"
-//! fallback_stores = ["prod"]
+//! fallback_stores = ["prod"]                   # read from there what dev does not have
 //!
 //! [stores.prod]
-//! type = "delta"
+//! type = "metaxy.ext.delta.DeltaMetadataStore" # or "delta": the Python package reads the same file
+//! [stores.prod.config]                         # settings stand beside `type`, or in a table of their own
 //! root_path = "s3://bucket/metaxy"
+//! storage_options = { AWS_REGION = "eu-west-1" }
 //! ```
+//!
+//! - **Where it is found.** In the file that `METAXY_CONFIG` names; else in the nearest directory, from the working
+//!   directory upwards, that has a `metaxy.toml` or a `pyproject.toml` with `[tool.metaxy]` (the former wins). Without any
+//!   file the defaults hold. [`MetaxyConfig::loader`] looks elsewhere, [`MetaxyConfig::builder`] needs no file.
+//! - **`extend = "other.toml"`** takes over what another file says: scalars are replaced, arrays appended, tables merged
+//!   one level deep. The path is relative to the file that names it.
+//! - **`${VAR}`** in any string is replaced by an environment variable, `${VAR:-default}` also where it is not set. What
+//!   is missing is an error as soon as the value is needed: for a store, when that store is opened.
+//! - **`METAXY_<FIELD>`** overrides the files, with `__` between the keys of nested tables:
+//!   `METAXY_STORES__PROD__CONFIG__ROOT_PATH`. Arrays and tables are written as JSON.
+//!
+//! | field | meaning | default |
+//! |---|---|---|
+//! | `store` | the store that is used where none is named | `"dev"` |
+//! | `stores.<name>` | a store: its `type`, and its settings | |
+//! | `project` | the project's name: letters, digits, `_`, `-` | none |
+//! | `hash_truncation_length` | how many characters of every version are kept | 8 |
+//! | `auto_create_tables` | whether writes may create SQL tables | as the backend prefers |
+//! | `enable_map_datatype` | whether map columns stay maps | `false` |
+//! | `sync`, `locked`, `extra_features` | how definitions of external features are brought up to date | `true`, none, none |
+//!
+//! Every store, whatever its backend, has the settings of [`CommonSettings`]. Keys that nobody knows are refused, with the
+//! file, the line and the key that may be meant. Keys that only mean something to the Python package are accepted with a
+//! warning.
 
 mod builder;
 mod discover;
@@ -173,17 +198,22 @@ impl MetaxyConfig {
 
     fn unknown_store(&self, name: &str) -> Error {
         let place = registry::Place { file: self.file.clone(), ..registry::Place::default() };
+        place.error("stores", self.missing_store(name))
+    }
+
+    /// Why there is no store of a name, and which there are.
+    fn missing_store(&self, name: &str) -> String {
         if self.stores.is_empty() {
             let source = match &self.file {
                 Some(_) => "the configuration names no stores",
                 None => "no metaxy.toml was found, nor a pyproject.toml with [tool.metaxy]",
             };
-            return place.error("stores", format!("there is no store `{name}`: {source}; add [stores.{name}]"));
+            return format!("there is no store `{name}`: {source}; add [stores.{name}]");
         }
         let names: Vec<&str> = self.stores.keys().map(String::as_str).collect();
         let hint =
             nearest(name, names.iter().copied()).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default();
-        place.error("stores", format!("there is no store `{name}`{hint}; configured stores: {}", names.join(", ")))
+        format!("there is no store `{name}`{hint}; configured stores: {}", names.join(", "))
     }
 }
 

@@ -19,8 +19,8 @@ impl MetaxyConfig {
     /// looked for in them.
     ///
     /// # Errors
-    /// [`Error::Config`] for a store that is not there, a setting that does not fit, a `${VAR}` without a value, or
-    /// fallback stores that form a circle; [`Error::UnknownBackend`]; [`Error::HashAlgorithmMismatch`]; and what opening
+    /// [`Error::Config`] for a store that is not there, a setting that does not fit, a `${VAR}` without a value (in a
+    /// fallback store: when that is needed), or fallback stores that form a circle; [`Error::UnknownBackend`]; [`Error::HashAlgorithmMismatch`]; and what opening
     /// the store gives.
     pub async fn open_store(&self, name: &str, graph: FeatureGraph, mode: AccessMode) -> Result<MetadataStore> {
         self.check_graph(&graph)?;
@@ -63,6 +63,9 @@ impl MetaxyConfig {
         }
     }
 }
+
+/// Every link takes its place on the stack while a feature is looked for.
+const MAX_CHAIN: usize = 100;
 
 /// Makes what opening takes, for a store and all that it falls back on.
 struct OpenPlan<'a> {
@@ -112,11 +115,10 @@ impl<'a> OpenPlan<'a> {
     fn prepare(&self, name: &str, store: &StoreConfig) -> Result<StoreParts> {
         let settings = store.backend_settings()?;
         let common = store.common()?;
-        let backend = (store.registration()?.create)(settings)?;
+        let backend = (store.registration()?.create)(settings).map_err(|error| store.locate(error))?;
         let info = backend.info();
-        // The setting of the whole project is about SQL tables: it does not keep a backend from creating them for which
-        // that is nothing special.
-        let of_project = self.config.auto_create_tables().filter(|create| *create || !info.auto_create_tables);
+        // What is said for the whole project is said of SQL tables: it forbids no directories.
+        let of_project = self.config.auto_create_tables().filter(|create| *create || info.flat_names);
         Ok(StoreParts {
             name: name.to_owned(),
             graph: self.graph.clone(),
@@ -136,8 +138,15 @@ impl<'a> OpenPlan<'a> {
             let circle: Vec<&str> = self.path[start..].iter().copied().chain([name.as_str()]).collect();
             return Err(store.error_at(&place, format!("the fallback stores form a circle: {}", circle.join(" -> "))));
         }
-        if let Err(Error::Config { reason, .. }) = self.config.store_config(name) {
-            return Err(store.error_at(&place, reason));
+        if self.path.len() >= MAX_CHAIN {
+            return Err(store.error_at(&place, format!("the chain of fallback stores is longer than {MAX_CHAIN}")));
+        }
+        let Some(target) = self.config.stores.get(name) else {
+            return Err(store.error_at(&place, self.config.missing_store(name)));
+        };
+        if let Err(error) = target.check_variables() {
+            tracing::warn!(store = parent.name, fallback = name, %error, "a fallback store cannot be opened as things are");
+            return Ok(self.open_later(name));
         }
         let parts = self.visit(name)?;
         if parts.algorithm != parent.algorithm {
@@ -152,6 +161,18 @@ impl<'a> OpenPlan<'a> {
             Some((_, fallback)) => Ok(fallback.clone()),
             None => Ok(parts.into_fallback()),
         }
+    }
+}
+
+impl OpenPlan<'_> {
+    /// A fallback that is looked at only when it is needed: somebody without the passwords of `prod` may still work in
+    /// `dev`.
+    fn open_later(&self, name: &str) -> Fallback {
+        let (config, graph, store) = (self.config.clone(), self.graph.clone(), name.to_owned());
+        Fallback::lazy(name, move || {
+            let (config, graph, store) = (config.clone(), graph.clone(), store.clone());
+            async move { config.open_store(&store, graph, AccessMode::ReadOnly).await }.boxed()
+        })
     }
 }
 

@@ -196,6 +196,19 @@ impl StoreConfig {
         self.settings.places().nearest(path).cloned().unwrap_or_default().error(key, reason)
     }
 
+    /// A backend that refuses a setting knows its name alone; says where it stands.
+    pub(super) fn locate(&self, error: Error) -> Error {
+        let mut own = String::new();
+        push_path(&mut own, &self.settings_path);
+        match error {
+            Error::Config { file: None, line: None, key, reason } if !key.starts_with(&own) => {
+                let path: Vec<String> = key.split('.').filter(|key| !key.is_empty()).map(str::to_owned).collect();
+                self.error_at(&path, reason)
+            }
+            other => other,
+        }
+    }
+
     /// The store as it goes into a document.
     pub(super) fn into_node(self) -> Node {
         let table = IndexMap::from([("type".to_owned(), self.kind), ("config".to_owned(), self.settings)]);

@@ -378,14 +378,16 @@ fn current_table(feature: &FeaturePlan, sources: &Sources) -> Option<PlanTable> 
 }
 
 /// The schemas of the tables behind the inputs. A missing optional one has its id columns alone, typed like those of the
-/// inputs that are there.
+/// inputs that are there, or, where there is none, like those of the feature's own table.
 fn input_schemas(plan: &IncrementPlan, sources: &Sources) -> Vec<SchemaRef> {
+    let type_in = |schema: &Schema, name: &str| Some(schema.field_with_name(name).ok()?.data_type().clone());
     let known = |name: &str| {
-        plan.inputs.iter().find_map(|input| {
+        let upstream = plan.inputs.iter().find_map(|input| {
             let schema = &sources.upstream.get(&input.feature)?.schema;
             let column = input.columns.iter().find(|column| column.name == name)?;
-            Some(schema.field_with_name(&column.source).ok()?.data_type().clone())
-        })
+            type_in(schema, &column.source)
+        });
+        upstream.or_else(|| type_in(sources.current.as_ref()?, name))
     };
     let schema = |input: &crate::plan::InputPlan| match sources.upstream.get(&input.feature) {
         Some(served) => served.schema.clone(),

@@ -15,8 +15,9 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 
 use super::MetadataStore;
 
-/// How many rows are held before they are written.
+/// How many rows, and how many bytes of them, are held before they are written.
 const ROWS_PER_WRITE: usize = 100_000;
+const BYTES_PER_WRITE: usize = 64 << 20;
 
 type OnProgress = Box<dyn FnMut(&CopyProgress) + Send>;
 
@@ -59,13 +60,13 @@ impl CopySummary {
 }
 
 impl MetadataStore {
-    /// Copies features from another store: the newest living row of each sample of the current feature version, unless
-    /// told otherwise. Versions and timestamps are kept. Batches stream through, so memory stays bounded; each write of
-    /// them is whole.
+    /// Copies features from another store, not from its fallbacks: the newest living row of each sample, of whatever
+    /// feature version, unless told otherwise. Versions and timestamps are kept. Batches stream through, so memory stays
+    /// bounded; each write of them is whole.
     ///
     /// # Errors
     /// Awaiting it gives [`Error::ReadOnly`], [`Error::HashAlgorithmMismatch`], [`Error::FeatureNotFound`] for a feature
-    /// that was named, the errors of filters, and what the backends say.
+    /// that was named, [`Error::UnknownFeature`], the errors of filters, and what the backends say.
     pub fn copy_from(&self, source: &MetadataStore) -> CopyRequest {
         CopyRequest {
             target: self.clone(),
@@ -73,7 +74,7 @@ impl MetadataStore {
             features: None,
             filters: Ok(BTreeMap::new()),
             global_filters: Ok(Vec::new()),
-            with_feature_history: false,
+            with_feature_history: true,
             with_sample_history: false,
             progress: None,
         }
@@ -139,15 +140,15 @@ impl CopyRequest {
         self
     }
 
-    /// Rows of every feature version.
-    pub fn with_feature_history(mut self) -> Self {
-        self.with_feature_history = true;
+    /// Whether to copy rows of every feature version, rather than of the current one alone; on unless switched off.
+    pub fn with_feature_history(mut self, history: bool) -> Self {
+        self.with_feature_history = history;
         self
     }
 
-    /// Every row of a sample, deletions included.
-    pub fn with_sample_history(mut self) -> Self {
-        self.with_sample_history = true;
+    /// Whether to copy every row of a sample, deletions included, rather than the newest alone; off unless switched on.
+    pub fn with_sample_history(mut self, history: bool) -> Self {
+        self.with_sample_history = history;
         self
     }
 
@@ -167,15 +168,23 @@ impl CopyRequest {
         };
         let mut filters = std::mem::replace(&mut self.filters, Ok(BTreeMap::new()))?;
         let global_filters = std::mem::replace(&mut self.global_filters, Ok(Vec::new()))?;
+        for key in features.iter().chain(filters.keys()) {
+            self.target.plan(key)?;
+        }
         let source = self.source.with_graph(self.target.graph().clone())?;
         let mut summary = CopySummary::default();
         for key in features {
-            if !named && source.store_of(&key).await?.is_none() {
-                continue;
-            }
             let filters = filters.remove(&key).unwrap_or_default().into_iter().chain(global_filters.iter().cloned());
-            let rows = self.copy_feature(&source, &key, filters.collect()).await?;
-            summary.rows.insert(key, rows);
+            match source.has_feature(&key).await? {
+                true => {
+                    let rows = self.copy_feature(&source, &key, filters.collect()).await?;
+                    summary.rows.insert(key, rows);
+                }
+                false if named => {
+                    return Err(Error::FeatureNotFound { feature: key, searched: vec![source.name().to_owned()] });
+                }
+                false => tracing::info!(feature = %key, store = source.name(), "nothing to copy"),
+            }
         }
         Ok(summary)
     }
@@ -189,13 +198,14 @@ impl CopyRequest {
             read = read.with_sample_history().include_soft_deleted();
         }
         let mut stream = filters.into_iter().fold(read, |read, filter| read.filter(filter)).await?;
-        let (mut written, mut held, mut pending) = (0, 0, Vec::new());
+        let (mut written, mut rows, mut bytes, mut pending) = (0, 0, 0, Vec::new());
         while let Some(batch) = stream.try_next().await? {
-            held += batch.num_rows();
+            rows += batch.num_rows();
+            bytes += bytes_of(&batch);
             pending.push(batch);
-            if held >= ROWS_PER_WRITE {
+            if rows >= ROWS_PER_WRITE || bytes >= BYTES_PER_WRITE {
                 written += self.flush(key, std::mem::take(&mut pending), written, false).await?;
-                held = 0;
+                (rows, bytes) = (0, 0);
             }
         }
         Ok(written + self.flush(key, pending, written, true).await?)
@@ -208,6 +218,11 @@ impl CopyRequest {
         }
         Ok(rows)
     }
+}
+
+/// How much memory the rows of a batch take; a part of a larger one counts as what it shows of it.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
 }
 
 impl MetadataStore {

@@ -64,6 +64,7 @@ pub(super) struct Buffer {
     failed: Option<(Arc<Error>, Vec<Entry>)>,
     closed: bool,
     stopped: bool,
+    ended: bool,
 }
 
 impl Buffer {
@@ -191,6 +192,15 @@ impl Buffer {
     /// Lets the task end when nothing is waiting.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
+    }
+
+    /// The task has ended.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     pub(super) fn is_over(&self) -> bool {

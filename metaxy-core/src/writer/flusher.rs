@@ -32,6 +32,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
         // A time-out means that the interval has passed; the loop looks at what is there.
         let _ = timeout_at(next, shared.work.notified()).await;
     }
+    if let Some(spool) = &shared.spool {
+        spool.release();
+    }
+    shared.buffer().end();
     shared.change.notify_waiters();
 }
 

@@ -326,6 +326,7 @@ impl BufferedMetadataWriter {
         let result = self.flush().await;
         self.shared().buffer().stop();
         self.shared().work.notify_one();
+        self.shared().wait(|buffer| buffer.has_ended().then_some(())).await;
         result.map(|()| self.rows_written())
     }
 

@@ -27,7 +27,7 @@ const PUT_AT: &str = "metaxy.put_at";
 pub(super) struct Spool {
     directory: PathBuf,
     /// Held for the life of the spool: two processes that write each other's files would write everything twice.
-    _lock: File,
+    lock: File,
     next: AtomicU64,
 }
 
@@ -64,7 +64,7 @@ impl Spool {
         if !entries.is_empty() {
             tracing::info!(batches = entries.len(), directory = %directory.display(), "batches of an earlier process were found");
         }
-        Ok((Self { directory, _lock: lock, next: AtomicU64::new(0) }, entries))
+        Ok((Self { directory, lock, next: AtomicU64::new(0) }, entries))
     }
 
     /// Puts batches on disk; when it returns they survive the end of the process and of the machine. All or none.
@@ -110,6 +110,13 @@ impl Spool {
         }
     }
 
+    /// Lets another writer use the directory.
+    pub(super) fn release(&self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the lock of a spool directory could not be released; it goes with the process");
+        }
+    }
+
     fn sync_directory(&self) -> Result<()> {
         File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(|error| self.failed(error))
     }
@@ -135,7 +142,7 @@ fn load(path: &Path) -> Result<Vec<Entry>> {
     let schema = Arc::new(Schema::new_with_metadata(reader.schema().fields().clone(), metadata));
     reader
         .map(|batch| {
-            let batch = batch.and_then(|batch| batch.with_schema(schema.clone()));
+            let batch = batch.and_then(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
             let batch = batch.map_err(|error| damaged(error.to_string()))?;
             Ok(Entry::new(feature.clone(), batch).kept_in(path.to_owned()).put_at(put_at))
         })

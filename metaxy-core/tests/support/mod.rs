@@ -82,6 +82,10 @@ inventory::submit! {
 
 fn create(settings: BackendSettings, hash: HashAlgorithm) -> Result<SharedBackend> {
     let settings: Settings = settings.parse()?;
+    if settings.port == Some(0) {
+        let reason = "no store listens on port 0".to_owned();
+        return Err(Error::Config { file: None, line: None, key: "port".to_owned(), reason });
+    }
     Ok(Arc::new(Memory::at(settings.root_path.to_string_lossy(), hash)))
 }
 
@@ -190,5 +194,40 @@ impl StoreBackend for Memory {
     async fn tables(&self) -> Result<Vec<String>> {
         self.check()?;
         Ok(self.space.tables.lock().unwrap().keys().map(FeatureKey::table_name).collect())
+    }
+}
+
+/// What is logged in this thread.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+#[allow(dead_code)]
+impl Log {
+    /// Collects from now on, as long as the guard lives.
+    pub fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false).finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
     }
 }

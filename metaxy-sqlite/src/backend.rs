@@ -1,0 +1,181 @@
+//! The backend itself: the contract of the core, call by call.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use metaxy_core::backend::closed;
+use metaxy_core::filter::Predicate;
+use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
+use rusqlite::Connection;
+
+use crate::catalog::Catalog;
+use crate::config::MEMORY;
+use crate::connection::{Database, Place};
+use crate::error::During;
+use crate::read::Reading;
+use crate::write::Writing;
+use crate::{KIND, SqliteConfig};
+
+/// A metadata store in a SQLite database.
+#[derive(Debug)]
+pub struct SqliteBackend {
+    config: SqliteConfig,
+    /// The file; `None` for a database in memory.
+    path: Option<PathBuf>,
+    database: RwLock<Option<Arc<Database>>>,
+}
+
+impl SqliteBackend {
+    /// A backend with these settings. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that no store could be opened with.
+    pub fn new(config: SqliteConfig) -> Result<Self> {
+        config.check()?;
+        let path = (config.database != MEMORY).then(|| PathBuf::from(&config.database));
+        Ok(Self { config, path, database: RwLock::new(None) })
+    }
+
+    /// A backend on a file, which a write creates where it does not exist.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { config: SqliteConfig::new(path.display().to_string()), path: Some(path), database: RwLock::new(None) }
+    }
+
+    /// A backend in memory, gone when it is closed.
+    pub fn in_memory() -> Self {
+        Self { config: SqliteConfig::new(MEMORY), path: None, database: RwLock::new(None) }
+    }
+
+    fn database(&self) -> Result<Arc<Database>> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner).clone();
+        database.ok_or_else(|| closed(&self.info()))
+    }
+
+    fn replace(&self, database: Option<Arc<Database>>) -> Option<Arc<Database>> {
+        std::mem::replace(&mut *self.database.write().unwrap_or_else(PoisonError::into_inner), database)
+    }
+
+    /// Runs a short read.
+    async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Catalog<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (database, prefix) = (self.database()?, self.config.table_prefix.clone());
+        let guard = if database.is_memory() { Some(database.lock().await) } else { None };
+        tokio::task::spawn_blocking(move || {
+            let run = |connection: &Connection| {
+                work(&Catalog { connection, prefix: &prefix, during: During::new(&database.place, operation) })
+            };
+            match guard {
+                Some(mut guard) => run(database.writer(&mut guard)?),
+                None => {
+                    let connection = database.reader()?;
+                    let answer = run(&connection)?;
+                    database.put_back(connection);
+                    Ok(answer)
+                }
+            }
+        })
+        .await?
+    }
+
+    /// Runs a write. Once it has begun it runs to its end, whether or not somebody still waits for it.
+    async fn write<T: Send + 'static>(
+        &self,
+        table: &FeatureKey,
+        operation: &'static str,
+        work: impl FnOnce(&Writing<'_>, &mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (database, prefix) = (self.database()?, self.config.table_prefix.clone());
+        if database.mode == AccessMode::ReadOnly {
+            return Err(Error::ReadOnly { store: self.describe(), operation });
+        }
+        let feature = table.table_name();
+        let mut guard = database.lock().await;
+        tokio::task::spawn_blocking(move || {
+            let writing = Writing { place: &database.place, prefix: &prefix, feature: &feature };
+            let answer = work(&writing, database.writer(&mut guard)?);
+            if answer.is_err() && !database.is_memory() {
+                // What state an error has left the connection in need not be known.
+                *guard = None;
+            }
+            answer
+        })
+        .await?
+    }
+
+    fn describe(&self) -> String {
+        format!("{KIND} at {}", self.config.database)
+    }
+}
+
+#[async_trait]
+impl StoreBackend for SqliteBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            kind: KIND,
+            location: self.config.database.clone(),
+            default_hash: HashAlgorithm::Xxhash32,
+            flat_names: true,
+            auto_create_tables: true,
+        }
+    }
+
+    async fn open(&self, mode: AccessMode) -> Result<()> {
+        let (config, path) = (self.config.clone(), self.path.clone());
+        let open = move || Database::open(Place::new(&config, path)?, mode);
+        let database = tokio::task::spawn_blocking(open).await??;
+        self.replace(Some(Arc::new(database)));
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        let Some(database) = self.replace(None) else { return Ok(()) };
+        let guard = database.lock().await;
+        // The last connection to close moves the write-ahead log into the file.
+        tokio::task::spawn_blocking(move || database.close(guard)).await?;
+        Ok(())
+    }
+
+    async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
+        let feature = table.table_name();
+        self.read("read the schema", move |catalog| Ok(catalog.find(&feature)?.map(|table| table.schema))).await
+    }
+
+    async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+        self.write(table, "write", move |writing, connection| writing.append(connection, &schema, &batches)).await
+    }
+
+    async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
+        let database = self.database()?;
+        let prefix = self.config.table_prefix.clone();
+        Reading { database, prefix, key: table.clone(), request: request.clone() }.scan().await
+    }
+
+    async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
+        let predicate = predicate.clone();
+        self.write(table, "delete", move |writing, connection| writing.delete(connection, &predicate)).await
+    }
+
+    async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
+        self.write(table, "drop a table", |writing, connection| writing.drop_table(connection)).await
+    }
+
+    async fn tables(&self) -> Result<Vec<String>> {
+        self.read("list the tables", |catalog| catalog.names()).await
+    }
+
+    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
+        let key = table.clone();
+        self.read("read", move |catalog| {
+            let Some(table) = catalog.find(&key.table_name())? else { return Ok(false) };
+            catalog.has_rows(&table)
+        })
+        .await
+    }
+}

@@ -1,0 +1,259 @@
+//! The side table that says which tables are ours and which Arrow types their columns have.
+//!
+//! SQLite knows four kinds of values and takes `Id` and `id` for one name. So the exact schema of each table stands in
+//! the side table, with the name that each of its columns has in SQLite: nearly always its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use metaxy_core::{Error, Result};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{During, corrupt};
+use crate::types::declared_type;
+
+/// No feature has a `$` in the name of its table, and the shell takes this name without quotes.
+pub(crate) const CATALOG: &str = "metaxy$tables";
+
+/// The form of what the side table holds; a later one may differ.
+const FORMAT: i64 = 1;
+
+const CREATE_CATALOG: &str = "CREATE TABLE IF NOT EXISTS metaxy$tables (
+  prefix TEXT NOT NULL,        -- the store's table_prefix
+  feature TEXT NOT NULL,       -- the feature's table name, without the prefix
+  sql_table TEXT NOT NULL UNIQUE, -- the table that holds its rows
+  sql_columns TEXT NOT NULL,   -- JSON: the columns of that table, in the order of the schema
+  schema BLOB NOT NULL,        -- the Arrow schema, as an IPC stream
+  writes INTEGER NOT NULL,     -- how often rows have been added or removed
+  format INTEGER NOT NULL,     -- the version of this description
+  PRIMARY KEY (prefix, feature)
+)";
+
+/// A table as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredTable {
+    /// Its name in SQLite.
+    pub(crate) name: String,
+    pub(crate) schema: SchemaRef,
+    /// The names of its columns in SQLite, in the order of the schema.
+    pub(crate) columns: Vec<String>,
+}
+
+impl StoredTable {
+    /// The name that a column has in SQLite, quoted, with its field.
+    pub(crate) fn column(&self, name: &str) -> Option<(String, &FieldRef)> {
+        let (position, field) = self.schema.fields().iter().enumerate().find(|(_, field)| field.name() == name)?;
+        Some((quoted(self.columns.get(position)?), field))
+    }
+
+    /// The name of the table in SQLite, quoted.
+    pub(crate) fn quoted_name(&self) -> String {
+        quoted(&self.name)
+    }
+}
+
+/// An identifier as SQL text. No name that gets here holds a NUL, at which SQLite would stop reading.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The tables of one store within a file.
+pub(crate) struct Catalog<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) prefix: &'a str,
+    pub(crate) during: During<'a>,
+}
+
+impl Catalog<'_> {
+    fn exists(&self) -> Result<bool> {
+        self.has_sql_table(CATALOG)
+    }
+
+    fn has_sql_table(&self, name: &str) -> Result<bool> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT 1 FROM sqlite_master WHERE name = ?1 COLLATE NOCASE")
+            .and_then(|mut statement| statement.exists([name]));
+        found.map_err(|error| self.during.error(error))
+    }
+
+    /// The table of a feature, if there is one.
+    pub(crate) fn find(&self, feature: &str) -> Result<Option<StoredTable>> {
+        if !self.exists()? {
+            return Ok(None);
+        }
+        let row = self
+            .connection
+            .prepare_cached(
+                "SELECT sql_table, sql_columns, schema, format FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row(params![self.prefix, feature], |row| {
+                        Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, i64>(3)?))
+                    })
+                    .optional()
+            })
+            .map_err(|error| self.during.error(error))?;
+        let Some((name, columns, schema, format)) = row else { return Ok(None) };
+        if format != FORMAT {
+            return Err(Error::Unsupported {
+                what: format!("table `{feature}`, which a newer version of metaxy-sqlite has written,"),
+                hint: "update metaxy-sqlite".to_owned(),
+            });
+        }
+        let columns: Vec<String> =
+            serde_json::from_str(&columns).map_err(|error| corrupt(feature, format!("its column list: {error}")))?;
+        let schema = read_schema(&schema).map_err(|error| corrupt(feature, format!("its schema: {error}")))?;
+        if columns.len() != schema.fields().len() {
+            return Err(corrupt(feature, "its schema and its column list differ in length"));
+        }
+        Ok(Some(StoredTable { name, schema, columns }))
+    }
+
+    /// The names of all tables.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        if !self.exists()? {
+            return Ok(Vec::new());
+        }
+        let names = self
+            .connection
+            .prepare_cached("SELECT feature FROM metaxy$tables WHERE prefix = ?1 ORDER BY feature")
+            .and_then(|mut statement| statement.query_map([self.prefix], |row| row.get(0))?.collect());
+        names.map_err(|error| self.during.error(error))
+    }
+
+    /// Makes the table of a feature have a schema that holds all columns that it has had. Within a transaction.
+    pub(crate) fn evolve(&self, feature: &str, stored: Option<StoredTable>, schema: Schema) -> Result<StoredTable> {
+        let schema = Arc::new(schema);
+        match stored {
+            Some(stored) if stored.schema == schema => Ok(stored),
+            Some(stored) => self.extend(feature, stored, schema),
+            None => self.create(feature, schema),
+        }
+    }
+
+    fn create(&self, feature: &str, schema: SchemaRef) -> Result<StoredTable> {
+        self.execute(CREATE_CATALOG)?;
+        let name = table_name(self.prefix, feature);
+        if self.has_sql_table(&name)? {
+            return Err(Error::Unsupported {
+                what: format!("keeping `{feature}` in the table `{name}`, which somebody else has made,"),
+                hint: "set `table_prefix`, or use another file".to_owned(),
+            });
+        }
+        let table = StoredTable { columns: column_names(&schema, Vec::new()), name, schema };
+        let columns: Vec<String> = table
+            .columns
+            .iter()
+            .zip(table.schema.fields())
+            .map(|(column, field)| format!("{}{}", quoted(column), declared_type(field.data_type())))
+            .collect();
+        self.execute(&format!("CREATE TABLE {} ({})", table.quoted_name(), columns.join(", ")))?;
+        self.save(feature, &table)?;
+        Ok(table)
+    }
+
+    fn extend(&self, feature: &str, stored: StoredTable, schema: SchemaRef) -> Result<StoredTable> {
+        let table =
+            StoredTable { columns: column_names(&schema, stored.columns.clone()), name: stored.name.clone(), schema };
+        let added = table.columns.iter().zip(table.schema.fields()).skip(stored.columns.len());
+        for (column, field) in added {
+            let (column, data_type) = (quoted(column), declared_type(field.data_type()));
+            self.execute(&format!("ALTER TABLE {} ADD COLUMN {column}{data_type}", table.quoted_name()))?;
+        }
+        self.save(feature, &table)?;
+        Ok(table)
+    }
+
+    fn save(&self, feature: &str, table: &StoredTable) -> Result<()> {
+        let columns = serde_json::Value::from(table.columns.clone()).to_string();
+        let schema = write_schema(&table.schema)?;
+        let saved = self.connection.execute(
+            "INSERT INTO metaxy$tables (prefix, feature, sql_table, sql_columns, schema, writes, format)
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)
+             ON CONFLICT (prefix, feature) DO UPDATE SET sql_columns = excluded.sql_columns, schema = excluded.schema",
+            params![self.prefix, feature, table.name, columns, schema, FORMAT],
+        );
+        saved.map(|_| ()).map_err(|error| self.during.error(error))
+    }
+
+    /// Notes that rows have been added or removed. Within the transaction that does it.
+    pub(crate) fn count_write(&self, feature: &str) -> Result<()> {
+        let counted = self.connection.execute(
+            "UPDATE metaxy$tables SET writes = writes + 1 WHERE prefix = ?1 AND feature = ?2",
+            params![self.prefix, feature],
+        );
+        counted.map(|_| ()).map_err(|error| self.during.error(error))
+    }
+
+    /// How often rows of a table have been added or removed.
+    pub(crate) fn writes(&self, feature: &str) -> Result<i64> {
+        let writes = self.connection.query_row(
+            "SELECT writes FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2",
+            params![self.prefix, feature],
+            |row| row.get(0),
+        );
+        writes.map_err(|error| self.during.error(error))
+    }
+
+    /// Whether a table has any row.
+    pub(crate) fn has_rows(&self, table: &StoredTable) -> Result<bool> {
+        let sql = format!("SELECT 1 FROM {} LIMIT 1", table.quoted_name());
+        let found = self.connection.prepare_cached(&sql).and_then(|mut statement| statement.exists([]));
+        found.map_err(|error| self.during.error(error))
+    }
+
+    /// Removes a table. Within a transaction.
+    pub(crate) fn drop(&self, feature: &str) -> Result<()> {
+        let Some(table) = self.find(feature)? else { return Ok(()) };
+        self.execute(&format!("DROP TABLE {}", table.quoted_name()))?;
+        let removed = self
+            .connection
+            .execute("DELETE FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2", params![self.prefix, feature]);
+        removed.map(|_| ()).map_err(|error| self.during.error(error))
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        self.connection.execute(sql, []).map(|_| ()).map_err(|error| self.during.error(error))
+    }
+}
+
+/// The name of a feature's table in SQLite, which keeps names that start with `sqlite_` to itself.
+fn table_name(prefix: &str, feature: &str) -> String {
+    let name = format!("{prefix}{feature}");
+    if name.to_ascii_lowercase().starts_with("sqlite_") { format!("metaxy${name}") } else { name }
+}
+
+/// Names for the columns of a schema, of which the first ones have theirs already: the column's own name, with a number
+/// where SQLite would confuse it with another.
+fn column_names(schema: &Schema, known: Vec<String>) -> Vec<String> {
+    let mut taken: HashSet<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
+    // The names by which SQLite numbers rows.
+    taken.extend(["rowid", "oid", "_rowid_"].map(str::to_owned));
+    let mut names = known;
+    for field in schema.fields().iter().skip(names.len()) {
+        let own = field.name().replace('\0', "$");
+        let mut name = own.clone();
+        let mut number = 2;
+        while name.is_empty() || !taken.insert(name.to_ascii_lowercase()) {
+            name = format!("{own}${number}");
+            number += 1;
+        }
+        names.push(name);
+    }
+    names
+}
+
+fn write_schema(schema: &Schema) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    StreamWriter::try_new(&mut bytes, schema)?.finish()?;
+    Ok(bytes)
+}
+
+fn read_schema(bytes: &[u8]) -> Result<SchemaRef> {
+    Ok(StreamReader::try_new(bytes, None)?.schema())
+}

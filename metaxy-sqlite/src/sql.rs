@@ -1,0 +1,192 @@
+//! Scans and predicates as SQL.
+
+use arrow::datatypes::DataType;
+use metaxy_core::filter::{BoundColumn, Predicate, Scalar, SqlDialect, to_sql};
+use metaxy_core::{Error, Result, ScanRequest, ScanStage, columns};
+use rusqlite::types::Value;
+
+use crate::catalog::StoredTable;
+use crate::types::{Storage, storage};
+
+/// Reads of more columns than this let SQLite keep the latest rows, which it does in little memory but with a sort.
+/// Narrower ones leave it to the core, which is about three times as fast and holds such columns easily.
+const NARROW: usize = 8;
+
+/// The values behind the `?1`, `?2`, … of a statement.
+#[derive(Debug, Default)]
+pub(crate) struct Parameters(Vec<Value>);
+
+impl Parameters {
+    /// The values, to be bound.
+    pub(crate) fn bound(&self) -> impl rusqlite::Params + '_ {
+        rusqlite::params_from_iter(&self.0)
+    }
+}
+
+/// A predicate as SQL; `None` where SQLite would not give the core's answer.
+pub(crate) fn condition(table: &StoredTable, predicate: &Predicate, parameters: &mut Parameters) -> Option<String> {
+    let known = parameters.0.len();
+    let mut nodes = 0;
+    let sound = is_exact(predicate, &mut nodes) && nodes <= MAX_NODES;
+    let sql = sound.then(|| to_sql(predicate, &mut Dialect { table, parameters }).ok()).flatten();
+    let sql = sql.filter(|_| parameters.0.len() <= MAX_PARAMETERS);
+    if sql.is_none() {
+        parameters.0.truncate(known);
+    }
+    sql
+}
+
+/// SQLite refuses expressions that are nested deeper than 1000.
+const MAX_NODES: usize = 400;
+
+/// SQLite takes 32,766.
+const MAX_PARAMETERS: usize = 30_000;
+
+/// Whether comparing stored values is comparing the values themselves. Counts the parts.
+fn is_exact(predicate: &Predicate, nodes: &mut usize) -> bool {
+    *nodes += 1;
+    let comparable = |column: &BoundColumn| {
+        storage(&column.data_type).is_some_and(|storage| !matches!(storage, Storage::Decimal | Storage::Json))
+    };
+    match predicate {
+        Predicate::Constant(_) | Predicate::Decided { .. } | Predicate::IsNull(_) => true,
+        Predicate::Column(column) | Predicate::Compare { column, .. } | Predicate::In { column, .. } => {
+            comparable(column)
+        }
+        Predicate::CompareColumns { left, right, .. } => {
+            comparable(left) && comparable(right) && compare_alike(left.value_type(), right.value_type())
+        }
+        Predicate::And(parts) | Predicate::Or(parts) => parts.iter().all(|part| is_exact(part, nodes)),
+        Predicate::Not(inner) => is_exact(inner, nodes),
+    }
+}
+
+/// Whether the values of two columns are stored in one scale.
+fn compare_alike(left: &DataType, right: &DataType) -> bool {
+    let plain = |data_type: &DataType| data_type.is_integer() || data_type.is_floating();
+    match (left, right) {
+        (DataType::Timestamp(unit, _), DataType::Timestamp(other, _)) => unit == other,
+        (left, right) if plain(left) || plain(right) => {
+            left.is_integer() == right.is_integer() && plain(left) && plain(right)
+        }
+        (left, right) => left == right,
+    }
+}
+
+/// Predicates as SQLite reads them. Texts are compared byte by byte, for columns have no other collation.
+struct Dialect<'a> {
+    table: &'a StoredTable,
+    parameters: &'a mut Parameters,
+}
+
+impl SqlDialect for Dialect<'_> {
+    fn identifier(&self, path: &[String], _: &DataType) -> Result<String> {
+        let column = match path {
+            [name] => self.table.column(name),
+            _ => None,
+        };
+        column.map(|(column, _)| column).ok_or_else(|| not_in_sql(&path.join(".")))
+    }
+
+    fn literal(&mut self, scalar: &Scalar, data_type: &DataType) -> Result<String> {
+        let value = match scalar {
+            Scalar::Boolean(value) => Value::Integer((*value).into()),
+            Scalar::Int(value) => Value::Integer(*value),
+            Scalar::UInt(value) => match i64::try_from(*value) {
+                Ok(value) => Value::Integer(value),
+                Err(_) => Value::Blob(value.to_be_bytes().to_vec()),
+            },
+            Scalar::Float(value) if value.is_nan() => Value::Text("NaN".to_owned()),
+            Scalar::Float(value) => Value::Real(*value),
+            Scalar::Text(text) => Value::Text(text.clone()),
+            Scalar::Binary(bytes) => Value::Blob(bytes.clone()),
+            Scalar::Date(days) if is_date64(data_type) => Value::Integer(i64::from(*days) * 86_400_000),
+            Scalar::Date(days) => Value::Integer((*days).into()),
+            Scalar::Time { value, .. } | Scalar::Timestamp { value, .. } => Value::Integer(*value),
+            Scalar::Decimal { .. } => return Err(not_in_sql(&scalar.to_string())),
+        };
+        self.parameters.0.push(value);
+        Ok(format!("?{}", self.parameters.0.len()))
+    }
+}
+
+fn is_date64(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_date64(values),
+        other => *other == DataType::Date64,
+    }
+}
+
+/// Never seen by anybody: the core evaluates such predicates.
+fn not_in_sql(what: &str) -> Error {
+    Error::Unsupported { what: format!("`{what}` in SQL"), hint: "the core evaluates it".to_owned() }
+}
+
+/// A scan as SQL.
+#[derive(Debug)]
+pub(crate) struct Select {
+    pub(crate) sql: String,
+    pub(crate) parameters: Parameters,
+    /// The columns that are read, by their places in the table's schema.
+    pub(crate) columns: Vec<usize>,
+    pub(crate) applied: ScanStage,
+}
+
+/// Takes as much of a request into SQL as gives the core's answer.
+pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
+    let mut parameters = Parameters::default();
+    let mut conditions = Vec::new();
+    let applied = conditions_of(table, request, &mut parameters, &mut conditions);
+    let needed = request.columns_needed(&table.schema, applied);
+    let columns: Vec<usize> = needed.iter().filter_map(|name| table.schema.index_of(name).ok()).collect();
+    let names: Vec<String> = needed.iter().filter_map(|name| table.column(name)).map(|(column, _)| column).collect();
+    let names = if names.is_empty() { "NULL".to_owned() } else { names.join(", ") };
+    let mut sql = format!("SELECT {names} FROM {}", table.quoted_name());
+    if !conditions.is_empty() {
+        sql.push_str(" WHERE ");
+        sql.push_str(&conditions.join(" AND "));
+    }
+    Select { sql, parameters, columns, applied }
+}
+
+fn conditions_of(
+    table: &StoredTable,
+    request: &ScanRequest,
+    parameters: &mut Parameters,
+    conditions: &mut Vec<String>,
+) -> ScanStage {
+    if let Some(predicate) = &request.row_filter {
+        let Some(condition) = condition(table, predicate, parameters) else { return ScanStage::Nothing };
+        conditions.push(condition);
+    }
+    if let Some(ids) = &request.keep_latest {
+        if request.columns_needed(&table.schema, ScanStage::RowFilter).len() <= NARROW {
+            return ScanStage::RowFilter;
+        }
+        let Some(condition) = not_superseded(table, ids, conditions.first()) else { return ScanStage::RowFilter };
+        conditions.push(condition);
+    }
+    if let Some(predicate) = &request.filter {
+        let Some(condition) = condition(table, predicate, parameters) else { return ScanStage::KeepLatest };
+        conditions.push(condition);
+    }
+    ScanStage::Filter
+}
+
+/// Says of a row that no row of the same ids is newer. Only numbers, times and ids are sorted for it, not whole rows.
+fn not_superseded(table: &StoredTable, ids: &[String], row_filter: Option<&String>) -> Option<String> {
+    let id = |name: &String| {
+        let (column, field) = table.column(name)?;
+        let comparable = !matches!(storage(field.data_type())?, Storage::Float | Storage::Json);
+        comparable.then_some(column)
+    };
+    let ids = ids.iter().map(id).collect::<Option<Vec<_>>>()?.join(", ");
+    let (updated, deleted) = (table.column(columns::UPDATED_AT)?.0, table.column(columns::DELETED_AT)?.0);
+    let filter = row_filter.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+    Some(format!(
+        "rowid NOT IN (SELECT number FROM (SELECT rowid AS number, row_number() OVER \
+         (PARTITION BY {ids} ORDER BY coalesce({deleted}, {updated}) DESC, rowid DESC) AS place FROM {}{filter}) \
+         WHERE place > 1)",
+        table.quoted_name()
+    ))
+}

@@ -1,0 +1,139 @@
+//! How Arrow values are kept in SQLite, and how they come back.
+//!
+//! | Arrow | SQLite |
+//! |---|---|
+//! | integers, dates, times, timestamps, durations | INTEGER, in the type's own unit |
+//! | unsigned 64-bit integers above `i64::MAX` | 8-byte BLOB, big-endian, which sorts behind every INTEGER |
+//! | booleans | INTEGER 0 or 1 |
+//! | floats | REAL; NaN as the text `NaN`, which sorts behind every number |
+//! | text | TEXT |
+//! | binary | BLOB |
+//! | decimals | TEXT |
+//! | lists, structs, maps | TEXT holding JSON |
+//! | dictionaries | as their values |
+
+mod decode;
+mod encode;
+mod json;
+mod merge;
+
+use arrow::datatypes::DataType;
+use metaxy_core::{Error, Result};
+
+use crate::KIND;
+
+pub(crate) use decode::{Decoder, decoder};
+pub(crate) use encode::{encoder, plain};
+pub(crate) use merge::merge_schemas;
+
+/// What is wrong with a stored value.
+pub(crate) type Damage = String;
+
+/// How deep types may be nested; the JSON parser stops at 128 levels.
+const MAX_DEPTH: usize = 60;
+
+/// The form in which values of a column are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// Only nulls.
+    Null,
+    /// INTEGER 0 or 1.
+    Bool,
+    /// INTEGER that orders as the values do.
+    Integer,
+    /// INTEGER, or a BLOB for the upper half.
+    Unsigned64,
+    /// REAL, or the text `NaN`.
+    Float,
+    /// TEXT that orders as the values do.
+    Text,
+    /// BLOB that orders as the values do.
+    Blob,
+    /// TEXT that is equal where the values are, but orders otherwise.
+    Decimal,
+    /// TEXT holding JSON.
+    Json,
+}
+
+/// The form in which a type is stored; `None` where it cannot be.
+pub(crate) fn storage(data_type: &DataType) -> Option<Storage> {
+    storage_at(data_type, 0)
+}
+
+fn storage_at(data_type: &DataType, depth: usize) -> Option<Storage> {
+    use DataType as T;
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let nested = |inner: &DataType| storage_at(inner, depth + 1).map(|_| Storage::Json);
+    match data_type {
+        T::Null => Some(Storage::Null),
+        T::Boolean => Some(Storage::Bool),
+        T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 => Some(Storage::Integer),
+        T::Date32 | T::Date64 | T::Time32(_) | T::Time64(_) | T::Timestamp(_, _) | T::Duration(_) => {
+            Some(Storage::Integer)
+        }
+        T::UInt64 => Some(Storage::Unsigned64),
+        T::Float16 | T::Float32 | T::Float64 => Some(Storage::Float),
+        T::Utf8 | T::LargeUtf8 | T::Utf8View => Some(Storage::Text),
+        T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => Some(Storage::Blob),
+        T::Decimal32(_, _) | T::Decimal64(_, _) | T::Decimal128(_, _) | T::Decimal256(_, _) => Some(Storage::Decimal),
+        T::List(item) | T::LargeList(item) | T::FixedSizeList(item, _) => nested(item.data_type()),
+        T::Map(entries, _) => nested(entries.data_type()),
+        T::Struct(members) => {
+            let mut names = std::collections::HashSet::new();
+            let sound = members.iter().all(|m| names.insert(m.name()) && nested(m.data_type()).is_some());
+            sound.then_some(Storage::Json)
+        }
+        T::Dictionary(keys, values) => {
+            let castable = arrow::compute::can_cast_types(values, data_type);
+            // The items of a batch of lists may have more distinct values than small keys can count.
+            let countable = depth == 0 || keys.primitive_width().is_some_and(|width| width >= 4);
+            storage_at(values, depth + 1).filter(|storage| castable && countable && *storage != Storage::Json)
+        }
+        _ => None,
+    }
+}
+
+/// How many rows a batch may have so that a dictionary can count its values.
+pub(crate) fn max_rows(data_type: &DataType) -> usize {
+    let DataType::Dictionary(keys, _) = data_type else { return usize::MAX };
+    match keys.as_ref() {
+        DataType::Int8 => i8::MAX as usize,
+        DataType::UInt8 => u8::MAX as usize,
+        DataType::Int16 => i16::MAX as usize,
+        DataType::UInt16 => u16::MAX as usize,
+        _ => usize::MAX,
+    }
+}
+
+/// Refuses a column that cannot be stored.
+pub(crate) fn check_storable(column: &str, data_type: &DataType) -> Result<()> {
+    if storage(data_type).is_some() {
+        return Ok(());
+    }
+    Err(Error::UnsupportedType {
+        backend: KIND,
+        column: column.to_owned(),
+        data_type: data_type.to_string(),
+        hint: "cast it to numbers, text, binary, dates or times, or to lists, structs or maps of these with distinct \
+               member names"
+            .to_owned(),
+    })
+}
+
+/// The type that a column is declared with. It tells people what is in it, and is chosen so that SQLite converts nothing.
+pub(crate) fn declared_type(data_type: &DataType) -> &'static str {
+    match storage(data_type) {
+        Some(Storage::Bool) => " BOOLEAN",
+        Some(Storage::Integer | Storage::Unsigned64) => match data_type {
+            DataType::Timestamp(_, _) => " TIMESTAMP",
+            DataType::Date32 | DataType::Date64 => " DATE",
+            _ => " INTEGER",
+        },
+        Some(Storage::Text | Storage::Decimal | Storage::Json) => " TEXT",
+        Some(Storage::Blob) => " BLOB",
+        // A column declared REAL would turn -0.0 into 0.0.
+        Some(Storage::Float | Storage::Null) | None => "",
+    }
+}

@@ -1,0 +1,119 @@
+//! Deleting: softly, so that readers no longer see a sample, or for good.
+
+use arrow::array::Int64Array;
+use metaxy_core::{Error, MetadataStore, Result, columns};
+
+use super::kit::{
+    PASSED, ROOT, assert_error, everything, pair, read, read_ids, samples, sorted, texts, versioned_pair,
+};
+use super::{Bench, Outcome};
+
+/// Three samples with `n` of 1, 2 and null.
+async fn three(bench: &Bench) -> Result<MetadataStore> {
+    let store = bench.store(pair()?).await?;
+    let values = Int64Array::from(vec![Some(1), Some(2), None]);
+    store.write(ROOT, samples(["s1", "s2", "s3"], "v1").column("n", values).batch()).await?;
+    Ok(store)
+}
+
+pub(super) async fn softly_deleted_is_not_read(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    assert_eq!(store.delete(ROOT).filter("n = 1").await?, 1);
+    assert_eq!(read_ids(&store, ROOT).await?, ["s2", "s3"]);
+    let all = sorted(store.read(ROOT).include_soft_deleted().await?.rows().await?)?;
+    assert_eq!(texts(&all, "id"), ["s1", "s2", "s3"]);
+    let deleted = texts(&all, columns::DELETED_AT);
+    assert!(deleted[0] != "NULL" && deleted[1] == "NULL", "{deleted:?}");
+    let history = store.read(ROOT).with_sample_history().include_soft_deleted().await?.rows().await?;
+    assert_eq!(history.num_rows(), 4, "a soft delete appends one row and removes none");
+    PASSED
+}
+
+pub(super) async fn soft_delete_keeps_times(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    let before = read(&store, ROOT).await?;
+    store.delete(ROOT).filter("id = 's1'").await?;
+    let deleted = store.read(ROOT).include_soft_deleted().filter("id = 's1'").await?.rows().await?.to_batch()?;
+    for name in [columns::CREATED_AT, columns::UPDATED_AT, columns::PROVENANCE, "n"] {
+        assert_eq!(texts(&deleted, name)[0], texts(&before, name)[0], "{name}");
+    }
+    PASSED
+}
+
+pub(super) async fn deleting_everything(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    assert_eq!(store.delete(ROOT).await?, 3);
+    assert_eq!(read_ids(&store, ROOT).await?, Vec::<String>::new());
+    assert_eq!(store.delete(ROOT).await?, 0, "what is deleted is not deleted again");
+    PASSED
+}
+
+pub(super) async fn writing_again_revives(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    store.delete(ROOT).filter("id = 's1'").await?;
+    store.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![10])).batch()).await?;
+    let rows = read(&store, ROOT).await?;
+    assert_eq!(texts(&rows, "n"), ["10", "2", "NULL"]);
+    store.delete(ROOT).filter("n = 10").await?;
+    assert_eq!(read_ids(&store, ROOT).await?, ["s2", "s3"]);
+    PASSED
+}
+
+pub(super) async fn soft_delete_looks_at_the_newest_row(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    store.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![5])).batch()).await?;
+    assert_eq!(store.delete(ROOT).filter("n = 1").await?, 0);
+    assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2", "s3"]);
+    PASSED
+}
+
+pub(super) async fn hard_delete_removes_rows(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    store.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![1])).batch()).await?;
+    assert_eq!(store.delete(ROOT).filter("n = 1").soft(false).await?, 2);
+    let left = store.read(ROOT).with_sample_history().include_soft_deleted().await?.rows().await?;
+    assert_eq!(texts(&sorted(left)?, "id"), ["s2", "s3"]);
+    PASSED
+}
+
+pub(super) async fn hard_delete_spares_the_unknown(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    assert_eq!(store.delete(ROOT).filter("n > 0").soft(false).await?, 2);
+    assert_eq!(read_ids(&store, ROOT).await?, ["s3"], "a row for which the filter is null is not deleted");
+    assert_eq!(store.delete(ROOT).filter("NOT (n > 0)").soft(false).await?, 0);
+    assert_eq!(read_ids(&store, ROOT).await?, ["s3"]);
+    PASSED
+}
+
+pub(super) async fn hard_delete_of_one_version(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    let later = store.with_graph(versioned_pair("2")?)?;
+    later.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![1])).batch()).await?;
+    assert_eq!(later.delete(ROOT).soft(false).await?, 1);
+    let history = later.read(ROOT).with_feature_history().await?.rows().await?;
+    assert_eq!(texts(&sorted(history)?, "id"), ["s1", "s2", "s3"], "rows of other feature versions stay");
+    assert_eq!(later.delete(ROOT).soft(false).with_feature_history().await?, 3);
+    PASSED
+}
+
+pub(super) async fn hard_delete_of_everything_and_again(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    assert_eq!(store.delete(ROOT).soft(false).await?, 3);
+    assert_eq!(everything(&store, ROOT).await?, Vec::<String>::new());
+    store.write(ROOT, samples(["s9"], "v1").batch()).await?;
+    assert_eq!(read_ids(&store, ROOT).await?, ["s9"]);
+    PASSED
+}
+
+pub(super) async fn deleting_what_is_not_there(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    assert_error!(store.delete(ROOT).await, Error::FeatureNotFound { .. });
+    assert_error!(store.delete(ROOT).soft(false).await, Error::FeatureNotFound { .. });
+    let store = three(&bench).await?;
+    assert_eq!(store.delete(ROOT).filter("id = 'nobody'").await?, 0);
+    assert_eq!(store.delete(ROOT).filter("id = 'nobody'").soft(false).await?, 0);
+    assert_error!(store.delete(ROOT).filter("nothing = 1").await, Error::FilterColumn { .. });
+    assert_error!(store.delete(ROOT).filter("nothing = 1").soft(false).await, Error::FilterColumn { .. });
+    assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2", "s3"]);
+    PASSED
+}

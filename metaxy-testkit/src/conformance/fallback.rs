@@ -1,0 +1,243 @@
+//! Fallback chains: the first store that has a feature serves all of it, and only the first store is written.
+
+use std::sync::Arc;
+
+use metaxy_core::backend::SharedBackend;
+use metaxy_core::{AccessMode, Error, FeatureGraph, HashAlgorithm, MetadataStore, Result};
+
+use super::kit::{
+    LEAF, PASSED, ROOT, assert_error, everything, increment, pair, process, read, read_ids, root, samples, texts,
+};
+use super::{Bench, Outcome};
+use crate::location::SharedLocation;
+use crate::memory::MemoryBackend;
+
+/// A store of a chain: on a location of the tested backend, or in memory.
+#[derive(Clone)]
+enum Place {
+    Own(SharedLocation),
+    Memory(String),
+}
+
+impl Place {
+    async fn backend(&self) -> Result<SharedBackend> {
+        match self {
+            Self::Own(location) => location.backend().await,
+            Self::Memory(name) => Ok(Arc::new(MemoryBackend::named(name))),
+        }
+    }
+
+    /// Opens the store, with fallbacks that are open.
+    async fn open(
+        &self,
+        name: &str,
+        graph: &FeatureGraph,
+        mode: AccessMode,
+        fallbacks: &[MetadataStore],
+    ) -> Result<MetadataStore> {
+        let builder = MetadataStore::builder(self.backend().await?, graph.clone())
+            .name(name)
+            .hash_algorithm(HashAlgorithm::Md5)
+            .auto_create_tables(true);
+        fallbacks.iter().fold(builder, |builder, fallback| builder.fallback(fallback)).open(mode).await
+    }
+}
+
+/// Places by kind: `o` for the tested backend, `m` for memory.
+async fn places(bench: &Bench, kinds: &str) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for kind in kinds.chars() {
+        places.push(match kind {
+            'o' => Place::Own(bench.fresh().await?),
+            _ => Place::Memory(format!("fallback-{}", unique())),
+        });
+    }
+    Ok(places)
+}
+
+fn unique() -> usize {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
+}
+
+/// A feature for every set of stores that may have it: `f5` is in the first and the third.
+fn feature(set: usize) -> String {
+    format!("f{set}")
+}
+
+/// Chains of the first 1, 2, 3 and 4 of these places, for every set of them that has a feature.
+async fn chains_serve(bench: Bench, kinds: &str, deep: bool) -> Result<Outcome> {
+    let places = places(&bench, kinds).await?;
+    let sets = 1_usize << places.len();
+    let graph = FeatureGraph::new((0..sets).map(|set| root(&feature(set))).collect::<Result<Vec<_>>>()?)?;
+    for (position, place) in places.iter().enumerate() {
+        let store = place.open("writer", &graph, AccessMode::ReadWrite, &[]).await?;
+        for set in (0..sets).filter(|set| set >> position & 1 == 1) {
+            store.write(feature(set), samples([format!("of store {position}")], "v1").batch()).await?;
+        }
+        store.close().await?;
+    }
+    for length in 1..=places.len() {
+        let chain = open_chain(&places[..length], &graph, deep).await?;
+        for set in 0..sets {
+            let serving = (0..length).find(|position| set >> position & 1 == 1);
+            let name = chain.store_of(feature(set)).await?;
+            assert_eq!(name, serving.map(|position| format!("store {position}")), "{length} stores, set {set:b}");
+            match serving {
+                Some(position) => {
+                    assert_eq!(read_ids(&chain, &feature(set)).await?, [format!("of store {position}")]);
+                }
+                None => assert_error!(chain.read(feature(set)).await, Error::FeatureNotFound { .. }),
+            }
+        }
+    }
+    PASSED
+}
+
+/// The places as one chain: a list of fallbacks, or each the fallback of the one before.
+async fn open_chain(places: &[Place], graph: &FeatureGraph, deep: bool) -> Result<MetadataStore> {
+    let mut fallbacks: Vec<MetadataStore> = Vec::new();
+    for (position, place) in places.iter().enumerate().skip(1).rev() {
+        let below: &[MetadataStore] = if deep { &fallbacks } else { &[] };
+        let store = place.open(&format!("store {position}"), graph, AccessMode::ReadOnly, below).await?;
+        if deep {
+            fallbacks.clear();
+        }
+        fallbacks.insert(0, store);
+    }
+    places[0].open("store 0", graph, AccessMode::ReadWrite, &fallbacks).await
+}
+
+pub(super) async fn chains_of_one_to_four(bench: Bench) -> Result<Outcome> {
+    chains_serve(bench, "oooo", false).await
+}
+
+pub(super) async fn chains_in_depth(bench: Bench) -> Result<Outcome> {
+    chains_serve(bench, "oooo", true).await
+}
+
+pub(super) async fn as_primary_of_another_kind(bench: Bench) -> Result<Outcome> {
+    chains_serve(bench, "omm", false).await
+}
+
+pub(super) async fn as_fallback_of_another_kind(bench: Bench) -> Result<Outcome> {
+    chains_serve(bench, "momo", true).await
+}
+
+/// A primary and a fallback that has rows, each on a place of its own.
+struct Two {
+    primary: MetadataStore,
+    /// The fallback's store, to look at.
+    fallback: MetadataStore,
+}
+
+async fn two(bench: &Bench, kinds: &str) -> Result<Two> {
+    let places = places(bench, kinds).await?;
+    let writer = places[1].open("writer", &pair()?, AccessMode::ReadWrite, &[]).await?;
+    writer.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
+    process(&writer, LEAF).await?;
+    writer.close().await?;
+    let fallback = places[1].open("fallback", &pair()?, AccessMode::ReadOnly, &[]).await?;
+    let primary = places[0].open("primary", &pair()?, AccessMode::ReadWrite, std::slice::from_ref(&fallback)).await?;
+    Ok(Two { primary, fallback })
+}
+
+pub(super) async fn deleted_rows_do_not_come_back(bench: Bench) -> Result<Outcome> {
+    for kinds in ["oo", "om", "mo"] {
+        let Two { primary, fallback } = two(&bench, kinds).await?;
+        primary.write(ROOT, samples(["s1", "s2"], "v2").batch()).await?;
+        primary.delete(ROOT).filter("id = 's1'").await?;
+        assert_eq!(read_ids(&primary, ROOT).await?, ["s2"], "{kinds}");
+        primary.delete(ROOT).await?;
+        assert_eq!(read_ids(&primary, ROOT).await?, Vec::<String>::new(), "{kinds}");
+        assert_eq!(read_ids(&fallback, ROOT).await?, ["s1", "s2", "s3"], "{kinds}");
+    }
+    PASSED
+}
+
+pub(super) async fn rows_are_never_mixed(bench: Bench) -> Result<Outcome> {
+    for kinds in ["oo", "mo"] {
+        let Two { primary, .. } = two(&bench, kinds).await?;
+        primary.write(ROOT, samples(["s9"], "v2").batch()).await?;
+        assert_eq!(read_ids(&primary, ROOT).await?, ["s9"], "{kinds}");
+        let history = primary.read(ROOT).with_sample_history().with_feature_history().await?.rows().await?;
+        assert_eq!(history.num_rows(), 1, "{kinds}");
+    }
+    PASSED
+}
+
+pub(super) async fn an_emptied_table_counts_as_missing(bench: Bench) -> Result<Outcome> {
+    let Two { primary, .. } = two(&bench, "oo").await?;
+    primary.write(ROOT, samples(["s9"], "v2").batch()).await?;
+    primary.delete(ROOT).soft(false).await?;
+    assert_eq!(read_ids(&primary, ROOT).await?, ["s1", "s2", "s3"]);
+    assert!(!primary.has_feature(ROOT).await?);
+    PASSED
+}
+
+pub(super) async fn upstream_from_anywhere_results_from_here(bench: Bench) -> Result<Outcome> {
+    for kinds in ["oo", "om", "mo"] {
+        let Two { primary, fallback } = two(&bench, kinds).await?;
+        let before = everything(&fallback, LEAF).await?;
+        let all = ["s1", "s2", "s3"].map(str::to_owned).to_vec();
+        // The fallback has results for all samples; they are not this store's.
+        assert_eq!(increment(&primary, LEAF).await?, [all.clone(), vec![], vec![]], "{kinds}");
+        process(&primary, LEAF).await?;
+        assert_eq!(increment(&primary, LEAF).await?.concat(), Vec::<String>::new(), "{kinds}");
+        assert_eq!(primary.store_of(LEAF).await?.as_deref(), Some("primary"), "{kinds}");
+        assert_eq!(primary.store_of(ROOT).await?.as_deref(), Some("fallback"), "{kinds}");
+        assert_eq!(everything(&fallback, LEAF).await?, before, "{kinds}");
+    }
+    PASSED
+}
+
+pub(super) async fn fallbacks_are_never_written(bench: Bench) -> Result<Outcome> {
+    for kinds in ["oo", "mo"] {
+        let Two { primary, fallback } = two(&bench, kinds).await?;
+        let before = everything(&fallback, ROOT).await?;
+        assert_eq!(primary.delete(ROOT).soft(false).await?, 0, "{kinds}: a hard delete reached the fallback");
+        primary.drop_feature(ROOT).await?;
+        primary.write(ROOT, samples(["s1"], "v2").batch()).await?;
+        primary.delete(ROOT).await?;
+        primary.delete(ROOT).soft(false).await?;
+        primary.drop_feature(ROOT).await?;
+        assert_eq!(everything(&fallback, ROOT).await?, before, "{kinds}");
+    }
+    PASSED
+}
+
+pub(super) async fn one_hash_algorithm_for_all(bench: Bench) -> Result<Outcome> {
+    let location = bench.fresh().await?;
+    let open = |algorithm| {
+        let location = location.clone();
+        async move {
+            let builder = MetadataStore::builder(location.backend().await?, pair()?).hash_algorithm(algorithm);
+            builder.open(AccessMode::ReadWrite).await
+        }
+    };
+    let other = open(HashAlgorithm::Sha256).await?;
+    let builder = bench.builder(pair()?).await?.hash_algorithm(HashAlgorithm::Md5).fallback(&other);
+    assert_error!(builder.open(AccessMode::ReadWrite).await, Error::HashAlgorithmMismatch { .. });
+    PASSED
+}
+
+pub(super) async fn copying_between_stores(bench: Bench) -> Result<Outcome> {
+    for kinds in ["oo", "om", "mo"] {
+        let places = places(&bench, kinds).await?;
+        let source = places[1].open("source", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        source.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
+        source.write(ROOT, samples(["s1"], "v2").batch()).await?;
+        source.delete(ROOT).filter("id = 's3'").await?;
+        let target = places[0].open("target", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        assert_eq!(target.copy_from(&source).await?.total(), 2, "{kinds}");
+        let (from, to) = (read(&source, ROOT).await?, read(&target, ROOT).await?);
+        for name in metaxy_core::columns::ALL.into_iter().filter(|name| !name.ends_with("by_field")).chain(["id"]) {
+            assert_eq!(texts(&from, name), texts(&to, name), "{kinds}: {name}");
+        }
+        target.drop_feature(ROOT).await?;
+        let all = target.copy_from(&source).with_sample_history(true).with_feature_history(true).await?;
+        assert_eq!(all.total(), 5, "{kinds}");
+        assert_eq!(everything(&source, ROOT).await?, everything(&target, ROOT).await?, "{kinds}");
+    }
+    PASSED
+}

@@ -1,0 +1,231 @@
+//! What the cases share: small features, rows for them, and ways to look at what a store answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
+use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema};
+use metaxy_core::store::{ResolveRequest, StoreBuilder};
+use metaxy_core::{
+    AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, Increment, MetadataStore, Result, Rows, VersioningEngine,
+    columns,
+};
+
+use super::{Bench, Outcome};
+use crate::location::Location;
+use crate::scenario::{compare, json_rows};
+
+/// What a case says at its end.
+pub(super) const PASSED: Result<Outcome> = Ok(Outcome::Passed);
+
+/// The root that most cases use: id column `id`, fields `a` and `b`.
+pub(super) const ROOT: &str = "raw/clip";
+/// A feature made from [`ROOT`]: its field `x` from `a`, `y` from `b`.
+pub(super) const LEAF: &str = "derived/text";
+
+/// A root feature with id column `id` and fields `a` and `b`.
+pub(super) fn root(key: &str) -> Result<FeatureSpec> {
+    FeatureSpec::builder(key).id_columns(["id"]).fields(["a", "b"]).build()
+}
+
+/// The graph of [`ROOT`] and [`LEAF`].
+pub(super) fn pair() -> Result<FeatureGraph> {
+    versioned_pair("1")
+}
+
+/// The same, where the code of the root's field `a` has another version.
+pub(super) fn versioned_pair(code: &str) -> Result<FeatureGraph> {
+    FeatureGraph::new([
+        FeatureSpec::builder(ROOT)
+            .id_columns(["id"])
+            .fields([FieldSpec::new("a").code_version(code), FieldSpec::new("b")])
+            .build()?,
+        FeatureSpec::builder(LEAF)
+            .id_columns(["id"])
+            .dep(ROOT)
+            .fields([FieldSpec::new("x").depends_on(ROOT, ["a"]), FieldSpec::new("y").depends_on(ROOT, ["b"])])
+            .build()?,
+    ])
+}
+
+impl Bench {
+    /// A store on the bench's location, open for writing.
+    pub(super) async fn store(&self, graph: FeatureGraph) -> Result<MetadataStore> {
+        self.builder(graph).await?.open(AccessMode::ReadWrite).await
+    }
+
+    /// The store of [`pair`] on a location of its own, for cases that need several.
+    pub(super) async fn fresh_store(&self) -> Result<MetadataStore> {
+        builder_on(&*self.fresh().await?, pair()?).await?.open(AccessMode::ReadWrite).await
+    }
+
+    /// The same store before it is opened.
+    pub(super) async fn builder(&self, graph: FeatureGraph) -> Result<StoreBuilder> {
+        builder_on(&*self.location, graph).await
+    }
+}
+
+/// A store on a location, before it is opened.
+pub(super) async fn builder_on(location: &dyn Location, graph: FeatureGraph) -> Result<StoreBuilder> {
+    Ok(MetadataStore::builder(location.backend().await?, graph).auto_create_tables(true))
+}
+
+/// Rows of a root, as they are put together.
+pub(super) struct Samples {
+    rows: usize,
+    columns: Vec<(String, ArrayRef)>,
+}
+
+/// Rows of [`ROOT`] with these ids, whose provenance says `version`.
+pub(super) fn samples<S: ToString>(ids: impl IntoIterator<Item = S>, version: &str) -> Samples {
+    let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+    let rows = ids.len();
+    Samples { rows, columns: vec![("id".to_owned(), Arc::new(StringArray::from(ids)) as ArrayRef)] }
+        .provenance(&["a", "b"], version)
+}
+
+impl Samples {
+    /// Adds a column.
+    pub(super) fn column(mut self, name: &str, array: impl Array + 'static) -> Self {
+        self.columns.push((name.to_owned(), Arc::new(array)));
+        self
+    }
+
+    /// Says of which fields provenance speaks.
+    pub(super) fn provenance(self, fields: &[&str], version: &str) -> Self {
+        let values = fields.iter().map(|field| text_array(self.rows, &format!("{version}-{field}"))).collect();
+        let provenance = StructArray::new(columns::by_field_fields(fields), values, None);
+        self.without(columns::PROVENANCE_BY_FIELD).column(columns::PROVENANCE_BY_FIELD, provenance)
+    }
+
+    /// Leaves a column out.
+    pub(super) fn without(mut self, column: &str) -> Self {
+        self.columns.retain(|(name, _)| name != column);
+        self
+    }
+
+    /// The rows.
+    pub(super) fn batch(self) -> RecordBatch {
+        let field = |(name, array): &(String, ArrayRef)| Field::new(name, array.data_type().clone(), true);
+        let schema = Schema::new(self.columns.iter().map(field).collect::<Vec<_>>());
+        let arrays = self.columns.into_iter().map(|(_, array)| array).collect();
+        RecordBatch::try_new(Arc::new(schema), arrays).expect("all columns have one value for each id")
+    }
+}
+
+fn text_array(rows: usize, value: &str) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
+}
+
+/// Ids `p0`, `p1` and so on, sorted as text.
+pub(super) fn ids(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}{number:06}")).collect()
+}
+
+/// All rows that a plain read gives, sorted by id.
+pub(super) async fn read(store: &MetadataStore, feature: &str) -> Result<RecordBatch> {
+    sorted(store.read(feature).await?.rows().await?)
+}
+
+/// Rows in one batch, sorted by id and then by when they were written.
+pub(super) fn sorted(rows: Rows) -> Result<RecordBatch> {
+    let batch = concat_batches(rows.schema(), rows.batches())?;
+    let by = ["id", columns::UPDATED_AT, columns::DELETED_AT];
+    let by: Vec<SortColumn> = by
+        .iter()
+        .filter_map(|name| Some(SortColumn { values: batch.column_by_name(name)?.clone(), options: None }))
+        .collect();
+    if by.is_empty() {
+        return Ok(batch);
+    }
+    Ok(take_record_batch(&batch, &lexsort_to_indices(&by, None)?)?)
+}
+
+/// The texts of a column, `NULL` for null.
+pub(super) fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
+    let array = batch.column_by_name(column).unwrap_or_else(|| panic!("there is no column `{column}`"));
+    let shown = match array.data_type() {
+        // Arrow shows times of a named zone only with a time zone database: they are shown in UTC.
+        DataType::Timestamp(unit, Some(_)) => {
+            cast(array, &DataType::Int64).and_then(|ticks| cast(&ticks, &DataType::Timestamp(*unit, None)))
+        }
+        _ => Ok(array.clone()),
+    };
+    let shown = shown.and_then(|array| cast(&array, &DataType::Utf8)).expect("the column can be shown");
+    shown.as_string::<i32>().iter().map(|value| value.unwrap_or("NULL").to_owned()).collect()
+}
+
+/// The ids that a plain read gives, sorted.
+pub(super) async fn read_ids(store: &MetadataStore, feature: &str) -> Result<Vec<String>> {
+    Ok(texts(&read(store, feature).await?, "id"))
+}
+
+/// The ids of some rows, sorted.
+pub(super) fn ids_of(rows: &Rows) -> Vec<String> {
+    sorted(rows.clone()).map(|batch| texts(&batch, "id")).expect("rows can be sorted by id")
+}
+
+/// The ids of an increment: new, stale, orphaned; both engines say the same.
+pub(super) async fn increment(store: &MetadataStore, feature: &str) -> Result<[Vec<String>; 3]> {
+    both_engines(|| store.resolve_update(feature)).await
+}
+
+/// The ids of what a request gives, whoever computes it.
+pub(super) async fn both_engines(request: impl Fn() -> ResolveRequest) -> Result<[Vec<String>; 3]> {
+    let increment = assert_engines_agree(request).await?;
+    Ok([ids_of(&increment.new), ids_of(&increment.stale), ids_of(&increment.orphaned)])
+}
+
+/// What a request gives, after making sure that the storage system and the Arrow engine answer alike.
+pub(super) async fn assert_engines_agree(request: impl Fn() -> ResolveRequest) -> Result<Increment> {
+    let native = request().versioning_engine(VersioningEngine::Auto).await?;
+    let arrow = request().versioning_engine(VersioningEngine::Arrow).await?;
+    let parts = [("new", &native.new, &arrow.new), ("stale", &native.stale, &arrow.stale)];
+    for (part, native, arrow) in parts.into_iter().chain([("orphaned", &native.orphaned, &arrow.orphaned)]) {
+        let what = format!("{part}, where the storage system answers otherwise than the Arrow engine");
+        compare(&what, &json_rows(arrow.batches())?, &json_rows(native.batches())?)
+            .unwrap_or_else(|difference| panic!("{difference}"));
+    }
+    Ok(native)
+}
+
+/// What the leaf has to do, done: resolves it and writes what is new or stale.
+pub(super) async fn process(store: &MetadataStore, feature: &str) -> Result<()> {
+    let increment = store.resolve_update(feature).await?;
+    store.write(feature, increment.new).await?;
+    store.write(feature, increment.stale).await?;
+    Ok(())
+}
+
+/// How many rows have each id.
+pub(super) fn counts(batch: &RecordBatch) -> BTreeMap<String, usize> {
+    texts(batch, "id").into_iter().fold(BTreeMap::new(), |mut counts, id| {
+        *counts.entry(id).or_default() += 1;
+        counts
+    })
+}
+
+/// A table as `(id, provenance)` of every row ever written that is still there: enough to see any change.
+pub(super) async fn everything(store: &MetadataStore, feature: &str) -> Result<Vec<String>> {
+    let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
+    let rows = match read.await {
+        Ok(rows) => sorted(rows.rows().await?)?,
+        Err(Error::FeatureNotFound { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let columns = ["id", columns::PROVENANCE, columns::UPDATED_AT, columns::DELETED_AT].map(|name| texts(&rows, name));
+    Ok((0..rows.num_rows()).map(|row| columns.each_ref().map(|column| column[row].as_str()).join(" ")).collect())
+}
+
+/// Panics unless an error is of a kind.
+macro_rules! assert_error {
+    ($result:expr, $pattern:pat $(if $guard:expr)?) => {
+        match $result {
+            Err($pattern) $(if $guard)? => {}
+            Err(error) => panic!("expected {}, got the error: {error} ({error:?})", stringify!($pattern)),
+            Ok(_) => panic!("expected {}, but there was no error", stringify!($pattern)),
+        }
+    };
+}
+pub(super) use assert_error;

@@ -1,0 +1,225 @@
+//! All promises: one line each, from which both the tests and [`CASES`] are made.
+
+use futures::FutureExt;
+
+use super::*;
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __each_case {
+    ($($callback:tt)*) => {
+        $($callback)*! {
+            tables {
+                unwritten_table_is_none "A table that was never written has no schema; that is no error."
+                opening_creates_no_table "Opening a store writes nothing."
+                closed_backend_refuses "Before `open` and after `close` every call gives `Closed`."
+                closing_twice_is_fine "Closing twice is fine, and a closed backend can be opened again."
+                schema_shows_what_was_written "`schema` gives every column, with the types in which `scan` returns them."
+                tables_are_listed "`tables` names every table, as keys spell table names."
+                dropped_table_is_gone "A dropped table has no schema and no rows; dropping it again is fine; others stay."
+                table_can_change_after_drop "After a drop the table can be written with other columns and types."
+                similar_keys_stay_apart "Features whose keys look alike when flattened never share rows: they get tables of their own, or the store refuses to open."
+                long_keys_stay_apart "Keys of great length that differ only at their end have tables of their own, or are refused."
+                location_is_shared "Several backends on one location see the same tables."
+                rows_survive_reopening "What was written is there after the store is closed and opened again."
+                type_string_is_registered "The backend is found in the registry by its type string, and is made from its settings."
+                info_holds_still "A backend says the same of itself, open or not."
+            }
+            types {
+                boolean "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                int8 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                int16 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                int32 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                int64 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                uint8 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                uint16 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                uint32 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                uint64 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                float16 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                float32 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                float64 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                float64_special "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                float32_special "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                utf8 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                large_utf8 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                utf8_view "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                binary "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                large_binary "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                binary_view "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                fixed_size_binary "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                date32 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                date64 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                time32_second "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                time32_millisecond "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                time64_microsecond "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                time64_nanosecond "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_second "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_millisecond "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_microsecond "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_nanosecond "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_second_utc "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_millisecond_utc "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_microsecond_utc "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_nanosecond_utc "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                timestamp_microsecond_offset "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                duration "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                interval "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                decimal128 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                decimal128_small "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                decimal256 "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                list_of_int "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                list_of_float "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                list_of_text "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                list_of_struct "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                list_of_list "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                large_list "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                fixed_size_list "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                struct_flat "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                struct_nested "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                map "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                dictionary "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                nulls_of_no_type "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                all_null "Values of this type come back as they went in, null among them, also after a second write and a new opening; or the write is refused, with an error that names the column, and nothing is written."
+                struct_null_is_null "A null struct stays null; a struct of nulls stays a struct."
+                ids_of_many_types "Numbers, dates, booleans and texts, empty ones too, serve as id columns."
+                text_with_nul "A text that holds a NUL character comes back whole, or is refused and nothing is written."
+            }
+            write {
+                one_row "A row that is written is read back."
+                system_columns_are_complete "Every system column is stored and read back: versions, times, the run's name."
+                timestamps_keep_their_microseconds "Times are stored to the microsecond."
+                no_columns_of_ones_own "Rows that have nothing but ids and versions can be written."
+                empty_batches "Batches without rows write nothing and make no table, alone or among others."
+                many_batches_are_one_write "The batches of one call are one write."
+                later_write_wins "Of several writes of a sample the last one counts."
+                null_overwrites_a_value "A null that is written later hides the earlier value."
+                added_columns "A column that the table lacks is added, null in older rows; one that a write lacks is null."
+                reordered_columns "Columns are matched by name, never by position."
+                wider_type_for_an_old_column "Values of a wider type are stored where they fit; others come back whole or are refused."
+                incompatible_type_is_refused "A column of another kind than the table's is refused, and nothing is written."
+                added_struct_members "A member that a struct column lacks is added, null in older rows."
+                case_of_names_is_kept "Column names keep their case, and are found in that case alone."
+                names_that_differ_in_case_only "Columns whose names differ in case only are two columns, or are refused."
+                strange_names "Any text may name a column: quotes, Unicode, SQL's own words; or it is refused by name."
+                bad_input_writes_nothing "A write that is wrong in one batch writes none."
+                read_only_store_refuses "A store that is open for reading changes nothing."
+                tables_are_not_made_unasked "Where `auto_create_tables` is off, a missing table is an error."
+                several_features_in_one_call "Several features are written with one time."
+                given_data_versions_are_kept "Data versions that the user gives are stored; nulls among them are filled in."
+                field_keys_of_several_parts "Fields whose keys have several parts, or dashes, keep their names inside the by-field columns."
+                features_do_not_mix "What happens to one feature leaves the others alone."
+            }
+            read {
+                one_row_for_each_sample "A read gives the newest row of each sample."
+                exactly_one_of_equals "Of rows with equal times exactly one comes."
+                newest_by_update_not_by_creation "Newest means last written, whatever the row says of its creation."
+                filters_see_the_newest_row_only "Filters are asked of the newest row, after older ones are out."
+                columns_come_as_asked "A read gives the columns that are asked for, in that order; filters may name others."
+                no_columns_at_all "A read of no columns still gives the number of rows."
+                empty_answers_have_a_schema "An answer without rows has its columns all the same."
+                filters_have_three_values "Filters follow SQL: a row passes only where the filter is true, not where it is null."
+                filters_on_every_kind_of_literal "Texts with quotes and Unicode, floats and times compare as they should."
+                filters_inside_structs "A filter may name a member of a struct column."
+                several_filters_all_hold "Several filters hold together."
+                unknown_filter_column "A filter that names an unknown column, or does not parse, is an error."
+                several_id_columns "Samples with several id columns are told apart by all of them."
+                many_rows_in_many_writes "Thousands of rows in several writes keep their newest."
+            }
+            deletes {
+                softly_deleted_is_not_read "A softly deleted sample is not read, unless it is asked for; its rows stay."
+                soft_delete_keeps_times "A soft delete changes only `metaxy_deleted_at`."
+                deleting_everything "Without a filter everything goes, once."
+                writing_again_revives "A sample that is written again after a deletion lives again."
+                soft_delete_looks_at_the_newest_row "A deletion looks at the newest row, not at older ones."
+                hard_delete_removes_rows "A hard delete removes all rows for which the filter is true, and counts them."
+                hard_delete_spares_the_unknown "A hard delete leaves rows alone for which the filter is null."
+                hard_delete_of_one_version "A hard delete keeps to the current feature version, unless told otherwise."
+                hard_delete_of_everything_and_again "A table that has lost all its rows can be written again."
+                deleting_what_is_not_there "Deleting a feature that has no rows is an error; a filter that finds nothing is none."
+            }
+            history {
+                sample_history "Every earlier row of a sample can be read."
+                feature_history "Rows of other feature versions are history, and can be read as such."
+                fields_of_other_definitions "A read shows the fields of its own definition, even in a table that has seen others."
+                clock_that_goes_back "A clock that is set back does not make an older write win."
+                clock_that_stands_still "Writes within one microsecond keep their order."
+            }
+            resolve {
+                everything_is_new_at_first "Where nothing has been processed, everything is new."
+                nothing_changed "Where nothing has changed, nothing has to be done."
+                changed_added_and_removed "Changed samples are stale, added ones new, removed ones orphaned."
+                columns_of_upstream_come_along "An increment brings the columns of its upstream features, nulls as nulls."
+                a_deleted_result_is_new_again "A sample whose result was deleted is new again."
+                a_new_definition_makes_all_new "Under a new feature version nothing has been processed yet."
+                only_what_depends_on_a_change_is_stale "A change of one field makes only those features stale that depend on it."
+                samples_of_a_root "The samples that are given for a root are compared with its rows."
+                filters_of_a_resolve "Filters of a resolve keep to the features that they are meant for."
+                staleness_predicates "Rows for which a staleness predicate is true are stale."
+                static_filters_and_renames "A dependency's columns are renamed, then filtered, then selected."
+                joins_match_the_right_samples "Features with several dependencies join them by id, each side its own columns."
+                optional_dependencies "A missing optional dependency keeps the sample, and counts as a change when it comes."
+                a_thousand_changes_among_ten_thousand "Increments of thousands of samples are complete."
+            }
+            lineage {
+                groups_of_samples "A group changes when one of its samples does, is added, or goes."
+                parts_of_samples "The parts of a sample are compared with it as one."
+            }
+            fallback {
+                chains_of_one_to_four "In a chain of up to four stores the first that has a feature serves all of it."
+                chains_in_depth "The same where each store is the fallback of the one before."
+                as_primary_of_another_kind "The same with fallbacks of another kind."
+                as_fallback_of_another_kind "The same as fallback of another kind of store."
+                deleted_rows_do_not_come_back "What is deleted in the primary does not come back from a fallback."
+                rows_are_never_mixed "Rows of a primary and its fallback are never mixed."
+                an_emptied_table_counts_as_missing "A table without any row counts as missing, so that a fallback can answer."
+                upstream_from_anywhere_results_from_here "A resolve takes upstream rows from wherever they are, and current rows from its own store alone."
+                fallbacks_are_never_written "Nothing that is done to a primary changes its fallback."
+                one_hash_algorithm_for_all "A chain of stores that hash differently is refused."
+                copying_between_stores "Rows copied from store to store keep all their versions and times."
+            }
+            concurrency {
+                tasks_write_at_once "Many tasks may write through one store at once, and no row is lost."
+                tasks_write_different_columns "Writes that add columns at the same time all succeed."
+                stores_write_at_once "Two stores may write to one location at once; where there can be one writer only, the second hears that."
+                readers_see_whole_writes "A reader sees all of a write or nothing of it."
+                a_stream_shows_one_state "A stream shows one state of its table, whatever happens while it is read."
+                an_open_stream_stops_nobody "A stream that is not read to its end blocks no write."
+                a_second_process_reads "Another process reads what this one has written."
+                two_processes_write "Two processes may write at once, and no row is lost."
+            }
+            faults {
+                dropped_write_is_whole "A write that is dropped half way is there as a whole, or not at all."
+                dropped_delete_is_whole "A deletion that is dropped half way has happened as a whole, or not at all."
+                dropped_reads_leave_nothing_behind "Reads and resolves that are dropped half way change nothing and hold nothing."
+                dropped_open_can_be_tried_again "An opening that is dropped half way can be tried again."
+                half_read_stream "A stream may be dropped before its end."
+                a_store_that_is_dropped_open "A store may be dropped without being closed."
+            }
+            limits {
+                text_of_ten_megabytes "A text may have ten megabytes."
+                long_ids "Ids may have thousands of characters."
+                two_hundred_columns "A table may have two hundred columns."
+                a_hundred_thousand_rows "A write may have a hundred thousand rows."
+                many_tiny_writes "Thousands of writes of one row each are read back whole."
+                long_lists "A list may have thousands of items."
+                fifty_features "A store may hold many features."
+            }
+        }
+    };
+}
+
+macro_rules! cases {
+    ($($group:ident { $($case:ident $promise:literal)* })*) => {
+        /// All cases, by group.
+        pub static CASES: &[Case] = &[
+            $($(Case {
+                group: stringify!($group),
+                name: stringify!($case),
+                promise: $promise,
+                run: |bench| $group::$case(bench).boxed(),
+            },)*)*
+        ];
+    };
+}
+
+__each_case!(cases);

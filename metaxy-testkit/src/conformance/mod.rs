@@ -1,0 +1,302 @@
+//! The promises of a backend, each with a case that shows it.
+//!
+//! [`conformance!`](crate::conformance!) makes a test of every case; [`CASES`] lists them for programs.
+
+mod concurrency;
+mod deletes;
+mod fallback;
+mod faults;
+mod history;
+mod kit;
+mod limits;
+mod lineage;
+mod list;
+mod read;
+mod report;
+mod resolve;
+mod tables;
+mod types;
+mod write;
+
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use metaxy_core::Result;
+
+use crate::location::{Location, SharedLocation};
+use crate::scenario::run_text;
+
+pub use list::CASES;
+
+include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
+
+/// A promise and the case that shows it.
+pub struct Case {
+    /// What the promise is about.
+    pub group: &'static str,
+    /// The name of its test.
+    pub name: &'static str,
+    /// What a backend promises.
+    pub promise: &'static str,
+    /// Shows it; panics, or gives an error, where the promise is broken.
+    pub run: fn(Bench) -> BoxFuture<'static, Result<Outcome>>,
+}
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The promise holds.
+    Passed,
+    /// The backend does not do this, and says so with this error.
+    Refused(String),
+}
+
+type Factory = Arc<dyn Fn() -> BoxFuture<'static, Result<SharedLocation>> + Send + Sync>;
+
+/// What a case works on: one empty location, and more of the kind where it asks for them.
+#[derive(Clone)]
+pub struct Bench {
+    /// The location.
+    pub location: SharedLocation,
+    /// Full name of the running test, for a second process that runs the same test.
+    test: &'static str,
+    factory: Factory,
+    /// The other locations, which last as long as the case.
+    others: Arc<Mutex<Vec<SharedLocation>>>,
+}
+
+impl Bench {
+    /// A bench whose locations `factory` makes.
+    ///
+    /// # Errors
+    /// What the factory says.
+    pub async fn new<L, F, Fut>(factory: F) -> Result<Self>
+    where
+        L: Location,
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<L>> + Send + 'static,
+    {
+        let factory: Factory = Arc::new(move || {
+            let location = factory();
+            async move { Ok(Arc::new(location.await?) as SharedLocation) }.boxed()
+        });
+        Ok(Self { location: factory().await?, test: "", factory, others: Arc::default() })
+    }
+
+    /// The same bench for a test of this name.
+    #[must_use]
+    pub fn for_test(mut self, test: &'static str) -> Self {
+        self.test = test;
+        self
+    }
+
+    /// Another empty location, which lasts as long as the bench.
+    ///
+    /// # Errors
+    /// What the factory says.
+    pub async fn fresh(&self) -> Result<SharedLocation> {
+        let location = (self.factory)().await?;
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&location));
+        Ok(location)
+    }
+}
+
+/// Runs a case as a test.
+///
+/// # Panics
+/// Where the promise is broken.
+pub async fn run_case(group: &str, name: &str, bench: Result<Bench>) {
+    let case = CASES.iter().find(|case| case.group == group && case.name == name).expect("the list makes the tests");
+    run_reported(group, name, case.promise, bench, case.run).await;
+}
+
+/// Runs a scenario of this crate as a test.
+///
+/// # Panics
+/// Where a step answers otherwise than recorded.
+pub async fn run_bundled(name: &str, bench: Result<Bench>) {
+    let text = BUNDLED.iter().find(|(known, _)| *known == name).expect("the list makes the tests").1;
+    run_scenario(name, text.to_owned(), format!("scenarios/{name}.json"), bench).await;
+}
+
+/// Runs a scenario file as a test; does nothing where it is no longer there.
+///
+/// # Panics
+/// Where a step answers otherwise than recorded.
+pub async fn run_external(name: &str, file: &str, bench: Result<Bench>) {
+    let wanted = std::env::var_os("METAXY_SCENARIOS").is_some_and(|value| !value.is_empty());
+    if let (true, Ok(text)) = (wanted, std::fs::read_to_string(file)) {
+        run_scenario(name, text, file.to_owned(), bench).await;
+    }
+}
+
+/// Runs what `METAXY_SCENARIOS` names and the build did not know of, one after the other.
+///
+/// # Panics
+/// Names every file whose steps answer otherwise than recorded; or where the directory cannot be read.
+pub async fn run_unlisted(listed: &[&str], bench: Result<Bench>) {
+    let Some(given) = std::env::var_os("METAXY_SCENARIOS").filter(|value| !value.is_empty()) else { return };
+    let bench = bench.unwrap_or_else(|error| panic!("no location for the scenarios: {error}"));
+    let directory = found_directory(Path::new(&given));
+    let mut failures = Vec::new();
+    for file in scenario_files(&directory) {
+        let name = file.display().to_string();
+        if listed.contains(&name.as_str()) {
+            continue;
+        }
+        let outcome = async {
+            let text = std::fs::read_to_string(&file).map_err(|error| format!("{name}: {error}"))?;
+            let location = bench.fresh().await.map_err(|error| format!("{name}: {error}"))?;
+            let backend = location.backend().await.map_err(|error| format!("{name}: {error}"))?;
+            run_text(&text, &name, backend).await.map_err(|failure| failure.to_string())
+        };
+        failures.extend(outcome.await.err());
+    }
+    assert!(failures.is_empty(), "{} scenario(s) fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// A relative directory is looked for where cargo was called, here, and one up, for tests run in their package.
+fn found_directory(given: &Path) -> PathBuf {
+    let bases = [std::env::var_os("PWD").map(PathBuf::from), Some(PathBuf::new()), Some(PathBuf::from(".."))];
+    let found = bases.into_iter().flatten().map(|base| base.join(given)).find(|path| path.is_dir());
+    let found = found.unwrap_or_else(|| panic!("METAXY_SCENARIOS names {}, which is no directory", given.display()));
+    found.canonicalize().unwrap_or(found)
+}
+
+fn scenario_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap_or_else(|error| {
+        panic!("METAXY_SCENARIOS names {}, which cannot be read: {error}", directory.display())
+    });
+    let files = entries.flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+    files.sort();
+    files
+}
+
+async fn run_scenario(name: &str, text: String, file: String, bench: Result<Bench>) {
+    run_reported("scenarios", name, "every step answers as the reference did", bench, |bench| {
+        async move {
+            let backend = bench.location.backend().await?;
+            run_text(&text, &file, backend).await.unwrap_or_else(|failure| panic!("{failure}"));
+            Ok(Outcome::Passed)
+        }
+        .boxed()
+    })
+    .await;
+}
+
+/// Runs a case, puts its outcome into the report, and fails as it fails.
+async fn run_reported(
+    group: &str,
+    name: &str,
+    promise: &str,
+    bench: Result<Bench>,
+    run: impl FnOnce(Bench) -> BoxFuture<'static, Result<Outcome>>,
+) {
+    let bench = bench.unwrap_or_else(|error| panic!("no location for the case: {error}"));
+    let kind = match bench.location.backend().await {
+        Ok(backend) => backend.info().kind,
+        Err(error) => panic!("no backend for the case: {error}"),
+    };
+    let outcome = AssertUnwindSafe(run(bench)).catch_unwind().await;
+    report::record(kind, group, name, &outcome);
+    match outcome {
+        Ok(Ok(Outcome::Passed)) => {}
+        Ok(Ok(Outcome::Refused(why))) => println!("{kind} refuses, as it declares: {why}"),
+        Ok(Err(error)) => panic!("{kind} breaks a promise: {promise}\n{error}"),
+        Err(panic) => {
+            eprintln!("{kind} breaks a promise: {promise}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Makes a test of every promise and of every scenario, for one backend.
+///
+/// ```ignore
+/// struct Directory(tempfile::TempDir);
+///
+/// #[async_trait]
+/// impl Location for Directory {
+///     async fn backend(&self) -> Result<SharedBackend> {
+///         Ok(Arc::new(MyBackend::new(self.0.path())))
+///     }
+///
+///     fn settings(&self) -> toml::Table {
+///         toml::Table::from_iter([("path".to_owned(), self.0.path().display().to_string().into())])
+///     }
+/// }
+///
+/// async fn directory() -> Result<Directory> { .. }
+///
+/// metaxy_testkit::conformance!(my_backend, directory);
+/// ```
+///
+/// The tests are `my_backend::tables::..`, `my_backend::scenarios::..` and so on. A test's documentation says what is
+/// promised. `METAXY_SCENARIOS` names a directory with more scenarios; `METAXY_CONFORMANCE_REPORT` a file that gets a
+/// table of backends and groups, in Markdown.
+#[macro_export]
+macro_rules! conformance {
+    ($name:ident, $factory:expr) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn bench(test: &'static str) -> $crate::Result<$crate::conformance::Bench> {
+                Ok($crate::conformance::Bench::new($factory).await?.for_test(test))
+            }
+
+            $crate::__each_case!($crate::__case_tests);
+
+            mod scenarios {
+                $crate::__each_scenario!($crate::__scenario_tests);
+            }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __case_tests {
+    ($($group:ident { $($case:ident $promise:literal)* })*) => {
+        $(mod $group {
+            $(
+                #[doc = $promise]
+                #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let test = concat!(module_path!(), "::", stringify!($case));
+                    $crate::conformance::run_case(stringify!($group), stringify!($case), super::bench(test).await).await;
+                }
+            )*
+        })*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __scenario_tests {
+    (bundled { $($bundled:ident)* } external { $(($external:ident $file:literal))* }) => {
+        $(
+            #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $bundled() {
+                $crate::conformance::run_bundled(stringify!($bundled), super::bench("").await).await;
+            }
+        )*
+        /// Those of `METAXY_SCENARIOS`, as the build found them.
+        mod external {
+            $(
+                #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $external() {
+                    $crate::conformance::run_external(stringify!($external), $file, super::super::bench("").await).await;
+                }
+            )*
+            #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn those_that_came_after_the_build() {
+                $crate::conformance::run_unlisted(&[$($file),*], super::super::bench("").await).await;
+            }
+        }
+    };
+}

@@ -1,0 +1,210 @@
+//! Reading: the newest row of each living sample, then filters, then columns.
+
+use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use metaxy_core::{Error, FeatureGraph, FeatureSpec, MetadataStore, Result, columns};
+
+use super::kit::{PASSED, ROOT, assert_error, ids, pair, read, read_ids, samples, sorted, texts};
+use super::{Bench, Outcome};
+
+fn numbers(ids: &[&str], values: Vec<Option<i64>>) -> RecordBatch {
+    samples(ids, "v1").column("n", Int64Array::from(values)).batch()
+}
+
+/// The ids of the rows for which a filter is true, sorted.
+async fn filtered(store: &MetadataStore, filter: &str) -> Result<Vec<String>> {
+    Ok(texts(&sorted(store.read(ROOT).filter(filter).await?.rows().await?)?, "id"))
+}
+
+pub(super) async fn one_row_for_each_sample(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    for value in 0..5 {
+        store.write(ROOT, numbers(&["s1", "s2"], vec![Some(value), Some(value * 10)])).await?;
+    }
+    let rows = read(&store, ROOT).await?;
+    assert_eq!(texts(&rows, "id"), ["s1", "s2"]);
+    assert_eq!(texts(&rows, "n"), ["4", "40"]);
+    PASSED
+}
+
+pub(super) async fn exactly_one_of_equals(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, numbers(&["s1", "s1", "s2"], vec![Some(1), Some(2), Some(3)])).await?;
+    assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
+    PASSED
+}
+
+pub(super) async fn newest_by_update_not_by_creation(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, numbers(&["s1"], vec![Some(1)])).await?;
+    // The second row says that its sample was created long ago; it was still written later.
+    let long_ago = TimestampMicrosecondArray::from(vec![1_000_000]).with_timezone("UTC");
+    let later = samples(["s1"], "v1").column("n", Int64Array::from(vec![2])).column(columns::CREATED_AT, long_ago);
+    store.write(ROOT, later.batch()).await?;
+    assert_eq!(texts(&read(&store, ROOT).await?, "n"), ["2"]);
+    PASSED
+}
+
+pub(super) async fn filters_see_the_newest_row_only(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, numbers(&["s1", "s2"], vec![Some(1), Some(1)])).await?;
+    store.write(ROOT, numbers(&["s1"], vec![Some(2)])).await?;
+    assert_eq!(filtered(&store, "n = 1").await?, ["s2"]);
+    assert_eq!(filtered(&store, "n = 2").await?, ["s1"]);
+    PASSED
+}
+
+pub(super) async fn columns_come_as_asked(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let batch = samples(["s1"], "v1")
+        .column("n", Int64Array::from(vec![1]))
+        .column("t", StringArray::from(vec!["text"]))
+        .batch();
+    store.write(ROOT, batch).await?;
+    let rows = store.read(ROOT).columns(["t", "id"]).await?.rows().await?;
+    let names: Vec<&str> = rows.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["t", "id"]);
+    assert_eq!(texts(&rows.to_batch()?, "t"), ["text"]);
+    // A filter may ask for a column that does not come.
+    let rows = store.read(ROOT).columns(["t"]).filter("n = 1").await?.rows().await?;
+    assert_eq!((rows.num_rows(), rows.schema().fields().len()), (1, 1));
+    assert_error!(store.read(ROOT).columns(["nothing"]).await, Error::MissingColumn { .. });
+    PASSED
+}
+
+pub(super) async fn no_columns_at_all(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
+    store.write(ROOT, samples(["s1"], "v2").batch()).await?;
+    let rows = store.read(ROOT).columns(Vec::<String>::new()).await?.rows().await?;
+    assert_eq!((rows.num_rows(), rows.schema().fields().len()), (3, 0));
+    PASSED
+}
+
+pub(super) async fn empty_answers_have_a_schema(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, numbers(&["s1"], vec![Some(1)])).await?;
+    let rows = store.read(ROOT).filter("n = 99").await?.rows().await?;
+    assert_eq!(rows.num_rows(), 0);
+    for name in ["id", "n", columns::PROVENANCE_BY_FIELD] {
+        assert!(rows.schema().column_with_name(name).is_some(), "an empty answer has no column `{name}`");
+    }
+    PASSED
+}
+
+pub(super) async fn filters_have_three_values(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let batch = samples(["s1", "s2", "s3"], "v1")
+        .column("n", Int64Array::from(vec![Some(1), Some(2), None]))
+        .column("ok", BooleanArray::from(vec![Some(true), Some(false), None]))
+        .batch();
+    store.write(ROOT, batch).await?;
+    let cases: &[(&str, &[&str])] = &[
+        ("n = 1", &["s1"]),
+        ("n != 1", &["s2"]),
+        ("n <> 1", &["s2"]),
+        ("NOT n = 1", &["s2"]),
+        ("n > 1", &["s2"]),
+        ("n <= 2", &["s1", "s2"]),
+        ("n IN (1, 5)", &["s1"]),
+        ("n NOT IN (1)", &["s2"]),
+        ("n IS NULL", &["s3"]),
+        ("n IS NOT NULL", &["s1", "s2"]),
+        ("n = NULL", &["s3"]),
+        ("n != NULL", &["s1", "s2"]),
+        ("ok", &["s1"]),
+        ("NOT ok", &["s2"]),
+        ("ok = TRUE OR n IS NULL", &["s1", "s3"]),
+        ("n = 1 AND ok = FALSE", &[]),
+        ("(n = 1 OR n = 2) AND NOT (id = 's1')", &["s2"]),
+        ("n > 1 OR n <= 1", &["s1", "s2"]),
+        ("TRUE", &["s1", "s2", "s3"]),
+        ("FALSE", &[]),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(filtered(&store, filter).await?, *expected, "{filter}");
+    }
+    PASSED
+}
+
+pub(super) async fn filters_on_every_kind_of_literal(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let batch = samples(["s1", "s2"], "v1")
+        .column("t", StringArray::from(vec!["it's", "Straße \u{1F3AC} % _"]))
+        .column("f", Float64Array::from(vec![0.5, -1e10]))
+        .column("at", TimestampMicrosecondArray::from(vec![1_767_225_600_000_000, 0]).with_timezone("UTC"))
+        .batch();
+    store.write(ROOT, batch).await?;
+    let cases: &[(&str, &[&str])] = &[
+        ("t = 'it''s'", &["s1"]),
+        ("t = 'Straße \u{1F3AC} % _'", &["s2"]),
+        ("t = 'STRASSE'", &[]),
+        ("t > 'T'", &["s1"]),
+        ("f = 0.5", &["s1"]),
+        ("f < 0", &["s2"]),
+        ("f >= -10000000000", &["s1", "s2"]),
+        ("at = '2026-01-01'", &["s1"]),
+        ("at < '2026-01-01T00:00:00Z'", &["s2"]),
+        ("metaxy_deleted_at IS NULL", &["s1", "s2"]),
+        ("metaxy_updated_at > '1999-12-31'", &["s1", "s2"]),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(filtered(&store, filter).await?, *expected, "{filter}");
+    }
+    PASSED
+}
+
+pub(super) async fn filters_inside_structs(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["s1"], "v1").batch()).await?;
+    store.write(ROOT, samples(["s2"], "v2").batch()).await?;
+    assert_eq!(filtered(&store, "metaxy_provenance_by_field.a = 'v2-a'").await?, ["s2"]);
+    PASSED
+}
+
+pub(super) async fn several_filters_all_hold(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, numbers(&["s1", "s2", "s3"], vec![Some(1), Some(2), Some(3)])).await?;
+    let rows = store.read(ROOT).filter("n > 1").filter("n < 3").await?.rows().await?;
+    assert_eq!(texts(&rows.to_batch()?, "id"), ["s2"]);
+    PASSED
+}
+
+pub(super) async fn unknown_filter_column(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, numbers(&["s1"], vec![Some(1)])).await?;
+    assert_error!(store.read(ROOT).filter("m = 1").await, Error::FilterColumn { column, .. } if column == "m");
+    assert_error!(store.read(ROOT).filter("n = = 1").await, Error::FilterSyntax { .. });
+    PASSED
+}
+
+pub(super) async fn several_id_columns(bench: Bench) -> Result<Outcome> {
+    let spec = FeatureSpec::builder("pairs").id_columns(["id", "frame"]).fields(["a"]).build()?;
+    let store = bench.store(FeatureGraph::new([spec])?).await?;
+    let batch = |ids: [&str; 4], value: i64| {
+        samples(ids, "v1")
+            .provenance(&["a"], "v1")
+            .column("frame", Int64Array::from(vec![1, 2, 1, 2]))
+            .column("n", Int64Array::from(vec![value; 4]))
+            .batch()
+    };
+    store.write("pairs", batch(["s1", "s1", "s2", "s2"], 1)).await?;
+    store.write("pairs", batch(["s1", "s1", "s3", "s3"], 2)).await?;
+    let rows = store.read("pairs").await?.rows().await?;
+    let mut shown = texts(&rows.to_batch()?, "n");
+    shown.sort();
+    assert_eq!(shown, ["1", "1", "2", "2", "2", "2"]);
+    PASSED
+}
+
+pub(super) async fn many_rows_in_many_writes(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    for round in 0..10 {
+        let ids = ids("s", 1_000);
+        let values = Int64Array::from(vec![round; 1_000]);
+        store.write(ROOT, samples(ids, "v1").column("n", values).batch()).await?;
+    }
+    let rows = read(&store, ROOT).await?;
+    assert_eq!(rows.num_rows(), 1_000);
+    assert!(texts(&rows, "n").iter().all(|value| value == "9"), "an older row came back");
+    PASSED
+}

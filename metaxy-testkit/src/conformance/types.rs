@@ -1,0 +1,297 @@
+//! Every Arrow type: its values come back as they went in, or the write is refused with an error that names the column.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal128Array,
+    Decimal256Array, DictionaryArray, DurationMicrosecondArray, FixedSizeBinaryArray, FixedSizeListArray, Float16Array,
+    Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
+    LargeBinaryArray, LargeListArray, LargeStringArray, ListArray, MapArray, MapBuilder, NullArray, RecordBatch,
+    StringArray, StringBuilder, StringViewArray, StructArray, Time32MillisecondArray, Time32SecondArray,
+    Time64MicrosecondArray, Time64NanosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array, new_null_array,
+};
+use arrow::array::{Int32Builder, Int64Builder, ListBuilder};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{cast, take};
+use arrow::datatypes::{
+    DataType, Field, Fields, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, i256,
+};
+use metaxy_core::{Error, FeatureGraph, FeatureSpec, MetadataStore, Result};
+
+use super::kit::{PASSED, ROOT, ids, pair, read, read_ids, samples, texts};
+use super::{Bench, Outcome};
+
+/// Writes a column (its last value null), reads it back, and compares value by value.
+async fn round_trip(bench: Bench, name: &'static str, array: impl Array + 'static) -> Result<Outcome> {
+    let given: ArrayRef = Arc::new(array);
+    let given = with_null(&given);
+    let store = bench.store(pair()?).await?;
+    let batch = samples(ids("s", given.len()), "v1").column("value", given.clone()).batch();
+    let refused = bench.location.support().refused_types.contains(&name);
+    match store.write(ROOT, batch).await {
+        Err(error) if refused => return check_refusal(&store, error).await,
+        Err(error) => return Err(error),
+        Ok(_) => assert!(!refused, "`{name}` is declared as refused, but was written"),
+    }
+    let rows = read(&store, ROOT).await?;
+    let stored = rows.column_by_name("value").expect("the column is there");
+    assert_same_values(name, &given, stored);
+    let nulls = store.read(ROOT).filter("value IS NULL").await?.rows().await?;
+    let expected = given.logical_null_count();
+    assert_eq!(nulls.num_rows(), expected, "`value IS NULL` finds other rows than the {expected} that hold null");
+    append_and_reopen(&bench, store, name, &given).await
+}
+
+/// The values survive a second write (into the table's type), and a store that is opened anew.
+async fn append_and_reopen(bench: &Bench, store: MetadataStore, name: &str, given: &ArrayRef) -> Result<Outcome> {
+    let more = samples(ids("t", given.len()), "v1").column("value", given.clone()).batch();
+    store.write(ROOT, more).await?;
+    store.close().await?;
+    let store = bench.store(pair()?).await?;
+    let rows = read(&store, ROOT).await?;
+    let stored = rows.column_by_name("value").expect("the column is there");
+    for offset in [0, given.len()] {
+        assert_same_values(name, given, &stored.slice(offset, given.len()));
+    }
+    PASSED
+}
+
+fn with_null(array: &ArrayRef) -> ArrayRef {
+    if *array.data_type() == DataType::Null {
+        return array.clone();
+    }
+    let positions: Int32Array = (0..array.len() as i32).map(Some).chain([None]).collect();
+    take(array, &positions, None).expect("every type can be taken from")
+}
+
+/// A storage system may keep values in another type, as long as each comes back unchanged in the type it was given in.
+fn assert_same_values(name: &str, given: &ArrayRef, stored: &ArrayRef) {
+    if given.data_type() == stored.data_type() {
+        assert_eq!(given.to_data(), stored.to_data(), "`{name}` comes back changed: {stored:?}");
+        return;
+    }
+    let back = cast(stored, given.data_type()).unwrap_or_else(|error| {
+        panic!("`{name}` comes back as {}, which is no {}: {error}", stored.data_type(), given.data_type())
+    });
+    assert_eq!(
+        given.to_data(),
+        back.to_data(),
+        "`{name}` comes back changed, as {}: {stored:?}, given {given:?}",
+        stored.data_type()
+    );
+}
+
+async fn check_refusal(store: &MetadataStore, error: Error) -> Result<Outcome> {
+    let text = error.to_string();
+    assert!(matches!(error, Error::UnsupportedType { .. }), "refused with another error than UnsupportedType: {text}");
+    assert!(text.contains("value"), "the error does not name the column: {text}");
+    assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
+    // The store goes on working.
+    store.write(ROOT, samples(["s1"], "v1").batch()).await?;
+    assert_eq!(read_ids(store, ROOT).await?, ["s1"]);
+    Ok(Outcome::Refused(text))
+}
+
+/// A case that is a round trip of one array.
+macro_rules! round_trips {
+    ($($name:ident => $array:expr;)*) => {
+        $(pub(super) async fn $name(bench: Bench) -> Result<Outcome> {
+            round_trip(bench, stringify!($name), $array).await
+        })*
+    };
+}
+
+/// 2026-11-24T14:15:00.123456789 UTC, the first and the last day of the years of four digits, and the epoch.
+const NANOS: [i64; 3] = [1_795_529_700_123_456_789, 0, -1];
+const MICROS: [i64; 4] = [1_795_529_700_123_456, 0, -62_135_596_800_000_000, 253_402_300_799_999_999];
+const MILLIS: [i64; 4] = [1_795_529_700_123, 0, -62_135_596_800_000, 253_402_300_799_999];
+const SECONDS: [i64; 4] = [1_795_529_700, 0, -62_135_596_800, 253_402_300_799];
+
+const TEXTS: [&str; 10] = [
+    "",
+    " ",
+    "plain",
+    "it's \"quoted\" `so` [and] {so}; -- DROP TABLE x; /* */ \\ % _ ? $1 :p",
+    "line\nbreak\ttab\r",
+    "Straße Ñandú 日本語 עברית",
+    "\u{1F3AC}\u{1F469}\u{200D}\u{1F52C}",
+    "e\u{301} is not \u{e9}",
+    "NULL",
+    "null",
+];
+
+round_trips! {
+    boolean => BooleanArray::from(vec![true, false]);
+    int8 => Int8Array::from(vec![0, 1, i8::MIN, i8::MAX]);
+    int16 => Int16Array::from(vec![0, 1, i16::MIN, i16::MAX]);
+    int32 => Int32Array::from(vec![0, 1, i32::MIN, i32::MAX]);
+    int64 => Int64Array::from(vec![0, 1, i64::MIN, i64::MAX, 9_007_199_254_740_993]);
+    uint8 => UInt8Array::from(vec![0, 1, u8::MAX]);
+    uint16 => UInt16Array::from(vec![0, 1, u16::MAX]);
+    uint32 => UInt32Array::from(vec![0, 1, u32::MAX]);
+    uint64 => UInt64Array::from(vec![0, 1, u64::MAX]);
+    float16 => Float16Array::from(cast_f16());
+    float32 => Float32Array::from(vec![0.0, 0.1, -1.5, f32::MIN, f32::MAX, f32::MIN_POSITIVE, f32::EPSILON]);
+    float64 => Float64Array::from(vec![0.0, 0.1, -1.5, f64::MIN, f64::MAX, f64::MIN_POSITIVE, 1.0 / 3.0, 5e-324]);
+    float64_special => Float64Array::from(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]);
+    float32_special => Float32Array::from(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+    utf8 => StringArray::from(TEXTS.to_vec());
+    large_utf8 => LargeStringArray::from(TEXTS.to_vec());
+    utf8_view => StringViewArray::from(TEXTS.to_vec());
+    binary => BinaryArray::from(vec![b"".as_slice(), b"\0", b"\xff\xfe", b"text", &[7; 1000]]);
+    large_binary => LargeBinaryArray::from(vec![b"".as_slice(), b"\0", b"\xff\xfe"]);
+    binary_view => BinaryViewArray::from(vec![b"".as_slice(), b"\0", b"longer than the twelve bytes of a view"]);
+    fixed_size_binary => FixedSizeBinaryArray::try_from_iter([[0_u8, 1, 2], [255, 0, 255]].into_iter())?;
+    date32 => Date32Array::from(vec![0, 1, -1, -719_162, 2_932_896, 20_781]);
+    date64 => Date64Array::from(vec![0, 86_400_000, -86_400_000, 20_781 * 86_400_000]);
+    time32_second => Time32SecondArray::from(vec![0, 1, 86_399]);
+    time32_millisecond => Time32MillisecondArray::from(vec![0, 1, 86_399_999]);
+    time64_microsecond => Time64MicrosecondArray::from(vec![0, 1, 86_399_999_999]);
+    time64_nanosecond => Time64NanosecondArray::from(vec![0, 1, 86_399_999_999_999]);
+    timestamp_second => TimestampSecondArray::from(SECONDS.to_vec());
+    timestamp_millisecond => TimestampMillisecondArray::from(MILLIS.to_vec());
+    timestamp_microsecond => TimestampMicrosecondArray::from(MICROS.to_vec());
+    timestamp_nanosecond => TimestampNanosecondArray::from(NANOS.to_vec());
+    timestamp_second_utc => TimestampSecondArray::from(SECONDS.to_vec()).with_timezone("UTC");
+    timestamp_millisecond_utc => TimestampMillisecondArray::from(MILLIS.to_vec()).with_timezone("UTC");
+    timestamp_microsecond_utc => TimestampMicrosecondArray::from(MICROS.to_vec()).with_timezone("UTC");
+    timestamp_nanosecond_utc => TimestampNanosecondArray::from(NANOS.to_vec()).with_timezone("UTC");
+    timestamp_microsecond_offset => TimestampMicrosecondArray::from(MICROS.to_vec()).with_timezone("+05:30");
+    duration => DurationMicrosecondArray::from(vec![0, 1, -1, 86_400_000_000]);
+    interval => interval_values();
+    decimal128 => Decimal128Array::from(vec![0, 1, -1, 12_345_678_901_234_567_890_i128])
+        .with_precision_and_scale(38, 10)?;
+    decimal128_small => Decimal128Array::from(vec![0, 1, -1, 99_999]).with_precision_and_scale(5, 2)?;
+    decimal256 => Decimal256Array::from(vec![i256::from_i128(0), i256::from_i128(i128::MAX)])
+        .with_precision_and_scale(76, 10)?;
+    list_of_int => ListArray::from_iter_primitive::<Int64Type, _, _>(
+        [Some(vec![Some(1), None, Some(i64::MAX)]), Some(vec![]), Some(vec![None])]);
+    list_of_float => ListArray::from_iter_primitive::<Float64Type, _, _>([Some(vec![Some(0.1), Some(-1e300)])]);
+    list_of_text => list_of_texts();
+    list_of_struct => list_of_structs();
+    list_of_list => list_of_lists();
+    large_list => LargeListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), Some(vec![])]);
+    fixed_size_list => FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(
+        [Some(vec![Some(1), Some(2)]), Some(vec![Some(3), None])], 2);
+    struct_flat => struct_of_values();
+    struct_nested => nested_struct();
+    map => map_of_texts();
+    dictionary => ["red", "green", "red"].into_iter().collect::<DictionaryArray<Int32Type>>();
+    nulls_of_no_type => NullArray::new(3);
+    all_null => new_null_array(&DataType::Int64, 3);
+}
+
+fn cast_f16() -> arrow::array::PrimitiveArray<arrow::datatypes::Float16Type> {
+    let floats: ArrayRef = Arc::new(Float32Array::from(vec![0.0, 1.5, -2.0, 65504.0]));
+    let halves = cast(&floats, &DataType::Float16).expect("floats have halves");
+    arrow::array::AsArray::as_primitive(&halves).clone()
+}
+
+fn interval_values() -> IntervalMonthDayNanoArray {
+    let interval = |months, days, nanoseconds| IntervalMonthDayNano { months, days, nanoseconds };
+    arrow::array::PrimitiveArray::<IntervalMonthDayNanoType>::from(vec![interval(0, 0, 0), interval(14, -3, 1_000)])
+}
+
+fn list_of_texts() -> ListArray {
+    let mut builder = ListBuilder::new(StringBuilder::new());
+    builder.append_value(TEXTS.map(Some));
+    builder.append_value([None, Some("")]);
+    builder.append_value(Vec::<Option<&str>>::new());
+    builder.finish()
+}
+
+fn list_of_lists() -> ListArray {
+    let mut builder = ListBuilder::new(ListBuilder::new(Int32Builder::new()));
+    builder.values().append_value([Some(1), None]);
+    builder.values().append_value([]);
+    builder.append(true);
+    builder.append(true);
+    builder.finish()
+}
+
+fn struct_of_values() -> StructArray {
+    StructArray::from(vec![
+        (field("n", DataType::Int64), Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])) as ArrayRef),
+        (field("text", DataType::Utf8), Arc::new(StringArray::from(vec![Some("a"), Some(""), None]))),
+        (field("CamelCase", DataType::Boolean), Arc::new(BooleanArray::from(vec![true, false, true]))),
+    ])
+}
+
+fn nested_struct() -> StructArray {
+    let inner = struct_of_values();
+    let list = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1)]), None, Some(vec![])]);
+    StructArray::from(vec![
+        (field("list", list.data_type().clone()), Arc::new(list) as ArrayRef),
+        (field("inner", inner.data_type().clone()), Arc::new(inner)),
+    ])
+}
+
+fn field(name: &str, data_type: DataType) -> Arc<Field> {
+    Arc::new(Field::new(name, data_type, true))
+}
+
+fn list_of_structs() -> ListArray {
+    let values = struct_of_values();
+    let offsets = arrow::buffer::OffsetBuffer::from_lengths([2, 0, 1]);
+    ListArray::new(field("item", values.data_type().clone()), offsets, Arc::new(values), None)
+}
+
+fn map_of_texts() -> MapArray {
+    let mut builder = MapBuilder::new(None, StringBuilder::new(), Int64Builder::new());
+    builder.keys().append_value("one");
+    builder.values().append_value(1);
+    builder.keys().append_value("it's");
+    builder.values().append_null();
+    builder.append(true).expect("keys and values agree");
+    builder.append(true).expect("an empty map");
+    builder.finish()
+}
+
+/// A null struct is not a struct of nulls.
+pub(super) async fn struct_null_is_null(bench: Bench) -> Result<Outcome> {
+    let fields = Fields::from(vec![Field::new("n", DataType::Int64, true)]);
+    let members: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![None, None]))];
+    let value = StructArray::new(fields, members, Some(NullBuffer::from(vec![true, false])));
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["empty", "null"], "v1").column("value", value).batch()).await?;
+    let rows = store.read(ROOT).filter("value IS NULL").await?.rows().await?;
+    assert_eq!(texts(&rows.to_batch()?, "id"), ["null"]);
+    PASSED
+}
+
+/// An id column may be of many types.
+pub(super) async fn ids_of_many_types(bench: Bench) -> Result<Outcome> {
+    let spec = FeatureSpec::builder("ids").id_columns(["number", "day", "flag", "text"]).fields(["a"]).build()?;
+    let store = bench.store(FeatureGraph::new([spec])?).await?;
+    let batch = |value: i64| -> RecordBatch {
+        samples(["unused"; 3], "v1")
+            .provenance(&["a"], "v1")
+            .column("number", Int64Array::from(vec![1, 1, 2]))
+            .column("day", Date32Array::from(vec![5, 5, 5]))
+            .column("flag", BooleanArray::from(vec![true, false, true]))
+            .column("text", StringArray::from(vec!["x", "x", ""]))
+            .column("value", Int64Array::from(vec![value; 3]))
+            .batch()
+    };
+    store.write("ids", batch(1)).await?;
+    store.write("ids", batch(2)).await?;
+    let rows = store.read("ids").await?.rows().await?.to_batch()?;
+    assert_eq!(texts(&rows, "value"), ["2", "2", "2"]);
+    PASSED
+}
+
+pub(super) async fn text_with_nul(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let batch = samples(["s1"], "v1").column("value", StringArray::from(vec!["a\0b"])).batch();
+    match store.write(ROOT, batch).await {
+        Ok(_) => {
+            assert_eq!(texts(&read(&store, ROOT).await?, "value"), ["a\0b"]);
+            PASSED
+        }
+        Err(error) => {
+            assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
+            Ok(Outcome::Refused(error.to_string()))
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Where a backend's tests keep their rows, and what the backend does not do.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use metaxy_core::Result;
+use metaxy_core::backend::SharedBackend;
+
+/// A place for rows that is empty when a case begins: a temporary directory, a schema of a test database. It is removed
+/// when it is dropped.
+#[async_trait]
+pub trait Location: Send + Sync + 'static {
+    /// A backend on this place that is not open. Each call gives another one, and all of them see the same rows, as
+    /// several programs do that use one store.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; the case fails with it.
+    async fn backend(&self) -> Result<SharedBackend>;
+
+    /// The settings that lead to this place, as `metaxy.toml` has them beside `type`.
+    fn settings(&self) -> toml::Table;
+
+    /// What the backend does not do, and how much of a load it gets.
+    fn support(&self) -> Support {
+        Support::default()
+    }
+}
+
+/// A location that is shared.
+pub type SharedLocation = Arc<dyn Location>;
+
+/// What a backend does not do, said in one place. The suite checks that it refuses cleanly what is named here, and that
+/// it does all the rest.
+#[derive(Clone, Debug)]
+pub struct Support {
+    /// Type cases (their names in the group `types`) that the backend refuses with an error that names the column.
+    pub refused_types: Vec<&'static str>,
+    /// Whether several backends, in one process or in many, may write to one location at the same time.
+    pub several_writers: bool,
+    /// When another process can read.
+    pub other_processes: OtherProcesses,
+    /// How many one-row writes the case of many tiny writes makes; 10,000 in full.
+    pub tiny_writes: usize,
+}
+
+/// When another process can read what this one writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherProcesses {
+    /// Never: the rows live in this process.
+    Never,
+    /// Once this one has closed the store.
+    AfterClose,
+    /// Also while this one writes.
+    AtAnyTime,
+}
+
+impl Default for Support {
+    fn default() -> Self {
+        Self {
+            refused_types: Vec::new(),
+            several_writers: true,
+            other_processes: OtherProcesses::AtAnyTime,
+            tiny_writes: 10_000,
+        }
+    }
+}
+
+impl Support {
+    /// Names types that the backend refuses.
+    #[must_use]
+    pub fn refuses(mut self, types: impl IntoIterator<Item = &'static str>) -> Self {
+        self.refused_types.extend(types);
+        self
+    }
+
+    /// Only one backend at a time may have a location open for writing.
+    #[must_use]
+    pub fn one_writer(mut self) -> Self {
+        self.several_writers = false;
+        self
+    }
+
+    /// Says when another process can read.
+    #[must_use]
+    pub fn other_processes(mut self, when: OtherProcesses) -> Self {
+        self.other_processes = when;
+        self
+    }
+
+    /// Makes fewer tiny writes, where each takes long.
+    #[must_use]
+    pub fn tiny_writes(mut self, count: usize) -> Self {
+        self.tiny_writes = count;
+        self
+    }
+}

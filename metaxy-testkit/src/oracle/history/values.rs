@@ -1,0 +1,67 @@
+//! Columns and the values that they may have. A column's type is that of the last part of its name, so that a renamed
+//! column, and one that comes from another feature, has the type that it had.
+
+use serde_json::{Value, json};
+
+/// The id columns of most features.
+const IDS: [&str; 3] = ["a", "b", "c"];
+/// The columns that a feature may have of its own.
+const OWN: [&str; 4] = ["score", "name", "f", "ok"];
+
+/// The names of a feature's id columns.
+pub(super) fn id_names(count: usize, other_names: bool) -> Vec<String> {
+    let prefix = if other_names { "x_" } else { "" };
+    IDS.iter().take(count).map(|id| format!("{prefix}{id}")).collect()
+}
+
+/// The names of a feature's own columns.
+pub(super) fn own_columns(mask: u8) -> Vec<String> {
+    let chosen = OWN.iter().enumerate().filter(|(index, _)| mask & (1 << index) != 0);
+    chosen.map(|(_, name)| (*name).to_owned()).collect()
+}
+
+/// The last part of a column's name.
+pub(super) fn base(column: &str) -> &str {
+    column.rsplit('_').next().unwrap_or(column)
+}
+
+/// A column's type, as scenarios call it.
+pub(super) fn type_of(column: &str) -> &'static str {
+    match base(column) {
+        "b" | "score" => "int64",
+        "f" => "float64",
+        "ok" => "bool",
+        _ => "string",
+    }
+}
+
+/// A value of a column; columns that are no ids are null now and then.
+pub(super) fn value(column: &str, number: u8) -> Value {
+    let pick = usize::from(number);
+    match base(column) {
+        "a" => json!(format!("k{}", pick % 5)),
+        "b" => json!(pick % 3),
+        "c" => json!(["u", "v"][pick % 2]),
+        _ if pick % 4 == 3 => Value::Null,
+        "score" => json!((pick % 5) as i64 - 1),
+        "name" => json!(["p", "q", "it's", "\u{e9}"][pick / 4 % 4]),
+        "f" => json!((pick % 8) as f64 / 4.0 - 0.5),
+        "ok" => json!(pick % 2 == 0),
+        _ => Value::Null,
+    }
+}
+
+/// A value of a column, never null, as a literal of a filter.
+pub(super) fn literal(column: &str, number: u8) -> String {
+    let number = if value(column, number).is_null() { number + 1 } else { number };
+    match value(column, number) {
+        Value::String(text) => format!("'{}'", text.replace('\'', "''")),
+        other => other.to_string(),
+    }
+}
+
+/// A number that follows from others.
+pub(super) fn mixed(numbers: &[u8]) -> u8 {
+    let mix = |state: u32, number: &u8| (state ^ u32::from(*number)).wrapping_mul(0x0100_0193).rotate_left(5);
+    (numbers.iter().fold(0x811c_9dc5, mix) >> 11) as u8
+}

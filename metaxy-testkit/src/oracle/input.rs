@@ -1,0 +1,159 @@
+//! One dependency of a resolve: its rows, renamed, filtered, selected, and grouped where its lineage says so.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use metaxy_core::spec::FeatureDep;
+use metaxy_core::{FeatureSpec, Lineage, columns};
+
+use super::definitions::Feature;
+use super::filter::{Filter, order};
+use super::rows::{key, member, projected, time};
+use super::store::Scope;
+use super::{Oracle, Row};
+
+/// The rows of a dependency, ready to be joined.
+pub(super) struct Input {
+    pub(super) feature: String,
+    pub(super) optional: bool,
+    /// The columns that tell its samples apart.
+    pub(super) ids: Vec<String>,
+    /// The columns that it brings.
+    pub(super) columns: BTreeSet<String>,
+    pub(super) rows: Vec<InputRow>,
+}
+
+/// A row of a dependency.
+#[derive(Clone, Debug)]
+pub(super) struct InputRow {
+    /// The columns that it brings.
+    pub(super) user: Row,
+    /// Its data versions, by struct key.
+    pub(super) versions: BTreeMap<String, String>,
+    /// The whole row under the new names, also what is not selected.
+    whole: Row,
+}
+
+impl Oracle {
+    /// Reads a dependency. `filters` are the caller's, in the upstream feature's own names.
+    pub(super) fn input(&self, spec: &FeatureSpec, dep: &FeatureDep, filters: &[String]) -> Result<Input, String> {
+        let name = dep.feature.to_string();
+        let upstream = self.graph.feature(&name)?;
+        let ids = input_ids(spec, dep, upstream);
+        let mut input =
+            Input { feature: name.clone(), optional: dep.optional, ids, columns: BTreeSet::new(), rows: Vec::new() };
+        let Some(table) = self.table(&name) else {
+            return if dep.optional { Ok(input) } else { Err(format!("`{name}` is nowhere")) };
+        };
+        let renamed_columns: BTreeSet<String> = table.columns.iter().map(|column| renamed(dep, column)).collect();
+        if renamed_columns.len() < table.columns.len() {
+            return Err(format!("a rename makes one column of two in `{name}`"));
+        }
+        if let Some(from) =
+            dep.rename.iter().flatten().map(|(from, _)| from).find(|from| !table.columns.contains(*from))
+        {
+            return Err(format!("`{from}` of `{name}` is renamed, but not there"));
+        }
+        let static_filters =
+            dep.filters.iter().flatten().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        for column in static_filters.iter().flat_map(Filter::columns) {
+            if !renamed_columns.contains(&column) && !columns::is_system(&column) {
+                return Err(format!("a filter on `{name}` names `{column}`, which is no column"));
+            }
+        }
+        input.columns = kept_columns(dep, upstream, &input.ids, &renamed_columns)?;
+        for row in self.rows_of(upstream, table, Scope::default(), filters)? {
+            let whole: Row = row.iter().map(|(column, value)| (renamed(dep, column), value.clone())).collect();
+            if !static_filters.iter().all(|filter| filter.passes(&whole)) {
+                continue;
+            }
+            let version = |key: String| Some((key.clone(), member(&row, columns::DATA_VERSION_BY_FIELD, &key)?));
+            let versions = upstream.struct_keys().into_iter().filter_map(version).collect();
+            input.rows.push(InputRow { user: projected(&whole, &input.columns), versions, whole });
+        }
+        if let Lineage::Aggregation { .. } = dep.lineage {
+            self.group(&mut input, dep, upstream);
+        }
+        Ok(input)
+    }
+
+    /// Gives all rows of a group the hash of the group's data versions.
+    fn group(&self, input: &mut Input, dep: &FeatureDep, upstream: &Feature) {
+        let ids: Vec<String> = upstream.spec.id_columns.iter().map(|id| renamed(dep, id)).collect();
+        let (kept, dropped): (Vec<String>, Vec<String>) =
+            ids.iter().cloned().partition(|id| input.columns.contains(id));
+        in_order_of_arrival(&mut input.rows, &ids, &dropped);
+        input.rows.sort_by(|left, right| by_columns(&left.whole, &right.whole, &kept));
+        let mut groups: BTreeMap<Option<Vec<String>>, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+        for row in &input.rows {
+            let group = groups.entry(key(&row.whole, &input.ids)).or_default();
+            for (field, version) in &row.versions {
+                group.entry(field.clone()).or_default().push(version.clone());
+            }
+        }
+        for row in &mut input.rows {
+            let Some(group) = groups.get(&key(&row.whole, &input.ids)) else { continue };
+            row.versions = group.iter().map(|(field, all)| (field.clone(), self.hash(&all.join("|")))).collect();
+        }
+    }
+}
+
+/// The order of rows that the kept id columns leave equal. Where no id column is dropped there are none.
+fn in_order_of_arrival(rows: &mut Vec<InputRow>, ids: &[String], dropped: &[String]) {
+    if dropped.is_empty() {
+        return;
+    }
+    let times: BTreeSet<Option<i64>> = rows.iter().map(|row| time(&row.whole, columns::UPDATED_AT)).collect();
+    if times.len() <= 1 {
+        rows.sort_by(|left, right| by_columns(&left.whole, &right.whole, ids));
+        let second_half = rows.split_off(rows.len().div_ceil(2));
+        rows.splice(0..0, second_half);
+    } else {
+        rows.sort_by(|left, right| {
+            let newest_first = time(&right.whole, columns::UPDATED_AT).cmp(&time(&left.whole, columns::UPDATED_AT));
+            newest_first.then_with(|| by_columns(&left.whole, &right.whole, dropped))
+        });
+    }
+}
+
+fn by_columns(left: &Row, right: &Row, names: &[String]) -> Ordering {
+    let compare = |name: &String| order(left.get(name)?, right.get(name)?);
+    names.iter().filter_map(compare).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+fn renamed(dep: &FeatureDep, column: &str) -> String {
+    dep.rename.as_ref().and_then(|rename| rename.get(column)).cloned().unwrap_or_else(|| column.to_owned())
+}
+
+/// The columns that tell the samples of a dependency apart once its lineage is applied.
+fn input_ids(spec: &FeatureSpec, dep: &FeatureDep, upstream: &Feature) -> Vec<String> {
+    match &dep.lineage {
+        Lineage::Identity => upstream.spec.id_columns.iter().map(|id| renamed(dep, id)).collect(),
+        Lineage::Aggregation { on: None } => spec.id_columns.clone(),
+        Lineage::Aggregation { on: Some(on) } | Lineage::Expansion { on, .. } => on.clone(),
+    }
+}
+
+/// The columns that stay: all, or those that are selected and those that are always needed.
+fn kept_columns(
+    dep: &FeatureDep,
+    upstream: &Feature,
+    input_ids: &[String],
+    all: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, String> {
+    let needed: Vec<String> = match &dep.lineage {
+        Lineage::Identity | Lineage::Aggregation { on: None } => {
+            upstream.spec.id_columns.iter().map(|id| renamed(dep, id)).collect()
+        }
+        Lineage::Aggregation { .. } | Lineage::Expansion { .. } => input_ids.to_vec(),
+    };
+    let selected: Vec<String> = match &dep.select {
+        None => all.iter().cloned().collect(),
+        Some(select) => select.iter().filter(|name| !columns::is_system(name)).cloned().collect(),
+    };
+    let kept: BTreeSet<String> = needed.into_iter().chain(selected).collect();
+    match kept.iter().find(|name| !all.contains(*name)) {
+        None => Ok(kept),
+        Some(name) => Err(format!("`{}` has no column `{name}`", dep.feature)),
+    }
+}
