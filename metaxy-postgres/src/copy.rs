@@ -227,7 +227,10 @@ async fn read_rows(
     let failed = |error| session.error("read", Some(&table), error);
     let mut connection = session.connection().await?;
     if planner == Planner::ForWholeTables {
-        sqlx::raw_sql("BEGIN READ ONLY; SET LOCAL enable_nestloop = off").execute(&mut *connection).await.map_err(failed)?;
+        sqlx::raw_sql("BEGIN READ ONLY; SET LOCAL enable_nestloop = off")
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
     }
     {
         let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");

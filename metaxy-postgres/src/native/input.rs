@@ -24,7 +24,12 @@ pub(super) fn version_name(input: usize, index: usize) -> String {
 }
 
 /// All of a scan, or the reason why the server would not do all of it.
-pub(super) fn whole_scan(source: &Source, request: &ScanRequest, needed: &[String], place: bool) -> Result<Relation, String> {
+pub(super) fn whole_scan(
+    source: &Source,
+    request: &ScanRequest,
+    needed: &[String],
+    place: bool,
+) -> Result<Relation, String> {
     let pushdown = Pushdown::new(&source.table, request);
     match (pushdown.applied, pushdown.refused.clone()) {
         (ScanStage::Filter, None) => Ok(pushdown.relation(&source.name, &source.table, request, needed, place)),
@@ -80,7 +85,10 @@ fn source_of<'a>(input: &'a InputPlan, name: &'a str) -> &'a str {
 /// A column that rows are joined, grouped or sorted by.
 pub(super) fn key(column: &Column) -> Result<String, String> {
     sql::key(column).ok_or_else(|| {
-        format!("rows are told apart by `{}`, whose type {} PostgreSQL and Arrow compare differently", column.name, column.storage.sql)
+        format!(
+            "rows are told apart by `{}`, whose type {} PostgreSQL and Arrow compare differently",
+            column.name, column.storage.sql
+        )
     })
 }
 
@@ -104,8 +112,7 @@ fn window(
     on: &[String],
     order: &GroupOrder,
 ) -> Result<String, String> {
-    let on: Vec<String> =
-        on.iter().map(|name| key(find(source, source_of(input, name))?)).collect::<Result<_, _>>()?;
+    let on: Vec<String> = on.iter().map(|name| key(find(source, source_of(input, name))?)).collect::<Result<_, _>>()?;
     let ascending = |names: &[String]| -> Result<Vec<String>, String> {
         names.iter().map(|name| Ok(format!("{} NULLS FIRST", key(find(source, name)?)?))).collect()
     };
@@ -135,8 +142,7 @@ fn arrival(relation: &mut Relation, table: &Table, ids: &[String]) -> Result<Str
         name.push('_');
     }
     let updated = sql::column(columns::UPDATED_AT);
-    let number =
-        format!("row_number() OVER (ORDER BY {updated} DESC NULLS LAST, {}) - 1", ids.join(", "));
+    let number = format!("row_number() OVER (ORDER BY {updated} DESC NULLS LAST, {}) - 1", ids.join(", "));
     // Of a single write the second half comes first.
     let rotated = "(x.number - (x.total + 1) / 2 + x.total) % x.total";
     let inner = format!(
@@ -145,9 +151,8 @@ fn arrival(relation: &mut Relation, table: &Table, ids: &[String]) -> Result<Str
          AND count({updated}) OVER () IN (0, count(*) OVER ()) AS single {}",
         relation.sql()
     );
-    relation.from = format!(
-        "(SELECT x.*, CASE WHEN x.single THEN {rotated} ELSE x.number END AS {name} FROM ({inner}) AS x) AS t"
-    );
+    relation.from =
+        format!("(SELECT x.*, CASE WHEN x.single THEN {rotated} ELSE x.number END AS {name} FROM ({inner}) AS x) AS t");
     relation.conditions.clear();
     Ok(format!("t.{name}"))
 }

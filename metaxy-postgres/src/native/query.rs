@@ -82,10 +82,16 @@ impl Query {
 fn check_keys(plan: &IncrementPlan, sources: &[Source], current: Option<&Source>) -> Result<(), String> {
     for name in &plan.join_columns {
         let mut first: Option<&Column> = None;
-        for (source, own) in sources.iter().zip(&plan.inputs).map(|(source, input)| {
-            let own = input.columns.iter().find(|column| column.name == *name).map_or(name, |column| &column.source);
-            (source, own)
-        }).chain(current.map(|source| (source, name))) {
+        for (source, own) in sources
+            .iter()
+            .zip(&plan.inputs)
+            .map(|(source, input)| {
+                let own =
+                    input.columns.iter().find(|column| column.name == *name).map_or(name, |column| &column.source);
+                (source, own)
+            })
+            .chain(current.map(|source| (source, name)))
+        {
             let column = find(source, own)?;
             match first {
                 Some(first) if !comparable(&first.storage, &column.storage) => {
@@ -111,8 +117,7 @@ fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) ->
     // The one of several rows that stands for its key is found by both.
     needed.extend([columns::UPDATED_AT.to_owned(), columns::DELETED_AT.to_owned()]);
     let relation = whole_scan(source, &current.request, &needed, true)?;
-    let keys: Vec<String> =
-        plan.join_columns.iter().map(|name| key(find(source, name)?)).collect::<Result<_, _>>()?;
+    let keys: Vec<String> = plan.join_columns.iter().map(|name| key(find(source, name)?)).collect::<Result<_, _>>()?;
     let provenance = find(source, columns::PROVENANCE)?;
     if provenance.storage.wire != Wire::Text {
         return Err(format!("`{}` keeps its provenance as {}", source.name.key, provenance.storage.sql));
@@ -127,7 +132,11 @@ fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) ->
     let sql = relation.sql();
     if current.collapse {
         let touched = sql::touched(&source.table).ok_or("the table does not say when its rows were written")?;
-        outputs.extend([format!("{provenance} AS low"), format!("{provenance} AS high"), format!("{forced} AS forced")]);
+        outputs.extend([
+            format!("{provenance} AS low"),
+            format!("{provenance} AS high"),
+            format!("{forced} AS forced"),
+        ]);
         return Ok(format!(
             "SELECT DISTINCT ON ({all_keys}) {}, ARRAY[t.ctid] AS places, true AS here {sql} \
              ORDER BY {all_keys}, {touched} DESC NULLS LAST, t.ctid DESC",
@@ -137,7 +146,11 @@ fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) ->
     let ids = current.request.keep_latest.as_deref().unwrap_or_default();
     let is_unique = !ids.is_empty() && ids.iter().all(|id| plan.join_columns.contains(id));
     if is_unique {
-        outputs.extend([format!("{provenance} AS low"), format!("{provenance} AS high"), format!("{forced} AS forced")]);
+        outputs.extend([
+            format!("{provenance} AS low"),
+            format!("{provenance} AS high"),
+            format!("{forced} AS forced"),
+        ]);
         return Ok(format!("SELECT {}, ARRAY[t.ctid] AS places, true AS here {sql}", outputs.join(", ")));
     }
     // A null among several provenances makes the key stale: it is neither least nor greatest, so it is named.
@@ -146,8 +159,5 @@ fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) ->
         format!("max({provenance}) AS high"),
         format!("bool_or({forced}) AS forced"),
     ]);
-    Ok(format!(
-        "SELECT {}, array_agg(t.ctid) AS places, true AS here {sql} GROUP BY {all_keys}",
-        outputs.join(", ")
-    ))
+    Ok(format!("SELECT {}, array_agg(t.ctid) AS places, true AS here {sql} GROUP BY {all_keys}", outputs.join(", ")))
 }
