@@ -278,7 +278,10 @@ fn program(name: &str) -> Result<PathBuf> {
     }
     installed.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     let mut files = installed.into_iter().map(|(_, file)| file);
-    files.find(|file| file.is_file()).or_else(|| find_in_path(name)).ok_or_else(|| format!("`{name}` is missing. {INSTALL}"))
+    files
+        .find(|file| file.is_file())
+        .or_else(|| find_in_path(name))
+        .ok_or_else(|| format!("`{name}` is missing. {INSTALL}"))
 }
 
 fn is_root() -> bool {
@@ -370,7 +373,10 @@ mod tests {
 
     #[test]
     fn a_url_is_moved_to_another_database() {
-        assert_eq!(with_database("postgresql://a:b@h:1/x?sslmode=require", "y"), "postgresql://a:b@h:1/y?sslmode=require");
+        assert_eq!(
+            with_database("postgresql://a:b@h:1/x?sslmode=require", "y"),
+            "postgresql://a:b@h:1/y?sslmode=require"
+        );
         assert_eq!(with_database("postgresql://h", "y"), "postgresql://h/y");
     }
 }

@@ -1,1 +1,234 @@
-//! x
+//! Several at once: tasks, stores, processes; and readers that see whole writes.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arrow::array::{Int64Array, RecordBatch};
+use futures::future::try_join_all;
+use metaxy_core::registry::{self, BackendSettings};
+use metaxy_core::{AccessMode, Error, MetadataStore, Result};
+use tokio::process::Command;
+
+use super::kit::{PASSED, ROOT, ids, pair, read, read_ids, samples, texts};
+use super::{Bench, Outcome};
+use crate::location::OtherProcesses;
+
+const ROWS: usize = 40;
+
+/// The same samples with another number: a reader must never see two numbers at once.
+fn generation(number: i64) -> RecordBatch {
+    samples(ids("s", ROWS), "v1").column("n", Int64Array::from(vec![number; ROWS])).batch()
+}
+
+async fn write_own(store: &MetadataStore, task: usize, writes: usize) -> Result<()> {
+    for write in 0..writes {
+        write_patiently(store, samples(ids(&format!("t{task}-w{write}-"), 4), "v1").batch()).await?;
+    }
+    Ok(())
+}
+
+/// Tries again where a store says that the same call may succeed later.
+async fn write_patiently(store: &MetadataStore, batch: RecordBatch) -> Result<()> {
+    for _ in 0..50 {
+        match store.write(ROOT, &batch).await {
+            Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(20)).await,
+            other => return other.map(|_| ()),
+        }
+    }
+    store.write(ROOT, batch).await.map(|_| ())
+}
+
+pub(super) async fn tasks_write_at_once(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let tasks = (0..8).map(|task| {
+        let store = store.clone();
+        tokio::spawn(async move { write_own(&store, task, 5).await })
+    });
+    for outcome in try_join_all(tasks).await? {
+        outcome?;
+    }
+    assert_eq!(read_ids(&store, ROOT).await?.len(), 8 * 5 * 4);
+    PASSED
+}
+
+pub(super) async fn tasks_write_different_columns(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let tasks = (0..6).map(|task| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let batch = samples([format!("s{task}")], "v1")
+                .column(&format!("column_{task}"), Int64Array::from(vec![task]))
+                .batch();
+            write_patiently(&store, batch).await
+        })
+    });
+    for outcome in try_join_all(tasks).await? {
+        outcome?;
+    }
+    let rows = read(&store, ROOT).await?;
+    assert_eq!(rows.num_rows(), 6);
+    for task in 0..6 {
+        let values = texts(&rows, &format!("column_{task}"));
+        assert_eq!(values.iter().filter(|value| **value == task.to_string()).count(), 1, "{values:?}");
+    }
+    PASSED
+}
+
+pub(super) async fn stores_write_at_once(bench: Bench) -> Result<Outcome> {
+    let first = bench.store(pair()?).await?;
+    if !bench.location.support().several_writers {
+        return refuses_a_second_writer(&bench, first).await;
+    }
+    let second = bench.store(pair()?).await?;
+    futures::try_join!(write_own(&first, 1, 10), write_own(&second, 2, 10))?;
+    for store in [&first, &second] {
+        assert_eq!(read_ids(store, ROOT).await?.len(), 2 * 10 * 4);
+    }
+    PASSED
+}
+
+/// Where there can be one writer only, a second one works all the same, or hears that the place is taken; no row is lost.
+async fn refuses_a_second_writer(bench: &Bench, first: MetadataStore) -> Result<Outcome> {
+    first.write(ROOT, samples(["s1"], "v1").batch()).await?;
+    let second = match bench.store(pair()?).await {
+        Ok(second) => second.write(ROOT, samples(["s2"], "v1").batch()).await.map(|_| 2),
+        Err(error) => Err(error),
+    };
+    let (rows, outcome) = match second {
+        Ok(rows) => (rows, Outcome::Passed),
+        Err(error @ (Error::Locked { .. } | Error::Conflict { .. })) => (1, Outcome::Refused(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    assert_eq!(read_ids(&first, ROOT).await?.len(), rows);
+    Ok(outcome)
+}
+
+pub(super) async fn readers_see_whole_writes(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, generation(0)).await?;
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = tokio::spawn({
+        let (store, done) = (store.clone(), Arc::clone(&done));
+        async move {
+            let mut reads = 0;
+            while reads == 0 || !done.load(Ordering::SeqCst) {
+                assert_one_generation(&read(&store, ROOT).await?);
+                reads += 1;
+            }
+            Ok::<_, Error>(())
+        }
+    });
+    for number in 1..20 {
+        store.write(ROOT, generation(number)).await?;
+    }
+    done.store(true, Ordering::SeqCst);
+    reader.await??;
+    let rows = read(&store, ROOT).await?;
+    assert_one_generation(&rows);
+    assert_eq!(texts(&rows, "n")[0], "19");
+    PASSED
+}
+
+fn assert_one_generation(rows: &RecordBatch) {
+    let mut numbers = texts(rows, "n");
+    assert_eq!(numbers.len(), ROWS, "a reader sees a part of a write");
+    numbers.dedup();
+    assert_eq!(numbers.len(), 1, "a reader sees parts of several writes: {numbers:?}");
+}
+
+pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, generation(0)).await?;
+    let stream = store.read(ROOT).await?;
+    store.write(ROOT, generation(1)).await?;
+    let rows = stream.rows().await?.to_batch()?;
+    assert_one_generation(&rows);
+    let stream = store.read(ROOT).await?;
+    store.delete(ROOT).soft(false).await?;
+    let rows = stream.rows().await?.to_batch()?;
+    assert!(rows.num_rows() == ROWS || rows.num_rows() == 0, "a reader sees a part of a deletion");
+    PASSED
+}
+
+pub(super) async fn an_open_stream_stops_nobody(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, generation(0)).await?;
+    let stream = store.read(ROOT).await?;
+    let write = store.write(ROOT, generation(1)).into_future();
+    tokio::time::timeout(Duration::from_secs(20), write).await.expect("a stream that nobody reads blocks a write")?;
+    drop(stream);
+    assert_eq!(texts(&read(&store, ROOT).await?, "n")[0], "1");
+    PASSED
+}
+
+// ---- a second process: the test binary again, with the same test as its filter ----------------------------------
+
+/// Tells the second process where the rows are.
+const SETTINGS: &str = "METAXY_CONFORMANCE_CHILD";
+
+/// The store, as another process opens it; `None` in the process that began.
+async fn as_child(bench: &Bench, mode: AccessMode) -> Result<Option<MetadataStore>> {
+    let Ok(settings) = std::env::var(SETTINGS) else { return Ok(None) };
+    let kind = bench.location.backend().await?.info().kind;
+    let settings: toml::Table = settings.parse().expect("the first process has written the settings");
+    let backend = (registry::find(kind)?.create)(BackendSettings::from_table(settings))?;
+    MetadataStore::builder(backend, pair()?).auto_create_tables(true).open(mode).await.map(Some)
+}
+
+/// Starts the running test in a second process, on this one's location.
+fn child(bench: &Bench) -> Command {
+    let name = bench.test.split_once("::").map_or(bench.test, |(_, name)| name);
+    let mut command = Command::new(std::env::current_exe().expect("the test binary is a file"));
+    command
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(SETTINGS, toml::to_string(&bench.location.settings()).expect("settings are TOML"))
+        .env_remove("METAXY_CONFORMANCE_REPORT")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn assert_child_passes(mut command: Command) {
+    let output = command.output().await.expect("the second process starts");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "the second process fails:\n{text}");
+}
+
+pub(super) async fn a_second_process_reads(bench: Bench) -> Result<Outcome> {
+    if let Some(store) = as_child(&bench, AccessMode::ReadOnly).await? {
+        assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
+        return PASSED;
+    }
+    let support = bench.location.support();
+    if support.other_processes == OtherProcesses::Never {
+        return Ok(Outcome::Refused("its rows live in one process".to_owned()));
+    }
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+    if support.other_processes == OtherProcesses::AfterClose {
+        store.close().await?;
+    }
+    assert_child_passes(child(&bench)).await;
+    PASSED
+}
+
+pub(super) async fn two_processes_write(bench: Bench) -> Result<Outcome> {
+    if let Some(store) = as_child(&bench, AccessMode::ReadWrite).await? {
+        write_own(&store, 2, 10).await?;
+        return PASSED;
+    }
+    let support = bench.location.support();
+    if support.other_processes != OtherProcesses::AtAnyTime || !support.several_writers {
+        return Ok(Outcome::Refused("only one process may write at a time".to_owned()));
+    }
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["s0"], "v1").batch()).await?;
+    let second = tokio::spawn(assert_child_passes(child(&bench)));
+    write_own(&store, 1, 10).await?;
+    second.await?;
+    assert_eq!(read_ids(&store, ROOT).await?.len(), 1 + 2 * 10 * 4);
+    PASSED
+}

@@ -138,7 +138,7 @@ async fn two(bench: &Bench, kinds: &str) -> Result<Two> {
     process(&writer, LEAF).await?;
     writer.close().await?;
     let fallback = places[1].open("fallback", &pair()?, AccessMode::ReadOnly, &[]).await?;
-    let primary = places[0].open("primary", &pair()?, AccessMode::ReadWrite, &[fallback.clone()]).await?;
+    let primary = places[0].open("primary", &pair()?, AccessMode::ReadWrite, std::slice::from_ref(&fallback)).await?;
     Ok(Two { primary, fallback })
 }
 
@@ -235,7 +235,7 @@ pub(super) async fn copying_between_stores(bench: Bench) -> Result<Outcome> {
             assert_eq!(texts(&from, name), texts(&to, name), "{kinds}: {name}");
         }
         target.drop_feature(ROOT).await?;
-        let all = target.copy_from(&source).with_sample_history().with_feature_history().await?;
+        let all = target.copy_from(&source).with_sample_history(true).with_feature_history(true).await?;
         assert_eq!(all.total(), 5, "{kinds}");
         assert_eq!(everything(&source, ROOT).await?, everything(&target, ROOT).await?, "{kinds}");
     }

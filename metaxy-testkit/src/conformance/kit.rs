@@ -55,6 +55,11 @@ impl Bench {
         self.builder(graph).await?.open(AccessMode::ReadWrite).await
     }
 
+    /// The store of [`pair`] on a location of its own, for cases that need several.
+    pub(super) async fn fresh_store(&self) -> Result<MetadataStore> {
+        builder_on(&*self.fresh().await?, pair()?).await?.open(AccessMode::ReadWrite).await
+    }
+
     /// The same store before it is opened.
     pub(super) async fn builder(&self, graph: FeatureGraph) -> Result<StoreBuilder> {
         builder_on(&*self.location, graph).await

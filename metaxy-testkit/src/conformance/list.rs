@@ -177,6 +177,33 @@ macro_rules! __each_case {
                 one_hash_algorithm_for_all "A chain of stores that hash differently is refused."
                 copying_between_stores "Rows copied from store to store keep all their versions and times."
             }
+            concurrency {
+                tasks_write_at_once "Many tasks may write through one store at once, and no row is lost."
+                tasks_write_different_columns "Writes that add columns at the same time all succeed."
+                stores_write_at_once "Two stores may write to one location at once; where there can be one writer only, the second hears that."
+                readers_see_whole_writes "A reader sees all of a write or nothing of it."
+                a_stream_shows_one_state "A stream shows one state of its table, whatever happens while it is read."
+                an_open_stream_stops_nobody "A stream that is not read to its end blocks no write."
+                a_second_process_reads "Another process reads what this one has written."
+                two_processes_write "Two processes may write at once, and no row is lost."
+            }
+            faults {
+                dropped_write_is_whole "A write that is dropped half way is there as a whole, or not at all."
+                dropped_delete_is_whole "A deletion that is dropped half way has happened as a whole, or not at all."
+                dropped_reads_leave_nothing_behind "Reads and resolves that are dropped half way change nothing and hold nothing."
+                dropped_open_can_be_tried_again "An opening that is dropped half way can be tried again."
+                half_read_stream "A stream may be dropped before its end."
+                a_store_that_is_dropped_open "A store may be dropped without being closed."
+            }
+            limits {
+                text_of_ten_megabytes "A text may have ten megabytes."
+                long_ids "Ids may have thousands of characters."
+                two_hundred_columns "A table may have two hundred columns."
+                a_hundred_thousand_rows "A write may have a hundred thousand rows."
+                many_tiny_writes "Thousands of writes of one row each are read back whole."
+                long_lists "A list may have thousands of items."
+                fifty_features "A store may hold many features."
+            }
         }
     };
 }

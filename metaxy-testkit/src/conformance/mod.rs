@@ -20,7 +20,7 @@ mod write;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -64,6 +64,8 @@ pub struct Bench {
     /// Full name of the running test, for a second process that runs the same test.
     test: &'static str,
     factory: Factory,
+    /// The other locations, which last as long as the case.
+    others: Arc<Mutex<Vec<SharedLocation>>>,
 }
 
 impl Bench {
@@ -81,7 +83,7 @@ impl Bench {
             let location = factory();
             async move { Ok(Arc::new(location.await?) as SharedLocation) }.boxed()
         });
-        Ok(Self { location: factory().await?, test: "", factory })
+        Ok(Self { location: factory().await?, test: "", factory, others: Arc::default() })
     }
 
     /// The same bench for a test of this name.
@@ -91,12 +93,14 @@ impl Bench {
         self
     }
 
-    /// Another empty location.
+    /// Another empty location, which lasts as long as the bench.
     ///
     /// # Errors
     /// What the factory says.
     pub async fn fresh(&self) -> Result<SharedLocation> {
-        (self.factory)().await
+        let location = (self.factory)().await?;
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&location));
+        Ok(location)
     }
 }
 
