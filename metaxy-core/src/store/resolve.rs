@@ -5,6 +5,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
@@ -179,7 +180,7 @@ impl ResolveRequest {
                 Err(_) => {}
             }
         }
-        let samples = samples.map(|batches| store.complete_samples(feature, batches)).transpose()?;
+        let samples = samples.map(|batches| store.complete_samples(feature, batches, &options)).transpose()?;
         let expected = store.expected_schema(&plan, feature, &sources, samples.as_ref())?;
         let outcome = store.run_engine(&plan, &sources, samples, false).await?;
         store.finish_increment(&plan, &sources, expected, outcome).await
@@ -277,8 +278,16 @@ impl MetadataStore {
         }))
     }
 
-    /// Samples with complete versions.
-    fn complete_samples(&self, feature: &FeaturePlan, batches: Vec<RecordBatch>) -> Result<Table> {
+    /// Samples with complete versions. The filters on the resolved feature hold for them too, so that a sample whose row
+    /// is filtered out does not look new.
+    fn complete_samples(
+        &self,
+        feature: &FeaturePlan,
+        batches: Vec<RecordBatch>,
+        options: &ResolveOptions,
+    ) -> Result<Table> {
+        let own = options.filters.get(&feature.spec.key).into_iter().flatten();
+        let filters: Vec<Filter> = own.chain(&options.global_filters).chain(&options.target_filters).cloned().collect();
         let complete = |batch: &RecordBatch| {
             check_ids(feature, batch)?;
             let versions = engine::complete_versions(&feature.spec, batch, self.inner.hasher)?;
@@ -286,7 +295,12 @@ impl MetadataStore {
             let own =
                 schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !columns::is_system(field.name()));
             let own = own.map(|(field, array)| (field.name().clone(), array.clone()));
-            engine::batch_of(own.chain(versions).collect(), batch.num_rows())
+            let batch = engine::batch_of(own.chain(versions).collect(), batch.num_rows())?;
+            if filters.is_empty() {
+                return Ok(batch);
+            }
+            let passes = Filter::all(filters.iter().cloned()).bind(batch.schema_ref())?.evaluate(&batch)?;
+            Ok(filter_record_batch(&batch, &passes)?)
         };
         let batches = batches.iter().map(complete).collect::<Result<Vec<_>>>()?;
         let schema = schema_of(&batches, || {
