@@ -149,7 +149,7 @@ impl StoreBackend for PostgresBackend {
         let query = format!("SELECT {} {}", outputs.join(", "), relation.sql());
         let reader = RowReader::new(&name.plain, columns.iter().map(|column| (column.name.as_str(), &column.storage)))?;
         let schema = Arc::new(schema.project(&indices)?);
-        let stream = copy::batches(schema.clone(), copy::read(session, query, reader));
+        let stream = copy::batches(schema.clone(), copy::read(session, query, reader, copy::Planner::AsItIs));
         Ok(Scan { schema, stream, applied: pushdown.applied })
     }
 

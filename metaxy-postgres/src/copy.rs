@@ -175,11 +175,21 @@ enum Message {
 /// The columns of the rows that a query gives, piece by piece.
 pub(crate) type ColumnStream = futures::stream::BoxStream<'static, Result<(Vec<ArrayRef>, usize)>>;
 
+/// How the server plans a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Planner {
+    /// As it likes.
+    AsItIs,
+    /// Knowing that whole tables are joined. A table that was just written has no statistics, and a nested loop over what
+    /// was thought to be a few rows would never end.
+    ForWholeTables,
+}
+
 /// Runs a query and streams its rows. Dropping the stream stops the query.
-pub(crate) fn read(session: Arc<Session>, query: String, reader: RowReader) -> ColumnStream {
+pub(crate) fn read(session: Arc<Session>, query: String, reader: RowReader, planner: Planner) -> ColumnStream {
     let (sender, receiver) = mpsc::channel::<Result<Message>>(2);
     let task = tokio::spawn(async move {
-        let outcome = read_rows(&session, &query, reader, &sender).await;
+        let outcome = read_rows(&session, &query, reader, planner, &sender).await;
         let _ = sender.send(outcome.map(|()| Message::End)).await;
     });
     let running = Running { receiver, task };
@@ -210,11 +220,18 @@ async fn read_rows(
     session: &Session,
     query: &str,
     mut reader: RowReader,
+    planner: Planner,
     sender: &mpsc::Sender<Result<Message>>,
 ) -> Result<()> {
     let table = reader.table.clone();
     let failed = |error| session.error("read", Some(&table), error);
     let mut connection = session.connection().await?;
+    if planner == Planner::ForWholeTables {
+        sqlx::raw_sql("BEGIN READ ONLY; SET LOCAL enable_nestloop = off")
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
+    }
     {
         let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
         let mut rows = connection.copy_out_raw(&statement).await.map_err(failed)?;
@@ -229,6 +246,9 @@ async fn read_rows(
                 }
             }
         }
+    }
+    if planner == Planner::ForWholeTables {
+        sqlx::raw_sql("COMMIT").execute(&mut *connection).await.map_err(failed)?;
     }
     connection.done();
     if reader.rows > 0 {

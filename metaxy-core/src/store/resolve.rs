@@ -19,6 +19,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{IncrementPlan, PlanTable, ResolveOptions};
 
 use super::data::schema_of;
+use super::read::CurrentFields;
 use super::write::check_ids;
 use super::{Increment, IntoBatches, MetadataStore, Rows, Served, VersioningEngine, check_system_columns};
 
@@ -274,7 +275,7 @@ impl MetadataStore {
         Ok(Ok(Increment {
             new: Rows::new(schema_of(&native.new, || expected.clone()), native.new),
             stale: Rows::new(schema_of(&native.stale, || expected.clone()), native.stale),
-            orphaned: Rows::new(schema_of(&native.orphaned, || orphaned), native.orphaned),
+            orphaned: orphaned_rows(feature, orphaned, native.orphaned)?,
         }))
     }
 
@@ -378,10 +379,7 @@ impl MetadataStore {
         Ok(Increment {
             new: Rows::new(schema_of(&outcome.new, || expected.clone()), outcome.new),
             stale: Rows::new(schema_of(&outcome.stale, || expected.clone()), outcome.stale),
-            orphaned: Rows::new(
-                schema_of(&orphaned, || orphan_schema(plan, sources, &expected).unwrap_or(expected.clone())),
-                orphaned,
-            ),
+            orphaned: orphaned_rows(self.plan(&plan.feature)?, orphan_schema(plan, sources, &expected)?, orphaned)?,
         })
     }
 }
@@ -413,6 +411,13 @@ fn input_schemas(plan: &IncrementPlan, sources: &Sources) -> Vec<SchemaRef> {
         }
     };
     plan.inputs.iter().map(schema).collect()
+}
+
+/// Orphaned rows as a read gives them: with by-field columns of the current definition.
+fn orphaned_rows(feature: &FeaturePlan, table: SchemaRef, batches: Vec<RecordBatch>) -> Result<Rows> {
+    let fields = CurrentFields::new(&feature.spec, &schema_of(&batches, || table));
+    let batches = batches.into_iter().map(|batch| fields.apply(batch)).collect::<Result<_>>()?;
+    Ok(Rows::new(fields.schema, batches))
 }
 
 /// The schema of orphaned rows.

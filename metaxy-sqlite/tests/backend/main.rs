@@ -286,10 +286,13 @@ fn one_row() -> RecordBatch {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_writers_lose_nothing() {
     let (_dir, path, first) = fresh().await;
-    let stores = [Arc::new(first), Arc::new(open(&path, AccessMode::ReadWrite).await)];
+    let mut stores = vec![Arc::new(first)];
+    for _ in 0..5 {
+        stores.push(Arc::new(open(&path, AccessMode::ReadWrite).await));
+    }
     let mut tasks = Vec::new();
     for writer in 0..8_i64 {
-        let store = stores[writer as usize % 2].clone();
+        let store = stores[writer as usize % stores.len()].clone();
         tasks.push(tokio::spawn(async move {
             for round in 0..5 {
                 append(store.as_ref(), "t", batch(vec![("id", ints([writer * 100 + round]))])).await.unwrap();
