@@ -191,6 +191,23 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_password_comes_through(
+            user in "[a-z]{0,8}", password in "hunter2[!-~]{0,12}", rest in "[!-~]{0,20}", sep in "[ &;]", text in "\\PC{0,60}"
+        ) {
+            mask_url(&text);
+            let host = format!("db.example:5432/meta?{rest}");
+            for text in [
+                format!("postgresql://{user}:{password}@{host}"),
+                format!("s3://{user}:{password}@{host}"),
+                format!("host=db{sep}password='{}'{sep}user={user}", password.replace(['\\', '\''], "")),
+            ] {
+                assert!(!mask_url(&text).contains("hunter2"), "{text} -> {}", mask_url(&text));
+            }
+        }
+    }
+
     #[test]
     fn names() {
         for name in ["password", "AWS_SECRET_ACCESS_KEY", "sas_token", "sslkey", "account_key", "PWD"] {

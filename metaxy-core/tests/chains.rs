@@ -135,6 +135,26 @@ async fn the_first_store_that_has_a_feature_serves_all_of_it() {
     }
 }
 
+/// A chain of stores s0 -> s1 -> .. with a sample in the last.
+async fn long_chain(test: &str, length: usize) -> Chain {
+    let names: Vec<String> = (0..length).map(|at| format!("s{at}")).collect();
+    let next = |at: usize| names.get(at + 1).map(String::as_str).into_iter().collect::<Vec<_>>();
+    let nexts: Vec<Vec<&str>> = (0..length).map(next).collect();
+    let links: Vec<_> = names.iter().zip(&nexts).map(|(name, next)| (name.as_str(), next.as_slice())).collect();
+    let chain = Chain::new(test, &links);
+    chain.fill(&names[length - 1], &[7], "").await;
+    chain
+}
+
+#[tokio::test]
+async fn long_chains() {
+    let store = long_chain("long", 100).await.open("s0").await;
+    assert_eq!(store.store_of("raw/video").await.unwrap().as_deref(), Some("s99"));
+    assert_eq!(ids(&store, "raw/video").await, [7]);
+    let error = long_chain("longer", 1000).await.config.check().unwrap_err().to_string();
+    assert_eq!(error, "`stores.s99.config.fallback_stores[0]`: the chain of fallback stores is longer than 100");
+}
+
 #[tokio::test]
 async fn a_table_that_was_made_beforehand_counts_as_none() {
     let chain = Chain::new("empty", &[("dev", &["prod"]), ("prod", &[])]);

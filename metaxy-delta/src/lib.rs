@@ -1,1 +1,18 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod config;
+mod delete;
+mod errors;
+mod file;
+mod location;
+mod log;
+mod maintain;
+mod prune;
+mod read;
+mod storage;
+mod types;
+mod write;
+
+pub use backend::DeltaBackend;
+pub use config::{DeltaSettings, Layout};

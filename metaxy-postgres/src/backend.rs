@@ -10,9 +10,7 @@ use async_trait::async_trait;
 use metaxy_core::backend::{NativeIncrement, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::{
-    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
-};
+use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -151,7 +149,7 @@ impl StoreBackend for PostgresBackend {
         let query = format!("SELECT {} {}", outputs.join(", "), relation.sql());
         let reader = RowReader::new(&name.plain, columns.iter().map(|column| (column.name.as_str(), &column.storage)))?;
         let schema = Arc::new(schema.project(&indices)?);
-        let stream = copy::batches(schema.clone(), copy::read(session, query, reader));
+        let stream = copy::batches(schema.clone(), copy::read(session, query, reader, copy::Planner::AsItIs));
         Ok(Scan { schema, stream, applied: pushdown.applied })
     }
 

@@ -73,11 +73,7 @@ impl Table {
 }
 
 /// Looks a table up.
-pub(crate) async fn table(
-    connection: &mut PgConnection,
-    session: &Session,
-    name: &TableName,
-) -> Result<Option<Table>> {
+pub(crate) async fn table(connection: &mut PgConnection, session: &Session, name: &TableName) -> Result<Option<Table>> {
     let rows = sqlx::query(
         "SELECT c.relkind::text AS kind, a.attname::text AS name, a.atttypid::int8 AS type, a.atttypmod AS modifier, \
                 pg_catalog.format_type(a.atttypid, a.atttypmod) AS sql, \

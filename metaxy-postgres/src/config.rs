@@ -134,17 +134,22 @@ fn invalid(key: &str, reason: &str) -> Error {
 /// Reads a URL. What is wrong with it is said without showing it, for it holds the password.
 fn from_url(text: &str) -> Result<PgConnectOptions> {
     let bad = |reason: &str| invalid("connection_string", reason);
-    let (scheme, rest) =
-        text.split_once("://").ok_or_else(|| bad("it is no URL; write postgresql://user:password@host:port/database"))?;
+    let (scheme, rest) = text
+        .split_once("://")
+        .ok_or_else(|| bad("it is no URL; write postgresql://user:password@host:port/database"))?;
     // SQLAlchemy names a driver behind the scheme (`postgresql+psycopg`).
     let scheme = scheme.split('+').next().unwrap_or(scheme);
     if scheme != "postgres" && scheme != "postgresql" {
         return Err(bad("it must start with postgresql:// or postgres://"));
     }
-    let mut url = url::Url::parse(&format!("postgresql://{rest}"))
-        .map_err(|error| bad(&format!("it is no URL ({error}); characters such as @ : / # in a password are written as %40 %3A %2F %23")))?;
-    let kept: Vec<(String, String)> =
-        url.query_pairs().filter(|(key, _)| key != "connect_timeout").map(|(k, v)| (k.into_owned(), v.into_owned())).collect();
+    let mut url = url::Url::parse(&format!("postgresql://{rest}")).map_err(|error| {
+        bad(&format!("it is no URL ({error}); characters such as @ : / # in a password are written as %40 %3A %2F %23"))
+    })?;
+    let kept: Vec<(String, String)> = url
+        .query_pairs()
+        .filter(|(key, _)| key != "connect_timeout")
+        .map(|(k, v)| (k.into_owned(), v.into_owned()))
+        .collect();
     if kept.is_empty() {
         url.set_query(None);
     } else {
@@ -253,6 +258,9 @@ mod tests {
         assert_eq!(key(PostgresConfig { sslmode: Some("maybe".to_owned()), ..url() }), "sslmode");
         assert_eq!(key(PostgresConfig { pool_size: Some(0), ..url() }), "pool_size");
         assert_eq!(key(PostgresConfig { connect_timeout: Some(-1.0), ..url() }), "connect_timeout");
-        assert_eq!(key(PostgresConfig { connection_params: Some(ConnectionParams::default()), ..url() }), "connection_params");
+        assert_eq!(
+            key(PostgresConfig { connection_params: Some(ConnectionParams::default()), ..url() }),
+            "connection_params"
+        );
     }
 }

@@ -102,10 +102,7 @@ pub(crate) struct RowReader {
 }
 
 impl RowReader {
-    pub(crate) fn new<'a>(
-        table: &str,
-        columns: impl IntoIterator<Item = (&'a str, &'a Storage)>,
-    ) -> Result<Self> {
+    pub(crate) fn new<'a>(table: &str, columns: impl IntoIterator<Item = (&'a str, &'a Storage)>) -> Result<Self> {
         let corrupt = |column: &str, reason: String| corrupt(table, column, &reason);
         let columns = columns.into_iter().map(|(name, storage)| {
             Ok((name.to_owned(), decode::decoder(storage).map_err(|reason| corrupt(name, reason))?))
@@ -155,9 +152,10 @@ impl RowReader {
 
     /// The columns of the rows taken since the last call, and how many they are.
     fn finish(&mut self) -> Result<(Vec<ArrayRef>, usize)> {
-        let finished = self.columns.iter_mut().map(|(name, decoder)| {
-            decoder.finish().map_err(|reason| corrupt(&self.table, name, &reason))
-        });
+        let finished = self
+            .columns
+            .iter_mut()
+            .map(|(name, decoder)| decoder.finish().map_err(|reason| corrupt(&self.table, name, &reason)));
         let arrays = finished.collect::<Result<Vec<_>>>()?;
         self.bytes = 0;
         Ok((arrays, std::mem::take(&mut self.rows)))
@@ -177,11 +175,21 @@ enum Message {
 /// The columns of the rows that a query gives, piece by piece.
 pub(crate) type ColumnStream = futures::stream::BoxStream<'static, Result<(Vec<ArrayRef>, usize)>>;
 
+/// How the server plans a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Planner {
+    /// As it likes.
+    AsItIs,
+    /// Knowing that whole tables are joined. A table that was just written has no statistics, and a nested loop over what
+    /// was thought to be a few rows would never end.
+    ForWholeTables,
+}
+
 /// Runs a query and streams its rows. Dropping the stream stops the query.
-pub(crate) fn read(session: Arc<Session>, query: String, reader: RowReader) -> ColumnStream {
+pub(crate) fn read(session: Arc<Session>, query: String, reader: RowReader, planner: Planner) -> ColumnStream {
     let (sender, receiver) = mpsc::channel::<Result<Message>>(2);
     let task = tokio::spawn(async move {
-        let outcome = read_rows(&session, &query, reader, &sender).await;
+        let outcome = read_rows(&session, &query, reader, planner, &sender).await;
         let _ = sender.send(outcome.map(|()| Message::End)).await;
     });
     let running = Running { receiver, task };
@@ -212,11 +220,18 @@ async fn read_rows(
     session: &Session,
     query: &str,
     mut reader: RowReader,
+    planner: Planner,
     sender: &mpsc::Sender<Result<Message>>,
 ) -> Result<()> {
     let table = reader.table.clone();
     let failed = |error| session.error("read", Some(&table), error);
     let mut connection = session.connection().await?;
+    if planner == Planner::ForWholeTables {
+        sqlx::raw_sql("BEGIN READ ONLY; SET LOCAL enable_nestloop = off")
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
+    }
     {
         let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
         let mut rows = connection.copy_out_raw(&statement).await.map_err(failed)?;
@@ -231,6 +246,9 @@ async fn read_rows(
                 }
             }
         }
+    }
+    if planner == Planner::ForWholeTables {
+        sqlx::raw_sql("COMMIT").execute(&mut *connection).await.map_err(failed)?;
     }
     connection.done();
     if reader.rows > 0 {

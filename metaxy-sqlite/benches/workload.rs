@@ -9,6 +9,6 @@ use metaxy_testkit::workload::{self, Subject};
 fn main() -> ExitCode {
     workload::run([
         Subject::engine_alone().reference("delta"),
-        Subject::new("sqlite", |dir| Ok(Arc::new(SqliteBackend::file(dir.join("bench.db"))?))).reference("delta"),
+        Subject::new("sqlite", |dir| Ok(Arc::new(SqliteBackend::file(dir.join("bench.db"))))).reference("delta"),
     ])
 }

@@ -1,5 +1,6 @@
 //! The backend itself: the contract of the core, call by call.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
@@ -11,6 +12,7 @@ use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Res
 use rusqlite::Connection;
 
 use crate::catalog::Catalog;
+use crate::config::MEMORY;
 use crate::connection::{Database, Place};
 use crate::error::During;
 use crate::read::Reading;
@@ -21,6 +23,8 @@ use crate::{KIND, SqliteConfig};
 #[derive(Debug)]
 pub struct SqliteBackend {
     config: SqliteConfig,
+    /// The file; `None` for a database in memory.
+    path: Option<PathBuf>,
     database: RwLock<Option<Arc<Database>>>,
 }
 
@@ -31,32 +35,19 @@ impl SqliteBackend {
     /// [`Error::Config`] for settings that no store could be opened with.
     pub fn new(config: SqliteConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self { config, database: RwLock::new(None) })
+        let path = (config.database != MEMORY).then(|| PathBuf::from(&config.database));
+        Ok(Self { config, path, database: RwLock::new(None) })
     }
 
     /// A backend on a file, which a write creates where it does not exist.
-    ///
-    /// # Errors
-    /// As [`SqliteBackend::new`].
-    pub fn file(path: impl AsRef<std::path::Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let Some(text) = path.to_str() else {
-            return Err(Error::Config {
-                file: None,
-                line: None,
-                key: "database".to_owned(),
-                reason: format!("the path {} is not UTF-8", path.display()),
-            });
-        };
-        // A file may be called `:memory:` too.
-        let database = if text == ":memory:" { format!("./{text}") } else { text.to_owned() };
-        Self::new(SqliteConfig::new(database))
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { config: SqliteConfig::new(path.display().to_string()), path: Some(path), database: RwLock::new(None) }
     }
 
     /// A backend in memory, gone when it is closed.
-    #[must_use]
     pub fn in_memory() -> Self {
-        Self { config: SqliteConfig::new(":memory:"), database: RwLock::new(None) }
+        Self { config: SqliteConfig::new(MEMORY), path: None, database: RwLock::new(None) }
     }
 
     fn database(&self) -> Result<Arc<Database>> {
@@ -136,8 +127,8 @@ impl StoreBackend for SqliteBackend {
     }
 
     async fn open(&self, mode: AccessMode) -> Result<()> {
-        let config = self.config.clone();
-        let open = move || Database::open(Place::new(&config)?, mode);
+        let (config, path) = (self.config.clone(), self.path.clone());
+        let open = move || Database::open(Place::new(&config, path)?, mode);
         let database = tokio::task::spawn_blocking(open).await??;
         self.replace(Some(Arc::new(database)));
         Ok(())

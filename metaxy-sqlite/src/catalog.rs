@@ -27,7 +27,6 @@ const CREATE_CATALOG: &str = "CREATE TABLE IF NOT EXISTS metaxy$tables (
   sql_table TEXT NOT NULL UNIQUE, -- the table that holds its rows
   sql_columns TEXT NOT NULL,   -- JSON: the columns of that table, in the order of the schema
   schema BLOB NOT NULL,        -- the Arrow schema, as an IPC stream
-  writes INTEGER NOT NULL,     -- how often rows have been added or removed
   format INTEGER NOT NULL,     -- the version of this description
   PRIMARY KEY (prefix, feature)
 )";
@@ -173,31 +172,12 @@ impl Catalog<'_> {
         let columns = serde_json::Value::from(table.columns.clone()).to_string();
         let schema = write_schema(&table.schema)?;
         let saved = self.connection.execute(
-            "INSERT INTO metaxy$tables (prefix, feature, sql_table, sql_columns, schema, writes, format)
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6)
+            "INSERT INTO metaxy$tables (prefix, feature, sql_table, sql_columns, schema, format)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (prefix, feature) DO UPDATE SET sql_columns = excluded.sql_columns, schema = excluded.schema",
             params![self.prefix, feature, table.name, columns, schema, FORMAT],
         );
         saved.map(|_| ()).map_err(|error| self.during.error(error))
-    }
-
-    /// Notes that rows have been added or removed. Within the transaction that does it.
-    pub(crate) fn count_write(&self, feature: &str) -> Result<()> {
-        let counted = self.connection.execute(
-            "UPDATE metaxy$tables SET writes = writes + 1 WHERE prefix = ?1 AND feature = ?2",
-            params![self.prefix, feature],
-        );
-        counted.map(|_| ()).map_err(|error| self.during.error(error))
-    }
-
-    /// How often rows of a table have been added or removed.
-    pub(crate) fn writes(&self, feature: &str) -> Result<i64> {
-        let writes = self.connection.query_row(
-            "SELECT writes FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2",
-            params![self.prefix, feature],
-            |row| row.get(0),
-        );
-        writes.map_err(|error| self.during.error(error))
     }
 
     /// Whether a table has any row.

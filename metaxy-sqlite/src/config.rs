@@ -9,6 +9,9 @@ use serde::Deserialize;
 
 use crate::{KIND, SqliteBackend};
 
+/// The name of a database that is no file.
+pub(crate) const MEMORY: &str = ":memory:";
+
 /// Where a SQLite store lives, and how it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,10 +52,6 @@ impl SqliteConfig {
 
     pub(crate) fn busy_timeout(&self) -> Duration {
         Duration::from_millis(self.busy_timeout_ms.into())
-    }
-
-    pub(crate) fn is_memory(&self) -> bool {
-        self.database == ":memory:"
     }
 
     /// Refuses settings that no store could be opened with.

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metaxy_core::{AccessMode, Error, Result};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::SqliteConfig;
@@ -28,16 +28,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn new(config: &SqliteConfig) -> Result<Self> {
+    pub(crate) fn new(config: &SqliteConfig, path: Option<PathBuf>) -> Result<Self> {
+        config.check()?;
         let location = config.database.clone();
-        let path = match config.is_memory() {
-            true => None,
-            // Connections are opened at any time, wherever the process has gone meanwhile.
-            false => Some(std::path::absolute(&location).map_err(|error| Error::Unreachable {
-                location: location.clone(),
-                reason: format!("the working directory is not known: {error}"),
-            })?),
-        };
+        // Connections are opened at any time, wherever the process has gone meanwhile.
+        let path = path.map(std::path::absolute).transpose().map_err(|error| Error::Unreachable {
+            location: location.clone(),
+            reason: format!("the working directory is not known: {error}"),
+        })?;
         Ok(Self { location, path, busy_timeout: config.busy_timeout() })
     }
 
@@ -123,7 +121,7 @@ impl Place {
 fn needs_sidecars(error: &rusqlite::Error, path: &Path) -> bool {
     let refused = matches!(
         error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied)
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
     );
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
@@ -182,7 +180,8 @@ impl Database {
             Some(connection) => connection,
             None => {
                 let connection = self.place.connect(self.mode)?;
-                prepare_for_writing(&connection).map_err(|error| During::new(&self.place, "write").error(error))?;
+                prepare_for_writing(&connection, self.place.busy_timeout)
+                    .map_err(|error| During::new(&self.place, "write").error(error))?;
                 connection
             }
         };
@@ -197,14 +196,29 @@ impl Database {
 }
 
 /// Makes a commit durable, and lets readers go on beside it.
-fn prepare_for_writing(connection: &Connection) -> rusqlite::Result<()> {
+fn prepare_for_writing(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     // Only has an effect on a file that is still empty.
     connection.pragma_update(None, "page_size", PAGE_SIZE)?;
-    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    use_write_ahead_log(connection, patience)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // A large write leaves no large log behind.
     connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
     connection.pragma_update(None, "cache_size", -16_000)
+}
+
+/// Several processes may find a new file at the same time. SQLite does not always wait when it changes the kind of log.
+fn use_write_ahead_log(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    let give_up = Instant::now() + patience;
+    loop {
+        match connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+            Err(error) if is_busy(&error) && Instant::now() < give_up => std::thread::sleep(Duration::from_millis(5)),
+            done => return done,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Text of another encoding would compare otherwise than the core expects.

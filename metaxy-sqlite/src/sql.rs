@@ -66,7 +66,9 @@ fn compare_alike(left: &DataType, right: &DataType) -> bool {
     let plain = |data_type: &DataType| data_type.is_integer() || data_type.is_floating();
     match (left, right) {
         (DataType::Timestamp(unit, _), DataType::Timestamp(other, _)) => unit == other,
-        (left, right) if plain(left) || plain(right) => left.is_integer() == right.is_integer() && plain(left) && plain(right),
+        (left, right) if plain(left) || plain(right) => {
+            left.is_integer() == right.is_integer() && plain(left) && plain(right)
+        }
         (left, right) => left == right,
     }
 }

@@ -53,8 +53,7 @@ impl Writing<'_> {
             let stored = catalog.find(self.feature)?;
             let merged = merge_schemas(self.feature, stored.as_ref().map(|table| table.schema.as_ref()), schema)?;
             let table = catalog.evolve(self.feature, stored, merged)?;
-            insert(transaction, &table, schema, batches, during)?;
-            catalog.count_write(self.feature)
+            insert(transaction, &table, schema, batches, during)
         })
     }
 
@@ -63,16 +62,14 @@ impl Writing<'_> {
         self.in_transaction(connection, "delete", |transaction, catalog, during| {
             let Some(table) = catalog.find(self.feature)? else { return Ok(0) };
             let mut parameters = sql::Parameters::default();
-            let removed = match sql::condition(&table, predicate, &mut parameters) {
+            match sql::condition(&table, predicate, &mut parameters) {
                 Some(condition) => {
                     let sql = format!("DELETE FROM {} WHERE {condition}", table.quoted_name());
                     let removed = transaction.execute(&sql, parameters.bound());
-                    removed.map_err(|error| during.error(error))? as u64
+                    removed.map(|rows| rows as u64).map_err(|error| during.error(error))
                 }
-                None => delete_one_by_one(transaction, &table, self.feature, predicate, during)?,
-            };
-            catalog.count_write(self.feature)?;
-            Ok(removed)
+                None => delete_one_by_one(transaction, &table, self.feature, predicate, during),
+            }
         })
     }
 

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod conformance;
 pub mod crash;
+pub mod faults;
 pub mod location;
 pub mod memory;
 pub mod oracle;

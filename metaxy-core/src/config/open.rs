@@ -64,6 +64,9 @@ impl MetaxyConfig {
     }
 }
 
+/// Every link takes its place on the stack while a feature is looked for.
+const MAX_CHAIN: usize = 100;
+
 /// Makes what opening takes, for a store and all that it falls back on.
 struct OpenPlan<'a> {
     config: &'a MetaxyConfig,
@@ -134,6 +137,9 @@ impl<'a> OpenPlan<'a> {
         if let Some(start) = self.path.iter().position(|visited| visited == name) {
             let circle: Vec<&str> = self.path[start..].iter().copied().chain([name.as_str()]).collect();
             return Err(store.error_at(&place, format!("the fallback stores form a circle: {}", circle.join(" -> "))));
+        }
+        if self.path.len() >= MAX_CHAIN {
+            return Err(store.error_at(&place, format!("the chain of fallback stores is longer than {MAX_CHAIN}")));
         }
         let Some(target) = self.config.stores.get(name) else {
             return Err(store.error_at(&place, self.config.missing_store(name)));

@@ -143,34 +143,52 @@ fn check_columns(key: &FeatureKey, schema: &Schema, columns: &[String]) -> Resul
     }
 }
 
-/// By-field columns with the fields of the definition alone: a table that has seen other definitions has members of
-/// theirs too, and other programs store by-field columns as maps.
+/// By-field columns with the fields of the definition alone.
 fn current_fields_only(spec: &FeatureSpec, schema: SchemaRef, stream: BatchStream) -> RowStream {
-    let struct_keys = spec.struct_keys();
-    let wanted = columns::by_field_type(&struct_keys);
-    let differs = |field: &Field| {
-        [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD].contains(&field.name().as_str())
-            && field.data_type() != &wanted
-            && matches!(field.data_type(), DataType::Struct(_) | DataType::Map(_, _))
-    };
-    let positions: Vec<usize> =
-        schema.fields().iter().enumerate().filter(|(_, field)| differs(field)).map(|(position, _)| position).collect();
-    if positions.is_empty() {
+    let fields = CurrentFields::new(spec, &schema);
+    if fields.fit_already() {
         return RowStream::new(schema, stream);
     }
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    for position in &positions {
-        fields[*position] = Arc::new(Field::new(fields[*position].name(), wanted.clone(), true));
-    }
-    let schema = Arc::new(Schema::new(fields));
-    let output = schema.clone();
-    let stream = stream.map(move |batch| {
-        let batch = batch?;
-        let mut arrays = batch.columns().to_vec();
+    let schema = fields.schema.clone();
+    RowStream::new(schema, stream.map(move |batch| fields.apply(batch?)).boxed())
+}
+
+/// By-field columns with the fields of the definition alone: a table that has seen other definitions has members of
+/// theirs too, and other programs store by-field columns as maps.
+pub(super) struct CurrentFields {
+    /// The schema with by-field columns of the definition.
+    pub(super) schema: SchemaRef,
+    struct_keys: Vec<String>,
+    /// The columns that differ.
+    positions: Vec<usize>,
+}
+
+impl CurrentFields {
+    pub(super) fn new(spec: &FeatureSpec, schema: &SchemaRef) -> Self {
+        let struct_keys = spec.struct_keys();
+        let wanted = columns::by_field_type(&struct_keys);
+        let differs = |field: &Field| {
+            [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD].contains(&field.name().as_str())
+                && field.data_type() != &wanted
+                && matches!(field.data_type(), DataType::Struct(_) | DataType::Map(_, _))
+        };
+        let positions: Vec<usize> = (0..schema.fields().len()).filter(|at| differs(schema.field(*at))).collect();
+        let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
         for position in &positions {
-            arrays[*position] = engine::conform_by_field(&arrays[*position], &struct_keys)?;
+            fields[*position] = Arc::new(Field::new(fields[*position].name(), wanted.clone(), true));
         }
-        Ok(RecordBatch::try_new(output.clone(), arrays)?)
-    });
-    RowStream::new(schema, stream.boxed())
+        Self { schema: Arc::new(Schema::new(fields)), struct_keys, positions }
+    }
+
+    fn fit_already(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    pub(super) fn apply(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let mut arrays = batch.columns().to_vec();
+        for position in &self.positions {
+            arrays[*position] = engine::conform_by_field(&arrays[*position], &self.struct_keys)?;
+        }
+        Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
+    }
 }

@@ -5,6 +5,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
@@ -18,6 +19,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{IncrementPlan, PlanTable, ResolveOptions};
 
 use super::data::schema_of;
+use super::read::CurrentFields;
 use super::write::check_ids;
 use super::{Increment, IntoBatches, MetadataStore, Rows, Served, VersioningEngine, check_system_columns};
 
@@ -179,7 +181,7 @@ impl ResolveRequest {
                 Err(_) => {}
             }
         }
-        let samples = samples.map(|batches| store.complete_samples(feature, batches)).transpose()?;
+        let samples = samples.map(|batches| store.complete_samples(feature, batches, &options)).transpose()?;
         let expected = store.expected_schema(&plan, feature, &sources, samples.as_ref())?;
         let outcome = store.run_engine(&plan, &sources, samples, false).await?;
         store.finish_increment(&plan, &sources, expected, outcome).await
@@ -273,12 +275,20 @@ impl MetadataStore {
         Ok(Ok(Increment {
             new: Rows::new(schema_of(&native.new, || expected.clone()), native.new),
             stale: Rows::new(schema_of(&native.stale, || expected.clone()), native.stale),
-            orphaned: Rows::new(schema_of(&native.orphaned, || orphaned), native.orphaned),
+            orphaned: orphaned_rows(feature, orphaned, native.orphaned)?,
         }))
     }
 
-    /// Samples with complete versions.
-    fn complete_samples(&self, feature: &FeaturePlan, batches: Vec<RecordBatch>) -> Result<Table> {
+    /// Samples with complete versions. The filters on the resolved feature hold for them too, so that a sample whose row
+    /// is filtered out does not look new.
+    fn complete_samples(
+        &self,
+        feature: &FeaturePlan,
+        batches: Vec<RecordBatch>,
+        options: &ResolveOptions,
+    ) -> Result<Table> {
+        let own = options.filters.get(&feature.spec.key).into_iter().flatten();
+        let filters: Vec<Filter> = own.chain(&options.global_filters).chain(&options.target_filters).cloned().collect();
         let complete = |batch: &RecordBatch| {
             check_ids(feature, batch)?;
             let versions = engine::complete_versions(&feature.spec, batch, self.inner.hasher)?;
@@ -286,7 +296,12 @@ impl MetadataStore {
             let own =
                 schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !columns::is_system(field.name()));
             let own = own.map(|(field, array)| (field.name().clone(), array.clone()));
-            engine::batch_of(own.chain(versions).collect(), batch.num_rows())
+            let batch = engine::batch_of(own.chain(versions).collect(), batch.num_rows())?;
+            if filters.is_empty() {
+                return Ok(batch);
+            }
+            let passes = Filter::all(filters.iter().cloned()).bind(batch.schema_ref())?.evaluate(&batch)?;
+            Ok(filter_record_batch(&batch, &passes)?)
         };
         let batches = batches.iter().map(complete).collect::<Result<Vec<_>>>()?;
         let schema = schema_of(&batches, || {
@@ -364,10 +379,7 @@ impl MetadataStore {
         Ok(Increment {
             new: Rows::new(schema_of(&outcome.new, || expected.clone()), outcome.new),
             stale: Rows::new(schema_of(&outcome.stale, || expected.clone()), outcome.stale),
-            orphaned: Rows::new(
-                schema_of(&orphaned, || orphan_schema(plan, sources, &expected).unwrap_or(expected.clone())),
-                orphaned,
-            ),
+            orphaned: orphaned_rows(self.plan(&plan.feature)?, orphan_schema(plan, sources, &expected)?, orphaned)?,
         })
     }
 }
@@ -399,6 +411,13 @@ fn input_schemas(plan: &IncrementPlan, sources: &Sources) -> Vec<SchemaRef> {
         }
     };
     plan.inputs.iter().map(schema).collect()
+}
+
+/// Orphaned rows as a read gives them: with by-field columns of the current definition.
+fn orphaned_rows(feature: &FeaturePlan, table: SchemaRef, batches: Vec<RecordBatch>) -> Result<Rows> {
+    let fields = CurrentFields::new(&feature.spec, &schema_of(&batches, || table));
+    let batches = batches.into_iter().map(|batch| fields.apply(batch)).collect::<Result<_>>()?;
+    Ok(Rows::new(fields.schema, batches))
 }
 
 /// The schema of orphaned rows.

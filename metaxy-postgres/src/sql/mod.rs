@@ -62,9 +62,7 @@ pub(crate) fn touched(table: &Table) -> Option<String> {
     let (deleted, updated) = (table.find(columns::DELETED_AT)?, table.find(columns::UPDATED_AT)?);
     let is_time = matches!(updated.storage.data_type, DataType::Timestamp(_, _));
     let same = deleted.storage.wire == updated.storage.wire;
-    (is_time && same).then(|| {
-        format!("coalesce({}, {})", column(columns::DELETED_AT), column(columns::UPDATED_AT))
-    })
+    (is_time && same).then(|| format!("coalesce({}, {})", column(columns::DELETED_AT), column(columns::UPDATED_AT)))
 }
 
 /// The rows of a scan, as far as the server takes it.
@@ -134,13 +132,19 @@ impl Pushdown {
         };
         let filtered: Vec<String> = request.filter.iter().flat_map(Predicate::columns).collect();
         let is_needed = |name: &String| needed.contains(name) || (self.filter.is_some() && filtered.contains(name));
-        let mut outputs: Vec<String> =
-            table.columns.iter().map(|column| &column.name).filter(|name| is_needed(name)).map(|name| column(name)).collect();
+        let mut outputs: Vec<String> = table
+            .columns
+            .iter()
+            .map(|column| &column.name)
+            .filter(|name| is_needed(name))
+            .map(|name| column(name))
+            .collect();
         outputs.extend(with_place.then(|| "t.ctid AS ctid".to_owned()));
         let keys = latest.keys.join(", ");
         // Of rows that were written at the same time the last in the table, every time the same.
         let last = if table.is_plain { ", t.ctid DESC" } else { "" };
-        let inner = Relation { from: format!("{} AS t", name.quoted), conditions: conditions([&self.row_filter, &None]) };
+        let inner =
+            Relation { from: format!("{} AS t", name.quoted), conditions: conditions([&self.row_filter, &None]) };
         let from = format!(
             "(SELECT DISTINCT ON ({keys}) {} {} ORDER BY {keys}, {} DESC NULLS LAST{last}) AS t",
             outputs.join(", "),
@@ -155,7 +159,10 @@ fn keep_latest(table: &Table, ids: &[String]) -> Result<KeepLatest, String> {
     let key = |id: &String| {
         let column = table.find(id).ok_or_else(|| format!("there is no column `{id}`"))?;
         key(column).ok_or_else(|| {
-            format!("the id column `{id}` is of type {}, whose values PostgreSQL and Arrow tell apart differently", column.storage.sql)
+            format!(
+                "the id column `{id}` is of type {}, whose values PostgreSQL and Arrow tell apart differently",
+                column.storage.sql
+            )
         })
     };
     let keys = ids.iter().map(key).collect::<Result<Vec<_>, _>>()?;

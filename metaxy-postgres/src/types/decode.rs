@@ -8,11 +8,11 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DurationMicrosecondType,
-    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float16Type, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type, i256,
+    DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
+    DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float16Type,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType,
+    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
 };
 
 use super::{EPOCH_DAYS, EPOCH_MICROS, Storage, Wire, json, numeric};
@@ -173,7 +173,9 @@ fn decimal(data_type: &DataType) -> Option<Box<dyn Decoder>> {
         DataType::UInt64 => Some(parsed::<UInt64Type>(data_type, 0, |digits| digits.parse().ok())),
         DataType::Decimal32(_, scale) => Some(parsed::<Decimal32Type>(data_type, *scale, |digits| digits.parse().ok())),
         DataType::Decimal64(_, scale) => Some(parsed::<Decimal64Type>(data_type, *scale, |digits| digits.parse().ok())),
-        DataType::Decimal128(_, scale) => Some(parsed::<Decimal128Type>(data_type, *scale, |digits| digits.parse().ok())),
+        DataType::Decimal128(_, scale) => {
+            Some(parsed::<Decimal128Type>(data_type, *scale, |digits| digits.parse().ok()))
+        }
         DataType::Decimal256(_, scale) => Some(parsed::<Decimal256Type>(data_type, *scale, i256::from_string)),
         _ => None,
     }

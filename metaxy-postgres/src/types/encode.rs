@@ -51,7 +51,8 @@ impl Encoder {
         let start = out.len();
         out.extend([0; 4]);
         (self.value)(row, out)?;
-        let length = i32::try_from(out.len() - start - 4).map_err(|_| "it holds a value of more than 2 GiB".to_owned())?;
+        let length =
+            i32::try_from(out.len() - start - 4).map_err(|_| "it holds a value of more than 2 GiB".to_owned())?;
         out.get_mut(start..start + 4).ok_or("a buffer shrank")?.copy_from_slice(&length.to_be_bytes());
         Ok(())
     }
@@ -90,9 +91,9 @@ fn encode_value(wire: &Wire, array: &ArrayRef) -> Result<EncodeValue, String> {
             fixed::<Float16Type, 4>(array, |value| Ok(canonical(f32::from(value)).to_be_bytes()))
         }
         (Wire::Float4, T::Float32) => fixed::<Float32Type, 4>(array, |value| Ok(canonical(value).to_be_bytes())),
-        (Wire::Float8, T::Float64) => fixed::<Float64Type, 8>(array, |value| {
-            Ok(if value.is_nan() { f64::NAN } else { value }.to_be_bytes())
-        }),
+        (Wire::Float8, T::Float64) => {
+            fixed::<Float64Type, 8>(array, |value| Ok(if value.is_nan() { f64::NAN } else { value }.to_be_bytes()))
+        }
         (Wire::Text | Wire::Json | Wire::Jsonb, T::Utf8 | T::LargeUtf8 | T::Utf8View) => {
             text(array, *wire == Wire::Jsonb)?
         }
@@ -117,7 +118,9 @@ fn encode_value(wire: &Wire, array: &ArrayRef) -> Result<EncodeValue, String> {
         (Wire::Numeric, T::Decimal64(_, scale)) => digits::<Decimal64Type>(array, *scale),
         (Wire::Numeric, T::Decimal128(_, scale)) => digits::<Decimal128Type>(array, *scale),
         (Wire::Numeric, T::Decimal256(_, scale)) => digits::<Decimal256Type>(array, *scale),
-        (Wire::Array(element, oid), T::List(_) | T::LargeList(_) | T::FixedSizeList(_, _)) => list(element, *oid, array)?,
+        (Wire::Array(element, oid), T::List(_) | T::LargeList(_) | T::FixedSizeList(_, _)) => {
+            list(element, *oid, array)?
+        }
         (Wire::Jsonb | Wire::Json | Wire::Text, T::Struct(_) | T::Map(_, _) | T::List(_) | T::LargeList(_))
         | (Wire::Jsonb | Wire::Json, T::FixedSizeList(_, _)) => json_value(wire, json::Writer::new(array)?),
         (_, other) => return Err(format!("its values come as {other}, but its PostgreSQL type holds something else")),

@@ -30,7 +30,10 @@ pub(super) fn check(data_type: &DataType) -> Result<(), String> {
         }
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => check(item.data_type()),
         DataType::Map(entries, _) => check(entries.data_type()),
-        DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s)
+        DataType::Decimal32(_, s)
+        | DataType::Decimal64(_, s)
+        | DataType::Decimal128(_, s)
+        | DataType::Decimal256(_, s)
             if *s < 0 =>
         {
             Err("decimals of a negative scale cannot be nested; cast it to scale 0".to_owned())
@@ -256,9 +259,23 @@ pub(super) enum Reader {
     /// Numbers and strings, as their text; cast to the type at the end.
     Text(StringBuilder, DataType),
     Bytes(BinaryBuilder, DataType),
-    Struct { members: Vec<(FieldRef, Reader)>, nulls: BooleanBufferBuilder },
-    List { item: Box<Reader>, ends: Vec<usize>, nulls: BooleanBufferBuilder, data_type: DataType },
-    Map { key: Box<Reader>, value: Box<Reader>, ends: Vec<usize>, nulls: BooleanBufferBuilder, data_type: DataType },
+    Struct {
+        members: Vec<(FieldRef, Reader)>,
+        nulls: BooleanBufferBuilder,
+    },
+    List {
+        item: Box<Reader>,
+        ends: Vec<usize>,
+        nulls: BooleanBufferBuilder,
+        data_type: DataType,
+    },
+    Map {
+        key: Box<Reader>,
+        value: Box<Reader>,
+        ends: Vec<usize>,
+        nulls: BooleanBufferBuilder,
+        data_type: DataType,
+    },
 }
 
 impl Reader {
@@ -281,13 +298,7 @@ impl Reader {
                     _ => Vec::new(),
                 };
                 let part = |index: usize| Box::new(Self::new(types.get(index).unwrap_or(&DataType::Utf8)));
-                Self::Map {
-                    key: part(0),
-                    value: part(1),
-                    ends: vec![0],
-                    nulls: nulls(),
-                    data_type: data_type.clone(),
-                }
+                Self::Map { key: part(0), value: part(1), ends: vec![0], nulls: nulls(), data_type: data_type.clone() }
             }
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
                 Self::Bytes(BinaryBuilder::new(), data_type.clone())
@@ -439,7 +450,9 @@ fn leaf(text: arrow::array::StringArray, data_type: &DataType) -> arrow::error::
             let values = text.as_string::<i32>().iter().map(|value| value.map(|value| value == "true"));
             Ok(Arc::new(values.collect::<BooleanArray>()))
         }
-        DataType::Float16 => cast_with_options(&cast_with_options(&text, &DataType::Float32, &strict)?, data_type, &strict),
+        DataType::Float16 => {
+            cast_with_options(&cast_with_options(&text, &DataType::Float32, &strict)?, data_type, &strict)
+        }
         other => match count_type(other) {
             Some(count) => cast_with_options(&cast_with_options(&text, &count, &strict)?, data_type, &strict),
             None => cast_with_options(&text, data_type, &strict),
@@ -483,7 +496,8 @@ fn offsets(ends: &[usize]) -> Result<OffsetBuffer<i32>, String> {
 
 fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
     let bad = || "it holds bytes that are not written as `\\x` and hex digits".to_owned();
-    let digits = text.strip_prefix("\\x").filter(|digits| digits.len() % 2 == 0 && digits.is_ascii()).ok_or_else(bad)?;
+    let digits =
+        text.strip_prefix("\\x").filter(|digits| digits.len() % 2 == 0 && digits.is_ascii()).ok_or_else(bad)?;
     (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).map_err(|_| bad())).collect()
 }
 

@@ -25,7 +25,10 @@ fn scalars() -> Vec<(&'static str, ArrayRef)> {
         ("u16", array(UInt16Array::from(vec![Some(0), Some(u16::MAX), None]))),
         ("u32", array(UInt32Array::from(vec![Some(0), Some(u32::MAX), None]))),
         ("u64", array(UInt64Array::from(vec![Some(0), Some(u64::MAX), None]))),
-        ("f16", arrow::compute::cast(&Float32Array::from(vec![Some(1.5), Some(-0.25), None]), &DataType::Float16).unwrap()),
+        (
+            "f16",
+            arrow::compute::cast(&Float32Array::from(vec![Some(1.5), Some(-0.25), None]), &DataType::Float16).unwrap(),
+        ),
         ("f32", array(Float32Array::from(vec![Some(f32::NAN), Some(-0.0), None]))),
         ("f64", array(Float64Array::from(vec![Some(f64::NEG_INFINITY), Some(0.1 + 0.2), None]))),
         ("utf8 \"quoted\"", array(StringArray::from(vec![Some("ä'\\\"\n𝄞"), Some(""), None]))),
@@ -34,8 +37,16 @@ fn scalars() -> Vec<(&'static str, ArrayRef)> {
         ("binary", array(BinaryArray::from(vec![Some(&b"\0\xff"[..]), Some(b""), None]))),
         ("large_binary", array(LargeBinaryArray::from(vec![Some(&b"\0\xff"[..]), Some(b""), None]))),
         ("binary_view", array(BinaryViewArray::from(vec![Some(&b"\0\xff"[..]), Some(b""), None]))),
-        ("fixed_binary", array(FixedSizeBinaryArray::try_from_sparse_iter_with_size(
-            [Some(b"abc"), Some(b"\0\0\0"), None].into_iter(), 3).unwrap())),
+        (
+            "fixed_binary",
+            array(
+                FixedSizeBinaryArray::try_from_sparse_iter_with_size(
+                    [Some(b"abc"), Some(b"\0\0\0"), None].into_iter(),
+                    3,
+                )
+                .unwrap(),
+            ),
+        ),
         ("date32", array(Date32Array::from(vec![Some(-800_000), Some(20_000), None]))),
         ("date64", array(Date64Array::from(vec![Some(86_400_000), Some(1), None]))),
         ("time32_s", array(Time32SecondArray::from(vec![Some(0), Some(86_399), None]))),
@@ -43,16 +54,34 @@ fn scalars() -> Vec<(&'static str, ArrayRef)> {
         ("time64_us", array(Time64MicrosecondArray::from(vec![Some(1), Some(86_399_999_999), None]))),
         ("time64_ns", array(Time64NanosecondArray::from(vec![Some(1), Some(86_399_999_999_999), None]))),
         ("ts_s", array(TimestampSecondArray::from(vec![Some(-1), Some(1_700_000_000), None]))),
-        ("ts_ms_berlin", array(TimestampMillisecondArray::from(vec![Some(-1), Some(7), None]).with_timezone("Europe/Berlin"))),
+        (
+            "ts_ms_berlin",
+            array(TimestampMillisecondArray::from(vec![Some(-1), Some(7), None]).with_timezone("Europe/Berlin")),
+        ),
         ("ts_us", array(TimestampMicrosecondArray::from(vec![Some(i64::MIN / 100), Some(1), None]))),
         ("ts_us_utc", array(TimestampMicrosecondArray::from(vec![Some(0), Some(1), None]).with_timezone("UTC"))),
         ("ts_ns_utc", array(TimestampNanosecondArray::from(vec![Some(i64::MAX), Some(1), None]).with_timezone("UTC"))),
         ("duration", array(DurationMillisecondArray::from(vec![Some(-5), Some(5), None]))),
-        ("decimal", array(Decimal128Array::from(vec![Some(-12345), Some(1), None]).with_precision_and_scale(12, 3).unwrap())),
-        ("decimal_wide", array(Decimal256Array::from(vec![Some(i256::from_i128(i128::MAX)), Some(i256::MINUS_ONE), None])
-            .with_precision_and_scale(60, 20).unwrap())),
-        ("decimal_negative", array(Decimal128Array::from(vec![Some(-12), Some(1), None]).with_precision_and_scale(5, -2).unwrap())),
-        ("decimal32", array(Decimal32Array::from(vec![Some(-12), Some(1), None]).with_precision_and_scale(5, 2).unwrap())),
+        (
+            "decimal",
+            array(Decimal128Array::from(vec![Some(-12345), Some(1), None]).with_precision_and_scale(12, 3).unwrap()),
+        ),
+        (
+            "decimal_wide",
+            array(
+                Decimal256Array::from(vec![Some(i256::from_i128(i128::MAX)), Some(i256::MINUS_ONE), None])
+                    .with_precision_and_scale(60, 20)
+                    .unwrap(),
+            ),
+        ),
+        (
+            "decimal_negative",
+            array(Decimal128Array::from(vec![Some(-12), Some(1), None]).with_precision_and_scale(5, -2).unwrap()),
+        ),
+        (
+            "decimal32",
+            array(Decimal32Array::from(vec![Some(-12), Some(1), None]).with_precision_and_scale(5, 2).unwrap()),
+        ),
     ]
 }
 
@@ -89,16 +118,23 @@ async fn lists_survive() {
     let field = Arc::new(Field::new("element", DataType::Float32, true));
     let nulls = NullBuffer::from(vec![true, true, false]);
     let items: ArrayRef = arrow::compute::kernels::zip::zip(
-        &BooleanArray::from(vec![true, true, true, true, false, false]), &items, &Float32Array::new_scalar(0.0)).unwrap();
+        &BooleanArray::from(vec![true, true, true, true, false, false]),
+        &items,
+        &Float32Array::new_scalar(0.0),
+    )
+    .unwrap();
     let embedding = FixedSizeListArray::new(field, 2, items, Some(nulls));
     let large = arrow::compute::cast(
         &list_of(array(Int64Array::from(vec![1, 2, 3]))),
         &DataType::LargeList(Arc::new(Field::new_list_field(DataType::Int64, true))),
-    ).unwrap();
+    )
+    .unwrap();
     let found = {
         let database = database();
         let backend = open(database.url()).await;
-        append(&backend, "t", &batch([("embedding", array(embedding.clone())), ("large", large.clone())])).await.unwrap();
+        append(&backend, "t", &batch([("embedding", array(embedding.clone())), ("large", large.clone())]))
+            .await
+            .unwrap();
         read(&backend, "t").await.unwrap()
     };
     assert_eq!(found.column(0).data_type(), embedding.data_type());

@@ -108,7 +108,13 @@ const FILTERS: &[&str] = &[
 fn filters() -> Vec<Filter> {
     let nan = f64::NAN;
     let mut filters: Vec<Filter> = FILTERS.iter().map(|text| Filter::parse(text).unwrap()).collect();
-    filters.extend([col("x").eq(nan), col("x").lt(nan), col("y").ge(nan), col("x").ne(nan), col("y").gt(f64::INFINITY)]);
+    filters.extend([
+        col("x").eq(nan),
+        col("x").lt(nan),
+        col("y").ge(nan),
+        col("x").ne(nan),
+        col("y").gt(f64::INFINITY),
+    ]);
     filters
 }
 

@@ -10,8 +10,11 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::{AccessMode, Error, FeatureKey, Result, ScanRequest, ScanStage, StoreBackend, columns};
+use metaxy_core::{
+    AccessMode, Error, FeatureKey, Result, ScanRequest, ScanStage, SharedBackend, StoreBackend, columns,
+};
 use metaxy_sqlite::{SqliteBackend, SqliteConfig};
+use metaxy_testkit::crash::{self, Victim};
 
 fn key(text: &str) -> FeatureKey {
     text.parse().unwrap()
@@ -42,7 +45,7 @@ async fn read(store: &dyn StoreBackend, table: &str) -> RecordBatch {
 }
 
 async fn open(path: &Path, mode: AccessMode) -> SqliteBackend {
-    let store = SqliteBackend::file(path).unwrap();
+    let store = SqliteBackend::file(path);
     store.open(mode).await.unwrap();
     store
 }
@@ -150,7 +153,7 @@ async fn what_cannot_be_stored_is_refused_whole() {
 #[tokio::test]
 async fn places_that_are_no_store() {
     let dir = tempfile::tempdir().unwrap();
-    let try_open = async |path: PathBuf, mode| SqliteBackend::file(path).unwrap().open(mode).await.unwrap_err();
+    let try_open = async |path: PathBuf, mode| SqliteBackend::file(path).open(mode).await.unwrap_err();
     for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
         let error = try_open(dir.path().join("none/store.db"), mode).await;
         assert!(matches!(error, Error::LocationNotFound { .. }), "{error}");
@@ -219,7 +222,7 @@ async fn a_read_only_directory() {
     let store = open(&path, AccessMode::ReadOnly).await;
     assert_eq!(read(&store, "t").await.num_rows(), 2);
     if !may_write {
-        let writer = SqliteBackend::file(&path).unwrap();
+        let writer = SqliteBackend::file(&path);
         let error = writer.open(AccessMode::ReadWrite).await.unwrap_err();
         assert!(matches!(error, Error::AccessDenied { .. }), "{error}");
     }
@@ -283,10 +286,13 @@ fn one_row() -> RecordBatch {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_writers_lose_nothing() {
     let (_dir, path, first) = fresh().await;
-    let stores = [Arc::new(first), Arc::new(open(&path, AccessMode::ReadWrite).await)];
+    let mut stores = vec![Arc::new(first)];
+    for _ in 0..5 {
+        stores.push(Arc::new(open(&path, AccessMode::ReadWrite).await));
+    }
     let mut tasks = Vec::new();
     for writer in 0..8_i64 {
-        let store = stores[writer as usize % 2].clone();
+        let store = stores[writer as usize % stores.len()].clone();
         tasks.push(tokio::spawn(async move {
             for round in 0..5 {
                 append(store.as_ref(), "t", batch(vec![("id", ints([writer * 100 + round]))])).await.unwrap();
@@ -355,6 +361,15 @@ async fn only_some_columns_or_none() {
     assert_eq!(scan(&["b", "id"]).await, batch(vec![("id", ints([1, 2])), ("b", ints([3, 4]))]));
     let none = scan(&[]).await;
     assert_eq!((none.num_rows(), none.num_columns()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_writes_are_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    crash::survives_kills("killed_writes_are_whole", Victim::Store, 20, directory.path(), |location| async move {
+        Ok(Arc::new(SqliteBackend::file(location.join("store.db"))) as SharedBackend)
+    })
+    .await;
 }
 
 /// The rows that `keep_latest` leaves, whoever does it: `wide` tables let SQLite.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use metaxy_core::{Lineage, columns};
 use serde_json::Value;
 
-use crate::scenario::{Expected, Resolve};
+use crate::scenario::{Expected, Resolve, Samples};
 
 use super::definitions::Feature;
 use super::filter::Filter;
@@ -18,11 +18,7 @@ impl Oracle {
     pub(super) fn resolve(&self, request: &Resolve) -> Result<Expected, String> {
         let feature = self.graph.feature(&request.feature)?;
         let (expected, ids) = match &request.samples {
-            Some(samples) => {
-                let rows =
-                    samples.rows.iter().map(|row| self.completed(feature, row)).collect::<Result<Vec<_>, _>>()?;
-                (rows, feature.spec.id_columns.clone())
-            }
+            Some(samples) => (self.samples(feature, samples, request)?, feature.spec.id_columns.clone()),
             None if feature.spec.deps.is_empty() => return Err("a root is resolved with samples".to_owned()),
             None => self.expected(feature, request)?,
         };
@@ -55,6 +51,19 @@ impl Oracle {
             }
         }
         Ok(answer)
+    }
+
+    /// Samples that pass the filters on the feature, with all versions.
+    fn samples(&self, feature: &Feature, samples: &Samples, request: &Resolve) -> Result<Vec<Row>, String> {
+        let mut filters = self.filters_for(&request.feature, request);
+        filters.extend(request.target_filters.iter().flatten().cloned());
+        let filters = filters.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let known = |name: &String| samples.columns.contains_key(name) || columns::is_system(name);
+        if let Some(name) = filters.iter().flat_map(Filter::columns).find(|name| !known(name)) {
+            return Err(format!("a filter names `{name}`, which the samples do not have"));
+        }
+        let rows = samples.rows.iter().map(|row| self.completed(feature, row)).collect::<Result<Vec<_>, _>>()?;
+        Ok(rows.into_iter().filter(|row| filters.iter().all(|filter| filter.passes(row))).collect())
     }
 
     /// The rows that are there, and what makes them stale beside their versions.

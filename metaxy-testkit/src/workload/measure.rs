@@ -236,7 +236,7 @@ fn expect(what: &str, found: usize, wanted: usize) -> Result<(), BoxError> {
 }
 
 /// The greatest memory that this process has held, in MB; only Linux tells.
-fn peak_memory() -> Option<f64> {
+pub(super) fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;

@@ -41,6 +41,7 @@ mod process;
 mod reference;
 mod report;
 mod subject;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ pub use data::Scenario;
 pub use metaxy_core::error::BoxError;
 pub use process::is_child;
 pub use subject::{Phase, Probe, Subject};
+pub use writer::run_writer;
 
 /// Measures the subjects and prints a table: what the `main` of a `benches/workload.rs` calls.
 pub fn run(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {

@@ -122,7 +122,7 @@ fn dash() -> String {
 }
 
 /// A whole number with a comma between thousands.
-fn grouped(value: f64) -> String {
+pub(super) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

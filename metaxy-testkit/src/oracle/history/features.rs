@@ -167,7 +167,7 @@ fn build_mapping(dep: &DepDraft, parent: &Built, fields: &[FieldDraft]) -> Value
     match dep.mapping {
         3 | 4 => json!({"type": "default", "match_suffix": true, "exclude_fields": []}),
         5 => {
-            json!({"type": "default", "match_suffix": dep.picks % 2 == 0, "exclude_fields": picked(parent, dep.picks)})
+            json!({"type": "default", "match_suffix": dep.picks.is_multiple_of(2), "exclude_fields": picked(parent, dep.picks)})
         }
         6 => {
             let parts = |key: &String| key.split('/').map(str::to_owned).collect::<Vec<_>>();
@@ -181,7 +181,7 @@ fn build_mapping(dep: &DepDraft, parent: &Built, fields: &[FieldDraft]) -> Value
                 .collect();
             json!({"type": "specific", "mapping": mapping})
         }
-        7 => json!({"type": if dep.picks % 2 == 0 { "all" } else { "none" }}),
+        7 => json!({"type": if dep.picks.is_multiple_of(2) { "all" } else { "none" }}),
         _ => json!({"type": "default", "match_suffix": false, "exclude_fields": []}),
     }
 }

@@ -188,7 +188,7 @@ mod tests {
                 if let Step::Resolve(resolve) = step {
                     let spec =
                         scenario.definitions.features.iter().find(|spec| spec.key.to_string() == resolve.feature);
-                    let kinds: Vec<String> = spec.unwrap().deps.iter().map(|dep| kind(dep)).collect();
+                    let kinds: Vec<String> = spec.unwrap().deps.iter().map(kind).collect();
                     let parts = [
                         ("new", &resolve.expect.new),
                         ("stale", &resolve.expect.stale),

@@ -159,7 +159,7 @@ fn add_data_versions(feature: &Built, row: &mut Row, seed: u8) {
     let versions: Map<String, Value> = struct_keys(feature)
         .into_iter()
         .enumerate()
-        .filter(|(index, _)| mixed(&[seed, *index as u8, 1]) % 3 > 0)
+        .filter(|(index, _)| !mixed(&[seed, *index as u8, 1]).is_multiple_of(3))
         .map(|(_, key)| (key, json!(format!("d{}", seed % 3))))
         .collect();
     if !versions.is_empty() {
@@ -189,7 +189,7 @@ fn process(feature: &Built, oracle: &Oracle, part: u8, seed: u8, data_versions: 
     let mut seen = BTreeSet::new();
     for (index, expected) in todo.iter().enumerate() {
         // Part 3 leaves some of it undone.
-        if part == 3 && mixed(&[seed, index as u8]) % 3 == 0 {
+        if part == 3 && mixed(&[seed, index as u8]).is_multiple_of(3) {
             continue;
         }
         let children = feature.parent_ids.map_or(1, |_| 1 + mixed(&[seed, index as u8, 2]) % 2);

@@ -7,7 +7,7 @@ use proptest::prelude::{Strategy, any, prop_oneof};
 use super::{AtomDraft, DepDraft, Draft, FeatureDraft, FieldDraft, FilterDraft, RowDraft, StepDraft};
 
 /// Histories of one to six features.
-pub(in crate::oracle) fn drafts() -> impl Strategy<Value = Draft> {
+pub(in crate::oracle) fn drafts() -> impl Strategy<Value = Draft, Tree: Send> {
     let features = prop_oneof![1 => vec(features(), 1..=2), 5 => vec(features(), 2..=6)];
     (0..6u8, 0..3u8, features, vec(steps(), 1..=12)).prop_map(|(algorithm, truncation, features, steps)| Draft {
         algorithm,
@@ -17,7 +17,7 @@ pub(in crate::oracle) fn drafts() -> impl Strategy<Value = Draft> {
     })
 }
 
-fn features() -> impl Strategy<Value = FeatureDraft> {
+fn features() -> impl Strategy<Value = FeatureDraft, Tree: Send> {
     let ids = prop_oneof![4 => 1..=1u8, 3 => 2..=2u8, 2 => 3..=3u8];
     let deps = prop_oneof![1 => vec(deps(), 0..=0), 3 => vec(deps(), 1..=3)];
     let looks = (ids, weighted(0.25, 0..1u8), 0..16u8, any::<bool>());
@@ -34,7 +34,7 @@ fn features() -> impl Strategy<Value = FeatureDraft> {
     )
 }
 
-fn fields() -> impl Strategy<Value = FieldDraft> {
+fn fields() -> impl Strategy<Value = FieldDraft, Tree: Send> {
     (0..8u8, 0..3u8, 0..6u8, any::<u8>()).prop_map(|(key, code_version, deps, picks)| FieldDraft {
         key,
         code_version,
@@ -43,7 +43,7 @@ fn fields() -> impl Strategy<Value = FieldDraft> {
     })
 }
 
-fn deps() -> impl Strategy<Value = DepDraft> {
+fn deps() -> impl Strategy<Value = DepDraft, Tree: Send> {
     (
         (0..6u8, 0..4u8, weighted(0.3, 1..16u8), 0..8u8, any::<u8>()),
         (weighted(0.25, filters()), weighted(0.3, 0..1u8), weighted(0.3, 0..1u8), any::<bool>()),
@@ -61,15 +61,15 @@ fn deps() -> impl Strategy<Value = DepDraft> {
         })
 }
 
-fn filters() -> impl Strategy<Value = FilterDraft> {
+fn filters() -> impl Strategy<Value = FilterDraft, Tree: Send> {
     (vec(atoms(), 1..=3), any::<u8>()).prop_map(|(atoms, shape)| FilterDraft { atoms, shape })
 }
 
-fn atoms() -> impl Strategy<Value = AtomDraft> {
+fn atoms() -> impl Strategy<Value = AtomDraft, Tree: Send> {
     (any::<u8>(), 0..12u8, 0..8u8).prop_map(|(column, operator, value)| AtomDraft { column, operator, value })
 }
 
-fn rows() -> impl Strategy<Value = RowDraft> {
+fn rows() -> impl Strategy<Value = RowDraft, Tree: Send> {
     ([0..5u8, 0..3u8, 0..2u8], 0..4u8, any::<u8>()).prop_map(|(ids, provenance, values)| RowDraft {
         ids,
         provenance,
@@ -77,7 +77,7 @@ fn rows() -> impl Strategy<Value = RowDraft> {
     })
 }
 
-fn steps() -> impl Strategy<Value = StepDraft> {
+fn steps() -> impl Strategy<Value = StepDraft, Tree: Send> {
     let feature = || 0..6u8;
     prop_oneof![
         6 => (feature(), vec(rows(), 1..=8), weighted(0.2, 0..1u8)).prop_map(|(feature, rows, data_versions)| {

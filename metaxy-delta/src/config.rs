@@ -1,0 +1,142 @@
+//! Settings of a Delta store, and how a configuration names it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use metaxy_core::registry::BackendRegistration;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::DeltaBackend;
+
+/// The type string of this backend.
+pub(crate) const KIND: &str = "delta";
+
+inventory::submit! {
+    BackendRegistration {
+        kind: KIND,
+        aliases: &[
+            "metaxy.ext.metadata_stores.delta.DeltaMetadataStore",
+            "metaxy.ext.polars.handlers.delta.DeltaMetadataStore",
+            "metaxy.ext.polars.DeltaMetadataStore",
+            "metaxy.ext.delta.DeltaMetadataStore",
+        ],
+        crate_name: "metaxy-delta",
+        ignored_settings: &["delta_write_options"],
+        create: |settings| Ok(Arc::new(DeltaBackend::new(settings.parse()?)?)),
+    }
+}
+
+/// Settings of a Delta store.
+///
+/// ```
+/// use metaxy_delta::{DeltaSettings, Layout};
+/// let settings = DeltaSettings::new("s3://bucket/metaxy").storage_option("AWS_REGION", "eu-west-1").layout(Layout::Flat);
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DeltaSettings {
+    /// Where the tables live: a path (`~` and relative ones too), `file://`, `s3://`, and, as cargo features, `gs://` and
+    /// `az://`.
+    pub root_path: String,
+    /// Credentials, endpoints and the like, by the names that the `deltalake` crate knows.
+    #[serde(default)]
+    pub storage_options: BTreeMap<String, OptionValue>,
+    /// How keys become paths.
+    #[serde(default)]
+    pub layout: Layout,
+    /// After how many commits to a table its log is summed up in a checkpoint.
+    #[serde(default = "default_checkpoint_interval")]
+    pub checkpoint_interval: NonZeroU64,
+}
+
+/// How the key of a feature becomes the path of its table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// A directory for each part: `raw/video` lives in `raw/video.delta`.
+    #[default]
+    Nested,
+    /// All tables beside each other: `raw/video` lives in `raw__video.delta`.
+    Flat,
+}
+
+/// The value of a storage option; configurations write numbers and switches without quotes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OptionValue {
+    /// `"text"`.
+    Text(String),
+    /// `true` or `false`.
+    Switch(bool),
+    /// A whole number.
+    Number(i64),
+}
+
+impl fmt::Display for OptionValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Switch(switch) => switch.fmt(f),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for OptionValue {
+    /// Any option may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+fn default_checkpoint_interval() -> NonZeroU64 {
+    const COMMITS: NonZeroU64 = NonZeroU64::new(50).unwrap();
+    COMMITS
+}
+
+impl DeltaSettings {
+    /// Settings for a place, all else as it is by default.
+    pub fn new(root_path: impl Into<String>) -> Self {
+        Self {
+            root_path: root_path.into(),
+            storage_options: BTreeMap::new(),
+            layout: Layout::default(),
+            checkpoint_interval: default_checkpoint_interval(),
+        }
+    }
+
+    /// Adds a storage option.
+    #[must_use]
+    pub fn storage_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.storage_options.insert(name.into(), OptionValue::Text(value.into()));
+        self
+    }
+
+    /// Sets the layout.
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Sets after how many commits the log is summed up in a checkpoint.
+    #[must_use]
+    pub fn checkpoint_interval(mut self, commits: NonZeroU64) -> Self {
+        self.checkpoint_interval = commits;
+        self
+    }
+}
+
+impl fmt::Debug for DeltaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeltaSettings")
+            .field("root_path", &crate::location::masked(&self.root_path))
+            .field("storage_options", &self.storage_options)
+            .field("layout", &self.layout)
+            .field("checkpoint_interval", &self.checkpoint_interval)
+            .finish()
+    }
+}

@@ -1,0 +1,210 @@
+//! Where the tables of a store live.
+
+use std::path::{Path as FsPath, PathBuf};
+
+use metaxy_core::FeatureKey;
+use metaxy_core::error::{Error, Result};
+use url::Url;
+
+use crate::config::Layout;
+
+/// The ending of a table's directory.
+const ENDING: &str = ".delta";
+
+/// The root of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    /// Its URL; a local one is absolute. Never ends with a slash.
+    pub url: Url,
+    /// The directory, where it is a local one.
+    pub directory: Option<PathBuf>,
+    /// How keys become paths.
+    pub layout: Layout,
+}
+
+impl Root {
+    /// The root that a `root_path` names.
+    pub fn parse(root_path: &str, layout: Layout) -> Result<Self> {
+        let invalid = |reason: String| Error::Config { file: None, line: None, key: "root_path".to_owned(), reason };
+        if root_path.trim().is_empty() {
+            return Err(invalid("it is empty; name a directory, or a URL such as s3://bucket/prefix".to_owned()));
+        }
+        let Some((scheme, _)) = root_path.split_once("://") else {
+            let directory = absolute(root_path).map_err(|error| invalid(error.to_string()))?;
+            return Self::local(directory, layout);
+        };
+        let url = Url::parse(root_path).map_err(|error| invalid(format!("it is not a URL: {error}")))?;
+        match scheme {
+            "file" => {
+                let directory = url.to_file_path().map_err(|()| {
+                    invalid("a file URL names an absolute path on this machine: file:///path".to_owned())
+                })?;
+                Self::local(directory, layout)
+            }
+            "s3" | "s3a" => Self::remote(url, layout),
+            "gs" if cfg!(feature = "gcs") => Self::remote(url, layout),
+            "az" | "adl" | "abfs" | "abfss" if cfg!(feature = "azure") => Self::remote(url, layout),
+            "gs" | "az" | "adl" | "abfs" | "abfss" => {
+                let feature = if scheme == "gs" { "gcs" } else { "azure" };
+                Err(invalid(format!("{scheme}:// needs the feature `{feature}` of the crate metaxy-delta")))
+            }
+            _ => Err(invalid(format!("{scheme}:// is not known; use a path, file://, s3://, gs:// or az://"))),
+        }
+    }
+
+    fn local(directory: PathBuf, layout: Layout) -> Result<Self> {
+        let url = Url::from_file_path(&directory).map_err(|()| Error::Config {
+            file: None,
+            line: None,
+            key: "root_path".to_owned(),
+            reason: format!("`{}` is not an absolute path", directory.display()),
+        })?;
+        Ok(Self { url, directory: Some(directory), layout })
+    }
+
+    fn remote(mut url: Url, layout: Layout) -> Result<Self> {
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        url.set_query(None);
+        url.set_fragment(None);
+        Ok(Self { url, directory: None, layout })
+    }
+
+    /// For people to read.
+    pub fn display(&self) -> String {
+        match &self.directory {
+            Some(directory) => directory.display().to_string(),
+            None => masked(self.url.as_str()),
+        }
+    }
+
+    /// The path of a table below the root, with `/` between its parts.
+    pub fn table_path(&self, key: &FeatureKey) -> String {
+        match self.layout {
+            Layout::Nested => format!("{}{ENDING}", key.parts().join("/")),
+            Layout::Flat => format!("{}{ENDING}", key.table_name()),
+        }
+    }
+
+    /// The URL of a table.
+    pub fn table_url(&self, key: &FeatureKey) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(self.table_path(key).split('/'));
+        }
+        url
+    }
+
+    /// The directory of a table, where the root is a local one.
+    pub fn table_directory(&self, key: &FeatureKey) -> Option<PathBuf> {
+        self.directory.as_ref().map(|root| root.join(self.table_path(key)))
+    }
+
+    /// The name of the table that lives at a path below the root, where a table may live there.
+    pub fn table_name(&self, path: &str) -> Option<String> {
+        let path = path.strip_suffix(ENDING)?;
+        match self.layout {
+            Layout::Nested => {
+                let key: FeatureKey = path.parse().ok()?;
+                Some(key.table_name())
+            }
+            Layout::Flat if path.contains('/') => None,
+            Layout::Flat => Some(path.to_owned()),
+        }
+    }
+}
+
+/// Whether a directory has the name of a table's.
+pub(crate) fn is_table_name(directory: &str) -> bool {
+    directory.ends_with(ENDING)
+}
+
+fn absolute(path: &str) -> std::io::Result<PathBuf> {
+    let expanded = match path.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            let home = std::env::home_dir()
+                .ok_or_else(|| std::io::Error::other("`~` stands for a home directory, and there is none"))?;
+            home.join(rest.trim_start_matches('/'))
+        }
+        _ => PathBuf::from(path),
+    };
+    Ok(normalized(&std::path::absolute(expanded)?))
+}
+
+/// The path without `.` and `..`, and without a slash at its end: a URL would drop them too.
+fn normalized(path: &FsPath) -> PathBuf {
+    use std::path::Component;
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// A location without user, password and query.
+pub(crate) fn masked(location: &str) -> String {
+    match Url::parse(location) {
+        Ok(mut url) if url.has_host() => {
+            let secret = url.password().is_some();
+            if secret {
+                // Only URLs that cannot have one refuse, and this one has one.
+                let _ = url.set_password(Some("***"));
+            }
+            if url.query().is_some() {
+                url.set_query(Some("***"));
+            }
+            url.to_string()
+        }
+        _ => location.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> FeatureKey {
+        text.parse().expect("a key")
+    }
+
+    #[test]
+    fn keys_become_paths_and_back() {
+        let nested = Root::parse("/data/store/", Layout::Nested).expect("a root");
+        assert_eq!(nested.table_path(&key("faces/per-video")), "faces/per-video.delta");
+        assert_eq!(nested.table_name("faces/per-video.delta").as_deref(), Some("faces__per_video"));
+        assert_eq!(nested.table_url(&key("a/b")).as_str(), "file:///data/store/a/b.delta");
+        let flat = Root::parse("s3://bucket/prefix/", Layout::Flat).expect("a root");
+        assert_eq!(flat.table_url(&key("faces/per-video")).as_str(), "s3://bucket/prefix/faces__per_video.delta");
+        assert_eq!(flat.table_name("faces__per_video.delta").as_deref(), Some("faces__per_video"));
+        assert_eq!(flat.table_name("a/b.delta"), None);
+    }
+
+    #[test]
+    fn roots_are_absolute() {
+        let here = std::env::current_dir().expect("a directory");
+        let root = Root::parse("./some/../store", Layout::Nested).expect("a root");
+        assert_eq!(root.directory, Some(here.join("store")));
+        let home = std::env::home_dir().expect("a home");
+        assert_eq!(Root::parse("~/store", Layout::Nested).expect("a root").directory, Some(home.join("store")));
+        assert_eq!(Root::parse("file:///x/y%20z", Layout::Nested).expect("a root").display(), "/x/y z");
+    }
+
+    #[test]
+    fn unknown_roots_are_refused() {
+        for bad in ["", "http://host/x", "gs://bucket/x"] {
+            let known = bad.starts_with("gs") && cfg!(feature = "gcs");
+            assert!(known || matches!(Root::parse(bad, Layout::Flat), Err(Error::Config { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_masked() {
+        assert_eq!(masked("s3://user:secret@bucket/x?token=1"), "s3://user:***@bucket/x?***");
+    }
+}

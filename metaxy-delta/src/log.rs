@@ -1,0 +1,573 @@
+//! A table as its log tells it: the state in memory, its refresh, and commits.
+//!
+//! The first look at a table replays its log through `deltalake`. From then on the state is kept, and a refresh costs two
+//! small requests: is the commit that the state rests on still the same one (a table may have been dropped and made
+//! anew), and is there a next one? A commit is a put of the next version's file that fails where the file exists; who
+//! loses looks at what the winner did and tries again. Nothing else guards a table: no lock file, no lock service.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use deltalake::DeltaTable;
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::{CommitData, TransactionError};
+use deltalake::kernel::{Action, Add, Metadata, Protocol, Remove};
+use deltalake::logstore::{CommitOrBytes, LogStoreRef, commit_uri_from_version, get_actions};
+use deltalake::protocol::DeltaOperation;
+use deltalake::table::state::DeltaTableState;
+use futures::StreamExt;
+use metaxy_core::error::{Error, Result};
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::errors::{ErrorContext, chain};
+use crate::prune::FileStats;
+use crate::types::TableSchema;
+
+/// Where a log lives below its table.
+pub(crate) const LOG_DIRECTORY: &str = "_delta_log";
+/// Written into every commit, so that its writer knows it again.
+const COMMIT_KEY: &str = "metaxyCommit";
+/// So many commits behind, a table is loaded anew.
+const LONGEST_TAIL: u64 = 200;
+/// How often a commit is tried against other writers before it is given up.
+pub(crate) const COMMIT_ATTEMPTS: usize = 300;
+
+/// A table of a store, with what is known of it.
+pub(crate) struct Table {
+    /// Its name in errors.
+    pub name: String,
+    /// Its log, and its files.
+    pub log: LogStoreRef,
+    /// Its directory, where it is a local one.
+    pub directory: Option<PathBuf>,
+    /// What errors need to know.
+    pub context: ErrorContext,
+    /// After how many commits the log is summed up.
+    pub checkpoint_interval: u64,
+    state: Mutex<Option<Arc<TableState>>>,
+    /// Writers of one process take turns, rather than race and lose.
+    pub turn: tokio::sync::Mutex<()>,
+}
+
+/// One version of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct TableState {
+    /// The version.
+    pub version: u64,
+    /// The table's settings and schema.
+    pub metadata: Metadata,
+    /// What a program has to know to read and write it.
+    pub protocol: Protocol,
+    /// The schema.
+    pub schema: Arc<TableSchema>,
+    /// The data files.
+    pub files: Arc<Vec<Arc<DataFile>>>,
+    /// A commit that shows that the table is still the same one.
+    anchor: Option<Anchor>,
+}
+
+#[derive(Clone, Debug)]
+struct Anchor {
+    version: u64,
+    object: ObjectMeta,
+}
+
+/// One data file.
+#[derive(Debug)]
+pub(crate) struct DataFile {
+    /// Its path below the table, as the log has it.
+    pub name: String,
+    /// The same, for the object store.
+    pub path: Path,
+    /// Its length.
+    pub size: u64,
+    /// Whether some of its rows count as removed.
+    pub has_deletion_vector: bool,
+    raw_stats: Option<String>,
+    stats: OnceLock<FileStats>,
+}
+
+impl DataFile {
+    fn new(name: String, size: i64, raw_stats: Option<String>, has_deletion_vector: bool) -> Arc<Self> {
+        let path = Path::parse(&name).unwrap_or_else(|_| Path::from(name.as_str()));
+        let size = u64::try_from(size).unwrap_or_default();
+        Arc::new(Self { name, path, size, has_deletion_vector, raw_stats, stats: OnceLock::new() })
+    }
+
+    fn from_add(add: &Add) -> Arc<Self> {
+        Self::new(add.path.clone(), add.size, add.stats.clone(), add.deletion_vector.is_some())
+    }
+
+    /// What the log says about its rows; nothing where it says nothing.
+    pub fn stats(&self) -> &FileStats {
+        self.stats.get_or_init(|| FileStats::parse(self.raw_stats.as_deref()))
+    }
+
+    /// The action that takes it out of the table.
+    pub fn remove(&self, data_change: bool) -> Remove {
+        Remove {
+            path: self.name.clone(),
+            data_change,
+            deletion_timestamp: Some(chrono::Utc::now().timestamp_millis()),
+            extended_file_metadata: Some(true),
+            size: i64::try_from(self.size).ok(),
+            partition_values: Some(HashMap::new()),
+            tags: None,
+            deletion_vector: None,
+            base_row_id: None,
+            default_row_commit_version: None,
+        }
+    }
+}
+
+/// How a commit went.
+pub(crate) enum Commit {
+    /// It is in the log.
+    Done,
+    /// Another writer took the version; nothing has happened.
+    Raced,
+}
+
+impl Table {
+    pub fn new(
+        name: String,
+        log: LogStoreRef,
+        directory: Option<PathBuf>,
+        context: ErrorContext,
+        checkpoint_interval: u64,
+    ) -> Self {
+        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { name, log, directory, context, checkpoint_interval, state, turn }
+    }
+
+    /// The table as it is now; `None` where there is none.
+    pub async fn refresh(&self) -> Result<Option<Arc<TableState>>> {
+        let known = self.known().clone();
+        let current = match known {
+            Some(state) => self.follow(state).await?,
+            None => self.load().await?,
+        };
+        self.remember(current.clone());
+        Ok(current)
+    }
+
+    /// The latest state that this process knows, where it is one of the same table as `state`; looks again where not.
+    pub async fn refresh_known(&self, state: Option<Arc<TableState>>) -> Result<Option<Arc<TableState>>> {
+        let known = self.known().clone();
+        match (state, known) {
+            (Some(state), Some(known)) if known.is_same_table(&state) && known.version >= state.version => {
+                Ok(Some(known))
+            }
+            (None, None) => Ok(None),
+            _ => self.refresh().await,
+        }
+    }
+
+    /// Forgets what is known of the table.
+    pub fn forget(&self) {
+        *self.known() = None;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Arc<TableState>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a state, unless a later one of the same table has come in between.
+    fn remember(&self, current: Option<Arc<TableState>>) {
+        let mut known = self.known();
+        let later = match (known.as_ref(), current.as_ref()) {
+            (Some(known), Some(current)) => known.is_same_table(current) && known.version > current.version,
+            _ => false,
+        };
+        if !later {
+            *known = current;
+        }
+    }
+
+    async fn load(&self) -> Result<Option<Arc<TableState>>> {
+        if !self.has_log().await? {
+            return Ok(None);
+        }
+        let state = match DeltaTableState::try_new(self.log.as_ref(), None).await {
+            Ok(state) => state,
+            // Dropped between the two looks.
+            Err(_) if !self.has_log().await? => return Ok(None),
+            Err(DeltaTableError::NotATable(reason)) => {
+                return Err(Error::Corrupt { table: self.name.clone(), reason: self.context.redact(&reason) });
+            }
+            Err(error) => return Err(self.context.delta("reading the log", &self.name, error)),
+        };
+        let unreadable = |error| self.context.delta("reading the log", &self.name, error);
+        let files = state
+            .snapshot()
+            .try_log_data()
+            .map_err(unreadable)?
+            .iter()
+            .map(|file| {
+                let deletions = file.deletion_vector_descriptor().is_some();
+                DataFile::new(file.path().into_owned(), file.size(), file.stats(), deletions)
+            })
+            .collect();
+        let (metadata, protocol) = (state.metadata().clone(), state.protocol().clone());
+        let mut state = TableState::new(&self.name, state.version(), metadata, protocol, files)?;
+        state.anchor = self.anchor(state.version).await?;
+        Ok(Some(Arc::new(state)))
+    }
+
+    /// Whether there is a log. Only the beginning of a listing is asked for, and a bucket that cannot be listed is an
+    /// error, never an answer.
+    async fn has_log(&self) -> Result<bool> {
+        let mut listing = self.log.object_store(None).list(Some(&Path::from(LOG_DIRECTORY)));
+        while let Some(object) = listing.next().await {
+            match object {
+                Ok(object) if is_log_file(object.location.filename().unwrap_or_default()) => return Ok(true),
+                Ok(_) => {}
+                Err(StoreError::NotFound { .. }) if self.directory.is_some() => return Ok(false),
+                Err(error) => return Err(self.context.store("look for a table", Some(&self.name), error)),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn anchor(&self, version: u64) -> Result<Option<Anchor>> {
+        match self.log.object_store(None).head(&commit_uri_from_version(Some(version))).await {
+            Ok(object) => Ok(Some(Anchor { version, object })),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.context.store("read the log", Some(&self.name), error)),
+        }
+    }
+
+    /// Reads on from a state that is known.
+    async fn follow(&self, state: Arc<TableState>) -> Result<Option<Arc<TableState>>> {
+        let Some(anchor) = &state.anchor else { return self.load().await };
+        let (now, next) = futures::join!(self.anchor(anchor.version), self.commit_at(state.version + 1));
+        if !now?.is_some_and(|now| same_object(&now.object, &anchor.object)) {
+            return self.load().await;
+        }
+        let mut state = state;
+        let mut next = next?;
+        let mut steps = 0;
+        while let Some((bytes, object)) = next {
+            let version = state.version + 1;
+            let Ok(actions) = get_actions(version, &bytes) else { return self.load().await };
+            let anchor = Anchor { version, object };
+            state = Arc::new(state.after(&self.name, &actions, Some(anchor))?);
+            steps += 1;
+            if steps == LONGEST_TAIL {
+                return self.load().await;
+            }
+            next = self.commit_at(state.version + 1).await?;
+        }
+        Ok(Some(state))
+    }
+
+    async fn commit_at(&self, version: u64) -> Result<Option<(bytes::Bytes, ObjectMeta)>> {
+        let failed = |error| self.context.store("read the log", Some(&self.name), error);
+        match self.log.object_store(None).get(&commit_uri_from_version(Some(version))).await {
+            Ok(answer) => {
+                let object = answer.meta.clone();
+                Ok(Some((answer.bytes().await.map_err(failed)?, object)))
+            }
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Tries to make actions the next version of the table; `base` is the one that they were worked out for.
+    pub async fn commit(
+        &self,
+        base: Option<&Arc<TableState>>,
+        actions: Vec<Action>,
+        operation: DeltaOperation,
+    ) -> Result<Commit> {
+        let id = Uuid::new_v4();
+        let version = base.map_or(0, |base| base.version + 1);
+        let marks = HashMap::from([(COMMIT_KEY.to_owned(), Value::String(id.to_string()))]);
+        let data = CommitData::new(actions, operation, marks, Vec::new());
+        let failed = |error: TransactionError| self.context.delta("committing", &self.name, error.into());
+        let bytes = data.get_bytes().map_err(failed)?;
+        let put = self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await;
+        if let Err(error) = put {
+            // An answer may have been lost on the way, and the put repeated against its own success.
+            let written = self.commit_at(version).await.ok().flatten();
+            let ours = written.is_some_and(|(bytes, _)| contains(&bytes, id.to_string().as_bytes()));
+            if !ours {
+                return if is_race(&error) { Ok(Commit::Raced) } else { Err(self.commit_error(error)) };
+            }
+        }
+        let state = self.committed(base, version, &data.actions).await?;
+        self.remember(Some(state));
+        self.sum_up(version).await;
+        Ok(Commit::Done)
+    }
+
+    fn commit_error(&self, error: TransactionError) -> Error {
+        match error {
+            TransactionError::ObjectStore { source } => self.context.store("commit", Some(&self.name), source),
+            error => self.context.delta("committing", &self.name, error.into()),
+        }
+    }
+
+    async fn committed(
+        &self,
+        base: Option<&Arc<TableState>>,
+        version: u64,
+        actions: &[Action],
+    ) -> Result<Arc<TableState>> {
+        if let Some(base) = base {
+            return Ok(Arc::new(base.after(&self.name, actions, None)?));
+        }
+        let mut first = (None, None);
+        for action in actions {
+            match action {
+                Action::Metadata(metadata) => first.0 = Some(metadata.clone()),
+                Action::Protocol(protocol) => first.1 = Some(protocol.clone()),
+                _ => {}
+            }
+        }
+        let (Some(metadata), Some(protocol)) = first else {
+            return Err(Error::Corrupt { table: self.name.clone(), reason: "its first commit has no schema".into() });
+        };
+        let adds = actions.iter().filter_map(|action| match action {
+            Action::Add(add) => Some(DataFile::from_add(add)),
+            _ => None,
+        });
+        let mut state = TableState::new(&self.name, version, metadata, protocol, adds.collect())?;
+        state.anchor = self.anchor(version).await?;
+        Ok(Arc::new(state))
+    }
+
+    /// Sums the log up in a checkpoint where it is time. The commit stands whether or not this works.
+    async fn sum_up(&self, version: u64) {
+        if (version + 1).is_multiple_of(self.checkpoint_interval) {
+            if let Err(error) = self.checkpoint(version).await {
+                tracing::warn!(table = self.name, version, %error, "the checkpoint could not be written");
+            }
+        }
+    }
+
+    /// Writes a checkpoint of a version.
+    pub async fn checkpoint(&self, version: u64) -> Result<()> {
+        let failed = |error| self.context.delta("writing a checkpoint", &self.name, error);
+        let mut table = DeltaTable::new(self.log.clone());
+        table.load_version(version).await.map_err(failed)?;
+        deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(failed)
+    }
+
+    /// Waits a little before the next attempt, longer each time, and never as long as the others.
+    pub async fn back_off(&self, attempt: usize) {
+        let longest = 4u64 << attempt.min(5);
+        let millis = rand::random_range(0..=longest);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// The error of a commit that was tried too often.
+    pub fn conflict(&self) -> Error {
+        Error::Conflict { table: self.name.clone(), attempts: COMMIT_ATTEMPTS }
+    }
+}
+
+impl TableState {
+    fn new(
+        table: &str,
+        version: u64,
+        metadata: Metadata,
+        protocol: Protocol,
+        files: Vec<Arc<DataFile>>,
+    ) -> Result<Self> {
+        check_readable(table, &metadata, &protocol)?;
+        let delta = metadata
+            .parse_schema()
+            .map_err(|error| Error::Corrupt { table: table.to_owned(), reason: chain(&error) })?;
+        let schema = Arc::new(TableSchema::from_delta(table, delta)?);
+        Ok(Self { version, metadata, protocol, schema, files: Arc::new(files), anchor: None })
+    }
+
+    fn is_same_table(&self, other: &Self) -> bool {
+        self.metadata.id() == other.metadata.id()
+    }
+
+    /// The state after one more commit.
+    fn after(&self, table: &str, actions: &[Action], anchor: Option<Anchor>) -> Result<Self> {
+        let mut next = self.clone();
+        next.version += 1;
+        next.anchor = anchor.or_else(|| self.anchor.clone());
+        let mut added: Vec<Arc<DataFile>> = Vec::new();
+        let mut gone: HashSet<&str> = HashSet::new();
+        let mut changed = false;
+        for action in actions {
+            match action {
+                Action::Add(add) => {
+                    gone.insert(&add.path);
+                    added.push(DataFile::from_add(add));
+                }
+                Action::Remove(remove) => {
+                    gone.insert(&remove.path);
+                }
+                Action::Metadata(metadata) => {
+                    next.metadata = metadata.clone();
+                    changed = true;
+                }
+                Action::Protocol(protocol) => {
+                    next.protocol = protocol.clone();
+                    changed = true;
+                }
+                _ => {}
+            }
+        }
+        if !gone.is_empty() {
+            let kept = self.files.iter().filter(|file| !gone.contains(file.name.as_str())).cloned();
+            next.files = Arc::new(kept.chain(added).collect());
+        }
+        if changed {
+            let files = next.files.as_ref().clone();
+            let anchor = next.anchor.take();
+            next = Self::new(table, next.version, next.metadata, next.protocol, files)?;
+            next.anchor = anchor;
+        }
+        Ok(next)
+    }
+
+    /// The names of the files.
+    pub fn file_names(&self) -> HashSet<&str> {
+        self.files.iter().map(|file| file.name.as_str()).collect()
+    }
+}
+
+fn same_object(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    match (&one.e_tag, &other.e_tag) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.size == other.size && one.last_modified == other.last_modified,
+    }
+}
+
+fn is_race(error: &TransactionError) -> bool {
+    match error {
+        TransactionError::VersionAlreadyExists(_) => true,
+        // The directory of the log is gone: somebody has dropped the table.
+        TransactionError::ObjectStore { source: StoreError::NotFound { .. } } => true,
+        TransactionError::ObjectStore {
+            source: StoreError::AlreadyExists { .. } | StoreError::Precondition { .. },
+        } => true,
+        // S3 answers so while another conditional put of the same key is under way.
+        TransactionError::ObjectStore { source } => chain(source).contains("ConditionalRequestConflict"),
+        _ => false,
+    }
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+fn is_log_file(name: &str) -> bool {
+    let version = name.get(..20).is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()));
+    version && (name.ends_with(".json") || name.ends_with(".parquet"))
+}
+
+/// Features of Delta that a reader must know; these it does.
+const READER_FEATURES: [&str; 5] =
+    ["timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "deletionVectors", "columnMapping"];
+/// Features of Delta that a writer must know; these it does, or refuses where a table uses them.
+const WRITER_FEATURES: [&str; 11] = [
+    "appendOnly",
+    "changeDataFeed",
+    "checkConstraints",
+    "columnMapping",
+    "deletionVectors",
+    "domainMetadata",
+    "generatedColumns",
+    "invariants",
+    "timestampNtz",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+];
+
+fn features(protocol: &Protocol, name: &str) -> Vec<String> {
+    let value = serde_json::to_value(protocol).unwrap_or_default();
+    let list = value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+}
+
+fn version_of(protocol: &Protocol, name: &str) -> i64 {
+    let value = serde_json::to_value(protocol).unwrap_or_default();
+    value.get(name).and_then(Value::as_i64).unwrap_or_default()
+}
+
+fn refused(table: &str, what: impl std::fmt::Display, hint: &str) -> Error {
+    Error::Unsupported { what: format!("table `{table}`: {what}"), hint: hint.to_owned() }
+}
+
+const OTHER_PROGRAM: &str = "use the program that made the table, or copy its rows into a table without this feature";
+
+fn check_readable(table: &str, metadata: &Metadata, protocol: &Protocol) -> Result<()> {
+    let version = version_of(protocol, "minReaderVersion");
+    if version > 3 {
+        return Err(refused(table, format_args!("reader version {version} of Delta Lake"), OTHER_PROGRAM));
+    }
+    let unknown =
+        features(protocol, "readerFeatures").into_iter().find(|name| !READER_FEATURES.contains(&name.as_str()));
+    if let Some(feature) = unknown {
+        return Err(refused(table, format_args!("the reader feature `{feature}` of Delta Lake"), OTHER_PROGRAM));
+    }
+    let mapping = metadata.configuration().get("delta.columnMapping.mode");
+    if mapping.is_some_and(|mode| mode != "none") {
+        return Err(refused(table, "column mapping", OTHER_PROGRAM));
+    }
+    if !metadata.partition_columns().is_empty() {
+        return Err(refused(table, "partition columns", OTHER_PROGRAM));
+    }
+    Ok(())
+}
+
+/// Refuses to write to a table that asks for more than this crate does.
+pub(crate) fn check_writable(table: &str, state: &TableState, removes_rows: bool) -> Result<()> {
+    let version = version_of(&state.protocol, "minWriterVersion");
+    if version > 7 {
+        return Err(refused(table, format_args!("writer version {version} of Delta Lake"), OTHER_PROGRAM));
+    }
+    let unknown =
+        features(&state.protocol, "writerFeatures").into_iter().find(|name| !WRITER_FEATURES.contains(&name.as_str()));
+    if let Some(feature) = unknown {
+        return Err(refused(table, format_args!("the writer feature `{feature}` of Delta Lake"), OTHER_PROGRAM));
+    }
+    let settings = state.metadata.configuration();
+    let is_on = |name: &str| settings.get(name).is_some_and(|value| value == "true");
+    if settings.keys().any(|name| name.starts_with("delta.constraints.")) {
+        return Err(refused(table, "writing under check constraints", OTHER_PROGRAM));
+    }
+    let ruled = |field: &deltalake::kernel::StructField| {
+        ["delta.invariants", "delta.generationExpression", "delta.identity.start"]
+            .iter()
+            .any(|key| field.metadata.contains_key(*key))
+    };
+    if state.schema.delta.fields().any(ruled) {
+        return Err(refused(table, "writing generated columns or under invariants", OTHER_PROGRAM));
+    }
+    if removes_rows && is_on("delta.appendOnly") {
+        return Err(refused(table, "removing rows", "the table's property `delta.appendOnly` forbids it"));
+    }
+    if removes_rows && is_on("delta.enableChangeDataFeed") {
+        return Err(refused(table, "removing rows from a table with a change data feed", OTHER_PROGRAM));
+    }
+    Ok(())
+}
+
+/// Refuses to read files some of whose rows are marked as removed.
+pub(crate) fn check_files(table: &str, files: &[Arc<DataFile>]) -> Result<()> {
+    if files.iter().any(|file| file.has_deletion_vector) {
+        return Err(refused(
+            table,
+            "deletion vectors",
+            "rewrite the table where they were made (in Spark: `REORG TABLE … APPLY (PURGE)`), then read it here",
+        ));
+    }
+    if files.iter().any(|file| file.name.contains("://")) {
+        return Err(refused(table, "data files outside of the table", OTHER_PROGRAM));
+    }
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! Reading rows: which files and row groups, by how many hands, and in which form.
+//!
+//! The files of one version of the table are cut into pieces (a small file, or one row group of a large one), and a few
+//! workers on blocking threads take them one after the other, decode what is asked for and send it on. What has been
+//! decoded and not yet been fetched is bounded, so memory does not grow with the table.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Schema, SchemaRef};
+use futures::{StreamExt, TryStreamExt};
+use metaxy_core::backend::{BatchStream, Scan, ScanRequest, ScanStage};
+use metaxy_core::error::{Error, Result};
+use metaxy_core::filter::Predicate;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::schema::types::SchemaDescriptor;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::file::FileBytes;
+use crate::log::{DataFile, Table, TableState, check_files};
+use crate::prune::{self, Verdict};
+use crate::types::{Column, conform};
+
+/// Files up to this size are read in one piece.
+const SMALL_FILE: u64 = 4 << 20;
+/// How many rows are decoded at a time.
+const BATCH_ROWS: usize = 65_536;
+/// How many requests are under way at once where the store is far away.
+const REMOTE_WORKERS: usize = 16;
+/// Batches that wait to be fetched, for each worker.
+const WAITING: usize = 2;
+
+/// What to read from each file.
+struct Job {
+    table: Arc<Table>,
+    /// The columns that come out.
+    output: Vec<Column>,
+    output_schema: SchemaRef,
+    /// The columns of `output` and of the filter.
+    wanted: Vec<Column>,
+    wanted_schema: SchemaRef,
+    row_filter: Option<Predicate>,
+}
+
+/// A piece of work.
+enum Piece {
+    /// A file, and whether its rows still have to be filtered.
+    File(Arc<DataFile>, bool),
+    /// A row group of a large file.
+    RowGroup(Arc<DataFile>, bool, ArrowReaderMetadata, usize),
+}
+
+/// Reads a version of a table as far as this backend takes a request: the row filter, and the columns.
+pub(crate) async fn scan(table: Arc<Table>, state: Arc<TableState>, request: &ScanRequest) -> Result<Scan> {
+    check_files(&table.name, &state.files)?;
+    let names = request.columns_needed(&state.schema.logical, ScanStage::RowFilter);
+    // What the last filter refuses may only be left out where nothing is decided before it.
+    let hint = request.filter.as_ref().filter(|_| request.keep_latest.is_none());
+    let mut files = Vec::new();
+    for file in state.files.iter() {
+        let judge = |predicate| prune::judge(predicate, &state.schema, file.stats());
+        let verdict = request.row_filter.as_ref().map_or(Verdict::All, judge);
+        if verdict != Verdict::None && hint.map(judge) != Some(Verdict::None) {
+            files.push((file.clone(), verdict == Verdict::Unknown));
+        }
+    }
+    let stream = rows(table, &state, files, &names, request.row_filter.clone())?;
+    let schema = Arc::new(project(&state, &names));
+    Ok(Scan { schema, stream, applied: ScanStage::RowFilter })
+}
+
+fn project(state: &TableState, names: &[String]) -> Schema {
+    let fields = names.iter().filter_map(|name| state.schema.column(name)).map(|column| column.logical.clone());
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// The named columns of some files; of those that are marked so only the rows that the filter lets pass.
+pub(crate) fn rows(
+    table: Arc<Table>,
+    state: &TableState,
+    files: Vec<(Arc<DataFile>, bool)>,
+    names: &[String],
+    row_filter: Option<Predicate>,
+) -> Result<BatchStream> {
+    let columns = |names: &[String]| -> Vec<Column> {
+        names.iter().filter_map(|name| state.schema.column(name)).cloned().collect()
+    };
+    let mut wanted = names.to_vec();
+    let known: HashSet<String> = wanted.iter().cloned().collect();
+    wanted.extend(row_filter.iter().flat_map(Predicate::columns).filter(|name| !known.contains(name)));
+    let job = Job {
+        output: columns(names),
+        output_schema: Arc::new(project(state, names)),
+        wanted_schema: Arc::new(project(state, &wanted)),
+        wanted: columns(&wanted),
+        row_filter,
+        table,
+    };
+    Ok(run(Arc::new(job), files))
+}
+
+/// Sets the workers to work once the stream is first asked, and passes on what they find.
+fn run(job: Arc<Job>, files: Vec<(Arc<DataFile>, bool)>) -> BatchStream {
+    let start = async move {
+        let pieces = cut(&job, files).await?;
+        Ok::<_, Error>(Workers::start(&job, pieces))
+    };
+    futures::stream::once(start).try_flatten_unordered(None).boxed()
+}
+
+/// Cuts large files into row groups.
+async fn cut(job: &Arc<Job>, files: Vec<(Arc<DataFile>, bool)>) -> Result<VecDeque<Piece>> {
+    let pieces = futures::stream::iter(files)
+        .map(|(file, filtered)| {
+            let job = job.clone();
+            async move {
+                if file.size <= SMALL_FILE {
+                    return Ok::<_, Error>(vec![Piece::File(file, filtered)]);
+                }
+                let metadata = load_metadata(&job, &file).await?;
+                let groups = 0..metadata.metadata().num_row_groups();
+                Ok(groups.map(|group| Piece::RowGroup(file.clone(), filtered, metadata.clone(), group)).collect())
+            }
+        })
+        .buffered(REMOTE_WORKERS);
+    let pieces: Vec<Vec<Piece>> = pieces.try_collect().await?;
+    Ok(pieces.into_iter().flatten().collect())
+}
+
+async fn load_metadata(job: &Job, file: &DataFile) -> Result<ArrowReaderMetadata> {
+    let mut reader = file_bytes(job, file);
+    ArrowReaderMetadata::load_async(&mut reader, reader_options())
+        .await
+        .map_err(|error| job.table.context.parquet(&job.table.name, &file.name, error))
+}
+
+fn file_bytes(job: &Job, file: &DataFile) -> FileBytes {
+    let local = job.table.directory.as_ref().map(|directory| directory.join(&file.name));
+    FileBytes::new(job.table.log.object_store(None), file.path.clone(), file.size, local)
+}
+
+/// The Arrow schema that a writer has left in the file says how its memory looked, not ours.
+fn reader_options() -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_skip_arrow_metadata(true)
+}
+
+/// The workers of one scan.
+struct Workers {
+    batches: mpsc::Receiver<Result<RecordBatch>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    fn start(job: &Arc<Job>, pieces: VecDeque<Piece>) -> BatchStream {
+        let hands = match &job.table.directory {
+            Some(_) => crate::write::parallelism(),
+            None => REMOTE_WORKERS,
+        };
+        let hands = hands.min(pieces.len());
+        let (sender, batches) = mpsc::channel((hands * WAITING).max(1));
+        let pieces = Arc::new(Mutex::new(pieces));
+        let runtime = tokio::runtime::Handle::current();
+        let handles = (0..hands)
+            .map(|_| {
+                let (job, pieces, sender, runtime) = (job.clone(), pieces.clone(), sender.clone(), runtime.clone());
+                tokio::task::spawn_blocking(move || runtime.block_on(work(&job, &pieces, &sender)))
+            })
+            .collect();
+        let workers = Self { batches, handles };
+        futures::stream::unfold(workers, |mut workers| async move {
+            let next = workers.next().await?;
+            Some((next, workers))
+        })
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        if let Some(batch) = self.batches.recv().await {
+            return Some(batch);
+        }
+        // A worker that has died must not look like one that is done.
+        while let Some(handle) = self.handles.pop() {
+            if let Err(error) = handle.await {
+                return Some(Err(error.into()));
+            }
+        }
+        None
+    }
+}
+
+/// Takes pieces until there are none, or nobody listens any more.
+async fn work(job: &Job, pieces: &Mutex<VecDeque<Piece>>, sender: &mpsc::Sender<Result<RecordBatch>>) {
+    loop {
+        let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some(piece) = piece else { return };
+        if sender.is_closed() {
+            return;
+        }
+        if let Err(error) = read_piece(job, piece, sender).await {
+            pieces.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            // Where nobody listens, nobody needs to know.
+            let _ = sender.send(Err(error)).await;
+            return;
+        }
+    }
+}
+
+async fn read_piece(job: &Job, piece: Piece, sender: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
+    let (file, filtered, reader) = match piece {
+        Piece::File(file, filtered) => {
+            let reader = open_small(job, &file, filtered).await?;
+            (file, filtered, reader)
+        }
+        Piece::RowGroup(file, filtered, metadata, group) => {
+            let Some(reader) = open_group(job, &file, filtered, metadata, group).await? else { return Ok(()) };
+            (file, filtered, reader)
+        }
+    };
+    for batch in reader {
+        let batch = batch
+            .map_err(|error| corrupt(job, &file, &error.to_string()))
+            .and_then(|batch| finish(job, &file, filtered, &batch))?;
+        if batch.num_rows() > 0 && sender.send(Ok(batch)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn open_small(job: &Job, file: &DataFile, filtered: bool) -> Result<ParquetRecordBatchReader> {
+    let context = &job.table.context;
+    let bytes = file_bytes(job, file).whole().await;
+    let bytes = bytes.map_err(|error| context.file(&job.table.name, &file.name, error))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, reader_options())
+        .map_err(|error| context.parquet(&job.table.name, &file.name, error))?;
+    let mask = mask(job, filtered, builder.parquet_schema());
+    builder
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| context.parquet(&job.table.name, &file.name, error))
+}
+
+async fn open_group(
+    job: &Job,
+    file: &DataFile,
+    filtered: bool,
+    metadata: ArrowReaderMetadata,
+    group: usize,
+) -> Result<Option<ParquetRecordBatchReader>> {
+    let failed = |error| job.table.context.parquet(&job.table.name, &file.name, error);
+    let mask = mask(job, filtered, metadata.parquet_schema());
+    let mut stream = ParquetRecordBatchStreamBuilder::new_with_metadata(file_bytes(job, file), metadata)
+        .with_row_groups(vec![group])
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(failed)?;
+    stream.next_row_group().await.map_err(failed)
+}
+
+/// The columns of a file that are looked at.
+fn mask(job: &Job, filtered: bool, file_schema: &SchemaDescriptor) -> ProjectionMask {
+    let columns = if filtered { &job.wanted } else { &job.output };
+    let names: HashSet<&str> = columns.iter().map(|column| column.stored_name.as_str()).collect();
+    let fields = file_schema.root_schema().get_fields().iter().enumerate();
+    let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
+    ProjectionMask::roots(file_schema, roots)
+}
+
+/// Rows of a file as rows of the table, filtered where that is left to do.
+fn finish(job: &Job, file: &DataFile, filtered: bool, batch: &RecordBatch) -> Result<RecordBatch> {
+    if !filtered {
+        return to_table(job, file, &job.output, &job.output_schema, batch);
+    }
+    let Some(predicate) = &job.row_filter else {
+        return to_table(job, file, &job.output, &job.output_schema, batch);
+    };
+    let batch = to_table(job, file, &job.wanted, &job.wanted_schema, batch)?;
+    let mask = predicate.evaluate(&batch)?;
+    let output: Vec<usize> = (0..job.output.len()).collect();
+    let batch = batch.project(&output)?;
+    Ok(if mask.true_count() == batch.num_rows() { batch } else { filter_record_batch(&batch, &mask)? })
+}
+
+fn to_table(
+    job: &Job,
+    file: &DataFile,
+    columns: &[Column],
+    schema: &SchemaRef,
+    batch: &RecordBatch,
+) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let mut arrays = Vec::with_capacity(columns.len());
+    for column in columns {
+        let target = column.logical.data_type();
+        arrays.push(match batch.column_by_name(&column.stored_name) {
+            Some(array) => conform(array, target)
+                .map_err(|error| corrupt(job, file, &format!("column `{}`: {error}", column.logical.name())))?,
+            None => new_null_array(target, rows),
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
+}
+
+fn corrupt(job: &Job, file: &DataFile, reason: &str) -> Error {
+    let reason = format!("the data file `{}` cannot be read: {}", file.name, job.table.context.redact(reason));
+    Error::Corrupt { table: job.table.name.clone(), reason }
+}

@@ -1,0 +1,234 @@
+//! The local file system as an object store that keeps what it has accepted.
+//!
+//! [`LocalFileSystem`] leaves it to the system when its files reach the disk. After a power cut a commit could then name
+//! a data file that was never written. Here every file, and the directory that names it, is on the disk when a write
+//! returns.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+
+const STORE: &str = "LocalFileSystem";
+
+/// The whole local file system, durable.
+#[derive(Clone, Debug)]
+pub(crate) struct DurableFileSystem {
+    inner: Arc<LocalFileSystem>,
+}
+
+impl DurableFileSystem {
+    pub fn new() -> Self {
+        Self { inner: Arc::new(LocalFileSystem::new()) }
+    }
+}
+
+impl std::fmt::Display for DurableFileSystem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Durable{}", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DurableFileSystem {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let path = self.inner.path_to_filesystem(location)?;
+        let create = match opts.mode {
+            PutMode::Overwrite => false,
+            PutMode::Create => true,
+            PutMode::Update(_) => {
+                return Err(Error::NotImplemented {
+                    operation: "`put_opts` with mode `PutMode::Update`".to_owned(),
+                    implementer: self.to_string(),
+                });
+            }
+        };
+        blocking(move || put(&path, &payload, create)).await?;
+        Ok(PutResult { e_tag: None, version: None })
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        let path = self.inner.path_to_filesystem(location)?;
+        let directory = parent(&path).to_owned();
+        blocking(move || create_directories(&directory)).await?;
+        let upload = self.inner.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(DurableUpload { upload, path }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await?;
+        let path = self.inner.path_to_filesystem(to)?;
+        blocking(move || sync(&path)).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.inner.rename_opts(from, to, options).await?;
+        let path = self.inner.path_to_filesystem(to)?;
+        blocking(move || sync(&path)).await
+    }
+}
+
+/// An upload whose file is on the disk when it is complete.
+#[derive(Debug)]
+struct DurableUpload {
+    upload: Box<dyn MultipartUpload>,
+    path: PathBuf,
+}
+
+#[async_trait]
+impl MultipartUpload for DurableUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.upload.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let result = self.upload.complete().await?;
+        let path = self.path.clone();
+        blocking(move || sync(&path)).await?;
+        Ok(result)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.upload.abort().await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::from)?
+}
+
+/// Writes a file under another name, and gives it its own once it is complete and on the disk.
+fn put(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
+    // `LocalFileSystem` never lists names that end like this.
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(format!("#{}", rand::random::<u64>()));
+    let staged = PathBuf::from(staged);
+    let mut file = match File::create_new(&staged) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !continues_a_log(path) => {
+            create_directories(parent(path))?;
+            File::create_new(&staged)
+        }
+        result => result,
+    }
+    .map_err(|error| failed(path, error))?;
+    let written = payload
+        .iter()
+        .try_for_each(|bytes| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| if create { fs::hard_link(&staged, path) } else { fs::rename(&staged, path) });
+    if create || written.is_err() {
+        // A left-over does no harm; nothing ever reads it.
+        let _ = fs::remove_file(&staged);
+    }
+    written.map_err(|error| failed(path, error))?;
+    sync_directory(parent(path))
+}
+
+/// Whether a file is a commit to a table that must exist already: where its directory is gone, the table is.
+fn continues_a_log(path: &FsPath) -> bool {
+    let version = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| stem.len() == 20);
+    let commit = path.extension().is_some_and(|extension| extension == "json");
+    commit && version.and_then(|version| version.parse::<u64>().ok()).is_some_and(|version| version > 0)
+}
+
+fn parent(path: &FsPath) -> &FsPath {
+    path.parent().unwrap_or(path)
+}
+
+fn create_directories(directory: &FsPath) -> Result<()> {
+    let missing: Vec<&FsPath> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    missing.into_iter().try_for_each(|created| sync_directory(parent(created)))
+}
+
+fn sync(path: &FsPath) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| failed(path, error))?;
+    sync_directory(parent(path))
+}
+
+/// Only Unix lets a directory be opened to this end.
+fn sync_directory(directory: &FsPath) -> Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(directory, error))
+}
+
+fn failed(path: &FsPath, error: io::Error) -> Error {
+    let name = path.display().to_string();
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::NotFound { path: name, source: error.into() },
+        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path: name, source: error.into() },
+        io::ErrorKind::PermissionDenied => Error::PermissionDenied { path: name, source: error.into() },
+        _ => Error::Generic { store: STORE, source: format!("{name}: {error}").into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_created_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = Path::from_absolute_path(directory.path()).expect("a path");
+        let store = DurableFileSystem::new();
+        let file = root.clone().join("deep").join("file");
+        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        store.put_opts(&file, "one".into(), create()).await.expect("created");
+        let again = store.put_opts(&file, "two".into(), create()).await;
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
+        assert_eq!(store.get(&file).await.expect("there").bytes().await.expect("read"), "one");
+        store.put(&file, "three".into()).await.expect("replaced");
+        assert_eq!(store.get(&file).await.expect("there").bytes().await.expect("read"), "three");
+        assert_eq!(fs::read_dir(directory.path().join("deep")).expect("listed").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_commit_does_not_bring_a_dropped_table_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = Path::from_absolute_path(directory.path()).expect("a path").join("t.delta").join("_delta_log");
+        let store = DurableFileSystem::new();
+        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let later = store.put_opts(&log.clone().join("00000000000000000007.json"), "{}".into(), create()).await;
+        assert!(matches!(later, Err(Error::NotFound { .. })), "{later:?}");
+        store.put_opts(&log.join("00000000000000000000.json"), "{}".into(), create()).await.expect("created");
+    }
+}

@@ -1,0 +1,280 @@
+//! Appending rows: data files first, then one commit that names them all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake::kernel::{Action, Add, MetadataExt, Protocol, contains_timestampntz, new_metadata};
+use deltalake::operations::get_num_idx_cols_and_stats_columns;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use futures::{StreamExt, TryStreamExt};
+use metaxy_core::columns;
+use metaxy_core::error::{Error, Result};
+use parquet::basic::Compression;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use serde_json::json;
+
+use crate::config::KIND;
+use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_writable};
+use crate::types::{TableSchema, stored_form};
+
+/// Row groups of this many rows: large enough to pack well, small enough to be read by several hands.
+const ROW_GROUP_ROWS: usize = 256 << 10;
+/// From this many rows on, a write is cut into one file for each hand.
+const PARALLEL_ROWS: usize = 100_000;
+/// No file gets more rows than this.
+const FILE_ROWS: usize = 2 << 20;
+
+/// How many threads work on one write or read.
+pub(crate) fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Appends rows, all in one commit.
+pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let batches = Arc::new(batches);
+    let mut state = table.refresh().await?;
+    let mut plan = Plan::new(&table, state.as_ref(), &schema)?;
+    let mut files = if rows > 0 { write_files(&table, &plan, &batches).await? } else { Vec::new() };
+    let _turn = table.turn.lock().await;
+    for attempt in 0..COMMIT_ATTEMPTS {
+        if attempt > 0 {
+            table.back_off(attempt).await;
+        }
+        // Other writers may have come in between.
+        state = table.refresh_known(state).await?;
+        let next = Plan::new(&table, state.as_ref(), &schema)?;
+        if next.form != plan.form && rows > 0 {
+            files = write_files(&table, &next, &batches).await?;
+        }
+        plan = next;
+        if rows == 0 && !plan.changes_schema {
+            return Ok(());
+        }
+        let mut actions = plan.schema_actions(&table, state.as_deref())?;
+        actions.extend(files.iter().cloned().map(Action::Add));
+        let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+        match table.commit(state.as_ref(), actions, operation).await? {
+            Commit::Done => return Ok(()),
+            Commit::Raced => state = table.refresh().await?,
+        }
+    }
+    Err(table.conflict())
+}
+
+/// What a write does to the schema of the table that it was planned for.
+struct Plan {
+    schema: TableSchema,
+    changes_schema: bool,
+    /// How the written columns are stored; files fit any table that stores them so.
+    form: Vec<(String, DataType)>,
+}
+
+impl Plan {
+    fn new(table: &Table, state: Option<&Arc<TableState>>, given: &Schema) -> Result<Self> {
+        if let Some(state) = state {
+            check_writable(&table.name, state, false)?;
+        }
+        let existing = state.map(|state| state.schema.as_ref());
+        let (schema, changes_schema) = TableSchema::merge(&table.name, existing, given)?;
+        let form = stored_form(&schema, given);
+        Ok(Self { schema, changes_schema, form })
+    }
+
+    /// The actions that bring the table's schema to that of the plan.
+    fn schema_actions(&self, table: &Table, state: Option<&TableState>) -> Result<Vec<Action>> {
+        if !self.changes_schema {
+            return Ok(Vec::new());
+        }
+        let failed = |error: String| Error::table(KIND, "writing the schema", &table.name, error);
+        let zoneless = contains_timestampntz(self.schema.delta.fields());
+        let Some(state) = state else {
+            let none: [(&str, &str); 0] = [];
+            let metadata = new_metadata(&self.schema.delta, Vec::<String>::new(), none)
+                .map_err(|error| failed(error.to_string()))?;
+            let protocol = protocol(zoneless, &["timestampNtz"]).map_err(failed)?;
+            return Ok(vec![Action::Protocol(protocol), Action::Metadata(metadata)]);
+        };
+        let metadata =
+            state.metadata.clone().with_schema(&self.schema.delta).map_err(|error| failed(error.to_string()))?;
+        let mut actions = vec![Action::Metadata(metadata)];
+        if zoneless && !contains_timestampntz(state.schema.delta.fields()) {
+            actions.extend(upgraded(&state.protocol).map_err(failed)?.map(Action::Protocol));
+        }
+        Ok(actions)
+    }
+}
+
+/// The protocol of a new table: the oldest that holds what is in it, so that as many programs as may be can read it.
+fn protocol(zoneless: bool, writer_features: &[&str]) -> Result<Protocol, String> {
+    let value = if zoneless {
+        json!({
+            "minReaderVersion": 3, "minWriterVersion": 7,
+            "readerFeatures": ["timestampNtz"], "writerFeatures": writer_features,
+        })
+    } else {
+        json!({ "minReaderVersion": 1, "minWriterVersion": 2 })
+    };
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+/// A protocol with timestamps without a zone beside what it had; `None` where it has them.
+fn upgraded(old: &Protocol) -> Result<Option<Protocol>, String> {
+    let mut value = serde_json::to_value(old).map_err(|error| error.to_string())?;
+    let has = |value: &serde_json::Value, list: &str| {
+        value[list].as_array().is_some_and(|list| list.iter().any(|feature| feature == "timestampNtz"))
+    };
+    if has(&value, "readerFeatures") && has(&value, "writerFeatures") {
+        return Ok(None);
+    }
+    let writer = value["minWriterVersion"].as_i64().unwrap_or_default();
+    if writer < 7 {
+        // What older versions imply has to be named once features are named at all.
+        let implied: &[&str] = match writer {
+            ..=2 => &["appendOnly", "invariants"],
+            3 => &["appendOnly", "invariants", "checkConstraints"],
+            4 => &["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns"],
+            _ => return Err("its protocol cannot be upgraded to hold timestamps without a zone".to_owned()),
+        };
+        value["writerFeatures"] = json!(implied);
+    }
+    for (list, version, least) in [("readerFeatures", "minReaderVersion", 3), ("writerFeatures", "minWriterVersion", 7)]
+    {
+        let mut features = value[list].as_array().cloned().unwrap_or_default();
+        if !features.iter().any(|feature| feature == "timestampNtz") {
+            features.push(json!("timestampNtz"));
+        }
+        value[list] = json!(features);
+        value[version] = json!(least);
+    }
+    serde_json::from_value(value).map(Some).map_err(|error| error.to_string())
+}
+
+/// Writes rows into data files that no commit names yet.
+async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBatch>>) -> Result<Vec<Add>> {
+    let schema = Arc::new(plan.schema.clone());
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let hands = parallelism();
+    let least = if rows < PARALLEL_ROWS { 1 } else { hands };
+    let share = rows.div_ceil(rows.div_ceil(FILE_ROWS).max(least)).max(1);
+    let runtime = tokio::runtime::Handle::current();
+    let adds: Vec<Vec<Add>> = futures::stream::iter((0..rows).step_by(share))
+        .map(|start| {
+            let (table, schema, batches) = (table.clone(), schema.clone(), batches.clone());
+            let runtime = runtime.clone();
+            async move {
+                let end = (start + share).min(rows);
+                tokio::task::spawn_blocking(move || {
+                    runtime.block_on(async {
+                        let mut sink = FileSink::new(&table, &schema);
+                        for batch in slices(&batches, start, end) {
+                            sink.write(&batch).await?;
+                        }
+                        sink.close().await
+                    })
+                })
+                .await?
+            }
+        })
+        .buffered(hands)
+        .try_collect()
+        .await?;
+    Ok(adds.into_iter().flatten().collect())
+}
+
+/// The rows from `start` to `end`, in pieces of at most a row group.
+fn slices(batches: &[RecordBatch], start: usize, end: usize) -> impl Iterator<Item = RecordBatch> {
+    let mut offset = 0;
+    batches.iter().flat_map(move |batch| {
+        let (first, last) = (offset, offset + batch.num_rows());
+        offset = last;
+        let (from, to) = (start.clamp(first, last), end.clamp(first, last));
+        (from..to)
+            .step_by(ROW_GROUP_ROWS)
+            .map(move |at| batch.slice(at - first, ROW_GROUP_ROWS.min(to - at)))
+            .collect::<Vec<_>>()
+    })
+}
+
+/// Writes rows of a table into a new data file.
+pub(crate) struct FileSink {
+    table: Arc<Table>,
+    schema: Arc<TableSchema>,
+    file_schema: SchemaRef,
+    writer: DeltaWriter,
+}
+
+impl FileSink {
+    pub fn new(table: &Arc<Table>, schema: &Arc<TableSchema>) -> Self {
+        let file_schema = schema.file_schema();
+        let (indexed, _) = get_num_idx_cols_and_stats_columns(None, HashMap::new());
+        let properties = Some(writer_properties(&file_schema));
+        let config = WriterConfig::new(file_schema.clone(), Vec::new(), properties, None, None, indexed, None);
+        let writer = DeltaWriter::new(table.log.object_store(None), config);
+        Self { table: table.clone(), schema: schema.clone(), file_schema, writer }
+    }
+
+    /// Adds rows that have columns of the table.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let rows = self.schema.to_file(&self.table.name, &self.file_schema, batch)?;
+        self.check_nulls(&rows)?;
+        self.writer.write(&rows).await.map_err(|error| self.table.context.delta("writing", &self.table.name, error))
+    }
+
+    /// Another program may have promised that a column has no nulls.
+    fn check_nulls(&self, rows: &RecordBatch) -> Result<()> {
+        for (field, array) in self.schema.delta.fields().zip(rows.columns()) {
+            if !field.is_nullable() && array.null_count() > 0 {
+                return Err(Error::TypeMismatch {
+                    table: self.table.name.clone(),
+                    column: field.name().clone(),
+                    stored: format!("{} without nulls", array.data_type()),
+                    given: "a null".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes the file, and gives the action that adds it to the table.
+    pub async fn close(self) -> Result<Vec<Add>> {
+        let Self { table, writer, .. } = self;
+        writer.close().await.map_err(|error| table.context.delta("writing", &table.name, error))
+    }
+}
+
+/// How data files are written.
+pub(crate) fn writer_properties(file_schema: &Schema) -> WriterProperties {
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("metaxy-delta ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::SNAPPY)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    // Hashes hardly ever repeat: a dictionary of them would be built in vain.
+    for path in hash_columns(file_schema) {
+        builder = builder.set_column_dictionary_enabled(path, false);
+    }
+    builder.build()
+}
+
+fn hash_columns(file_schema: &Schema) -> Vec<ColumnPath> {
+    let mut paths = Vec::new();
+    for name in columns::VERSIONS {
+        match file_schema.field_with_name(name).map(arrow::datatypes::Field::data_type) {
+            Ok(DataType::Struct(members)) => {
+                let path = |member: &str| ColumnPath::new(vec![name.to_owned(), member.to_owned()]);
+                paths.extend(members.iter().map(|member| path(member.name())));
+            }
+            Ok(_) => paths.push(ColumnPath::from(name)),
+            Err(_) => {}
+        }
+    }
+    paths
+}

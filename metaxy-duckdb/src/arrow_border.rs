@@ -1,0 +1,67 @@
+//! The border between the Arrow of this project and the newer one that DuckDB's binding is built on.
+//!
+//! Both lay out the C Data Interface's two structs as its specification says, so an array crosses by moving those
+//! structs: no value is copied. This module goes when both are on one version; it holds all unsafe code of the crate.
+#![allow(unsafe_code)]
+
+use std::mem::transmute;
+
+use arrow::array::{Array, ArrayData, RecordBatch, StructArray};
+use arrow::datatypes::{DataType, Schema};
+use arrow::error::ArrowError;
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema};
+use duckdb::arrow::array as theirs;
+use duckdb::arrow::ffi as their_ffi;
+use metaxy_core::{Error, Result};
+
+use crate::KIND;
+
+/// A batch of DuckDB's binding.
+pub(crate) type DuckBatch = theirs::RecordBatch;
+
+/// A schema of DuckDB's binding.
+pub(crate) type DuckSchema = duckdb::arrow::datatypes::Schema;
+
+/// Hands a batch over to DuckDB.
+pub(crate) fn to_duckdb(batch: RecordBatch) -> Result<DuckBatch> {
+    let data = StructArray::from(batch).into_data();
+    let (array, schema) = arrow::ffi::to_ffi(&data)?;
+    // SAFETY: both types are `#[repr(C)]` and follow the C Data Interface field by field; `transmute` checks that their
+    // sizes agree, and moving the value moves the duty to release it.
+    let (array, schema): (their_ffi::FFI_ArrowArray, their_ffi::FFI_ArrowSchema) =
+        unsafe { (transmute::<FFI_ArrowArray, _>(array), transmute::<FFI_ArrowSchema, _>(schema)) };
+    // SAFETY: the two structs were exported together just above and describe one array that nobody has released.
+    let data = unsafe { their_ffi::from_ffi(array, &schema) }.map_err(|error| Error::backend(KIND, "write", error))?;
+    Ok(theirs::StructArray::from(data).into())
+}
+
+/// Takes a batch over from DuckDB.
+pub(crate) fn from_duckdb(batch: DuckBatch) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let data = theirs::Array::into_data(theirs::StructArray::from(batch));
+    let (array, schema) = their_ffi::to_ffi(&data).map_err(|error| Error::backend(KIND, "read", error))?;
+    // SAFETY: as in `to_duckdb`, the other way round.
+    let (array, schema): (FFI_ArrowArray, FFI_ArrowSchema) = unsafe {
+        (transmute::<their_ffi::FFI_ArrowArray, _>(array), transmute::<their_ffi::FFI_ArrowSchema, _>(schema))
+    };
+    // SAFETY: as in `to_duckdb`.
+    let data: ArrayData = unsafe { arrow::ffi::from_ffi(array, &schema) }?;
+    if data.len() != rows || !matches!(data.data_type(), DataType::Struct(_)) || data.null_count() > 0 {
+        return Err(ArrowError::CDataInterface("DuckDB's batch is no plain struct".to_owned()).into());
+    }
+    Ok(StructArray::from(data).into())
+}
+
+/// Takes a schema over from DuckDB.
+pub(crate) fn schema_from_duckdb(schema: &DuckSchema) -> Result<Schema> {
+    let exported = their_ffi::FFI_ArrowSchema::try_from(schema).map_err(|error| Error::backend(KIND, "read", error))?;
+    // SAFETY: as in `to_duckdb`, the other way round.
+    let exported = unsafe { transmute::<their_ffi::FFI_ArrowSchema, FFI_ArrowSchema>(exported) };
+    Ok(Schema::try_from(&exported)?)
+}
+
+/// How many rows DuckDB handles at once: the most that a table function may give in one go.
+pub(crate) fn vector_size() -> usize {
+    // SAFETY: the function takes nothing and returns a constant of the library.
+    usize::try_from(unsafe { duckdb::ffi::duckdb_vector_size() }).unwrap_or(1).max(1)
+}

@@ -1,0 +1,186 @@
+//! The backend itself: the contract of the core, call by call.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use metaxy_core::backend::closed;
+use metaxy_core::filter::Predicate;
+use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
+
+use crate::append::Writing;
+use crate::catalog::{StoredTable, table_names};
+use crate::config::invalid;
+use crate::database::{Database, Link};
+use crate::error::During;
+use crate::scan::Reading;
+use crate::sql::quoted;
+use crate::{DuckDbConfig, KIND};
+
+/// A metadata store in a DuckDB database.
+#[derive(Debug)]
+pub struct DuckDbBackend {
+    config: DuckDbConfig,
+    database: RwLock<Option<Arc<Database>>>,
+}
+
+impl DuckDbBackend {
+    /// A backend with these settings. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Unsupported`] for settings that no store could be opened with.
+    pub fn new(config: DuckDbConfig) -> Result<Self> {
+        config.check()?;
+        Ok(Self { config, database: RwLock::new(None) })
+    }
+
+    /// A backend on a file, which is created where it does not exist.
+    ///
+    /// # Errors
+    /// As [`DuckDbBackend::new`].
+    pub fn file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        match path.to_str() {
+            Some(text) => Self::new(DuckDbConfig::new(text)),
+            None => Err(invalid("database", format!("the path {} is not UTF-8", path.display()))),
+        }
+    }
+
+    /// A backend in memory, gone when it is closed.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { config: DuckDbConfig::new(":memory:"), database: RwLock::new(None) }
+    }
+
+    fn database(&self) -> Result<Arc<Database>> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner).clone();
+        database.ok_or_else(|| closed(&self.info()))
+    }
+
+    fn replace(&self, database: Option<Arc<Database>>) -> Option<Arc<Database>> {
+        std::mem::replace(&mut *self.database.write().unwrap_or_else(PoisonError::into_inner), database)
+    }
+
+    /// The name of a table in DuckDB, and for messages.
+    fn names(&self, table: &FeatureKey) -> (String, String) {
+        let name = table.table_name();
+        (format!("{}{name}", self.config.table_prefix), name)
+    }
+
+    /// Runs a short read.
+    async fn read<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Link, During<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let database = self.database()?;
+        let run = move || work(&database.connect()?, During::new(&database.location, operation));
+        tokio::task::spawn_blocking(run).await?
+    }
+
+    /// Runs a write. Once it has begun it runs to its end, whether or not somebody still waits for it.
+    async fn write<T: Send + 'static>(
+        &self,
+        table: &FeatureKey,
+        operation: &'static str,
+        work: impl FnOnce(&Writing<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let database = self.database()?;
+        if database.mode == AccessMode::ReadOnly {
+            return Err(Error::ReadOnly { store: format!("{KIND} at {}", database.location), operation });
+        }
+        let (sql_name, table) = self.names(table);
+        let turn = database.writer().await;
+        let run = move || {
+            let _turn = turn;
+            let link = database.connect()?;
+            let during = During::new(&database.location, operation).on(&table);
+            work(&Writing { link: &link, sql_name: &sql_name, table: &table, during })
+        };
+        tokio::task::spawn_blocking(run).await?
+    }
+}
+
+#[async_trait]
+impl StoreBackend for DuckDbBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            kind: KIND,
+            location: self.config.database.clone(),
+            default_hash: HashAlgorithm::Xxhash32,
+            flat_names: true,
+            auto_create_tables: self.config.auto_create_tables.unwrap_or(false),
+        }
+    }
+
+    async fn open(&self, mode: AccessMode) -> Result<()> {
+        let config = self.config.clone();
+        let database = tokio::task::spawn_blocking(move || Database::open(&config, mode)).await??;
+        if let Some(earlier) = self.replace(Some(Arc::new(database))) {
+            tokio::task::spawn_blocking(move || drop(earlier)).await?;
+        }
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        let Some(database) = self.replace(None) else { return Ok(()) };
+        // A write that is under way comes to its end first. The last to close moves the write-ahead log into the file.
+        let turn = database.writer().await;
+        tokio::task::spawn_blocking(move || {
+            drop(database);
+            drop(turn);
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
+        let (sql_name, name) = self.names(table);
+        self.read("read the schema", move |link, during| {
+            Ok(StoredTable::find(&link.connection, &sql_name, during.on(&name))?.map(|table| table.schema))
+        })
+        .await
+    }
+
+    async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+        self.write(table, "write", move |writing| writing.append(&schema, batches)).await
+    }
+
+    async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
+        let (sql_name, table) = self.names(table);
+        Reading { database: self.database()?, sql_name, table, request: request.clone() }.start().await
+    }
+
+    async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
+        let predicate = predicate.clone();
+        self.write(table, "delete", move |writing| writing.delete(&predicate)).await
+    }
+
+    async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
+        self.write(table, "drop a table", |writing| writing.drop_table()).await
+    }
+
+    async fn tables(&self) -> Result<Vec<String>> {
+        let prefix = self.config.table_prefix.clone();
+        self.read("list the tables", move |link, during| {
+            let names = table_names(&link.connection).map_err(during.fails())?;
+            Ok(names.iter().filter_map(|name| name.strip_prefix(prefix.as_str()).map(str::to_owned)).collect())
+        })
+        .await
+    }
+
+    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
+        let (sql_name, name) = self.names(table);
+        self.read("read", move |link, during| {
+            let sql = format!("SELECT count(*) > 0 FROM (SELECT 1 FROM {} LIMIT 1)", quoted(&sql_name));
+            link.connection.query_row(&sql, [], |row| row.get(0)).map_err(during.on(&name).fails())
+        })
+        .await
+    }
+
+    async fn compact(&self, table: &FeatureKey) -> Result<()> {
+        self.write(table, "compact", |writing| writing.checkpoint()).await
+    }
+}

@@ -1,0 +1,149 @@
+//! Batches as a DuckDB table function, so that `INSERT … SELECT` reads them.
+//!
+//! The binding's own table function gives one batch, in one thread, and copies every list of the batch for each part of
+//! it; this one gives several batches, in as many threads as DuckDB likes, and each value once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use duckdb::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use duckdb::arrow::compute::take;
+use duckdb::arrow::datatypes::{DataType, Fields};
+use duckdb::arrow::error::ArrowError;
+use duckdb::core::{DataChunkHandle, LogicalTypeHandle, LogicalTypeId};
+use duckdb::vtab::arrow::{record_batch_to_duckdb_data_chunk, to_duckdb_logical_type_for_field};
+use duckdb::vtab::{BindInfo, InitInfo, TableFunctionInfo, VTab};
+
+use crate::arrow_border::{DuckBatch, vector_size};
+
+/// The name of the table function.
+pub(crate) const FUNCTION: &str = "metaxy_batches";
+
+static SOURCES: LazyLock<Mutex<HashMap<u64, Arc<[DuckBatch]>>>> = LazyLock::new(Mutex::default);
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+fn sources() -> MutexGuard<'static, HashMap<u64, Arc<[DuckBatch]>>> {
+    SOURCES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Batches that SQL can read as `metaxy_batches(number)` while this lives.
+#[derive(Debug)]
+pub(crate) struct Source(u64);
+
+impl Source {
+    /// Makes batches of one schema readable. There must be at least one.
+    pub(crate) fn new(batches: Vec<DuckBatch>) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        sources().insert(number, batches.into());
+        Self(number)
+    }
+
+    /// The call of the table function.
+    pub(crate) fn call(&self) -> String {
+        format!("{FUNCTION}({}::UBIGINT)", self.0)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let removed = sources().remove(&self.0);
+        drop(removed);
+    }
+}
+
+type BoxError = Box<dyn std::error::Error>;
+
+/// The table function.
+pub(crate) struct BatchSource;
+
+/// Batches, cut into parts of at most one vector.
+pub(crate) struct Parts {
+    batches: Arc<[DuckBatch]>,
+    /// For each batch the number of its first part; then that of all.
+    firsts: Vec<usize>,
+    size: usize,
+}
+
+impl Parts {
+    fn new(batches: Arc<[DuckBatch]>, size: usize) -> Self {
+        let mut firsts = vec![0];
+        let mut count = 0;
+        for batch in batches.iter() {
+            count += batch.num_rows().div_ceil(size);
+            firsts.push(count);
+        }
+        Self { batches, firsts, size }
+    }
+
+    /// The rows of a part; `None` beyond the last one.
+    fn get(&self, part: usize) -> Result<Option<RecordBatch>, ArrowError> {
+        let Some(index) = self.firsts.partition_point(|first| *first <= part).checked_sub(1) else { return Ok(None) };
+        let (Some(batch), Some(first)) = (self.batches.get(index), self.firsts.get(index)) else { return Ok(None) };
+        let offset = (part - first) * self.size;
+        compact_lists(&batch.slice(offset, self.size.min(batch.num_rows() - offset))).map(Some)
+    }
+}
+
+impl VTab for BatchSource {
+    type BindData = Parts;
+    type InitData = AtomicUsize;
+
+    fn bind(bind: &BindInfo) -> Result<Self::BindData, BoxError> {
+        let number = bind.get_parameter(0).to_uint64();
+        let batches = sources().get(&number).cloned().ok_or("these batches are gone")?;
+        let first = batches.first().ok_or("there are no batches")?;
+        for field in first.schema().fields() {
+            bind.add_result_column(field.name(), to_duckdb_logical_type_for_field(field)?);
+        }
+        let rows: usize = batches.iter().map(DuckBatch::num_rows).sum();
+        bind.set_cardinality(rows as u64, true);
+        Ok(Parts::new(batches, vector_size()))
+    }
+
+    fn init(init: &InitInfo) -> Result<Self::InitData, BoxError> {
+        init.set_max_threads(std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64));
+        Ok(AtomicUsize::new(0))
+    }
+
+    fn func(call: &TableFunctionInfo<Self>, output: &mut DataChunkHandle) -> Result<(), BoxError> {
+        let part = call.get_init_data().fetch_add(1, Ordering::Relaxed);
+        match call.get_bind_data().get(part)? {
+            Some(rows) => record_batch_to_duckdb_data_chunk(&rows, output),
+            None => {
+                output.set_len(0);
+                Ok(())
+            }
+        }
+    }
+
+    fn parameters() -> Option<Vec<LogicalTypeHandle>> {
+        Some(vec![LogicalTypeHandle::from(LogicalTypeId::UBigint)])
+    }
+}
+
+/// A slice of a list array still has all values of the whole, and the binding would copy them all.
+fn compact_lists(slice: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if !has_lists(slice.schema().fields()) {
+        return Ok(slice.clone());
+    }
+    let all = UInt32Array::from_iter_values(0..u32::try_from(slice.num_rows()).unwrap_or(u32::MAX));
+    let compact = |column: &ArrayRef| -> Result<ArrayRef, ArrowError> {
+        if is_list(column.data_type()) { take(column, &all, None) } else { Ok(column.clone()) }
+    };
+    let columns = slice.columns().iter().map(compact).collect::<Result<_, _>>()?;
+    RecordBatch::try_new(slice.schema(), columns)
+}
+
+fn has_lists(fields: &Fields) -> bool {
+    fields.iter().any(|field| is_list(field.data_type()))
+}
+
+fn is_list(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(_) | DataType::LargeList(_) | DataType::Map(_, _) => true,
+        DataType::Struct(members) => has_lists(members),
+        DataType::FixedSizeList(child, _) => is_list(child.data_type()),
+        _ => false,
+    }
+}

@@ -1,0 +1,41 @@
+//! The promises of every backend, kept by DuckDB.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use metaxy_core::{Error, Result, SharedBackend};
+use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
+use metaxy_testkit::location::{Location, OtherProcesses, Support};
+
+struct File(tempfile::TempDir);
+
+impl File {
+    fn path(&self) -> String {
+        self.0.path().join("store.duckdb").display().to_string()
+    }
+}
+
+#[async_trait]
+impl Location for File {
+    async fn backend(&self) -> Result<SharedBackend> {
+        Ok(Arc::new(DuckDbBackend::new(DuckDbConfig::new(self.path()).auto_create_tables(true))?))
+    }
+
+    fn settings(&self) -> toml::Table {
+        toml::Table::from_iter([
+            ("database".to_owned(), self.path().into()),
+            ("auto_create_tables".to_owned(), true.into()),
+        ])
+    }
+
+    fn support(&self) -> Support {
+        Support { other_processes: OtherProcesses::AfterClose, tiny_writes: 500, ..Support::default() }
+            .refuses(["decimal256", "interval"])
+    }
+}
+
+async fn file() -> Result<File> {
+    tempfile::tempdir().map(File).map_err(|error| Error::backend("duckdb", "make a directory", error))
+}
+
+metaxy_testkit::conformance!(duckdb, file);

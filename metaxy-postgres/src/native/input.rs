@@ -1,0 +1,158 @@
+//! One input in SQL: the rows of a scan with their keys, their columns, and the data versions of the fields.
+
+use arrow::datatypes::DataType;
+use metaxy_core::hash::RowHasher;
+use metaxy_core::plan::{GroupOrder, InputLineage, InputPlan};
+use metaxy_core::{ScanRequest, ScanStage, columns};
+
+use super::{Source, hash};
+use crate::catalog::{Column, Table};
+use crate::sql::{self, Pushdown, Relation, literal};
+use crate::types::Wire;
+
+/// How the columns of input number `n` are called: keys, columns of the increment, data versions.
+pub(super) fn key_name(input: usize, index: usize) -> String {
+    format!("i{input}_k{index}")
+}
+
+pub(super) fn column_name(input: usize, index: usize) -> String {
+    format!("i{input}_c{index}")
+}
+
+pub(super) fn version_name(input: usize, index: usize) -> String {
+    format!("i{input}_d{index}")
+}
+
+/// All of a scan, or the reason why the server would not do all of it.
+pub(super) fn whole_scan(
+    source: &Source,
+    request: &ScanRequest,
+    needed: &[String],
+    place: bool,
+) -> Result<Relation, String> {
+    let pushdown = Pushdown::new(&source.table, request);
+    match (pushdown.applied, pushdown.refused.clone()) {
+        (ScanStage::Filter, None) => Ok(pushdown.relation(&source.name, &source.table, request, needed, place)),
+        (_, reason) => Err(format!("`{}`: {}", source.name.key, reason.unwrap_or_default())),
+    }
+}
+
+/// A column of a table that has to be there.
+pub(super) fn find<'a>(source: &'a Source, name: &str) -> Result<&'a Column, String> {
+    source.table.find(name).ok_or_else(|| format!("`{}` has no column `{name}`", source.name.key))
+}
+
+/// The `SELECT` of an input.
+pub(super) fn select(
+    number: usize,
+    input: &InputPlan,
+    source: &Source,
+    join_columns: &[String],
+    hasher: RowHasher,
+) -> Result<String, String> {
+    let needed = input.request.columns.clone().unwrap_or_default();
+    let mut relation = whole_scan(source, &input.request, &needed, false)?;
+    let mut outputs = Vec::new();
+    for (index, name) in join_columns.iter().enumerate() {
+        let column = find(source, source_of(input, name))?;
+        outputs.push(format!("{} AS {}", key(column)?, key_name(number, index)));
+    }
+    for (index, column) in input.columns.iter().enumerate() {
+        let column = sql::output(find(source, &column.source)?);
+        outputs.push(format!("{column} AS {}", column_name(number, index)));
+    }
+    let window = match &input.lineage {
+        InputLineage::Rows => None,
+        InputLineage::Groups { on, order } => Some(window(&mut relation, source, input, on, order)?),
+    };
+    for (index, field) in input.fields.iter().enumerate() {
+        let version = data_version(source, field)?;
+        let version = match &window {
+            None => version,
+            Some(_) => hash(hasher, &format!("string_agg({version}, '|') OVER w"))?,
+        };
+        outputs.push(format!("{version} AS {}", version_name(number, index)));
+    }
+    let window = window.map(|window| format!(" WINDOW w AS ({window})")).unwrap_or_default();
+    Ok(format!("SELECT {} {}{window}", outputs.join(", "), relation.sql()))
+}
+
+/// The name in the upstream table of a column of the increment.
+fn source_of<'a>(input: &'a InputPlan, name: &'a str) -> &'a str {
+    input.columns.iter().find(|column| column.name == name).map_or(name, |column| &column.source)
+}
+
+/// A column that rows are joined, grouped or sorted by.
+pub(super) fn key(column: &Column) -> Result<String, String> {
+    sql::key(column).ok_or_else(|| {
+        format!(
+            "rows are told apart by `{}`, whose type {} PostgreSQL and Arrow compare differently",
+            column.name, column.storage.sql
+        )
+    })
+}
+
+/// The data version of a field, empty where there is none.
+fn data_version(source: &Source, field: &str) -> Result<String, String> {
+    let column = find(source, columns::DATA_VERSION_BY_FIELD)?;
+    let nested = matches!(column.storage.data_type, DataType::Struct(_) | DataType::Map(_, _));
+    let name = sql::column(&column.name);
+    match column.storage.wire {
+        Wire::Jsonb | Wire::Json if nested => Ok(format!("coalesce({name} ->> {}, '')", literal(field))),
+        Wire::Text if nested => Ok(format!("coalesce({name}::jsonb ->> {}, '')", literal(field))),
+        _ => Err(format!("`{}` keeps its data versions as {}", source.name.key, column.storage.sql)),
+    }
+}
+
+/// The window of a group: its rows, in the order in which their versions are hashed.
+fn window(
+    relation: &mut Relation,
+    source: &Source,
+    input: &InputPlan,
+    on: &[String],
+    order: &GroupOrder,
+) -> Result<String, String> {
+    let on: Vec<String> = on.iter().map(|name| key(find(source, source_of(input, name))?)).collect::<Result<_, _>>()?;
+    let ascending = |names: &[String]| -> Result<Vec<String>, String> {
+        names.iter().map(|name| Ok(format!("{} NULLS FIRST", key(find(source, name)?)?))).collect()
+    };
+    let sorted = match order {
+        GroupOrder::Ids(ids) => ascending(ids)?,
+        GroupOrder::Arrival { kept, ids } => {
+            let arrival = arrival(relation, &source.table, &ascending(ids)?)?;
+            let mut sorted = ascending(kept)?;
+            sorted.push(arrival);
+            sorted
+        }
+    };
+    Ok(format!(
+        "PARTITION BY {} ORDER BY {} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING",
+        on.join(", "),
+        sorted.join(", ")
+    ))
+}
+
+/// Numbers the rows as [`GroupOrder::Arrival`] says; the relation gets a column with the number, whose name is returned.
+fn arrival(relation: &mut Relation, table: &Table, ids: &[String]) -> Result<String, String> {
+    if table.find(columns::UPDATED_AT).is_none() {
+        return Err("the table does not say when its rows were written".to_owned());
+    }
+    let mut name = "arrival".to_owned();
+    while table.find(&name).is_some() {
+        name.push('_');
+    }
+    let updated = sql::column(columns::UPDATED_AT);
+    let number = format!("row_number() OVER (ORDER BY {updated} DESC NULLS LAST, {}) - 1", ids.join(", "));
+    // Of a single write the second half comes first.
+    let rotated = "(x.number - (x.total + 1) / 2 + x.total) % x.total";
+    let inner = format!(
+        "SELECT t.*, {number} AS number, count(*) OVER () AS total, \
+         min({updated}) OVER () IS NOT DISTINCT FROM max({updated}) OVER () \
+         AND count({updated}) OVER () IN (0, count(*) OVER ()) AS single {}",
+        relation.sql()
+    );
+    relation.from =
+        format!("(SELECT x.*, CASE WHEN x.single THEN {rotated} ELSE x.number END AS {name} FROM ({inner}) AS x) AS t");
+    relation.conditions.clear();
+    Ok(format!("t.{name}"))
+}

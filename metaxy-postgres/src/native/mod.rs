@@ -1,0 +1,152 @@
+//! A whole resolve as one SQL statement: the second executor of plans.
+//!
+//! The statement reads the inputs as a scan would, hashes, joins and compares them, and sends rows of three kinds: new,
+//! stale and orphaned. What does not differ never leaves the server.
+
+mod expected;
+mod input;
+mod query;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Int16Type, Schema};
+use futures::TryStreamExt;
+use metaxy_core::backend::NativeIncrement;
+use metaxy_core::hash::RowHasher;
+use metaxy_core::plan::IncrementPlan;
+use metaxy_core::{FeatureKey, HashAlgorithm, Result, columns};
+
+use crate::backend::PostgresBackend;
+use crate::catalog::{self, Table, TableName};
+use crate::copy::{self, RowReader};
+use crate::session::Session;
+use crate::types::{Storage, Wire};
+
+use query::{Query, kinds};
+
+/// A table that takes part.
+pub(super) struct Source {
+    pub(super) name: TableName,
+    pub(super) table: Table,
+}
+
+/// Runs a plan. The inner error says why the server cannot.
+pub(crate) async fn resolve(
+    backend: &PostgresBackend,
+    session: Arc<Session>,
+    plan: &IncrementPlan,
+) -> Result<Result<NativeIncrement, String>> {
+    if let Err(reason) = hash(plan.recipe.hasher, "''") {
+        return Ok(Err(reason));
+    }
+    if let Some(reason) = &session.foreign_encoding {
+        return Ok(Err(reason.clone()));
+    }
+    let keys = plan.inputs.iter().map(|input| &input.feature).chain(plan.current.iter().map(|_| &plan.feature));
+    let mut sources = match sources(backend, &session, keys).await? {
+        Ok(sources) => sources,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let current = plan.current.as_ref().and_then(|_| sources.pop());
+    let query = match Query::new(plan, &sources, current.as_ref()) {
+        Ok(query) => query,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    run(session, plan, query).await.map(Ok)
+}
+
+async fn sources(
+    backend: &PostgresBackend,
+    session: &Session,
+    keys: impl Iterator<Item = &FeatureKey>,
+) -> Result<Result<Vec<Source>, String>> {
+    let mut connection = session.connection().await?;
+    let mut sources = Vec::new();
+    for key in keys {
+        let name = backend.name(session, key)?;
+        match catalog::table(&mut connection, session, &name).await? {
+            Some(table) => sources.push(Source { name, table }),
+            None => return Ok(Err(format!("`{key}` has no table"))),
+        }
+    }
+    connection.done();
+    Ok(Ok(sources))
+}
+
+/// The SQL of a hash.
+pub(super) fn hash(hasher: RowHasher, text: &str) -> Result<String, String> {
+    let digest = match hasher.algorithm() {
+        HashAlgorithm::Md5 => format!("md5({text})"),
+        HashAlgorithm::Sha256 => format!("encode(sha256(convert_to({text}, 'UTF8')), 'hex')"),
+        other => return Err(format!("PostgreSQL has no {other}; it has md5 and sha256")),
+    };
+    Ok(format!("left({digest}, {})", hasher.truncation()))
+}
+
+/// Text as it is stored by default.
+pub(super) fn text() -> Storage {
+    Storage { sql: "text".to_owned(), wire: Wire::Text, data_type: DataType::Utf8 }
+}
+
+async fn run(session: Arc<Session>, plan: &IncrementPlan, query: Query) -> Result<NativeIncrement> {
+    let kind = Storage { sql: "smallint".to_owned(), wire: Wire::Int2, data_type: DataType::Int16 };
+    let text = text();
+    let fields = plan.recipe.fields.len();
+    let sent = std::iter::once(("kind", &kind))
+        .chain(query.expected.iter().map(|(name, storage)| (name.as_str(), storage)))
+        .chain(std::iter::repeat_n((columns::PROVENANCE, &text), fields + 1))
+        .chain(query.orphaned.iter().map(|(name, storage)| (name.as_str(), storage)));
+    let reader = RowReader::new(&plan.feature.table_name(), sent)?;
+    let mut rows = copy::read(session, query.sql, reader, copy::Planner::ForWholeTables);
+    let mut increment = NativeIncrement { new: Vec::new(), stale: Vec::new(), orphaned: Vec::new() };
+    while let Some((arrays, count)) = rows.try_next().await? {
+        let Some((kind, arrays)) = arrays.split_first() else { continue };
+        let (expected, arrays) = arrays.split_at(query.expected.len());
+        let (versions, orphaned) = arrays.split_at(fields + 1);
+        let mut named: Vec<(String, ArrayRef)> =
+            query.expected.iter().map(|(name, _)| name.clone()).zip(expected.iter().cloned()).collect();
+        named.extend(version_columns(plan, versions, count)?);
+        let expected = batch(named, count)?;
+        let orphaned = query.orphaned.iter().map(|(name, _)| name.clone()).zip(orphaned.iter().cloned());
+        let orphaned = batch(orphaned.collect(), count)?;
+        push(&mut increment.new, &expected, kind, kinds::NEW)?;
+        push(&mut increment.stale, &expected, kind, kinds::STALE)?;
+        push(&mut increment.orphaned, &orphaned, kind, kinds::ORPHANED)?;
+    }
+    Ok(increment)
+}
+
+/// The four version columns, from the hash of each field and the one over all.
+fn version_columns(plan: &IncrementPlan, hashes: &[ArrayRef], rows: usize) -> Result<Vec<(String, ArrayRef)>> {
+    let Some((provenance, fields)) = hashes.split_last() else { return Ok(Vec::new()) };
+    let members = columns::by_field_fields(plan.recipe.fields.iter().map(|field| &field.struct_key));
+    let by_field: ArrayRef = Arc::new(StructArray::try_new_with_length(members, fields.to_vec(), None, rows)?);
+    Ok(vec![
+        (columns::PROVENANCE_BY_FIELD.to_owned(), by_field.clone()),
+        (columns::PROVENANCE.to_owned(), provenance.clone()),
+        (columns::DATA_VERSION_BY_FIELD.to_owned(), by_field),
+        (columns::DATA_VERSION.to_owned(), provenance.clone()),
+    ])
+}
+
+fn batch(columns: Vec<(String, ArrayRef)>, rows: usize) -> Result<RecordBatch> {
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
+}
+
+/// Adds the rows of one kind.
+fn push(batches: &mut Vec<RecordBatch>, rows: &RecordBatch, kinds: &ArrayRef, kind: i16) -> Result<()> {
+    let kinds = kinds.as_primitive::<Int16Type>();
+    let wanted: BooleanArray = kinds.iter().map(|value| Some(value == Some(kind))).collect();
+    match wanted.true_count() {
+        0 => {}
+        all if all == wanted.len() => batches.push(rows.clone()),
+        _ => batches.push(filter_record_batch(rows, &wanted)?),
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The suite that every backend runs, on a file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use metaxy_core::SharedBackend;
+use metaxy_sqlite::SqliteBackend;
+use metaxy_testkit::{Location, Result, Support};
+
+struct Directory(tempfile::TempDir);
+
+impl Directory {
+    fn file(&self) -> PathBuf {
+        self.0.path().join("store.db")
+    }
+}
+
+#[async_trait]
+impl Location for Directory {
+    async fn backend(&self) -> Result<SharedBackend> {
+        Ok(Arc::new(SqliteBackend::file(self.file())))
+    }
+
+    fn settings(&self) -> toml::Table {
+        toml::Table::from_iter([("database".to_owned(), self.file().display().to_string().into())])
+    }
+
+    fn support(&self) -> Support {
+        Support::default().refuses(["interval"])
+    }
+}
+
+async fn directory() -> Result<Directory> {
+    Ok(Directory(tempfile::tempdir().expect("a temporary directory")))
+}
+
+metaxy_testkit::conformance!(sqlite, directory);

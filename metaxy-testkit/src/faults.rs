@@ -1,0 +1,391 @@
+//! A backend that breaks where a test tells it to.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use metaxy_testkit::faults::{Fault, FaultyBackend, Operation};
+//! use metaxy_testkit::memory::MemoryBackend;
+//!
+//! let backend = Arc::new(FaultyBackend::new(MemoryBackend::new()));
+//! // The second append takes effect, but its answer is lost.
+//! backend.inject(Fault::fail(Operation::Append).after().at(2));
+//! ```
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::StreamExt;
+use metaxy_core::backend::{BatchStream, NativeIncrement};
+use metaxy_core::filter::Predicate;
+use metaxy_core::plan::IncrementPlan;
+use metaxy_core::store::IntoBackend;
+use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, Result, Scan, ScanRequest, SharedBackend, StoreBackend};
+
+/// A call on a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Any call.
+    Any,
+    /// [`StoreBackend::open`].
+    Open,
+    /// [`StoreBackend::close`].
+    Close,
+    /// [`StoreBackend::schema`].
+    Schema,
+    /// [`StoreBackend::append`].
+    Append,
+    /// [`StoreBackend::scan`], and the reading of its stream.
+    Scan,
+    /// [`StoreBackend::delete`].
+    Delete,
+    /// [`StoreBackend::drop_table`].
+    DropTable,
+    /// [`StoreBackend::tables`].
+    Tables,
+    /// [`StoreBackend::has_rows`].
+    HasRows,
+    /// [`StoreBackend::resolve_natively`].
+    Resolve,
+    /// [`StoreBackend::compact`].
+    Compact,
+    /// [`StoreBackend::vacuum`].
+    Vacuum,
+}
+
+/// When a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Before,
+    During,
+    After,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Fail,
+    Delay(Duration),
+}
+
+/// What goes wrong, when, and how often. Unless told otherwise: before the call, at the next touch, once.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    operation: Operation,
+    effect: Effect,
+    moment: Moment,
+    /// How many touches pass by unharmed.
+    spared: usize,
+    /// How many touches are left to strike; `None` for all that come.
+    left: Option<usize>,
+    progress: usize,
+    transient: bool,
+}
+
+impl Fault {
+    /// The call fails.
+    pub fn fail(operation: Operation) -> Self {
+        Self::new(operation, Effect::Fail)
+    }
+
+    /// The call takes longer.
+    pub fn delay(operation: Operation, time: Duration) -> Self {
+        Self::new(operation, Effect::Delay(time))
+    }
+
+    fn new(operation: Operation, effect: Effect) -> Self {
+        Self { operation, effect, moment: Moment::Before, spared: 0, left: Some(1), progress: 0, transient: false }
+    }
+
+    /// Strikes before the call is made: it has no effect. The default.
+    #[must_use]
+    pub fn before(mut self) -> Self {
+        self.moment = Moment::Before;
+        self
+    }
+
+    /// Strikes while the call runs. The future of a call that fails is polled once more than `progress` says and then
+    /// dropped, as a caller does who no longer waits. The stream of a scan breaks after `progress` batches; a delay holds
+    /// up each batch after those.
+    #[must_use]
+    pub fn during(mut self, progress: usize) -> Self {
+        self.moment = Moment::During;
+        self.progress = progress;
+        self
+    }
+
+    /// Strikes after the call has taken effect: its answer is lost or late. The stream of a scan breaks after its last
+    /// batch.
+    #[must_use]
+    pub fn after(mut self) -> Self {
+        self.moment = Moment::After;
+        self
+    }
+
+    /// Strikes first at the `touch`-th call from now, counted from 1.
+    #[must_use]
+    pub fn at(mut self, touch: usize) -> Self {
+        self.spared = touch.saturating_sub(1);
+        self
+    }
+
+    /// Strikes so many calls in a row.
+    #[must_use]
+    pub fn times(mut self, times: usize) -> Self {
+        self.left = Some(times);
+        self
+    }
+
+    /// Strikes every call from then on.
+    #[must_use]
+    pub fn forever(mut self) -> Self {
+        self.left = None;
+        self
+    }
+
+    /// The error says that the same call may succeed later.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.transient = true;
+        self
+    }
+
+    fn error(&self) -> Error {
+        let when = match self.moment {
+            Moment::Before => "before the call",
+            Moment::During => "during the call",
+            Moment::After => "after the call had taken effect",
+        };
+        Error::backend("faulty", operation_name(self.operation), format!("a fault was injected {when}"))
+            .with_transient(self.transient)
+    }
+}
+
+fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Any => "a call",
+        Operation::Open => "open",
+        Operation::Close => "close",
+        Operation::Schema => "schema",
+        Operation::Append => "append",
+        Operation::Scan => "scan",
+        Operation::Delete => "delete",
+        Operation::DropTable => "drop_table",
+        Operation::Tables => "tables",
+        Operation::HasRows => "has_rows",
+        Operation::Resolve => "resolve_natively",
+        Operation::Compact => "compact",
+        Operation::Vacuum => "vacuum",
+    }
+}
+
+/// A backend around another one that passes every call on, unless a [`Fault`] strikes it.
+pub struct FaultyBackend {
+    inner: SharedBackend,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    faults: Vec<Fault>,
+    calls: Vec<Operation>,
+    struck: usize,
+}
+
+impl FaultyBackend {
+    /// Wraps a backend. Nothing goes wrong until a fault is injected.
+    pub fn new(inner: impl IntoBackend) -> Self {
+        Self { inner: inner.into_backend(), state: Mutex::default() }
+    }
+
+    /// Adds a fault. Of several that could strike a call the one that was added first does.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// Takes all faults away.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
+    /// How often an operation has been called so far.
+    pub fn calls(&self, operation: Operation) -> usize {
+        self.state().calls.iter().filter(|call| matches(operation, **call)).count()
+    }
+
+    /// How many calls a fault has struck.
+    pub fn struck(&self) -> usize {
+        self.state().struck
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call, and tells which fault strikes it. A fault that is not yet due comes a call nearer.
+    fn touch(&self, operation: Operation) -> Option<Fault> {
+        let mut state = self.state();
+        state.calls.push(operation);
+        let mut striking: Option<Fault> = None;
+        for fault in state.faults.iter_mut().filter(|fault| matches(fault.operation, operation)) {
+            if fault.spared > 0 {
+                fault.spared -= 1;
+            } else if striking.is_none() && fault.left != Some(0) {
+                fault.left = fault.left.map(|left| left - 1);
+                striking = Some(Fault { operation, ..fault.clone() });
+            }
+        }
+        state.struck += usize::from(striking.is_some());
+        striking
+    }
+
+    async fn call<T>(&self, operation: Operation, inner: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.touch(operation) {
+            None => inner.await,
+            Some(fault) => strike(&fault, inner).await,
+        }
+    }
+}
+
+fn matches(wanted: Operation, found: Operation) -> bool {
+    wanted == Operation::Any || wanted == found
+}
+
+async fn strike<T>(fault: &Fault, inner: impl Future<Output = Result<T>>) -> Result<T> {
+    match (fault.effect, fault.moment) {
+        (Effect::Delay(time), Moment::After) => {
+            let answer = inner.await;
+            tokio::time::sleep(time).await;
+            answer
+        }
+        (Effect::Delay(time), _) => {
+            tokio::time::sleep(time).await;
+            inner.await
+        }
+        (Effect::Fail, Moment::Before) => Err(fault.error()),
+        (Effect::Fail, Moment::During) => {
+            // A call that ends sooner has taken effect, or says itself why not.
+            if let Some(answer) = abandoned_after(fault.progress + 1, inner).await {
+                answer?;
+            }
+            Err(fault.error())
+        }
+        (Effect::Fail, Moment::After) => {
+            inner.await?;
+            Err(fault.error())
+        }
+    }
+}
+
+/// Polls a future so many times, then drops it: what happens to a call whose caller gives up. Its answer, if it was
+/// ready in time. Calling this with 1, 2, 3 ... until there is an answer gives up at every point where the call waits.
+pub async fn abandoned_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(move |context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// The stream of a scan that a fault has struck.
+fn struck_stream(fault: Fault, stream: BatchStream) -> BatchStream {
+    match (fault.effect, fault.moment) {
+        (Effect::Delay(time), Moment::During) => stream
+            .enumerate()
+            .then(move |(index, batch)| async move {
+                if index >= fault.progress {
+                    tokio::time::sleep(time).await;
+                }
+                batch
+            })
+            .boxed(),
+        (Effect::Fail, Moment::During) => {
+            let error = fault.error();
+            stream.take(fault.progress).chain(futures::stream::once(async { Err(error) })).boxed()
+        }
+        (Effect::Fail, Moment::After) => {
+            let error = fault.error();
+            stream.chain(futures::stream::once(async { Err(error) })).boxed()
+        }
+        _ => stream,
+    }
+}
+
+#[async_trait]
+impl StoreBackend for FaultyBackend {
+    fn info(&self) -> BackendInfo {
+        self.inner.info()
+    }
+
+    async fn open(&self, mode: AccessMode) -> Result<()> {
+        self.call(Operation::Open, self.inner.open(mode)).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.call(Operation::Close, self.inner.close()).await
+    }
+
+    async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
+        self.call(Operation::Schema, self.inner.schema(table)).await
+    }
+
+    async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+        self.call(Operation::Append, self.inner.append(table, schema, batches)).await
+    }
+
+    async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
+        let Some(fault) = self.touch(Operation::Scan) else { return self.inner.scan(table, request).await };
+        if fault.moment == Moment::Before {
+            return strike(&fault, self.inner.scan(table, request)).await;
+        }
+        let scan = self.inner.scan(table, request).await?;
+        Ok(Scan { stream: struck_stream(fault, scan.stream), ..scan })
+    }
+
+    async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
+        self.call(Operation::Delete, self.inner.delete(table, predicate)).await
+    }
+
+    async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
+        self.call(Operation::DropTable, self.inner.drop_table(table)).await
+    }
+
+    async fn tables(&self) -> Result<Vec<String>> {
+        self.call(Operation::Tables, self.inner.tables()).await
+    }
+
+    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
+        self.call(Operation::HasRows, self.inner.has_rows(table)).await
+    }
+
+    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
+        self.call(Operation::Resolve, self.inner.resolve_natively(plan)).await
+    }
+
+    async fn compact(&self, table: &FeatureKey) -> Result<()> {
+        self.call(Operation::Compact, self.inner.compact(table)).await
+    }
+
+    async fn vacuum(&self, table: &FeatureKey, retention: Duration) -> Result<u64> {
+        self.call(Operation::Vacuum, self.inner.vacuum(table, retention)).await
+    }
+}
+
+impl fmt::Debug for FaultyBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyBackend").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
