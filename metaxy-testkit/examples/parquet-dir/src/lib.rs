@@ -1,0 +1,141 @@
+//! A metadata store that is a directory of Parquet files: an example of a backend, whole and small.
+
+mod files;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt};
+use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, StoreBackend};
+use metaxy_core::filter::Predicate;
+use metaxy_core::registry::BackendRegistration;
+use metaxy_core::store::{conform, grown_schema};
+use metaxy_core::{Error, FeatureKey, HashAlgorithm, Result};
+use tokio::sync::RwLock;
+
+use files::{Files, State};
+
+const KIND: &str = "parquet-dir";
+
+/// A store in a directory of Parquet files. Its settings are what stands beside `type = "parquet-dir"` in `metaxy.toml`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParquetDir {
+    path: PathBuf,
+    #[serde(skip)]
+    files: RwLock<Option<Files>>,
+}
+
+inventory::submit! {
+    BackendRegistration {
+        kind: KIND, aliases: &[], crate_name: env!("CARGO_PKG_NAME"), ignored_settings: &[],
+        create: |settings| Ok(Arc::new(settings.parse::<ParquetDir>()?)),
+    }
+}
+
+impl ParquetDir {
+    /// A store in this directory, which is made when it is first opened for writing.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), files: RwLock::default() }
+    }
+
+    async fn files(&self) -> Result<Files> {
+        self.files.read().await.clone().ok_or_else(|| backend::closed(&self.info()))
+    }
+}
+
+#[async_trait]
+impl StoreBackend for ParquetDir {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            kind: KIND,
+            location: self.path.display().to_string(),
+            default_hash: HashAlgorithm::Xxhash32,
+            flat_names: true,
+            auto_create_tables: true,
+        }
+    }
+
+    async fn open(&self, mode: AccessMode) -> Result<()> {
+        *self.files.write().await = Some(Files::open(&self.path, mode).await?);
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        *self.files.write().await = None;
+        Ok(())
+    }
+
+    async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
+        Ok(self.files().await?.state(&table.table_name()).await?.schema)
+    }
+
+    async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+        let (files, name) = (self.files().await?, table.table_name());
+        let new = files.write(&name, schema.clone(), batches).await?;
+        loop {
+            let mut state = files.state(&name).await?;
+            state.schema = Some(match &state.schema {
+                Some(stored) => grown_schema(table, stored, &schema)?,
+                None => schema.clone(),
+            });
+            state.data.push(new.clone());
+            if files.commit(&name, state).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn scan(&self, table: &FeatureKey, _request: &ScanRequest) -> Result<Scan> {
+        let (files, table) = (self.files().await?, table.clone());
+        let State { schema, data, .. } = files.state(&table.table_name()).await?;
+        let schema = schema.ok_or_else(|| Error::table(KIND, "reading", &table, "there is no such table"))?;
+        let grown = schema.clone();
+        let stream = futures::stream::iter(data)
+            .then(move |file| files.clone().read(file))
+            .map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok)))
+            .try_flatten()
+            // A file may be older than some columns of its table.
+            .and_then(move |batch| futures::future::ready(conform(&table, &grown, &batch)));
+        // A store that can filter would do it here, and say how far it has come; the core does the rest.
+        Ok(Scan { schema, stream: stream.boxed(), applied: ScanStage::Nothing })
+    }
+
+    async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
+        let (files, name) = (self.files().await?, table.table_name());
+        loop {
+            let mut state = files.state(&name).await?;
+            let Scan { schema, mut stream, .. } = self.scan(table, &ScanRequest::default()).await?;
+            let (mut kept, mut deleted) = (Vec::new(), 0);
+            // Only rows for which the predicate is true go; where it is null they stay.
+            while let Some(batch) = stream.try_next().await? {
+                let goes = predicate.evaluate(&batch)?;
+                let stay: BooleanArray = goes.iter().map(|goes| Some(goes != Some(true))).collect();
+                deleted += stay.false_count() as u64;
+                kept.push(filter_record_batch(&batch, &stay)?);
+            }
+            state.data = vec![files.write(&name, schema, kept).await?];
+            if files.commit(&name, state).await? {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
+        let (files, name) = (self.files().await?, table.table_name());
+        while let state @ State { schema: Some(_), .. } = files.state(&name).await? {
+            if files.commit(&name, State { schema: None, data: Vec::new(), ..state }).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tables(&self) -> Result<Vec<String>> {
+        self.files().await?.tables().await
+    }
+}
