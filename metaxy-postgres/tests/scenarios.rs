@@ -139,7 +139,8 @@ async fn play(scenario: &Scenario, backend: SharedBackend, hash: HashAlgorithm) 
                     ("stale", &expected.stale, &found.stale),
                     ("orphaned", &expected.orphaned, &found.orphaned),
                 ] {
-                    compare(kind, &rows(left)?, &rows(right)?).map_err(|text| format!("step {}: {text}", number + 1))?;
+                    compare(kind, &rows(left)?, &rows(right)?)
+                        .map_err(|text| format!("step {}: {text}", number + 1))?;
                     if left.schema() != right.schema() {
                         return Err(format!("step {}: {kind}: {} and {}", number + 1, left.schema(), right.schema()));
                     }
