@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::{Array, StringArray, StringBuilder};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -110,23 +109,6 @@ impl RowHasher {
             HashAlgorithm::Sha256 => push_hex(&Sha256::digest(bytes), self.truncation, out),
             HashAlgorithm::Md5 => push_hex(&md5::Md5::digest(bytes), self.truncation, out),
         }
-    }
-
-    /// The hash of each string; nulls stay null.
-    pub fn hash_array(self, array: &StringArray) -> StringArray {
-        let mut builder = StringBuilder::with_capacity(array.len(), array.len() * self.truncation.min(20));
-        let mut text = String::new();
-        for value in array {
-            match value {
-                Some(value) => {
-                    text.clear();
-                    self.hash_into(value.as_bytes(), &mut text);
-                    builder.append_value(&text);
-                }
-                None => builder.append_null(),
-            }
-        }
-        builder.finish()
     }
 
     fn push_decimal(self, value: u64, out: &mut String) {

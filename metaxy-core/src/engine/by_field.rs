@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, StructArray, new_null_array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
+use arrow::compute::{cast, concat};
 use arrow::datatypes::DataType;
 
 use crate::columns;
 use crate::error::Result;
 use crate::hash::RowHasher;
+
+use super::parallel;
 
 /// The values of one member; null where the row, or the whole column, has no such member.
 pub(crate) fn member(array: &ArrayRef, struct_key: &str) -> Result<StringArray> {
@@ -56,20 +58,27 @@ pub(crate) fn conform(array: &ArrayRef, struct_keys: &[String]) -> Result<ArrayR
 }
 
 /// For each row the hash of all values joined by `|`, in the order of the members given; nulls count as empty.
-pub(crate) fn combined_hash(values: &[StringArray], rows: usize, hasher: RowHasher) -> StringArray {
-    let mut builder = StringBuilder::with_capacity(rows, rows * hasher.truncation().min(20));
-    let (mut joined, mut hash) = (String::new(), String::new());
-    for row in 0..rows {
-        joined.clear();
-        hash.clear();
-        for (index, array) in values.iter().enumerate() {
-            joined.push_str(if index == 0 { "" } else { "|" });
-            joined.push_str(value_or_empty(array, row));
+pub(crate) fn combined_hash(values: &[StringArray], rows: usize, hasher: RowHasher) -> Result<StringArray> {
+    let parts = parallel::over_rows(rows, |range| {
+        let mut builder = StringBuilder::with_capacity(range.len(), range.len() * hasher.truncation().min(20));
+        let (mut joined, mut hash) = (String::new(), String::new());
+        for row in range {
+            joined.clear();
+            hash.clear();
+            for (index, array) in values.iter().enumerate() {
+                joined.push_str(if index == 0 { "" } else { "|" });
+                joined.push_str(value_or_empty(array, row));
+            }
+            hasher.hash_into(joined.as_bytes(), &mut hash);
+            builder.append_value(&hash);
         }
-        hasher.hash_into(joined.as_bytes(), &mut hash);
-        builder.append_value(&hash);
+        Ok(builder.finish())
+    })?;
+    match parts.as_slice() {
+        [] => Ok(StringArray::new_null(0)),
+        [only] => Ok(only.clone()),
+        parts => text(&concat(&parts.iter().map(|part| part as &dyn Array).collect::<Vec<_>>())?),
     }
-    builder.finish()
 }
 
 /// The value of a row, empty for a null.

@@ -24,22 +24,34 @@ pub(crate) fn complete_versions(
     let struct_keys = spec.struct_keys();
     let rows = batch.num_rows();
     let provenance = given_provenance(spec, batch, &struct_keys)?;
-    let data_versions = match batch.column_by_name(columns::DATA_VERSION_BY_FIELD) {
-        Some(given) => filled_data_versions(&spec.key, given, &struct_keys, &provenance)?,
-        None => provenance.clone(),
+    let row_provenance = row_provenance(batch, &provenance, hasher)?;
+    let (data_versions, data_version) = match batch.column_by_name(columns::DATA_VERSION_BY_FIELD) {
+        None => (provenance.clone(), row_provenance.clone()),
+        Some(given) => {
+            let filled = filled_data_versions(&spec.key, given, &struct_keys, &provenance)?;
+            let data_version = match batch.column_by_name(columns::DATA_VERSION) {
+                Some(given) => fill(&by_field::text(given)?, &row_provenance)?,
+                None => by_field::combined_hash(&filled, rows, hasher)?,
+            };
+            (filled, data_version)
+        }
     };
-    let computed = by_field::combined_hash(&provenance, rows, hasher);
-    let row_provenance = match batch.column_by_name(columns::PROVENANCE) {
-        Some(given) => fill(&by_field::text(given)?, &computed)?,
-        None => computed,
-    };
-    let data_version = by_field::combined_hash(&data_versions, rows, hasher);
     Ok(vec![
         (columns::PROVENANCE_BY_FIELD.to_owned(), by_field::build(&struct_keys, provenance, rows)?),
         (columns::PROVENANCE.to_owned(), Arc::new(row_provenance)),
         (columns::DATA_VERSION_BY_FIELD.to_owned(), by_field::build(&struct_keys, data_versions, rows)?),
         (columns::DATA_VERSION.to_owned(), Arc::new(data_version)),
     ])
+}
+
+/// The given provenance of each row; where it has none, the hash over its fields.
+fn row_provenance(batch: &RecordBatch, by_field: &[StringArray], hasher: RowHasher) -> Result<StringArray> {
+    let given = batch.column_by_name(columns::PROVENANCE).map(by_field::text).transpose()?;
+    match given {
+        Some(given) if given.null_count() == 0 => Ok(given),
+        Some(given) => fill(&given, &by_field::combined_hash(by_field, batch.num_rows(), hasher)?),
+        None => by_field::combined_hash(by_field, batch.num_rows(), hasher),
+    }
 }
 
 /// Checks that a batch says of every row what each of its fields was made from.

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, StringBuilder};
+use arrow::compute::kernels::cmp::not_distinct;
+use arrow::compute::nullif;
 
 use crate::columns;
 use crate::error::{Error, Result};
@@ -15,16 +17,16 @@ use super::by_field;
 use super::keys::{KeyIndex, Keys, common_type};
 use super::table::{NO_ROW, Table, batch_of};
 
-/// The suffix of an upstream feature's columns among rows that have been joined already.
-fn suffix(feature: &FeatureKey) -> String {
-    format!("__{}", feature.parts().join("_"))
+/// The column of the data versions of an upstream feature among rows that have been joined already.
+fn upstream_versions(feature: &FeatureKey) -> String {
+    format!("{}__{}", columns::DATA_VERSION_BY_FIELD, feature.parts().join("_"))
 }
 
-/// A batch whose rows carry the data versions of what they are made from, with the four version columns added.
+/// A batch whose rows carry the data versions of what they are made from, with the four version columns in their place.
 pub(crate) fn provenance_of_batch(plan: &FeaturePlan, hasher: RowHasher, batch: &RecordBatch) -> Result<RecordBatch> {
     let mut versions: HashMap<String, StringArray> = HashMap::new();
     for field in plan.parents.iter().flatten() {
-        let column = format!("{}{}", columns::DATA_VERSION_BY_FIELD, suffix(&field.feature));
+        let column = upstream_versions(&field.feature);
         let array = batch.column_by_name(&column).ok_or_else(|| Error::MissingColumn {
             feature: plan.spec.key.clone(),
             column: column.clone(),
@@ -48,10 +50,12 @@ pub(crate) fn provenance_of_batch(plan: &FeaturePlan, hasher: RowHasher, batch: 
     }
     fields.sort_by(|a, b| a.0.cmp(&b.0));
     let (keys, values): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
-    let provenance: ArrayRef = std::sync::Arc::new(by_field::combined_hash(&values, batch.num_rows(), hasher));
+    let provenance: ArrayRef = std::sync::Arc::new(by_field::combined_hash(&values, batch.num_rows(), hasher)?);
     let struct_column = by_field::build(&keys, values, batch.num_rows())?;
     let schema = batch.schema();
-    let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !columns::is_system(field.name()));
+    let is_upstream = |name: &str| plan.spec.deps.iter().any(|dep| name == upstream_versions(&dep.feature));
+    let is_own = |name: &str| !columns::is_system(name) && !is_upstream(name);
+    let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| is_own(field.name()));
     let mut all: Vec<(String, ArrayRef)> = own.map(|(field, array)| (field.name().clone(), array.clone())).collect();
     all.push((columns::PROVENANCE_BY_FIELD.to_owned(), struct_column.clone()));
     all.push((columns::PROVENANCE.to_owned(), provenance.clone()));
@@ -103,22 +107,21 @@ pub(crate) fn carry_over(plan: &FeaturePlan, old: &Rows, expected: &Rows) -> Res
         .collect()
 }
 
-/// A batch of old rows under new provenance.
+/// A batch of old rows under new provenance. Where a row's data version is not its provenance, the user has given it, and
+/// all of its data versions are kept.
 fn with_provenance(plan: &FeaturePlan, batch: &RecordBatch, provenance: ArrayRef) -> Result<RecordBatch> {
     let struct_keys = plan.spec.struct_keys();
     let column = |name: &str| Ok::<_, Error>(batch.column(batch.schema_ref().index_of(name)?).clone());
-    let (old_provenance, old_versions) =
-        (column(columns::PROVENANCE_BY_FIELD)?, column(columns::DATA_VERSION_BY_FIELD)?);
+    let rows = batch.num_rows();
+    let derived = not_distinct(
+        &by_field::text(&column(columns::DATA_VERSION)?)?,
+        &by_field::text(&column(columns::PROVENANCE)?)?,
+    )?;
+    let old_versions = column(columns::DATA_VERSION_BY_FIELD)?;
     let mut data_versions = Vec::with_capacity(struct_keys.len());
     for key in &struct_keys {
-        let given = by_field::member(&old_versions, key)?;
-        let derived = by_field::member(&old_provenance, key)?;
-        let user_given =
-            |row: usize| given.is_valid(row) && (derived.is_null(row) || given.value(row) != derived.value(row));
-        let values: StringArray = (0..batch.num_rows()).map(|row| user_given(row).then(|| given.value(row))).collect();
-        data_versions.push(values);
+        data_versions.push(by_field::text(&nullif(&by_field::member(&old_versions, key)?, &derived)?)?);
     }
-    let rows = batch.num_rows();
     let schema = batch.schema();
     let own = schema.fields().iter().zip(batch.columns());
     let own = own.filter(|(field, _)| !columns::is_system(field.name()) || field.name() == columns::CREATED_AT);

@@ -190,12 +190,7 @@ impl MetadataStore {
     fn complete(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<RecordBatch> {
         check_ids(plan, batch)?;
         check_names(plan, batch)?;
-        let mut versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;
-        if let (true, Some(given)) = (stamping.preserve, batch.column_by_name(columns::DATA_VERSION))
-            && let Some((_, computed)) = versions.iter_mut().find(|(name, _)| name == columns::DATA_VERSION)
-        {
-            *computed = filled(given, computed)?;
-        }
+        let versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;
         let schema = batch.schema();
         let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !columns::is_system(field.name()));
         let mut all: Vec<(String, ArrayRef)> =

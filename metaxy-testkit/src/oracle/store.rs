@@ -48,6 +48,7 @@ impl Oracle {
         if let Some(id) = feature.spec.id_columns.iter().find(|id| row.get(*id).is_none_or(Value::is_null)) {
             return Err(format!("a row has no `{id}`"));
         }
+        let user_given = row.get(columns::DATA_VERSION_BY_FIELD).is_some_and(|value| !value.is_null());
         let mut provenance = Vec::new();
         let mut data_version = Vec::new();
         for struct_key in feature.struct_keys() {
@@ -61,7 +62,9 @@ impl Oracle {
         let whole = given.unwrap_or_else(|| Value::from(self.hash_of_all(&provenance)));
         row.insert(columns::PROVENANCE.to_owned(), whole);
         row.insert(columns::PROVENANCE_BY_FIELD.to_owned(), by_field(&provenance));
-        row.insert(columns::DATA_VERSION.to_owned(), Value::from(self.hash_of_all(&data_version)));
+        let given = row.get(columns::DATA_VERSION).filter(|value| user_given && !value.is_null()).cloned();
+        let version = given.unwrap_or_else(|| Value::from(self.hash_of_all(&data_version)));
+        row.insert(columns::DATA_VERSION.to_owned(), version);
         row.insert(columns::DATA_VERSION_BY_FIELD.to_owned(), by_field(&data_version));
         Ok(row)
     }

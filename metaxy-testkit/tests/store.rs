@@ -1,0 +1,223 @@
+//! What a store does beside reading, writing and resolving, with the answers that the Python package gives to the same
+//! questions; and what it refuses.
+
+use metaxy_core::{
+    AccessMode, Error, FeatureDep, FeatureGraph, FeatureSpec, FieldSpec, InputProgress, Lineage, MetadataStore,
+    RecordBatch, Result, col,
+};
+use metaxy_testkit::memory::MemoryBackend;
+use metaxy_testkit::scenario::{Samples, compare, json_rows, record_batch};
+use serde_json::{Value, json};
+
+/// A root with the fields `a` and `b`, and a child whose `c` is made from `a` and `d` from `b`.
+fn graph(code_version: &str) -> Result<FeatureGraph> {
+    let kid = FeatureSpec::builder("kid").id_columns(["id"]).dep("root").fields([
+        FieldSpec::new("c").code_version(code_version).depends_on("root", ["a"]),
+        FieldSpec::new("d").code_version("1").depends_on("root", ["b"]),
+    ]);
+    let root = FeatureSpec::builder("root").id_columns(["id"]).fields(["a", "b"]);
+    FeatureGraph::builder().hash_truncation_length(16).features([root.build()?, kid.build()?]).build()
+}
+
+async fn store(graph: FeatureGraph) -> Result<MetadataStore> {
+    let builder = MetadataStore::builder(MemoryBackend::new(), graph);
+    builder.hash_algorithm(metaxy_core::HashAlgorithm::Md5).open(AccessMode::ReadWrite).await
+}
+
+fn batch(columns: Value, rows: Value) -> RecordBatch {
+    let samples: Samples = serde_json::from_value(json!({ "columns": columns, "rows": rows })).expect("samples");
+    record_batch(&samples).expect("a batch")
+}
+
+fn roots() -> RecordBatch {
+    let row = |(index, id): (usize, &str)| json!({"id": id, "metaxy_provenance_by_field": {"a": format!("a{index}"), "b": format!("b{index}")}});
+    batch(json!({"id": "string"}), ["x", "y", "z"].into_iter().enumerate().map(row).collect())
+}
+
+/// The child of `x` as it was computed, and that of `y` with a data version of the user's own for the field `c`.
+fn processed() -> RecordBatch {
+    batch(
+        json!({"id": "string", "text": "string"}),
+        json!([
+            {"id": "x", "text": "t", "metaxy_provenance_by_field": {"c": "5f2cc9582f4b199b", "d": "5bd1dfe98799771c"}},
+            {"id": "y", "text": "t", "metaxy_provenance_by_field": {"c": "78100d43e4d5cadd", "d": "f498f516fefdecd9"},
+             "metaxy_data_version_by_field": {"c": "mine", "d": "f498f516fefdecd9"}},
+        ]),
+    )
+}
+
+fn assert_rows(expected: Value, actual: &[RecordBatch]) {
+    let expected: Vec<_> = serde_json::from_value(expected).expect("rows");
+    compare("rows", &expected, &json_rows(actual).expect("rows")).unwrap_or_else(|difference| panic!("{difference}"));
+}
+
+fn message<T>(result: Result<T>) -> String {
+    result.err().expect("this is an error").to_string()
+}
+
+#[tokio::test]
+async fn a_rebase_computes_provenance_anew_and_keeps_what_the_user_gave() -> Result<()> {
+    let store = store(graph("1")?).await?;
+    store.write("root", roots()).await?;
+    store.write("kid", processed()).await?;
+    let before = store.read("kid").columns(["id", "metaxy_created_at"]).await?.rows().await?;
+    let old = store.graph().feature_version("kid")?.to_owned();
+    assert_eq!(old, "735cfd84edfd000f");
+
+    let store = store.with_graph(graph("2")?)?;
+    assert_eq!(store.resolve_update("kid").await?.new.num_rows(), 3, "nothing has been processed under the new code");
+    assert_eq!(store.rebase("kid", &old).await?, 2);
+    assert_rows(
+        json!([
+            {"id": "x", "text": "t", "metaxy_provenance_by_field": {"c": "7d2e59376c03345d", "d": "5bd1dfe98799771c"},
+             "metaxy_provenance": "26f25dbe48469e03", "metaxy_data_version": "26f25dbe48469e03",
+             "metaxy_data_version_by_field": {"c": "7d2e59376c03345d", "d": "5bd1dfe98799771c"}},
+            {"id": "y", "text": "t", "metaxy_provenance_by_field": {"c": "c353da4184607d54", "d": "f498f516fefdecd9"},
+             "metaxy_provenance": "82514077934b9ff3", "metaxy_data_version": "b8a97b79ef82eefe",
+             "metaxy_data_version_by_field": {"c": "mine", "d": "f498f516fefdecd9"}},
+        ]),
+        store.read("kid").await?.rows().await?.batches(),
+    );
+    let after = store.read("kid").columns(["id", "metaxy_created_at"]).await?.rows().await?;
+    assert_eq!(
+        format!("{:?}", before.batches()),
+        format!("{:?}", after.batches()),
+        "rows keep the time they were made"
+    );
+
+    let increment = store.resolve_update("kid").await?;
+    assert_eq!((increment.new.num_rows(), increment.stale.num_rows(), increment.orphaned.num_rows()), (1, 0, 0));
+    assert_eq!(store.rebase("kid", store.graph().feature_version("kid")?).await?, 0, "that is the version they have");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_rebased() -> Result<()> {
+    let store = store(graph("1")?).await?;
+    store.write("root", roots()).await?;
+    assert!(message(store.rebase("root", "0").await).contains("rebasing the root feature `root`"));
+    assert!(matches!(store.rebase("kid", "0").await, Err(Error::FeatureNotFound { .. })));
+    assert!(matches!(store.rebase("kitten", "0").await, Err(Error::UnknownFeature { .. })));
+    store.write("kid", processed()).await?;
+    assert_eq!(store.rebase("kid", "a version that never was").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn progress_counts_what_was_processed_at_least_once() -> Result<()> {
+    let store = store(graph("1")?).await?;
+    store.write("root", roots().slice(0, 0)).await?;
+    assert!(matches!(store.input_progress("kid").await, Err(Error::FeatureNotFound { .. })));
+    store.write("root", roots()).await?;
+    let progress = |processed| Some(InputProgress { total: 3, processed });
+    assert_eq!(store.input_progress("kid").await?, progress(0));
+    store.write("kid", processed()).await?;
+    assert_eq!(store.input_progress("kid").await?, progress(2));
+    let share = store.input_progress("kid").await?.and_then(|progress| progress.share());
+    assert_eq!(share, Some(2.0 / 3.0));
+    let changed = json!([{"id": "x", "metaxy_provenance_by_field": {"a": "changed", "b": "b0"}}]);
+    store.write("root", batch(json!({"id": "string"}), changed)).await?;
+    assert_eq!(store.input_progress("kid").await?, progress(2), "stale samples have been processed once");
+    store.delete("root").await?;
+    let none = store.input_progress("kid").await?.expect("it is no root");
+    assert_eq!((none.total, none.share()), (0, None));
+    assert_eq!(store.input_progress("root").await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn progress_counts_groups_and_parents_as_one() -> Result<()> {
+    let root = FeatureSpec::builder("frame").id_columns(["video", "n"]).build()?;
+    let group = FeatureDep::new("frame")?.lineage(Lineage::aggregation(["video"]));
+    let videos = FeatureSpec::builder("video").id_columns(["video"]).dep(group).build()?;
+    let parts = FeatureDep::new("video")?.lineage(Lineage::expansion(["video"]));
+    let shots = FeatureSpec::builder("shot").id_columns(["video", "shot"]).dep(parts).build()?;
+    let store = store(FeatureGraph::new([root, videos, shots])?).await?;
+    let frame = |video: &str, n: i64| json!({"video": video, "n": n, "metaxy_provenance_by_field": {"default": "1"}});
+    let frames = json!([frame("u", 1), frame("u", 2), frame("v", 1)]);
+    store.write("frame", batch(json!({"video": "string", "n": "int64"}), frames)).await?;
+    assert_eq!(store.input_progress("video").await?, Some(InputProgress { total: 2, processed: 0 }));
+    let video = |video: &str| json!({"video": video, "metaxy_provenance_by_field": {"default": "1"}});
+    store.write("video", batch(json!({"video": "string"}), json!([video("u"), video("v")]))).await?;
+    assert_eq!(store.input_progress("video").await?, Some(InputProgress { total: 2, processed: 2 }));
+    let shot = |n: i64| json!({"video": "v", "shot": n, "metaxy_provenance_by_field": {"default": "1"}});
+    store.write("shot", batch(json!({"video": "string", "shot": "int64"}), json!([shot(1), shot(2)]))).await?;
+    assert_eq!(store.input_progress("shot").await?, Some(InputProgress { total: 2, processed: 1 }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn provenance_of_rows_that_the_user_has_joined() -> Result<()> {
+    let store = store(graph("1")?).await?;
+    store.write("root", roots()).await?;
+    let upstream =
+        store.read("root").columns(["id", "metaxy_data_version_by_field"]).await?.rows().await?.to_batch()?;
+    let schema = upstream.schema();
+    let fields = schema.fields().iter().map(|field| match field.name().as_str() {
+        "id" => field.as_ref().clone(),
+        name => field.as_ref().clone().with_name(format!("{name}__root")),
+    });
+    let schema = arrow::datatypes::Schema::new(fields.collect::<Vec<_>>());
+    let joined = RecordBatch::try_new(schema.into(), upstream.columns().to_vec())?;
+
+    let computed = store.compute_provenance("kid", joined.clone())?;
+    assert_eq!(computed.schema().fields().len(), 5, "the id and four versions; what they were made from is gone");
+    let expected = store.resolve_update("kid").await?.new;
+    assert_eq!(json_rows(computed.batches())?, json_rows(expected.batches())?);
+    let increment = store.resolve_update("kid").samples(computed).await?;
+    assert_eq!(increment.new.num_rows(), 3);
+
+    let missing = store.compute_provenance("kid", joined.project(&[0])?);
+    assert_eq!(
+        message(missing),
+        "feature `kid`: there is no column `metaxy_data_version_by_field__root` in the batch; it holds the data \
+         versions of `root`; columns: id"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn columns_that_come_from_two_dependencies() -> Result<()> {
+    let root = |key: &str| FeatureSpec::builder(key).id_columns(["id"]).build();
+    let leaf = |second: FeatureDep| FeatureSpec::builder("leaf").id_columns(["id"]).dep("one").dep(second).build();
+    let row = json!([{"id": "x", "path": "p", "metaxy_provenance_by_field": {"default": "1"}}]);
+    let rows = || batch(json!({"id": "string", "path": "string"}), row.clone());
+    let with = async |second: FeatureDep| {
+        let store = store(FeatureGraph::new([root("one")?, root("two")?, leaf(second)?])?).await?;
+        store.write("one", rows()).await?;
+        store.write("two", rows()).await?;
+        store.resolve_update("leaf").await
+    };
+    let error = message(with(FeatureDep::new("two")?).await);
+    assert_eq!(
+        error,
+        "feature `leaf`: column `path` comes from both `one` and `two`; rename it in one of the dependencies, or leave \
+         it out with `select`"
+    );
+    let renamed = with(FeatureDep::new("two")?.rename("path", "other_path")).await?;
+    assert_eq!(renamed.new.num_rows(), 1);
+    let selected = with(FeatureDep::new("two")?.select(Vec::<String>::new())).await?;
+    assert_eq!(selected.new.num_rows(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn names_that_the_store_does_not_know() -> Result<()> {
+    let store = store(graph("1")?).await?;
+    store.write("root", roots()).await?;
+    for error in [
+        message(store.read("kit").await),
+        message(store.resolve_update("kit").await),
+        message(store.write("kit", roots()).await),
+        message(store.delete("kit").await),
+    ] {
+        assert_eq!(error, "feature `kit` is not in the graph; did you mean `kid`?");
+    }
+    assert!(matches!(store.read("Root").await, Err(Error::InvalidKey { .. })));
+    assert!(matches!(store.resolve_update("root").await, Err(Error::RootWithoutSamples(_))));
+    let error = message(store.resolve_update("kid").filter("root", "ide = 'x'").await);
+    assert!(error.contains("names the column `ide`, which does not exist; did you mean `id`?"), "{error}");
+    let error = message(store.resolve_update("kid").filter("root", col("id").eq("x")).global_filter("id = = 1").await);
+    assert_eq!(error.lines().count(), 3, "the text, and a caret under the place: {error}");
+    Ok(())
+}
