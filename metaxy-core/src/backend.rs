@@ -2,8 +2,28 @@
 //!
 //! A backend moves Arrow batches in and out of named tables. It knows nothing of features, versions or fallbacks: the
 //! core has checked and completed every batch before [`StoreBackend::append`] sees it, and finishes whatever part of a
-//! [`ScanRequest`] the backend has left undone. Implement the eight required methods, register a
-//! [`BackendRegistration`](crate::registry::BackendRegistration), and run the suite of `metaxy-testkit`.
+//! [`ScanRequest`] the backend has left undone. So a backend is four steps:
+//!
+//! 1. Implement the nine required methods of [`StoreBackend`]; its documentation is the contract.
+//! 2. Register a [`BackendRegistration`](crate::registry::BackendRegistration), so that `metaxy.toml` can name it.
+//! 3. Run the suite of `metaxy-testkit`, which makes a test of every promise. Its README leads through all of this, with
+//!    a whole backend of less than 300 lines.
+//! 4. Take more of each [`ScanRequest`], where the storage system can do it better than the core.
+//!
+//! # Tables
+//! A table belongs to one feature. Its columns are the feature's id columns and whatever else the user writes, and the
+//! ten system columns of [`columns::ALL`], with the types of [`columns::field`]: texts, times in microseconds UTC, and
+//! the two by-field columns, which are structs with one text for each field of the feature. All columns are nullable. A
+//! backend treats system columns like any others, except where it takes on [`ScanRequest::keep_latest`].
+//!
+//! A table grows: users write new columns, and a feature that gains a field gains a member in its by-field columns.
+//! [`grown_schema`](crate::store::grown_schema) says what becomes of a table's schema, and
+//! [`conform`](crate::store::conform) brings rows of an older schema into the grown one.
+//!
+//! # Errors
+//! A condition that has a case of its own in [`Error`] is reported by it, because the core and users react to it:
+//! [`Error::Locked`], [`Error::Conflict`] and [`Error::Unreachable`] say that the same call may succeed later. Anything
+//! else goes into [`Error::backend`] or [`Error::table`] with its source; [`Error::with_transient`] says that it may pass.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -53,17 +73,25 @@ pub struct BackendInfo {
 /// Where rows live: one table for each feature, found by the feature's key.
 ///
 /// # Contract
-/// - All methods may be called at any time from any thread, several at once. Blocking work runs off the async threads.
-/// - Between `open` and `close` every method works; before and after, each gives [`Error::Closed`].
-/// - A future that is dropped half way leaves the store as if the call had not been made, or as if it had succeeded.
-/// - No error and no `Debug` output carries a password, key or token.
+/// - All methods may be called at any time from any thread, several at once. Blocking work runs off the async threads
+///   (`tokio::task::spawn_blocking`).
+/// - Between `open` and `close` every method works; before and after, each gives [`Error::Closed`] (see [`closed`]).
+/// - A future that is dropped half way leaves the store as if the call had not been made, or as if it had succeeded,
+///   then or a little later. The same goes for a process that is killed.
+/// - Several backends on one place, in one process or in many, see the same tables. Where two cannot write at once, the
+///   second one waits, or gives an error that is transient ([`Error::is_transient`]); no row is lost.
+/// - Values come back as they went in, nulls as nulls. What the storage system cannot hold is refused.
+/// - No error and no `Debug` output carries a password, key or token; [`secret`](crate::secret) masks them.
+///
+/// The core checks access: a store that is opened for reading never calls a method that writes.
 #[async_trait]
 pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     /// What this backend is.
     fn info(&self) -> BackendInfo;
 
-    /// Makes the store ready. Opening writes nothing: with [`AccessMode::ReadWrite`] a missing database may be created,
-    /// with [`AccessMode::ReadOnly`] it must not be. A backend is opened once; opening it again after `close` works.
+    /// Makes the store ready. Opening makes no table: with [`AccessMode::ReadWrite`] a missing database may be created,
+    /// with [`AccessMode::ReadOnly`] it must not be. A backend is opened once; opening it again after `close` works. A
+    /// backend that is dropped without `close` lets go of everything too.
     ///
     /// # Errors
     /// [`Error::LocationNotFound`], [`Error::NotAStore`], [`Error::Locked`], [`Error::Unreachable`],
@@ -74,25 +102,35 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     async fn close(&self) -> Result<()>;
 
     /// The schema of a table, with the Arrow types in which `scan` returns its columns; `None` where there is no table.
-    /// An error means that it could not be found out, never that there is none.
+    /// These are the types that the core casts to before it appends; they may be others than those that were first
+    /// written, if values come back unchanged. An error means that it could not be found out, never that there is none.
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>>;
 
     /// Appends rows: all of them or none, visible at once, and durable when the call returns. Creates the table where
-    /// it does not exist.
+    /// it does not exist. There is at least one row; single batches may be empty.
     ///
-    /// All batches have `schema`. A column that the table has too comes in the table's type (the core has cast it);
-    /// columns come in any order. A column, or a member of a struct column, that the table lacks is added to it and
-    /// null in older rows; one that the batches lack becomes null. Column names are case-sensitive.
+    /// All batches have `schema`. A column that the table has too comes in the table's type (the core has cast it to
+    /// what `schema` said; another writer may have been faster since); columns come in any order. A column, or a member
+    /// of a struct column, that the table lacks is added to it and null in older rows; one that the batches lack becomes
+    /// null. Column names are case-sensitive, and may be any text. Rows are never replaced: a sample that is written
+    /// again has two rows, of which readers take the later one.
     ///
     /// # Errors
-    /// [`Error::UnsupportedType`] for what the storage system cannot hold, before anything is written.
+    /// [`Error::UnsupportedType`] for what the storage system cannot hold, before anything is written;
+    /// [`Error::TypeMismatch`] where another writer has given a column another type; [`Error::Conflict`].
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()>;
 
-    /// Reads a table that exists, as far into the [`ScanRequest`] as the storage system can take it. Sees one state of
-    /// the table: no half of a write, whatever happens while the stream is read.
+    /// Reads a table, as far into the [`ScanRequest`] as the storage system can take it. Sees one state of the table: no
+    /// half of a write, whatever happens while the stream is read. The stream may be dropped before its end, and holds up
+    /// nobody while it is not read. The request names columns that the table has.
+    ///
+    /// # Errors
+    /// [`Error::table`] where there is no table. An error on the way is an item of the stream.
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan>;
 
-    /// Removes the rows for which the predicate is true, for good, all or none of them; returns how many.
+    /// Removes the rows for which the predicate is true, for good, all or none of them; returns how many. Rows for which
+    /// it is null stay. The table stays too, even without a row. [`Predicate::evaluate`] decides it on batches,
+    /// [`to_sql`](crate::filter::to_sql) writes it as SQL.
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64>;
 
     /// Removes a table with all its rows. Afterwards `schema` gives `None`. Removing what is not there is fine.
@@ -135,7 +173,8 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     }
 }
 
-/// What to read from a table. The parts apply in the order of the fields below; [`ScanStage`] names the steps.
+/// What to read from a table. The parts apply in the order of the fields below; [`ScanStage`] names the steps. The default
+/// is everything.
 #[derive(Clone, Debug, Default)]
 pub struct ScanRequest {
     /// Keep the rows for which this is true, before anything else (the feature version).

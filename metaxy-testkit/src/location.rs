@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use metaxy_core::Result;
 use metaxy_core::backend::SharedBackend;
+use metaxy_core::store::StoreBuilder;
 
 /// A place for rows that is empty when a case begins: a temporary directory, a schema of a test database. It is removed
 /// when it is dropped.
@@ -24,6 +25,23 @@ pub trait Location: Send + Sync + 'static {
     fn support(&self) -> Support {
         Support::default()
     }
+
+    /// What the report calls it where one type string is tested in several ways: `delta, flat layout`. By default the
+    /// type string.
+    fn variant(&self) -> Option<String> {
+        None
+    }
+
+    /// Sets what every store on this place is opened with, such as a hash algorithm that the storage system can compute,
+    /// or an engine. A case that asks for something else gets it.
+    fn configure(&self, store: StoreBuilder) -> StoreBuilder {
+        store
+    }
+
+    /// The passwords, keys and tokens among the settings: no message may show one of them.
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A location that is shared.
@@ -33,7 +51,8 @@ pub type SharedLocation = Arc<dyn Location>;
 /// it does all the rest.
 #[derive(Clone, Debug)]
 pub struct Support {
-    /// Type cases (their names in the group `types`) that the backend refuses with an error that names the column.
+    /// Type cases (their names in the group `types`) that the backend refuses with an error that names the column. A name
+    /// stands for itself and for all that continue it: `interval` for `interval_day_time` too.
     pub refused_types: Vec<&'static str>,
     /// Whether several backends, in one process or in many, may write to one location at the same time.
     pub several_writers: bool,
@@ -41,6 +60,8 @@ pub struct Support {
     pub other_processes: OtherProcesses,
     /// How many one-row writes the case of many tiny writes makes; 10,000 in full.
     pub tiny_writes: usize,
+    /// How many random histories are played and compared with the oracle; 25 unless told otherwise.
+    pub histories: usize,
 }
 
 /// When another process can read what this one writes.
@@ -61,6 +82,7 @@ impl Default for Support {
             several_writers: true,
             other_processes: OtherProcesses::AtAnyTime,
             tiny_writes: 10_000,
+            histories: 25,
         }
     }
 }
@@ -92,5 +114,18 @@ impl Support {
     pub fn tiny_writes(mut self, count: usize) -> Self {
         self.tiny_writes = count;
         self
+    }
+
+    /// Plays another number of random histories.
+    #[must_use]
+    pub fn histories(mut self, count: usize) -> Self {
+        self.histories = count;
+        self
+    }
+
+    /// Whether a type case is among those that are refused.
+    pub(crate) fn is_refused(&self, case: &str) -> bool {
+        let continues = |rest: &str| rest.is_empty() || rest.starts_with('_');
+        self.refused_types.iter().any(|name| case.strip_prefix(name).is_some_and(continues))
     }
 }

@@ -1,26 +1,17 @@
 //! Several at once: tasks, stores, processes; and readers that see whole writes.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch};
 use futures::future::try_join_all;
-use metaxy_core::registry::{self, BackendSettings};
 use metaxy_core::{AccessMode, Error, MetadataStore, Result};
-use tokio::process::Command;
 
-use super::kit::{PASSED, ROOT, ids, pair, read, read_ids, samples, texts};
+use super::kit::{GENERATION, PASSED, ROOT, generation, ids, only_generation, pair, read, read_ids, samples, texts};
+use super::second_process::{as_child, assert_child_passes, child};
 use super::{Bench, Outcome};
 use crate::location::OtherProcesses;
-
-const ROWS: usize = 40;
-
-/// The same samples with another number: a reader must never see two numbers at once.
-fn generation(number: i64) -> RecordBatch {
-    samples(ids("s", ROWS), "v1").column("n", Int64Array::from(vec![number; ROWS])).batch()
-}
 
 async fn write_own(store: &MetadataStore, task: usize, writes: usize) -> Result<()> {
     for write in 0..writes {
@@ -76,6 +67,35 @@ pub(super) async fn tasks_write_different_columns(bench: Bench) -> Result<Outcom
     PASSED
 }
 
+/// Deletes for good, trying again where a store says that the same call may succeed later.
+async fn delete_patiently(store: &MetadataStore, filter: &str) -> Result<()> {
+    for _ in 0..50 {
+        match store.delete(ROOT).filter(filter).soft(false).await {
+            Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(20)).await,
+            other => return other.map(|_| ()),
+        }
+    }
+    store.delete(ROOT).filter(filter).soft(false).await.map(|_| ())
+}
+
+pub(super) async fn writes_and_deletes_at_once(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    for round in 0..5 {
+        store.write(ROOT, samples(ids(&format!("doomed{round}-"), 10), "v1").batch()).await?;
+    }
+    let deletes = async {
+        for round in 0..5 {
+            delete_patiently(&store, &format!("id >= 'doomed{round}-' AND id < 'doomed{round}-9'")).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    futures::try_join!(write_own(&store, 1, 10), write_own(&store, 2, 10), deletes)?;
+    let left = read_ids(&store, ROOT).await?;
+    assert!(left.iter().all(|id| !id.starts_with("doomed")), "deleted rows are back: {left:?}");
+    assert_eq!(left.len(), 2 * 10 * 4, "rows that were written while others were deleted are lost");
+    PASSED
+}
+
 pub(super) async fn stores_write_at_once(bench: Bench) -> Result<Outcome> {
     let first = bench.store(pair()?).await?;
     if !bench.location.support().several_writers {
@@ -114,7 +134,7 @@ pub(super) async fn readers_see_whole_writes(bench: Bench) -> Result<Outcome> {
         async move {
             let mut reads = 0;
             while reads == 0 || !done.load(Ordering::SeqCst) {
-                assert_one_generation(&read(&store, ROOT).await?);
+                only_generation(&read(&store, ROOT).await?);
                 reads += 1;
             }
             Ok::<_, Error>(())
@@ -125,17 +145,8 @@ pub(super) async fn readers_see_whole_writes(bench: Bench) -> Result<Outcome> {
     }
     done.store(true, Ordering::SeqCst);
     reader.await??;
-    let rows = read(&store, ROOT).await?;
-    assert_one_generation(&rows);
-    assert_eq!(texts(&rows, "n")[0], "19");
+    assert_eq!(only_generation(&read(&store, ROOT).await?), 19);
     PASSED
-}
-
-fn assert_one_generation(rows: &RecordBatch) {
-    let mut numbers = texts(rows, "n");
-    assert_eq!(numbers.len(), ROWS, "a reader sees a part of a write");
-    numbers.dedup();
-    assert_eq!(numbers.len(), 1, "a reader sees parts of several writes: {numbers:?}");
 }
 
 pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
@@ -144,11 +155,11 @@ pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
     let stream = store.read(ROOT).await?;
     store.write(ROOT, generation(1)).await?;
     let rows = stream.rows().await?.to_batch()?;
-    assert_one_generation(&rows);
+    only_generation(&rows);
     let stream = store.read(ROOT).await?;
     store.delete(ROOT).soft(false).await?;
     let rows = stream.rows().await?.to_batch()?;
-    assert!(rows.num_rows() == ROWS || rows.num_rows() == 0, "a reader sees a part of a deletion");
+    assert!([0, GENERATION].contains(&rows.num_rows()), "a reader sees a part of a deletion");
     PASSED
 }
 
@@ -161,40 +172,6 @@ pub(super) async fn an_open_stream_stops_nobody(bench: Bench) -> Result<Outcome>
     drop(stream);
     assert_eq!(texts(&read(&store, ROOT).await?, "n")[0], "1");
     PASSED
-}
-
-// ---- a second process: the test binary again, with the same test as its filter ----------------------------------
-
-/// Tells the second process where the rows are.
-const SETTINGS: &str = "METAXY_CONFORMANCE_CHILD";
-
-/// The store, as another process opens it; `None` in the process that began.
-async fn as_child(bench: &Bench, mode: AccessMode) -> Result<Option<MetadataStore>> {
-    let Ok(settings) = std::env::var(SETTINGS) else { return Ok(None) };
-    let kind = bench.location.backend().await?.info().kind;
-    let settings: toml::Table = settings.parse().expect("the first process has written the settings");
-    let backend = (registry::find(kind)?.create)(BackendSettings::from_table(settings))?;
-    MetadataStore::builder(backend, pair()?).auto_create_tables(true).open(mode).await.map(Some)
-}
-
-/// Starts the running test in a second process, on this one's location.
-fn child(bench: &Bench) -> Command {
-    let name = bench.test.split_once("::").map_or(bench.test, |(_, name)| name);
-    let mut command = Command::new(std::env::current_exe().expect("the test binary is a file"));
-    command
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(SETTINGS, toml::to_string(&bench.location.settings()).expect("settings are TOML"))
-        .env_remove("METAXY_CONFORMANCE_REPORT")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-async fn assert_child_passes(mut command: Command) {
-    let output = command.output().await.expect("the second process starts");
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && text.contains("1 passed"), "the second process fails:\n{text}");
 }
 
 pub(super) async fn a_second_process_reads(bench: Bench) -> Result<Outcome> {

@@ -6,7 +6,8 @@ use metaxy_core::backend::SharedBackend;
 use metaxy_core::{AccessMode, Error, FeatureGraph, HashAlgorithm, MetadataStore, Result};
 
 use super::kit::{
-    LEAF, PASSED, ROOT, assert_error, everything, increment, pair, process, read, read_ids, root, samples, texts,
+    LEAF, PASSED, ROOT, assert_error, builder_on, everything, increment, pair, process, read, read_ids, root, samples,
+    texts,
 };
 use super::{Bench, Outcome};
 use crate::location::SharedLocation;
@@ -35,10 +36,12 @@ impl Place {
         mode: AccessMode,
         fallbacks: &[MetadataStore],
     ) -> Result<MetadataStore> {
-        let builder = MetadataStore::builder(self.backend().await?, graph.clone())
-            .name(name)
-            .hash_algorithm(HashAlgorithm::Md5)
-            .auto_create_tables(true);
+        let builder = MetadataStore::builder(self.backend().await?, graph.clone()).auto_create_tables(true);
+        let builder = match self {
+            Self::Own(location) => location.configure(builder),
+            Self::Memory(_) => builder,
+        };
+        let builder = builder.name(name).hash_algorithm(HashAlgorithm::Md5);
         fallbacks.iter().fold(builder, |builder, fallback| builder.fallback(fallback)).open(mode).await
     }
 }
@@ -211,7 +214,7 @@ pub(super) async fn one_hash_algorithm_for_all(bench: Bench) -> Result<Outcome> 
     let open = |algorithm| {
         let location = location.clone();
         async move {
-            let builder = MetadataStore::builder(location.backend().await?, pair()?).hash_algorithm(algorithm);
+            let builder = builder_on(&*location, pair()?).await?.hash_algorithm(algorithm);
             builder.open(AccessMode::ReadWrite).await
         }
     };

@@ -83,3 +83,19 @@ pub(super) async fn clock_that_stands_still(bench: Bench) -> Result<Outcome> {
     assert_eq!(texts(&read(&store, ROOT).await?, "n"), ["4"]);
     PASSED
 }
+
+pub(super) async fn rows_of_two_clocks(bench: Bench) -> Result<Outcome> {
+    // Each store has a clock of its own, as programs on two machines have: the second one's is an hour behind.
+    let hours = [1, 0, 2, 1];
+    for (number, hour) in hours.into_iter().enumerate() {
+        let clock = ManualClock::new();
+        clock.advance(hour * 3600 + number as i64);
+        let store = bench.builder(pair()?).await?.clock(clock).open(AccessMode::ReadWrite).await?;
+        let batch = samples(["s1"], "v1").column("n", Int64Array::from(vec![number as i64])).batch();
+        store.write(ROOT, batch).await?;
+        let latest = (0..=number).max_by_key(|number| hours[*number] * 3600 + *number as i64).expect("one at least");
+        assert_eq!(texts(&read(&store, ROOT).await?, "n"), [latest.to_string()], "after write {number}");
+        store.close().await?;
+    }
+    PASSED
+}

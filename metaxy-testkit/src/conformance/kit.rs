@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
-use metaxy_core::store::{ResolveRequest, StoreBuilder};
+use metaxy_core::store::{IntoBackend, ResolveRequest, StoreBuilder};
 use metaxy_core::{
     AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, Increment, MetadataStore, Result, Rows, VersioningEngine,
     columns,
@@ -68,7 +68,12 @@ impl Bench {
 
 /// A store on a location, before it is opened.
 pub(super) async fn builder_on(location: &dyn Location, graph: FeatureGraph) -> Result<StoreBuilder> {
-    Ok(MetadataStore::builder(location.backend().await?, graph).auto_create_tables(true))
+    Ok(builder_over(location, location.backend().await?, graph))
+}
+
+/// A store over a backend of a location, before it is opened.
+pub(super) fn builder_over(location: &dyn Location, backend: impl IntoBackend, graph: FeatureGraph) -> StoreBuilder {
+    location.configure(MetadataStore::builder(backend, graph).auto_create_tables(true))
 }
 
 /// Rows of a root, as they are put together.
@@ -112,6 +117,23 @@ impl Samples {
         let arrays = self.columns.into_iter().map(|(_, array)| array).collect();
         RecordBatch::try_new(Arc::new(schema), arrays).expect("all columns have one value for each id")
     }
+}
+
+/// How many rows a [`generation`] has.
+pub(super) const GENERATION: usize = 40;
+
+/// The same samples with another number each time: a reader must never see two numbers at once.
+pub(super) fn generation(number: i64) -> RecordBatch {
+    samples(ids("s", GENERATION), "v1").column("n", Int64Array::from(vec![number; GENERATION])).batch()
+}
+
+/// The number of the one generation that some rows show.
+pub(super) fn only_generation(rows: &RecordBatch) -> i64 {
+    let mut numbers = texts(rows, "n");
+    assert_eq!(numbers.len(), GENERATION, "a reader sees a part of a write");
+    numbers.dedup();
+    assert_eq!(numbers.len(), 1, "a reader sees parts of several writes: {numbers:?}");
+    numbers[0].parse().expect("every generation has a number")
 }
 
 fn text_array(rows: usize, value: &str) -> ArrayRef {

@@ -84,7 +84,7 @@ pub(super) async fn long_lists(bench: Bench) -> Result<Outcome> {
     let batch = samples(["s1", "s2", "s3"], "v1").column("l", lists).batch();
     match store.write(ROOT, batch).await {
         Ok(_) => {}
-        Err(error) if bench.location.support().refused_types.contains(&"list_of_int") => {
+        Err(error) if bench.location.support().is_refused("list_of_int") => {
             return Ok(Outcome::Refused(error.to_string()));
         }
         Err(error) => return Err(error),

@@ -11,13 +11,16 @@ mod kit;
 mod limits;
 mod lineage;
 mod list;
+mod oracle;
 mod read;
 mod report;
 mod resolve;
+mod second_process;
 mod tables;
 mod types;
 mod write;
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +30,7 @@ use futures::future::BoxFuture;
 use metaxy_core::Result;
 
 use crate::location::{Location, SharedLocation};
-use crate::scenario::run_text;
+use crate::scenario;
 
 pub use list::CASES;
 
@@ -93,12 +96,20 @@ impl Bench {
         self
     }
 
+    /// Another empty location, which lasts as long as it is held.
+    ///
+    /// # Errors
+    /// What the factory says.
+    pub async fn passing(&self) -> Result<SharedLocation> {
+        (self.factory)().await
+    }
+
     /// Another empty location, which lasts as long as the bench.
     ///
     /// # Errors
     /// What the factory says.
     pub async fn fresh(&self) -> Result<SharedLocation> {
-        let location = (self.factory)().await?;
+        let location = self.passing().await?;
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&location));
         Ok(location)
     }
@@ -109,8 +120,26 @@ impl Bench {
 /// # Panics
 /// Where the promise is broken.
 pub async fn run_case(group: &str, name: &str, bench: Result<Bench>) {
-    let case = CASES.iter().find(|case| case.group == group && case.name == name).expect("the list makes the tests");
+    let case = find_case(group, name);
     run_reported(group, name, case.promise, bench, case.run).await;
+}
+
+/// How a case ends, for programs.
+///
+/// # Errors
+/// The promise that is broken, and what was found instead.
+///
+/// # Panics
+/// Where there is no such case.
+pub async fn try_case(group: &str, name: &str, bench: Bench) -> Result<Outcome, String> {
+    let case = find_case(group, name);
+    let tested = tested(&bench).await;
+    outcome(&tested, case.promise, bench, case.run).await
+}
+
+fn find_case(group: &str, name: &str) -> &'static Case {
+    let found = CASES.iter().find(|case| case.group == group && case.name == name);
+    found.unwrap_or_else(|| panic!("there is no case {group}::{name}"))
 }
 
 /// Runs a scenario of this crate as a test.
@@ -149,9 +178,8 @@ pub async fn run_unlisted(listed: &[&str], bench: Result<Bench>) {
         }
         let outcome = async {
             let text = std::fs::read_to_string(&file).map_err(|error| format!("{name}: {error}"))?;
-            let location = bench.fresh().await.map_err(|error| format!("{name}: {error}"))?;
-            let backend = location.backend().await.map_err(|error| format!("{name}: {error}"))?;
-            run_text(&text, &name, backend).await.map_err(|failure| failure.to_string())
+            let location = bench.passing().await.map_err(|error| format!("{name}: {error}"))?;
+            play(&text, &name, &location).await
         };
         failures.extend(outcome.await.err());
     }
@@ -176,11 +204,18 @@ fn scenario_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Plays the text of a scenario on a location.
+async fn play(text: &str, file: &str, location: &SharedLocation) -> Result<(), String> {
+    let scenario = scenario::parse(text, file).map_err(|failure| failure.to_string())?;
+    let backend = location.backend().await.map_err(|error| format!("{file}: {error}"))?;
+    let played = scenario::run_configured(&scenario, file, backend, |store| location.configure(store)).await;
+    played.map_err(|failure| failure.to_string())
+}
+
 async fn run_scenario(name: &str, text: String, file: String, bench: Result<Bench>) {
     run_reported("scenarios", name, "every step answers as the reference did", bench, |bench| {
         async move {
-            let backend = bench.location.backend().await?;
-            run_text(&text, &file, backend).await.unwrap_or_else(|failure| panic!("{failure}"));
+            play(&text, &file, &bench.location).await.unwrap_or_else(|failure| panic!("{failure}"));
             Ok(Outcome::Passed)
         }
         .boxed()
@@ -188,7 +223,7 @@ async fn run_scenario(name: &str, text: String, file: String, bench: Result<Benc
     .await;
 }
 
-/// Runs a case, puts its outcome into the report, and fails as it fails.
+/// Runs a case, puts its outcome into the report, and fails as it fails, naming the promise.
 async fn run_reported(
     group: &str,
     name: &str,
@@ -197,21 +232,44 @@ async fn run_reported(
     run: impl FnOnce(Bench) -> BoxFuture<'static, Result<Outcome>>,
 ) {
     let bench = bench.unwrap_or_else(|error| panic!("no location for the case: {error}"));
-    let kind = match bench.location.backend().await {
-        Ok(backend) => backend.info().kind,
-        Err(error) => panic!("no backend for the case: {error}"),
-    };
-    let outcome = AssertUnwindSafe(run(bench)).catch_unwind().await;
-    report::record(kind, group, name, &outcome);
+    let tested = tested(&bench).await;
+    let outcome = outcome(&tested, promise, bench, run).await;
+    report::record(&tested, group, name, &outcome);
     match outcome {
-        Ok(Ok(Outcome::Passed)) => {}
-        Ok(Ok(Outcome::Refused(why))) => println!("{kind} refuses, as it declares: {why}"),
-        Ok(Err(error)) => panic!("{kind} breaks a promise: {promise}\n{error}"),
-        Err(panic) => {
-            eprintln!("{kind} breaks a promise: {promise}");
-            std::panic::resume_unwind(panic);
-        }
+        Ok(Outcome::Passed) => {}
+        Ok(Outcome::Refused(why)) => println!("{tested} refuses, as it may: {why}"),
+        Err(message) => panic!("{message}"),
     }
+}
+
+/// What the report calls the backend under test.
+async fn tested(bench: &Bench) -> String {
+    match (bench.location.variant(), bench.location.backend().await) {
+        (Some(variant), _) => variant,
+        (None, Ok(backend)) => backend.info().kind.to_owned(),
+        (None, Err(error)) => panic!("no backend for the case: {error}"),
+    }
+}
+
+/// How a case ends; a panic is a broken promise like an error.
+async fn outcome(
+    tested: &str,
+    promise: &str,
+    bench: Bench,
+    run: impl FnOnce(Bench) -> BoxFuture<'static, Result<Outcome>>,
+) -> Result<Outcome, String> {
+    let message = match AssertUnwindSafe(run(bench)).catch_unwind().await {
+        Ok(Ok(outcome)) => return Ok(outcome),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic_text(&*panic),
+    };
+    Err(format!("{tested} breaks a promise: {promise}\n{message}"))
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
 /// Makes a test of every promise and of every scenario, for one backend.
@@ -236,8 +294,8 @@ async fn run_reported(
 /// ```
 ///
 /// The tests are `my_backend::tables::..`, `my_backend::scenarios::..` and so on. A test's documentation says what is
-/// promised. `METAXY_SCENARIOS` names a directory with more scenarios; `METAXY_CONFORMANCE_REPORT` a file that gets a
-/// table of backends and groups, in Markdown.
+/// promised, and so does its message where it fails. `METAXY_SCENARIOS` names a directory with more scenarios;
+/// `METAXY_CONFORMANCE_REPORT` a file that gets a table of backends and groups, in Markdown.
 #[macro_export]
 macro_rules! conformance {
     ($name:ident, $factory:expr) => {

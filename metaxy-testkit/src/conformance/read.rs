@@ -1,7 +1,12 @@
 //! Reading: the newest row of each living sample, then filters, then columns.
 
 use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use metaxy_core::{Error, FeatureGraph, FeatureSpec, MetadataStore, Result, columns};
+use arrow::datatypes::SchemaRef;
+use futures::TryStreamExt;
+use metaxy_core::{
+    Error, FeatureGraph, FeatureKey, FeatureSpec, Filter, MetadataStore, Result, Scan, ScanRequest, ScanStage, col,
+    columns,
+};
 
 use super::kit::{PASSED, ROOT, assert_error, ids, pair, read, read_ids, samples, sorted, texts};
 use super::{Bench, Outcome};
@@ -159,6 +164,65 @@ pub(super) async fn filters_inside_structs(bench: Bench) -> Result<Outcome> {
     store.write(ROOT, samples(["s2"], "v2").batch()).await?;
     assert_eq!(filtered(&store, "metaxy_provenance_by_field.a = 'v2-a'").await?, ["s2"]);
     PASSED
+}
+
+pub(super) async fn scans_keep_their_word(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, numbers(&["s1", "s2", "s3"], vec![Some(1), Some(2), None])).await?;
+    store.write(ROOT, numbers(&["s1", "s2"], vec![Some(10), Some(20)])).await?;
+    let (table, backend) = (ROOT.parse::<FeatureKey>()?, store.backend());
+    let schema = backend.schema(&table).await?.expect("the table has been written");
+    let bound = |filter: Filter| filter.bind(&schema).map(Some);
+    let row_filters = [None, bound(col("n").is_not_null())?];
+    let filters = [None, bound(col("n").lt(20))?];
+    let id = || Some(vec!["id".to_owned()]);
+    let parts = [(None, None), (None, Some(Vec::new())), (None, id()), (id(), None), (id(), id())];
+    let mut requests = Vec::new();
+    for row_filter in &row_filters {
+        for filter in &filters {
+            requests.extend(parts.iter().cloned().map(|(keep_latest, columns)| ScanRequest {
+                row_filter: row_filter.clone(),
+                keep_latest,
+                filter: filter.clone(),
+                columns,
+            }));
+        }
+    }
+    for request in requests {
+        check_scan(backend.scan(&table, &request).await?, &request, &schema).await?;
+    }
+    PASSED
+}
+
+/// Looks at what a scan has done itself.
+async fn check_scan(scan: Scan, request: &ScanRequest, table: &SchemaRef) -> Result<()> {
+    let stage = scan.applied;
+    for name in request.columns_needed(table, stage) {
+        let found = scan.schema.column_with_name(&name).is_some();
+        assert!(found, "a scan that has done {stage:?} of {request:?} lacks the column `{name}`");
+    }
+    let batches: Vec<RecordBatch> = scan.stream.try_collect().await?;
+    assert!(batches.iter().all(|batch| batch.schema() == scan.schema), "a batch has another schema than its scan");
+    // Five rows: 1, 2, NULL, then 10 for the first sample and 20 for the second.
+    let passes_first = |n: Option<i64>| request.row_filter.is_none() || n.is_some();
+    let passes = |n: Option<i64>| request.filter.is_none() || n.is_some_and(|n| n < 20);
+    let mut rows: Vec<Option<i64>> = vec![Some(1), Some(2), None, Some(10), Some(20)];
+    if stage >= ScanStage::RowFilter {
+        rows.retain(|n| passes_first(*n));
+    }
+    if stage >= ScanStage::KeepLatest && request.keep_latest.is_some() {
+        rows.retain(|n| !matches!(n, Some(1 | 2)));
+    }
+    if stage >= ScanStage::Filter {
+        rows.retain(|n| passes(*n));
+    }
+    // Before a step rows may be missing that a later step would take away all the same.
+    let all_decide = stage < ScanStage::KeepLatest && request.keep_latest.is_some();
+    let least = rows.iter().filter(|n| passes_first(**n) && (all_decide || passes(**n))).count();
+    let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let what = format!("a scan that says it has done {stage:?} of {request:?} brings {found} rows");
+    assert!((least..=rows.len()).contains(&found), "{what} instead of {least} to {}", rows.len());
+    Ok(())
 }
 
 pub(super) async fn several_filters_all_hold(bench: Bench) -> Result<Outcome> {

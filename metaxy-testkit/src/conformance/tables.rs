@@ -8,7 +8,9 @@ use metaxy_core::backend::{ScanRequest, StoreBackend};
 use metaxy_core::registry::{self, BackendSettings};
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, Result, columns};
 
-use super::kit::{PASSED, ROOT, assert_error, builder_on, ids, pair, read, read_ids, root, samples, texts};
+use super::kit::{
+    PASSED, ROOT, assert_error, builder_on, builder_over, everything, ids, pair, read, read_ids, root, samples, texts,
+};
 use super::{Bench, Outcome};
 
 fn key(text: &str) -> Result<FeatureKey> {
@@ -26,6 +28,24 @@ pub(super) async fn unwritten_table_is_none(bench: Bench) -> Result<Outcome> {
 pub(super) async fn opening_creates_no_table(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     assert_eq!(store.backend().tables().await?, Vec::<String>::new());
+    PASSED
+}
+
+pub(super) async fn read_only_opening_creates_nothing(bench: Bench) -> Result<Outcome> {
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        match bench.builder(pair()?).await?.open(AccessMode::ReadOnly).await {
+            Ok(store) => {
+                assert_eq!(store.backend().tables().await?, Vec::<String>::new());
+                assert!(!store.has_feature(ROOT).await?);
+                store.close().await?;
+                said.push("opened".to_owned());
+            }
+            Err(error @ Error::LocationNotFound { .. }) => said.push(error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    assert_eq!(said[0], said[1], "the first opening has changed something");
     PASSED
 }
 
@@ -205,7 +225,7 @@ pub(super) async fn type_string_is_registered(bench: Bench) -> Result<Outcome> {
     store.write(ROOT, samples(["s1"], "v1").batch()).await?;
     store.close().await?;
     let backend = (registration.create)(BackendSettings::from_table(settings.clone()))?;
-    let store = metaxy_core::MetadataStore::builder(backend, pair()?).open(AccessMode::ReadOnly).await?;
+    let store = builder_over(&*bench.location, backend, pair()?).open(AccessMode::ReadOnly).await?;
     assert_eq!(read_ids(&store, ROOT).await?, ["s1"]);
     let mut unknown = settings;
     unknown.insert("no_such_setting".to_owned(), toml::Value::Boolean(true));
@@ -227,5 +247,43 @@ pub(super) async fn info_holds_still(bench: Bench) -> Result<Outcome> {
     assert_eq!(shown(&backend), before);
     backend.close().await?;
     assert_eq!(shown(&backend), before);
+    PASSED
+}
+
+pub(super) async fn secrets_stay_secret(bench: Bench) -> Result<Outcome> {
+    let secrets = bench.location.secrets();
+    let backend = bench.location.backend().await?;
+    let settings = BackendSettings::from_table(bench.location.settings());
+    let mut shown = vec![format!("{settings:?}"), format!("{:?}", backend.info()), format!("{backend:?}")];
+    let closed = backend.tables().await.expect_err("a backend that is not open gives no tables");
+    backend.open(AccessMode::ReadWrite).await?;
+    shown.push(format!("{backend:?}"));
+    let missing = backend.scan(&key(ROOT)?, &ScanRequest::default()).await.err();
+    for error in [Some(closed), missing].into_iter().flatten() {
+        shown.extend([error.to_string(), format!("{error:?}")]);
+    }
+    backend.close().await?;
+    for (secret, text) in secrets.iter().flat_map(|secret| shown.iter().map(move |text| (secret, text))) {
+        assert!(!text.contains(secret), "a secret shows: {}", text.replace(secret, "(here)"));
+    }
+    PASSED
+}
+
+pub(super) async fn maintenance_changes_no_row(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    for value in 0..5 {
+        store.write(ROOT, samples(["s1", "s2"], "v1").column("n", Int64Array::from(vec![value; 2])).batch()).await?;
+    }
+    store.delete(ROOT).filter("id = 's2'").soft(false).await?;
+    let before = everything(&store, ROOT).await?;
+    let table = key(ROOT)?;
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    for _ in 0..2 {
+        store.backend().compact(&table).await?;
+        store.backend().vacuum(&table, week).await?;
+        assert_eq!(everything(&store, ROOT).await?, before);
+    }
+    store.write(ROOT, samples(["s3"], "v1").batch()).await?;
+    assert_eq!(texts(&read(&store, ROOT).await?, "n"), ["4", "NULL"]);
     PASSED
 }

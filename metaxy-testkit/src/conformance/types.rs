@@ -3,23 +3,26 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal128Array,
-    Decimal256Array, DictionaryArray, DurationMicrosecondArray, FixedSizeBinaryArray, FixedSizeListArray, Float16Array,
-    Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    LargeBinaryArray, LargeListArray, LargeStringArray, ListArray, MapArray, MapBuilder, NullArray, RecordBatch,
-    StringArray, StringBuilder, StringViewArray, StructArray, Time32MillisecondArray, Time32SecondArray,
-    Time64MicrosecondArray, Time64NanosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
-    TimestampNanosecondArray, TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array, new_null_array,
+    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal32Array,
+    Decimal64Array, Decimal128Array, Decimal256Array, DictionaryArray, DurationMicrosecondArray,
+    DurationMillisecondArray, DurationNanosecondArray, DurationSecondArray, FixedSizeBinaryArray, FixedSizeListArray,
+    Float16Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, IntervalDayTimeArray,
+    IntervalMonthDayNanoArray, IntervalYearMonthArray, LargeBinaryArray, LargeListArray, LargeListViewArray,
+    LargeStringArray, ListArray, ListViewArray, MapArray, MapBuilder, NullArray, RecordBatch, RunArray, StringArray,
+    StringBuilder, StringViewArray, StructArray, Time32MillisecondArray, Time32SecondArray, Time64MicrosecondArray,
+    Time64NanosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array, UnionArray, new_null_array,
 };
 use arrow::array::{Int32Builder, Int64Builder, ListBuilder};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, take};
 use arrow::datatypes::{
-    DataType, Field, Fields, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, i256,
+    DataType, Field, Fields, Float64Type, Int8Type, Int32Type, Int64Type, IntervalDayTime, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, TimeUnit, UnionFields, i256,
 };
 use metaxy_core::{Error, FeatureGraph, FeatureSpec, MetadataStore, Result};
 
-use super::kit::{PASSED, ROOT, ids, pair, read, read_ids, samples, texts};
+use super::kit::{PASSED, ROOT, ids, pair, read, read_ids, samples, sorted, texts};
 use super::{Bench, Outcome};
 
 /// Writes a column (its last value null), reads it back, and compares value by value.
@@ -28,7 +31,7 @@ async fn round_trip(bench: Bench, name: &'static str, array: impl Array + 'stati
     let given = with_null(&given);
     let store = bench.store(pair()?).await?;
     let batch = samples(ids("s", given.len()), "v1").column("value", given.clone()).batch();
-    let refused = bench.location.support().refused_types.contains(&name);
+    let refused = bench.location.support().is_refused(name);
     match store.write(ROOT, batch).await {
         Err(error) if refused => return check_refusal(&store, error).await,
         Err(error) => return Err(error),
@@ -58,7 +61,8 @@ async fn append_and_reopen(bench: &Bench, store: MetadataStore, name: &str, give
 }
 
 fn with_null(array: &ArrayRef) -> ArrayRef {
-    if *array.data_type() == DataType::Null {
+    // These have nulls of another kind: all of them, or those of the values inside.
+    if matches!(array.data_type(), DataType::Null | DataType::Union(_, _) | DataType::RunEndEncoded(_, _)) {
         return array.clone();
     }
     let positions: Int32Array = (0..array.len() as i32).map(Some).chain([None]).collect();
@@ -135,7 +139,7 @@ round_trips! {
     float32 => Float32Array::from(vec![0.0, 0.1, -1.5, f32::MIN, f32::MAX, f32::MIN_POSITIVE, f32::EPSILON]);
     float64 => Float64Array::from(vec![0.0, 0.1, -1.5, f64::MIN, f64::MAX, f64::MIN_POSITIVE, 1.0 / 3.0, 5e-324]);
     float64_special => Float64Array::from(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]);
-    float32_special => Float32Array::from(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
+    float32_special => Float32Array::from(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0]);
     utf8 => StringArray::from(TEXTS.to_vec());
     large_utf8 => LargeStringArray::from(TEXTS.to_vec());
     utf8_view => StringViewArray::from(TEXTS.to_vec());
@@ -158,11 +162,19 @@ round_trips! {
     timestamp_microsecond_utc => TimestampMicrosecondArray::from(MICROS.to_vec()).with_timezone("UTC");
     timestamp_nanosecond_utc => TimestampNanosecondArray::from(NANOS.to_vec()).with_timezone("UTC");
     timestamp_microsecond_offset => TimestampMicrosecondArray::from(MICROS.to_vec()).with_timezone("+05:30");
+    timestamp_microsecond_zone => TimestampMicrosecondArray::from(MICROS.to_vec()).with_timezone("Europe/Berlin");
     duration => DurationMicrosecondArray::from(vec![0, 1, -1, 86_400_000_000]);
+    duration_second => DurationSecondArray::from(vec![0, 1, -1, 86_400]);
+    duration_millisecond => DurationMillisecondArray::from(vec![0, 1, -1, 86_400_000]);
+    duration_nanosecond => DurationNanosecondArray::from(vec![0, 1, -1, 86_400_000_000_000]);
     interval => interval_values();
+    interval_year_month => IntervalYearMonthArray::from(vec![0, 14, -14]);
+    interval_day_time => IntervalDayTimeArray::from(vec![IntervalDayTime::new(0, 0), IntervalDayTime::new(-3, 1_000)]);
     decimal128 => Decimal128Array::from(vec![0, 1, -1, 12_345_678_901_234_567_890_i128])
         .with_precision_and_scale(38, 10)?;
     decimal128_small => Decimal128Array::from(vec![0, 1, -1, 99_999]).with_precision_and_scale(5, 2)?;
+    decimal32 => Decimal32Array::from(vec![0, 1, -1, 999_999_999]).with_precision_and_scale(9, 3)?;
+    decimal64 => Decimal64Array::from(vec![0, 1, -1, 999_999_999_999_999_999]).with_precision_and_scale(18, 6)?;
     decimal256 => Decimal256Array::from(vec![i256::from_i128(0), i256::from_i128(i128::MAX)])
         .with_precision_and_scale(76, 10)?;
     list_of_int => ListArray::from_iter_primitive::<Int64Type, _, _>(
@@ -174,10 +186,15 @@ round_trips! {
     large_list => LargeListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), Some(vec![])]);
     fixed_size_list => FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(
         [Some(vec![Some(1), Some(2)]), Some(vec![Some(3), None])], 2);
+    list_view => views_of_lists()?;
+    large_list_view => large_views_of_lists()?;
     struct_flat => struct_of_values();
     struct_nested => nested_struct();
     map => map_of_texts();
     dictionary => ["red", "green", "red"].into_iter().collect::<DictionaryArray<Int32Type>>();
+    dictionary_of_int => numbers_in_a_dictionary()?;
+    run_end_encoded => runs()?;
+    union => union_of_values()?;
     nulls_of_no_type => NullArray::new(3);
     all_null => new_null_array(&DataType::Int64, 3);
 }
@@ -191,6 +208,41 @@ fn cast_f16() -> arrow::array::PrimitiveArray<arrow::datatypes::Float16Type> {
 fn interval_values() -> IntervalMonthDayNanoArray {
     let interval = |months, days, nanoseconds| IntervalMonthDayNano { months, days, nanoseconds };
     arrow::array::PrimitiveArray::<IntervalMonthDayNanoType>::from(vec![interval(0, 0, 0), interval(14, -3, 1_000)])
+}
+
+fn views_of_lists() -> Result<ListViewArray> {
+    let values = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+    Ok(ListViewArray::try_new(
+        field("item", DataType::Int64),
+        vec![1, 0, 0].into(),
+        vec![2, 0, 3].into(),
+        values,
+        None,
+    )?)
+}
+
+fn large_views_of_lists() -> Result<LargeListViewArray> {
+    let (offsets, sizes) = (vec![1_i64, 0].into(), vec![2_i64, 0].into());
+    let values = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+    Ok(LargeListViewArray::try_new(field("item", DataType::Int64), offsets, sizes, values, None)?)
+}
+
+fn numbers_in_a_dictionary() -> Result<DictionaryArray<Int8Type>> {
+    let values = Arc::new(Int64Array::from(vec![i64::MIN, 7]));
+    Ok(DictionaryArray::try_new(Int8Array::from(vec![Some(1), None, Some(0), Some(1)]), values)?)
+}
+
+fn runs() -> Result<RunArray<Int32Type>> {
+    let values = StringArray::from(vec![Some("red"), None, Some("")]);
+    Ok(RunArray::try_new(&Int32Array::from(vec![2, 3, 4]), &values)?)
+}
+
+fn union_of_values() -> Result<UnionArray> {
+    let fields =
+        UnionFields::try_new([0, 1], [Field::new("n", DataType::Int64, true), Field::new("t", DataType::Utf8, true)])?;
+    let children: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from(vec![Some(1), None])), Arc::new(StringArray::from(vec!["one"]))];
+    Ok(UnionArray::try_new(fields, vec![0, 1, 0].into(), Some(vec![0, 0, 1].into()), children)?)
 }
 
 fn list_of_texts() -> ListArray {
@@ -294,4 +346,54 @@ pub(super) async fn text_with_nul(bench: Bench) -> Result<Outcome> {
             Ok(Outcome::Refused(error.to_string()))
         }
     }
+}
+
+pub(super) async fn times_at_the_ends_of_their_range(bench: Bench) -> Result<Outcome> {
+    let ends: Int64Array = [i64::MIN, i64::MAX].into_iter().collect();
+    let days: Int32Array = [i32::MIN, i32::MAX].into_iter().collect();
+    let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
+    let of_unit = |unit: TimeUnit| {
+        let zone: Option<Arc<str>> = Some("UTC".into());
+        [DataType::Timestamp(unit, None), DataType::Timestamp(unit, zone), DataType::Duration(unit)]
+    };
+    let mut arrays: Vec<ArrayRef> = vec![cast(&days, &DataType::Date32)?, cast(&ends, &DataType::Date64)?];
+    for data_type in units.into_iter().flat_map(of_unit) {
+        arrays.push(cast(&ends, &data_type)?);
+    }
+    let store = bench.store(pair()?).await?;
+    let columns = arrays.into_iter().map(|array| (array.data_type().to_string(), array));
+    kept_or_refused(&store, columns).await
+}
+
+pub(super) async fn strange_member_names(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let names =
+        ["with space", "with \"quotes\"", "it's", "back`tick", "a.b", "Größe", "日本語", "select", "$1", "back\\slash"];
+    let columns = names.into_iter().enumerate().map(|(number, name)| {
+        let members = vec![(field(name, DataType::Int64), Arc::new(Int64Array::from(vec![Some(1), None])) as ArrayRef)];
+        (format!("column {number}"), Arc::new(StructArray::from(members)) as ArrayRef)
+    });
+    kept_or_refused(&store, columns).await
+}
+
+/// Writes each column by itself: its two values come back as they went in, or the write is refused as a whole.
+async fn kept_or_refused(store: &MetadataStore, columns: impl Iterator<Item = (String, ArrayRef)>) -> Result<Outcome> {
+    let mut refused = Vec::new();
+    let mut kept = 0;
+    for (name, array) in columns {
+        let own = [format!("{name} 1"), format!("{name} 2")];
+        let batch = samples(&own, "v1").column(&name, array.clone()).batch();
+        if let Err(error) = store.write(ROOT, batch).await {
+            refused.push(format!("{name}: {error}"));
+        } else {
+            kept += own.len();
+            let filter = format!("id IN ('{}', '{}')", own[0], own[1]);
+            let rows = sorted(store.read(ROOT).filter(filter).await?.rows().await?)?;
+            let stored = rows.column_by_name(&name).unwrap_or_else(|| panic!("column `{name}` is lost"));
+            assert_same_values(&name, &array, stored);
+        }
+        let rows = if store.has_feature(ROOT).await? { read(store, ROOT).await?.num_rows() } else { 0 };
+        assert_eq!(rows, kept, "a refused write has left rows: {refused:?}");
+    }
+    if refused.is_empty() { PASSED } else { Ok(Outcome::Refused(refused.join("; "))) }
 }

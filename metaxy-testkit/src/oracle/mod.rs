@@ -24,7 +24,7 @@ use crate::scenario::{Definitions, Expected, Row as JsonRow, Scenario, Step};
 
 use definitions::Graph;
 
-pub use run::{histories, run_histories};
+pub use run::{Disagreement, Histories};
 
 /// A row: values by column; a column that is not there is null.
 type Row = BTreeMap<String, Value>;

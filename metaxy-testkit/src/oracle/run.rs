@@ -1,84 +1,159 @@
 //! Playing random histories over a backend.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use metaxy_core::SharedBackend;
+use metaxy_core::store::StoreBuilder;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use crate::conformance::panic_text;
 use crate::scenario::{self, Scenario};
 
 use super::history::{Draft, drafts};
 
-/// How often a failing history is made smaller, at most.
+/// How often a failing history is made smaller, and how long that may take.
 const SHRINKS: usize = 2_000;
+const SHRINK_TIME: Duration = Duration::from_secs(60);
 
-/// Draws histories and plays each over a backend of its own, which the factory makes: empty and not open, with whatever
-/// has to live as long as it is used. After every step that changes something all rows are compared with the oracle's.
-///
-/// A history that goes another way is made smaller while it still does, and written as a scenario file into the directory
-/// that `METAXY_FAILURES` names, or into the one for temporary files. `METAXY_SEED` draws other histories.
-///
-/// # Errors
-/// The smallest failing history, where its file is, and how it differs.
-pub async fn run_histories<F, Fut, Guard>(cases: usize, factory: F) -> Result<(), String>
-where
-    F: Fn() -> Fut + Sync,
-    Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
-    Guard: Send,
-{
-    let player = Player { factory };
-    let seed = std::env::var("METAXY_SEED").ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
-    let mut runner = runner(seed);
-    for case in 0..cases {
-        let mut tree = drafts().new_tree(&mut runner).map_err(|reason| reason.to_string())?;
-        let scenario = tree.current().scenario()?;
-        if let Err(message) = player.play(&scenario).await {
-            let (scenario, message) = player.shrunk(&mut tree, (scenario, message)).await;
-            return Err(failure(scenario, &message, case, seed));
+/// Random histories, each a set of definitions and a script of steps with the oracle's answers.
+#[derive(Clone, Debug)]
+pub struct Histories {
+    cases: usize,
+    seed: u64,
+    failures: PathBuf,
+}
+
+/// The smallest history that could be found on which a store and the oracle go different ways.
+#[derive(Clone, Debug)]
+pub struct Disagreement {
+    /// The history, with the oracle's answers.
+    pub scenario: Scenario,
+    /// Where it was written as a scenario file, or why it could not be.
+    pub file: Result<PathBuf, String>,
+    /// Which step answered what instead.
+    pub message: String,
+}
+
+impl Histories {
+    /// So many histories, of the seed that `METAXY_SEED` names, or 0.
+    pub fn new(cases: usize) -> Self {
+        Self {
+            cases,
+            seed: std::env::var("METAXY_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_default(),
+            failures: std::env::var_os("METAXY_FAILURES").map_or_else(std::env::temp_dir, PathBuf::from),
         }
     }
-    Ok(())
-}
 
-/// Random histories as scenarios with the oracle's answers: the same for the same seed.
-///
-/// # Errors
-/// Where definitions are drawn that cannot be, which is a defect of the generator.
-pub fn histories(cases: usize, seed: u64) -> Result<Vec<Scenario>, String> {
-    let mut runner = runner(seed);
-    let draw = |_| drafts().new_tree(&mut runner).map_err(|reason| reason.to_string())?.current().scenario();
-    (0..cases).map(draw).collect()
-}
+    /// Those of another seed. The same seed draws the same histories.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
 
-fn runner(seed: u64) -> TestRunner {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+    /// Where the scenario file of a failing history goes; by default where `METAXY_FAILURES` says, or among the temporary
+    /// files.
+    #[must_use]
+    pub fn failures(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.failures = directory.into();
+        self
+    }
+
+    /// The histories as scenarios.
+    ///
+    /// # Errors
+    /// Where definitions are drawn that cannot be, which is a defect of the generator.
+    pub fn scenarios(&self) -> Result<Vec<Scenario>, String> {
+        let mut runner = self.runner();
+        let draw = |_| drafts().new_tree(&mut runner).map_err(|reason| reason.to_string())?.current().scenario();
+        (0..self.cases).map(draw).collect()
+    }
+
+    /// Plays each history over a backend of its own, which the factory makes: empty and not open, with whatever has to
+    /// live as long as it is used. After every step that changes something all rows of the feature are compared with the
+    /// oracle's, and all rows of all features at the end. A history that goes another way is made smaller while it still
+    /// does, and written as a scenario file, which `METAXY_SCENARIOS` can replay.
+    ///
+    /// # Errors
+    /// The first history on which store and oracle disagree.
+    pub async fn play<F, Fut, Guard>(&self, factory: F) -> Result<(), Box<Disagreement>>
+    where
+        F: Fn() -> Fut + Sync,
+        Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
+        Guard: Send,
+    {
+        self.play_configured(factory, |store| store).await
+    }
+
+    /// The same on stores that are opened with more than the history says, such as an engine.
+    ///
+    /// # Errors
+    /// As [`Histories::play`].
+    pub async fn play_configured<F, Fut, Guard>(
+        &self,
+        factory: F,
+        configure: impl Fn(StoreBuilder) -> StoreBuilder + Sync,
+    ) -> Result<(), Box<Disagreement>>
+    where
+        F: Fn() -> Fut + Sync,
+        Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
+        Guard: Send,
+    {
+        let player = Player { factory, configure };
+        let mut runner = self.runner();
+        for case in 0..self.cases {
+            let mut tree = drafts().new_tree(&mut runner).expect("drafts are drawn without conditions");
+            let scenario = tree.current().scenario().expect("definitions are drawn that can be");
+            if let Err(message) = player.play(&scenario).await {
+                let (mut scenario, message) = player.shrunk(&mut tree, (scenario, message)).await;
+                scenario.name = format!("random_{}_{case}", self.seed);
+                return Err(Box::new(Disagreement { file: self.written(&scenario), scenario, message }));
+            }
+        }
+        Ok(())
+    }
+
+    fn runner(&self) -> TestRunner {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&self.seed.to_le_bytes());
+        TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+    }
+
+    fn written(&self, scenario: &Scenario) -> Result<PathBuf, String> {
+        let script = serde_json::to_string_pretty(scenario).map_err(|error| error.to_string())?;
+        let file = self.failures.join(format!("{}_{}.json", scenario.name, std::process::id()));
+        std::fs::create_dir_all(&self.failures)
+            .and_then(|()| std::fs::write(&file, script))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(file)
+    }
 }
 
 /// Plays histories over fresh backends.
-struct Player<F> {
+struct Player<F, C> {
     factory: F,
+    configure: C,
 }
 
-impl<F, Fut, Guard> Player<F>
+impl<F, C, Fut, Guard> Player<F, C>
 where
     F: Fn() -> Fut + Sync,
+    C: Fn(StoreBuilder) -> StoreBuilder + Sync,
     Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
     Guard: Send,
 {
     /// Plays a history; a panic is a failure like any other.
     async fn play(&self, scenario: &Scenario) -> Result<(), String> {
         let (backend, _guard) = (self.factory)().await.map_err(|error| error.to_string())?;
-        match AssertUnwindSafe(scenario::run(scenario, &scenario.name, backend)).catch_unwind().await {
+        let played = scenario::run_configured(scenario, &scenario.name, backend, &self.configure);
+        match AssertUnwindSafe(played).catch_unwind().await {
             Ok(outcome) => outcome.map_err(|failure| failure.to_string()),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")))
-            }
+            Err(panic) => Err(format!("panic: {}", panic_text(&*panic))),
         }
     }
 
@@ -88,6 +163,7 @@ where
         tree: &mut (impl ValueTree<Value = Draft> + Send),
         found: (Scenario, String),
     ) -> (Scenario, String) {
+        let start = Instant::now();
         let mut smallest = found;
         if !tree.simplify() {
             return smallest;
@@ -104,7 +180,7 @@ where
                 }
                 None => tree.complicate(),
             };
-            if !more {
+            if !more || start.elapsed() > SHRINK_TIME {
                 break;
             }
         }
@@ -112,29 +188,24 @@ where
     }
 }
 
-/// Writes the history down, and tells of it.
-fn failure(mut scenario: Scenario, message: &str, case: usize, seed: u64) -> String {
-    scenario.name = format!("random_{seed}_{case}");
-    let script = serde_json::to_string_pretty(&scenario).unwrap_or_default();
-    let directory = std::env::var_os("METAXY_FAILURES").map_or_else(std::env::temp_dir, PathBuf::from);
-    let file = directory.join(format!("{}_{}.json", scenario.name, std::process::id()));
-    let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&file, &script));
-    let place = match written {
-        Ok(()) => format!("written to {}", file.display()),
-        Err(error) => format!("which could not be written to {}: {error}", file.display()),
-    };
-    format!(
-        "history {case} of seed {seed} differs from the oracle: {message}\nThe history, {place}:\n{}",
-        told(&scenario)
-    )
+/// The history, a line for each feature and step, and where it stands as a file.
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scenario, file, message } = self;
+        writeln!(f, "{} differs from the oracle: {message}", scenario.name)?;
+        match file {
+            Ok(file) => writeln!(f, "The history, written to {}:", file.display())?,
+            Err(error) => writeln!(f, "The history, which could not be written down ({error}):")?,
+        }
+        writeln!(f, "{} cut to {}", scenario.hash_algorithm, scenario.hash_truncation_length)?;
+        for feature in &scenario.definitions.features {
+            writeln!(f, "feature {}", feature.to_json())?;
+        }
+        for (index, step) in scenario.steps.iter().enumerate() {
+            writeln!(f, "{}. {}", index + 1, serde_json::to_string(step).unwrap_or_default())?;
+        }
+        Ok(())
+    }
 }
 
-/// The history, a line for each feature and step.
-fn told(scenario: &Scenario) -> String {
-    let mut lines = vec![format!("{} cut to {}", scenario.hash_algorithm, scenario.hash_truncation_length)];
-    lines.extend(scenario.definitions.features.iter().map(|feature| format!("feature {}", feature.to_json())));
-    for (index, step) in scenario.steps.iter().enumerate() {
-        lines.push(format!("{}. {}", index + 1, serde_json::to_string(step).unwrap_or_default()));
-    }
-    lines.join("\n")
-}
+impl std::error::Error for Disagreement {}

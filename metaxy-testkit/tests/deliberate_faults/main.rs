@@ -4,15 +4,15 @@
 mod native;
 mod wrong;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use futures::FutureExt;
 use metaxy_core::backend::SharedBackend;
-use metaxy_testkit::conformance::{Bench, CASES, Outcome};
-use metaxy_testkit::{Location, OtherProcesses, Result, Support};
+use metaxy_testkit::conformance::{Bench, Outcome, try_case};
+use metaxy_testkit::memory::MemoryBackend;
+use metaxy_testkit::oracle::Histories;
+use metaxy_testkit::{Location, OtherProcesses, Result, Support, scenario};
 
 use wrong::{Defect, WrongBackend};
 
@@ -38,27 +38,17 @@ impl Location for Place {
     }
 }
 
-/// Runs a case; what it says where it fails.
-async fn run(group: &str, name: &str, defect: Option<Defect>) -> Result<(), String> {
+/// A bench of places with a defect.
+async fn bench(defect: Option<Defect>) -> Bench {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let case = CASES.iter().find(|case| case.group == group && case.name == name).expect("there is such a case");
     let all: Arc<Mutex<Vec<String>>> = Arc::default();
-    let bench = Bench::new(move || {
+    let place = move || {
         let name = format!("wrong-{}", NEXT.fetch_add(1, Ordering::SeqCst));
         let all = all.clone();
         all.lock().unwrap().push(name.clone());
         async move { Ok(Place { name, all, defect }) }
-    });
-    let bench = bench.await.map_err(|error| error.to_string())?;
-    match AssertUnwindSafe((case.run)(bench)).catch_unwind().await {
-        Ok(Ok(Outcome::Passed)) => Ok(()),
-        Ok(Ok(Outcome::Refused(why))) => Err(format!("refused: {why}")),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            Err(text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
-        }
-    }
+    };
+    Bench::new(place).await.unwrap()
 }
 
 macro_rules! caught {
@@ -67,14 +57,12 @@ macro_rules! caught {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let (group, name) = (stringify!($group), stringify!($case));
-                let case = CASES.iter().find(|case| case.group == group && case.name == name).expect("there is such a case");
-                assert!(case.promise.contains($promise), "`{}` does not name the promise", case.promise);
-                if let Err(message) = run(group, name, None).await {
-                    panic!("{group}::{name} fails without any fault: {message}");
-                }
-                let caught = run(group, name, Some(Defect::$defect)).await;
-                let message = caught.expect_err("the fault is not caught");
-                println!("{group}::{name} broken: {}\n{message}", case.promise);
+                let sound = try_case(group, name, bench(None).await).await;
+                assert_eq!(sound, Ok(Outcome::Passed), "{group}::{name} without any fault");
+                let wrong = try_case(group, name, bench(Some(Defect::$defect)).await).await;
+                let message = wrong.expect_err("the fault is not caught");
+                println!("{group}::{name}: {message}");
+                assert!(message.contains($promise), "the message does not name the promise: {message}");
             }
         )*
     };
@@ -88,7 +76,7 @@ caught! {
     deleted_rows_returned: DeletedReturned is caught by deletes::softly_deleted_is_not_read
         which says "A softly deleted sample is not read"
     a_lost_null: LostNull is caught by types::utf8
-        which says "null among them"
+        which says "come back as they went in, null among them"
     a_torn_write: TornWrite is caught by faults::dropped_write_is_whole
         which says "is there as a whole, or not at all"
     a_fallback_mixed_in: FallbackMixedIn is caught by fallback::rows_are_never_mixed
@@ -101,4 +89,26 @@ caught! {
         which says "Times are stored to the microsecond"
     a_forgotten_rename: ForgottenRename is caught by resolve::static_filters_and_renames
         which says "columns are renamed"
+}
+
+/// What the oracle finds is made small and written down, and whoever repairs it can play it again.
+#[tokio::test]
+async fn a_history_that_fails_can_be_played_again() {
+    let directory = tempfile::tempdir().unwrap();
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let wrong = || -> SharedBackend {
+        let name = format!("history-{}", NEXT.fetch_add(1, Ordering::SeqCst));
+        Arc::new(WrongBackend::new(&name, Arc::default(), Some(Defect::DeletedReturned)))
+    };
+    let histories = Histories::new(200).seed(1).failures(directory.path());
+    let disagreement = histories.play(|| async { Ok((wrong(), ())) }).await.expect_err("nothing is found");
+    println!("{disagreement}");
+    assert!(disagreement.scenario.steps.len() <= 6, "the history is not small");
+    assert!(disagreement.scenario.steps.iter().any(|step| step.op() == "delete"));
+    let file = disagreement.file.unwrap();
+    assert_eq!(file.parent(), Some(directory.path()));
+    let (text, name) = (std::fs::read_to_string(&file).unwrap(), file.display().to_string());
+    let failure = scenario::run_text(&text, &name, wrong()).await.expect_err("the file does not fail");
+    assert!(failure.to_string().starts_with(&name), "{failure}");
+    scenario::run_text(&text, &name, Arc::new(MemoryBackend::new())).await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metaxy_core::{AccessMode, FeatureGraph, MetaxyConfig, SharedBackend};
+use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, MetaxyConfig, SharedBackend};
 use metaxy_parquet_dir::ParquetDir;
 use metaxy_testkit::{Location, Result, Support};
 
@@ -15,11 +15,11 @@ async fn directory() -> Result<Directory> {
 #[async_trait::async_trait]
 impl Location for Directory {
     async fn backend(&self) -> Result<SharedBackend> {
-        Ok(Arc::new(ParquetDir::new(self.0.path())))
+        Ok(Arc::new(ParquetDir::new(self.0.path().join("rows"))))
     }
 
     fn settings(&self) -> toml::Table {
-        toml::Table::from_iter([("path".to_owned(), self.0.path().display().to_string().into())])
+        toml::Table::from_iter([("path".to_owned(), self.0.path().join("rows").display().to_string().into())])
     }
 
     fn support(&self) -> Support {
@@ -30,10 +30,14 @@ impl Location for Directory {
 metaxy_testkit::conformance!(parquet_dir, directory);
 
 #[tokio::test]
-async fn configured() -> Result<()> {
-    let text = format!("[stores.dev]\ntype = \"parquet-dir\"\n{}", directory().await?.settings());
-    let config = MetaxyConfig::from_toml_str(&text)?;
-    let store = config.open_store("dev", FeatureGraph::new([])?, AccessMode::ReadWrite).await?;
+async fn metaxy_toml_finds_it() -> Result<()> {
+    let directory = directory().await?;
+    let file = directory.0.path().join("metaxy.toml");
+    let text = format!("[stores.dev]\ntype = \"parquet-dir\"\n{}", directory.settings());
+    std::fs::write(&file, text).expect("a file can be written");
+    let graph = FeatureGraph::new([FeatureSpec::builder("raw/video").id_columns(["video_id"]).build()?])?;
+    let store = MetaxyConfig::load_from(&file)?.open_store("dev", graph, AccessMode::ReadWrite).await?;
     assert_eq!(store.backend().info().kind, "parquet-dir");
-    Ok(())
+    assert!(!store.has_feature("raw/video").await?);
+    store.close().await
 }

@@ -1,0 +1,256 @@
+//! Calls that are dropped half way.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use arrow::array::Int64Array;
+use futures::StreamExt;
+use metaxy_core::{AccessMode, Error, FeatureKey, MetadataStore, Result};
+
+use crate::conformance::kit::{LEAF, PASSED, ROOT, ids, pair, process, read, read_ids, samples, texts};
+use crate::conformance::{Bench, Outcome};
+use crate::faults::abandoned_after;
+
+/// How often a future may be polled before it has to be done.
+const POLLS: usize = 400;
+const ROWS: usize = 30;
+
+/// When a call is dropped that waits for something.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// While that is still under way.
+    Waiting,
+    /// When that has come, and the call could go on.
+    Ready,
+}
+
+const MOMENTS: [Moment; 2] = [Moment::Waiting, Moment::Ready];
+
+/// Polls a future `polls` times, then drops it; its answer, if it had one by then.
+async fn cut<F: Future>(future: F, polls: usize, moment: Moment) -> Option<F::Output> {
+    if let Moment::Waiting = moment {
+        return abandoned_after(polls, future).await;
+    }
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// Drops a call where it waits for the first time, for the second time and so on, until it comes to its end. Every attempt
+/// has a name of its own, with which the store is made ready for it and looked at after it.
+async fn cut_everywhere<T, R, C, A>(
+    moment: Moment,
+    ready: impl Fn(String) -> R,
+    call: impl Fn(String) -> C,
+    after: impl Fn(String) -> A,
+) -> Result<()>
+where
+    R: Future<Output = Result<()>>,
+    C: Future<Output = Result<T>>,
+    A: Future<Output = Result<()>>,
+{
+    for polls in 0..POLLS {
+        let attempt = format!("{moment:?}{polls}-");
+        ready(attempt.clone()).await?;
+        let outcome = cut(call(attempt.clone()), polls, moment).await;
+        after(attempt).await?;
+        if let Some(answer) = outcome {
+            return answer.map(|_| ());
+        }
+    }
+    panic!("the call is not done after {POLLS} polls");
+}
+
+/// For calls that need nothing to be made ready.
+async fn nothing(_: String) -> Result<()> {
+    Ok(())
+}
+
+/// How many rows have ids that begin so: all of an attempt or none, however often it is looked at.
+async fn assert_whole(store: &MetadataStore, prefix: &str) -> Result<usize> {
+    let mut count = 0;
+    // Work that was begun may still come to its end, off the async threads.
+    for _ in 0..3 {
+        let ids = match store.read(ROOT).columns(["id"]).await {
+            Ok(rows) => texts(&rows.rows().await?.to_batch()?, "id"),
+            Err(Error::FeatureNotFound { .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        count = ids.iter().filter(|id| id.starts_with(prefix)).count();
+        assert!(count == 0 || count == ROWS, "a dropped call has left {count} of {ROWS} rows");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(count)
+}
+
+/// The ids, once nothing changes them any more.
+async fn settled(store: &MetadataStore) -> Result<Vec<String>> {
+    let mut before = read_ids(store, ROOT).await?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = read_ids(store, ROOT).await?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+}
+
+pub(in crate::conformance) async fn dropped_write_is_whole(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let write = |attempt: String| {
+        let batches: Vec<_> = ids(&attempt, ROWS).chunks(10).map(|ids| samples(ids, "v1").batch()).collect();
+        store.write(ROOT, batches).into_future()
+    };
+    let whole = |attempt: String| {
+        let store = store.clone();
+        async move { assert_whole(&store, &attempt).await.map(|_| ()) }
+    };
+    for moment in MOMENTS {
+        cut_everywhere(moment, nothing, write, whole).await?;
+    }
+    // The store goes on as ever, and what it says is still so after it was opened again.
+    store.write(ROOT, samples(ids("after-", ROWS), "v1").batch()).await?;
+    assert_eq!(assert_whole(&store, "after-").await?, ROWS);
+    let before = settled(&store).await?;
+    store.close().await?;
+    assert_eq!(read_ids(&bench.store(pair()?).await?, ROOT).await?, before);
+    PASSED
+}
+
+pub(in crate::conformance) async fn dropped_delete_is_whole(bench: Bench) -> Result<Outcome> {
+    for (moment, soft) in MOMENTS.into_iter().flat_map(|moment| [(moment, true), (moment, false)]) {
+        let store = bench.fresh_store().await?;
+        store.write(ROOT, samples(ids("keep-", ROWS), "v1").batch()).await?;
+        let doomed = |attempt: String| {
+            let write = store.write(ROOT, samples(ids(&attempt, ROWS), "v1").batch());
+            async move { write.await.map(|_| ()) }
+        };
+        let delete = |attempt: String| {
+            let filter = format!("id >= '{attempt}' AND id < '{attempt}9'");
+            store.delete(ROOT).filter(filter.as_str()).soft(soft).into_future()
+        };
+        let whole = |attempt: String| {
+            let store = store.clone();
+            async move {
+                assert_whole(&store, &attempt).await?;
+                assert_eq!(assert_whole(&store, "keep-").await?, ROWS, "{moment:?}, soft: {soft}");
+                Ok(())
+            }
+        };
+        cut_everywhere(moment, doomed, delete, whole).await?;
+        let before = settled(&store).await?;
+        assert_eq!(before.iter().filter(|id| id.starts_with("keep-")).count(), ROWS);
+        assert_eq!(before.len() % ROWS, 0, "a part of a dropped deletion came later");
+    }
+    PASSED
+}
+
+pub(in crate::conformance) async fn dropped_drop_is_whole(bench: Bench) -> Result<Outcome> {
+    for moment in MOMENTS {
+        let store = bench.fresh_store().await?;
+        let refilled = |_| async {
+            eventually(|| store.write(ROOT, samples(ids("s", ROWS), "v1").batch()).into_future()).await.map(|_| ())
+        };
+        let whole = |_| async { eventually(|| assert_whole(&store, "s")).await.map(|_| ()) };
+        cut_everywhere(moment, refilled, |_| store.drop_feature(ROOT), whole).await?;
+        assert!(!store.has_feature(ROOT).await?, "a dropped feature is still there");
+    }
+    PASSED
+}
+
+pub(in crate::conformance) async fn dropped_reads_leave_nothing_behind(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(ids("s", ROWS), "v1").batch()).await?;
+    process(&store, LEAF).await?;
+    let unchanged = |_| {
+        let store = store.clone();
+        async move {
+            assert_eq!(read_ids(&store, ROOT).await?.len(), ROWS);
+            Ok(())
+        }
+    };
+    let (backend, key): (_, FeatureKey) = (store.backend(), ROOT.parse()?);
+    for moment in MOMENTS {
+        let read = |_| async { store.read(ROOT).filter("id > 's'").await?.collect().await };
+        cut_everywhere(moment, nothing, read, unchanged).await?;
+        cut_everywhere(moment, nothing, |_| store.resolve_update(LEAF).into_future(), unchanged).await?;
+        cut_everywhere(moment, nothing, |_| backend.schema(&key), unchanged).await?;
+        cut_everywhere(moment, nothing, |_| backend.has_rows(&key), unchanged).await?;
+        cut_everywhere(moment, nothing, |_| backend.tables(), unchanged).await?;
+        cut_everywhere(moment, nothing, |_| backend.compact(&key), unchanged).await?;
+    }
+    store.write(ROOT, samples(ids("t", ROWS), "v1").batch()).await?;
+    assert_eq!(read_ids(&store, ROOT).await?.len(), 2 * ROWS);
+    PASSED
+}
+
+pub(in crate::conformance) async fn dropped_open_can_be_tried_again(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["s1"], "v1").batch()).await?;
+    store.close().await?;
+    for moment in MOMENTS {
+        let open = |_| async { patiently_open(&bench).await?.close().await };
+        cut_everywhere(moment, nothing, open, nothing).await?;
+    }
+    let store = patiently_open(&bench).await?;
+    assert_eq!(read_ids(&store, ROOT).await?, ["s1"]);
+    store.write(ROOT, samples(["s2"], "v1").batch()).await?;
+    PASSED
+}
+
+/// A table that goes while it is looked at, because a dropped call comes to its end, may be an error for that moment.
+async fn eventually<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
+    for _ in 0..50 {
+        if let Ok(answer) = call().await {
+            return Ok(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    call().await
+}
+
+/// An opening that was dropped may hold its lock a little longer, until its thread sees that nobody waits.
+async fn patiently_open(bench: &Bench) -> Result<MetadataStore> {
+    for _ in 0..50 {
+        match bench.builder(pair()?).await?.open(AccessMode::ReadWrite).await {
+            Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(20)).await,
+            other => return other,
+        }
+    }
+    bench.store(pair()?).await
+}
+
+pub(in crate::conformance) async fn half_read_stream(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(ids("s", 5_000), "v1").batch()).await?;
+    for _ in 0..10 {
+        let mut stream = store.read(ROOT).await?;
+        let _ = stream.next().await.transpose()?;
+        drop(stream);
+    }
+    store.write(ROOT, samples(["t"], "v1").column("n", Int64Array::from(vec![1])).batch()).await?;
+    assert_eq!(read(&store, ROOT).await?.num_rows(), 5_001);
+    store.close().await?;
+    PASSED
+}
+
+pub(in crate::conformance) async fn a_store_that_is_dropped_open(bench: Bench) -> Result<Outcome> {
+    for round in 0..5 {
+        let store = patiently_open(&bench).await?;
+        store.write(ROOT, samples([format!("s{round}")], "v1").batch()).await?;
+        let pending = store.read(ROOT).await?;
+        drop((store, pending));
+    }
+    assert_eq!(read_ids(&patiently_open(&bench).await?, ROOT).await?, ["s0", "s1", "s2", "s3", "s4"]);
+    PASSED
+}

@@ -1,0 +1,18 @@
+//! The oracle: random definitions and histories, on which a slow and obvious model knows the answers.
+
+use metaxy_core::Result;
+
+use super::kit::PASSED;
+use super::{Bench, Outcome};
+use crate::oracle::Histories;
+
+pub(super) async fn random_histories(bench: Bench) -> Result<Outcome> {
+    let place = || async {
+        let location = bench.passing().await?;
+        Ok((location.backend().await?, location))
+    };
+    let histories = Histories::new(bench.location.support().histories);
+    let played = histories.play_configured(place, |store| bench.location.configure(store)).await;
+    played.unwrap_or_else(|disagreement| panic!("{disagreement}"));
+    PASSED
+}

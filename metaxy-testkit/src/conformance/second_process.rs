@@ -1,0 +1,43 @@
+//! A second process: the test binary again, with the same test as its filter. A case that needs one plays both parts.
+
+use std::process::Stdio;
+
+use metaxy_core::registry::{self, BackendSettings};
+use metaxy_core::{AccessMode, MetadataStore, Result};
+use tokio::process::Command;
+
+use super::Bench;
+use super::kit::{builder_over, pair};
+
+/// Tells the second process where the rows are.
+const SETTINGS: &str = "METAXY_CONFORMANCE_CHILD";
+
+/// The store, as another process opens it; `None` in the process that began.
+pub(super) async fn as_child(bench: &Bench, mode: AccessMode) -> Result<Option<MetadataStore>> {
+    let Ok(settings) = std::env::var(SETTINGS) else { return Ok(None) };
+    let kind = bench.location.backend().await?.info().kind;
+    let settings: toml::Table = settings.parse().expect("the first process has written the settings");
+    let backend = (registry::find(kind)?.create)(BackendSettings::from_table(settings))?;
+    builder_over(&*bench.location, backend, pair()?).open(mode).await.map(Some)
+}
+
+/// Starts the running test in a second process, on this one's location.
+pub(super) fn child(bench: &Bench) -> Command {
+    let name = bench.test.split_once("::").map_or(bench.test, |(_, name)| name);
+    let mut command = Command::new(std::env::current_exe().expect("the test binary is a file"));
+    command
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(SETTINGS, toml::to_string(&bench.location.settings()).expect("settings are TOML"))
+        .env_remove("METAXY_CONFORMANCE_REPORT")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Waits until the second process has done its part.
+pub(super) async fn assert_child_passes(mut command: Command) {
+    let output = command.output().await.expect("the second process starts");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "the second process fails:\n{text}");
+}
