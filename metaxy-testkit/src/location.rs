@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use metaxy_core::Result;
 use metaxy_core::backend::SharedBackend;
+use metaxy_core::store::StoreBuilder;
 
 /// A place for rows that is empty when a case begins: a temporary directory, a schema of a test database. It is removed
 /// when it is dropped.
@@ -19,6 +20,12 @@ pub trait Location: Send + Sync + 'static {
 
     /// The settings that lead to this place, as `metaxy.toml` has them beside `type`.
     fn settings(&self) -> toml::Table;
+
+    /// Settings of the stores that are opened here, where the defaults are not what is to be shown: another hash
+    /// algorithm, another engine.
+    fn configure(&self, store: StoreBuilder) -> StoreBuilder {
+        store
+    }
 
     /// What the backend does not do, and how much of a load it gets.
     fn support(&self) -> Support {

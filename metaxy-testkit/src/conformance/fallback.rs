@@ -35,10 +35,11 @@ impl Place {
         mode: AccessMode,
         fallbacks: &[MetadataStore],
     ) -> Result<MetadataStore> {
-        let builder = MetadataStore::builder(self.backend().await?, graph.clone())
-            .name(name)
-            .hash_algorithm(HashAlgorithm::Md5)
-            .auto_create_tables(true);
+        let mut builder = MetadataStore::builder(self.backend().await?, graph.clone());
+        if let Self::Own(location) = self {
+            builder = location.configure(builder);
+        }
+        builder = builder.name(name).hash_algorithm(HashAlgorithm::Md5).auto_create_tables(true);
         fallbacks.iter().fold(builder, |builder, fallback| builder.fallback(fallback)).open(mode).await
     }
 }

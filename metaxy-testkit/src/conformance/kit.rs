@@ -68,7 +68,7 @@ impl Bench {
 
 /// A store on a location, before it is opened.
 pub(super) async fn builder_on(location: &dyn Location, graph: FeatureGraph) -> Result<StoreBuilder> {
-    Ok(MetadataStore::builder(location.backend().await?, graph).auto_create_tables(true))
+    Ok(location.configure(MetadataStore::builder(location.backend().await?, graph).auto_create_tables(true)))
 }
 
 /// Rows of a root, as they are put together.

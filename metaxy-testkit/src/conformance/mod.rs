@@ -27,7 +27,7 @@ use futures::future::BoxFuture;
 use metaxy_core::Result;
 
 use crate::location::{Location, SharedLocation};
-use crate::scenario::run_text;
+use crate::scenario::run_on;
 
 pub use list::CASES;
 
@@ -150,8 +150,7 @@ pub async fn run_unlisted(listed: &[&str], bench: Result<Bench>) {
         let outcome = async {
             let text = std::fs::read_to_string(&file).map_err(|error| format!("{name}: {error}"))?;
             let location = bench.fresh().await.map_err(|error| format!("{name}: {error}"))?;
-            let backend = location.backend().await.map_err(|error| format!("{name}: {error}"))?;
-            run_text(&text, &name, backend).await.map_err(|failure| failure.to_string())
+            run_on(&text, &name, &*location).await.map_err(|failure| failure.to_string())
         };
         failures.extend(outcome.await.err());
     }
@@ -179,8 +178,7 @@ fn scenario_files(directory: &Path) -> Vec<PathBuf> {
 async fn run_scenario(name: &str, text: String, file: String, bench: Result<Bench>) {
     run_reported("scenarios", name, "every step answers as the reference did", bench, |bench| {
         async move {
-            let backend = bench.location.backend().await?;
-            run_text(&text, &file, backend).await.unwrap_or_else(|failure| panic!("{failure}"));
+            run_on(&text, &file, &*bench.location).await.unwrap_or_else(|failure| panic!("{failure}"));
             Ok(Outcome::Passed)
         }
         .boxed()

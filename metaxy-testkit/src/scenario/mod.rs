@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 pub use diff::compare;
 pub use rows::{json_rows, record_batch};
-pub use runner::{Failure, run, run_text};
+pub use runner::{Failure, run, run_on, run_text};
 
 /// A row of a scenario: values by column.
 pub type Row = Map<String, Value>;

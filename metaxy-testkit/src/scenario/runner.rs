@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use metaxy_core::backend::SharedBackend;
+use metaxy_core::store::StoreBuilder;
 use metaxy_core::{AccessMode, FeatureGraph, MetadataStore, Result};
+
+use crate::location::Location;
 
 use super::{Definitions, Delete, Read, Resolve, Scenario, Step, Versions, compare, json_rows, record_batch};
 use crate::clock::ManualClock;
@@ -30,12 +33,29 @@ impl std::error::Error for Failure {}
 /// # Errors
 /// The first step that answers otherwise than recorded, with file, step, operation and the rows that differ.
 pub async fn run_text(text: &str, file: &str, backend: SharedBackend) -> Result<(), Failure> {
-    let scenario = serde_json::from_str(text).map_err(|error| Failure {
+    run(&parse(text, file)?, file, backend).await
+}
+
+/// Plays the text of a scenario file on a location that is empty.
+///
+/// # Errors
+/// As [`run_text`], and where the location has no backend.
+pub async fn run_on(text: &str, file: &str, location: &dyn Location) -> Result<(), Failure> {
+    let scenario = parse(text, file)?;
+    let backend = location.backend().await.map_err(|error| Failure {
+        file: file.to_owned(),
+        place: "the location".to_owned(),
+        message: error.to_string(),
+    })?;
+    run_configured(&scenario, file, backend, |store| location.configure(store)).await
+}
+
+fn parse(text: &str, file: &str) -> Result<Scenario, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure {
         file: file.to_owned(),
         place: format!("line {}", error.line()),
         message: format!("this is no scenario: {error}"),
-    })?;
-    run(&scenario, file, backend).await
+    })
 }
 
 /// Plays a scenario over a backend that is empty and not open.
@@ -43,6 +63,15 @@ pub async fn run_text(text: &str, file: &str, backend: SharedBackend) -> Result<
 /// # Errors
 /// The first step that answers otherwise than recorded, with file, step, operation and the rows that differ.
 pub async fn run(scenario: &Scenario, file: &str, backend: SharedBackend) -> Result<(), Failure> {
+    run_configured(scenario, file, backend, |store| store).await
+}
+
+async fn run_configured(
+    scenario: &Scenario,
+    file: &str,
+    backend: SharedBackend,
+    configure: impl FnOnce(StoreBuilder) -> StoreBuilder,
+) -> Result<(), Failure> {
     let at = |place: String| {
         let file = file.to_owned();
         move |message: String| Failure { file, place, message }
@@ -50,7 +79,7 @@ pub async fn run(scenario: &Scenario, file: &str, backend: SharedBackend) -> Res
     let clock = ManualClock::new();
     let graph =
         checked_graph(&scenario.definitions, scenario.hash_truncation_length).map_err(at("definitions".to_owned()))?;
-    let mut store = MetadataStore::builder(backend, graph)
+    let mut store = configure(MetadataStore::builder(backend, graph))
         .hash_algorithm(scenario.hash_algorithm)
         .hash_truncation_length(scenario.hash_truncation_length)
         .auto_create_tables(true)
