@@ -18,6 +18,7 @@ use crate::KIND;
 use crate::catalog::{self, Column, Table, TableName, plan_write};
 use crate::config::{PostgresConfig, Settings};
 use crate::copy::{self, RowReader};
+use crate::insert;
 use crate::native;
 use crate::session::{Connection, Counters, Session};
 use crate::sql::{self, Pushdown, quote};
@@ -47,7 +48,7 @@ impl PostgresBackend {
         Ok(Self { settings: config.check()?, session: RwLock::new(None), counters: Arc::default() })
     }
 
-    /// How many bytes of rows went over the wire, as `COPY` counts them.
+    /// How many bytes of rows went over the wire, without what the protocol adds.
     pub fn traffic(&self) -> Traffic {
         let (sent, received) = self.counters.read();
         Traffic { sent, received }
@@ -128,7 +129,11 @@ impl StoreBackend for PostgresBackend {
         let mut connection = session.connection().await?;
         execute(&session, &mut connection, "write", &name, "BEGIN").await?;
         let columns = self.prepare(&session, &mut connection, &name, &schema).await?;
-        copy_in(&session, &mut connection, &name, columns, batches).await?;
+        if insert::is_better(&columns, &batches) {
+            insert::insert(&session, &mut connection, &name, &columns, &batches).await?;
+        } else {
+            copy_in(&session, &mut connection, &name, columns, batches).await?;
+        }
         execute(&session, &mut connection, "write", &name, "COMMIT").await?;
         connection.done();
         Ok(())

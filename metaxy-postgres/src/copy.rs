@@ -79,14 +79,16 @@ fn encode_batches(
     Ok(())
 }
 
-fn encoders(name: &TableName, columns: &[Column], batch: &RecordBatch) -> Result<Vec<Encoder>> {
+/// An encoder for each column of a batch.
+pub(crate) fn encoders(name: &TableName, columns: &[Column], batch: &RecordBatch) -> Result<Vec<Encoder>> {
     let encoder = |(column, array): (&Column, &ArrayRef)| {
         Encoder::new(&column.name, &column.storage, array).map_err(|reason| bad_value(name, &column.name, reason))
     };
     columns.iter().zip(batch.columns()).map(encoder).collect()
 }
 
-fn bad_value(name: &TableName, column: &str, reason: String) -> Error {
+/// The error of a value that PostgreSQL cannot hold.
+pub(crate) fn bad_value(name: &TableName, column: &str, reason: String) -> Error {
     Error::InvalidColumn { feature: name.key.clone(), column: column.to_owned(), reason }
 }
 

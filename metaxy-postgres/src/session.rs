@@ -3,11 +3,13 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use metaxy_core::{AccessMode, Error, Result};
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode, Postgres};
 use sqlx::{ConnectOptions, Connection as _, Row};
+use tokio::task::JoinSet;
 
 use crate::KIND;
 use crate::config::Settings;
@@ -19,6 +21,9 @@ const PREPARE: &str = "SELECT set_config(name, CASE lower(name) \
     'standard_conforming_strings') \
     UNION ALL SELECT set_config('work_mem', '64MB', false) \
     WHERE pg_size_bytes(current_setting('work_mem')) < 64 * 1024 * 1024";
+
+/// The code with which a server says that its access rules (`pg_hba.conf`) know no such connection.
+const ACCESS_RULES: &str = "28000";
 
 /// Bytes of rows that went over the wire.
 #[derive(Debug, Default)]
@@ -58,12 +63,7 @@ impl Session {
         let timeout = settings.connect_timeout;
         let location = &settings.location;
         let options = settings.options.clone().disable_statement_logging();
-        let connecting = PgConnection::connect_with(&options);
-        // The first connection is made by hand: a pool would try again and again, and then say only that time is up.
-        let mut first = match tokio::time::timeout(timeout, connecting).await {
-            Ok(connected) => connected.map_err(|error| db_error(location, "open", None, error))?,
-            Err(_) => return Err(too_late(location, timeout)),
-        };
+        let (mut first, options) = first_connection(options, location, timeout).await?;
         sqlx::query(PREPARE)
             .fetch_all(&mut first)
             .await
@@ -124,6 +124,39 @@ impl Session {
     }
 }
 
+/// The first connection is made by hand: a pool would try again and again, and then say only that time is up. Comes with
+/// the options that led to it.
+async fn first_connection(
+    options: PgConnectOptions,
+    location: &str,
+    timeout: Duration,
+) -> Result<(PgConnection, PgConnectOptions)> {
+    // In a task of its own, for it computes a while; the set ends it where nobody waits any more.
+    let mut connecting = JoinSet::new();
+    connecting.spawn(connect(options));
+    match tokio::time::timeout(timeout, connecting.join_next()).await {
+        Ok(Some(connected)) => connected?.map_err(|error| db_error(location, "open", None, error)),
+        Ok(None) => Err(Error::Task("nobody connects".to_owned())),
+        Err(_) => Err(too_late(location, timeout)),
+    }
+}
+
+async fn connect(options: PgConnectOptions) -> sqlx::Result<(PgConnection, PgConnectOptions)> {
+    match PgConnection::connect_with(&options).await {
+        // `sslmode=allow`: encrypted where the server wants it so, which its access rules say.
+        Err(refused) if matches!(options.get_ssl_mode(), PgSslMode::Allow) && code(&refused) == ACCESS_RULES => {
+            let options = options.ssl_mode(PgSslMode::Prefer);
+            Ok((PgConnection::connect_with(&options).await?, options))
+        }
+        connected => Ok((connected?, options)),
+    }
+}
+
+/// The code of what the server said, empty where it said nothing.
+fn code(error: &sqlx::Error) -> String {
+    error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+}
+
 /// A connection. It goes back to the pool when the work on it is [done](Connection::done); otherwise it is cut, and the
 /// server undoes what is half done.
 pub(crate) struct Connection {
@@ -164,7 +197,7 @@ impl DerefMut for Connection {
     }
 }
 
-fn too_late(location: &str, timeout: std::time::Duration) -> Error {
+fn too_late(location: &str, timeout: Duration) -> Error {
     Error::Unreachable {
         location: location.to_owned(),
         reason: format!("no answer within {} s (`connect_timeout`)", timeout.as_secs_f64()),
@@ -174,7 +207,7 @@ fn too_late(location: &str, timeout: std::time::Duration) -> Error {
 /// What an error of the server or of a connection means. What PostgreSQL says never holds a password.
 fn db_error(location: &str, operation: &'static str, table: Option<&str>, error: sqlx::Error) -> Error {
     let unreachable = |reason: String| Error::Unreachable { location: location.to_owned(), reason };
-    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+    let code = code(&error);
     let said = error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
     let denied = |said: String| Error::AccessDenied {
         location: location.to_owned(),
@@ -186,20 +219,28 @@ fn db_error(location: &str, operation: &'static str, table: Option<&str>, error:
     };
     let missing =
         |hint: &str| Error::LocationNotFound { location: location.to_owned(), hint: format!("{said}; {hint}") };
+    let tls = |source: &dyn std::fmt::Display| {
+        unreachable(format!("TLS failed: {source}; check `sslmode` and `sslrootcert`"))
+    };
     match (&error, code.as_str()) {
+        // What rustls thinks of a certificate comes as such an error.
+        (sqlx::Error::Io(source), _) if source.kind() == std::io::ErrorKind::InvalidData => tls(source),
         (sqlx::Error::Io(source), _) => unreachable(match source.kind() {
-            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => {
+            std::io::ErrorKind::UnexpectedEof
+            | std::io::ErrorKind::ConnectionReset
+            | std::io::ErrorKind::ConnectionAborted
+            | std::io::ErrorKind::BrokenPipe => {
                 format!("the connection was cut ({source}); what was being written is there whole or not at all")
             }
             _ => source.to_string(),
         }),
-        (sqlx::Error::Tls(source), _) => unreachable(format!("TLS failed: {source}; check `sslmode`")),
+        (sqlx::Error::Tls(source), _) => tls(source),
         (sqlx::Error::PoolTimedOut, _) => unreachable(
             "no connection became free or could be made within `connect_timeout`; check the server, or raise `pool_size`"
                 .to_owned(),
         ),
         (sqlx::Error::PoolClosed, _) => Error::Closed { store: format!("{KIND} at {location}") },
-        (_, "28P01" | "28000" | "42501" | "25006") => denied(said),
+        (_, "28P01" | ACCESS_RULES | "42501" | "25006") => denied(said),
         (_, "3D000") => missing("create the database, or name another"),
         (_, "3F000") => missing("create the schema, or name another"),
         (_, code) if code.starts_with("57P") || code.starts_with("08") || code == "53300" => unreachable(said),

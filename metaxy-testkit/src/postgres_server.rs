@@ -4,17 +4,17 @@
 //! let database = metaxy_testkit::postgres_server::database().unwrap();
 //! println!("{}", database.url());
 //! ```
-//! A process starts one server for all its tests, and every test gets a database of its own. The server and its files go
-//! when the process ends, however it ends: a shell waits for that. PostgreSQL refuses to run as root, so that it runs as
-//! `postgres` or `nobody` there.
+//! A process starts one server for all its tests, and every test gets a database of its own, or a schema of one that all
+//! of them share, which is quicker made. The server and its files go when the process ends, however it ends: a shell waits
+//! for that. PostgreSQL refuses to run as root, so that it runs as `postgres` or `nobody` there.
 
 use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tempfile::TempDir;
 
@@ -44,6 +44,8 @@ struct Cluster {
     folder: PathBuf,
     port: u16,
     user: Option<User>,
+    /// Settings of the server, as `name=value`.
+    settings: Vec<String>,
     /// Its end of a pipe says that the test process lives.
     watchdog: std::process::Child,
 }
@@ -67,7 +69,7 @@ pub struct Database {
 #[derive(Debug)]
 enum ServerRef {
     Shared(&'static Server),
-    Own(std::sync::Arc<Server>),
+    Own(Arc<Server>),
 }
 
 impl ServerRef {
@@ -91,6 +93,55 @@ pub fn database() -> Result<Database> {
     }
 }
 
+/// A schema of one test, in a database that is shared; removed when it is dropped.
+#[derive(Debug)]
+pub struct Schema {
+    name: String,
+    database: Arc<Database>,
+}
+
+/// A new schema, in a database that lives as long as any of its schemas.
+///
+/// # Errors
+/// One line that says what is missing.
+pub fn schema() -> Result<Schema> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    static SHARED: Mutex<Weak<Database>> = Mutex::new(Weak::new());
+    let database = {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        match shared.upgrade() {
+            Some(database) => database,
+            None => {
+                let created = Arc::new(database()?);
+                *shared = Arc::downgrade(&created);
+                created
+            }
+        }
+    };
+    let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    database.sql(&format!("CREATE SCHEMA {name}"))?;
+    Ok(Schema { name, database })
+}
+
+impl Schema {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The URL of its database, with the password.
+    pub fn url(&self) -> &str {
+        self.database.url()
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        // A test that failed may still hold its tables; nobody waits for that.
+        let _ = self.database.sql(&format!("SET lock_timeout = '5s'; DROP SCHEMA IF EXISTS {} CASCADE", self.name));
+    }
+}
+
 fn named() -> Option<String> {
     std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty())
 }
@@ -101,18 +152,28 @@ impl Server {
         Ok(Self { url, cluster: None })
     }
 
-    /// Starts a throwaway server of one's own, to be stopped and started in a test.
+    /// Starts a throwaway server of one's own, to be stopped and started in a test. It survives a crash of its own, but not
+    /// one of the machine: it does not wait for the disk.
     ///
     /// # Errors
     /// One line that says what is missing.
     pub fn start() -> Result<Self> {
+        Self::start_with(&["fsync=off"])
+    }
+
+    /// The same with the settings of the server, as `name=value`.
+    ///
+    /// # Errors
+    /// One line that says what is missing.
+    pub fn start_with(settings: &[&str]) -> Result<Self> {
         let pg_ctl = program("pg_ctl")?;
         let user = if is_root() { Some(server_user()?) } else { None };
         let folder = folder(user.as_ref()).map_err(|error| format!("no folder for a test server: {error}"))?;
         let port = free_port().map_err(|error| format!("no free port for a test server: {error}"))?;
         let watchdog = watchdog(&pg_ctl, folder.path(), user.as_ref())?;
         // From here on the watchdog removes the folder.
-        let cluster = Cluster { folder: folder.keep(), port, user, watchdog };
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let cluster = Cluster { folder: folder.keep(), port, user, settings, watchdog };
         let url = format!("postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{port}/postgres");
         let server = Self { url, cluster: Some(cluster) };
         server.initialize()?;
@@ -124,7 +185,7 @@ impl Server {
     ///
     /// # Errors
     /// What the server says.
-    pub fn database(self: &std::sync::Arc<Self>) -> Result<Database> {
+    pub fn database(self: &Arc<Self>) -> Result<Database> {
         Database::create(ServerRef::Own(self.clone()))
     }
 
@@ -143,10 +204,11 @@ impl Server {
     pub fn resume(&self) -> Result<()> {
         let cluster = self.cluster()?;
         let log = cluster.folder.join("log").display().to_string();
-        let options = format!(
+        let mut options = format!(
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200",
             cluster.port
         );
+        cluster.settings.iter().for_each(|setting| options.push_str(&format!(" -c {setting}")));
         self.control(&["start", "-w", "-t", "60", "-l", &log, "-o", &options])
     }
 
@@ -169,7 +231,7 @@ impl Server {
         hand_over(&password, cluster.user.as_ref()).map_err(|error| error.to_string())?;
         let mut initdb = as_user(&program("initdb")?, cluster.user.as_ref());
         initdb.arg("-D").arg(cluster.data()).arg(format!("--pwfile={}", password.display()));
-        initdb.args(["-U", ROLE, "-E", "UTF8", "--no-locale", "--auth=scram-sha-256"]);
+        initdb.args(["-U", ROLE, "-E", "UTF8", "--no-locale", "--no-sync", "--auth=scram-sha-256"]);
         run(initdb.current_dir(&cluster.folder)).map(|_| ())
     }
 

@@ -236,26 +236,28 @@ fn natural(pg: PgType) -> (Wire, DataType) {
     }
 }
 
-/// The element type of an array type, both by object id; ids of built-in types never change.
+/// Array types and their element types by object id; ids of built-in types never change.
+const ARRAYS: [(u32, u32); 16] = [
+    (1000, 16),
+    (1005, 21),
+    (1007, 23),
+    (1016, 20),
+    (1021, 700),
+    (1022, 701),
+    (1009, 25),
+    (1015, 1043),
+    (1001, 17),
+    (1182, 1082),
+    (1183, 1083),
+    (1115, 1114),
+    (1185, 1184),
+    (1231, 1700),
+    (2951, 2950),
+    (199, 114),
+];
+
+/// The element type of an array type.
 fn element_of_array(oid: u32) -> Option<u32> {
-    const ARRAYS: [(u32, u32); 16] = [
-        (1000, 16),
-        (1005, 21),
-        (1007, 23),
-        (1016, 20),
-        (1021, 700),
-        (1022, 701),
-        (1009, 25),
-        (1015, 1043),
-        (1001, 17),
-        (1182, 1082),
-        (1183, 1083),
-        (1115, 1114),
-        (1185, 1184),
-        (1231, 1700),
-        (2951, 2950),
-        (199, 114),
-    ];
     ARRAYS.iter().find(|(array, _)| *array == oid).map(|(_, element)| *element)
 }
 
@@ -267,30 +269,23 @@ pub(crate) fn needs_comment(storage: &Storage) -> bool {
             DataType::Decimal256(precision, _) => return *precision <= 38 || storage.sql == "numeric",
             _ => return true,
         },
+        // The precision of the elements of `numeric[]` is nowhere else.
+        Wire::Array(element, _) if **element == Wire::Numeric => return true,
         Wire::Jsonb => return true,
         wire => natural(PgType { oid: oid_of(wire), modifier: -1 }).1,
     };
     implied != storage.data_type
 }
 
-fn oid_of(wire: &Wire) -> u32 {
+/// The object id of the type whose values travel so.
+pub(crate) fn oid_of(wire: &Wire) -> u32 {
     match wire {
-        Wire::Array(_, element) => match element {
-            16 => 1000,
-            21 => 1005,
-            23 => 1007,
-            20 => 1016,
-            700 => 1021,
-            701 => 1022,
-            1043 => 1015,
-            17 => 1001,
-            1082 => 1182,
-            1083 => 1183,
-            1114 => 1115,
-            1184 => 1185,
-            // Elements of `numeric[]` have a precision, which only a comment can tell.
-            _ => 0,
-        },
+        Wire::Array(_, element) => {
+            ARRAYS.iter().find(|(_, other)| other == element).map(|(array, _)| *array).unwrap_or_default()
+        }
+        Wire::Jsonb => 3802,
+        Wire::Json => 114,
+        Wire::Uuid => 2950,
         wire => element_oid(wire),
     }
 }

@@ -61,24 +61,3 @@ async fn names_that_postgresql_would_cut_are_errors() {
     }
     append(&backend, &long[..63], &batch([(&long[..63], ints(&[1]))])).await.unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn prefixes_and_schemas_keep_stores_apart() {
-    use metaxy_core::{AccessMode, StoreBackend};
-    use metaxy_postgres::PostgresBackend;
-
-    let database = database();
-    database.sql("CREATE SCHEMA \"Meta Data\"").unwrap();
-    let mut config = super::support::config(database.url());
-    config.schema = Some("Meta Data".to_owned());
-    config.table_prefix = Some("dev_".to_owned());
-    let own = PostgresBackend::new(config.clone()).unwrap();
-    own.open(AccessMode::ReadWrite).await.unwrap();
-    append(&own, "raw/video", &batch([("x", ints(&[1]))])).await.unwrap();
-    assert_eq!(own.tables().await.unwrap(), ["raw__video"]);
-    assert!(open(database.url()).await.tables().await.unwrap().is_empty());
-    assert_eq!(database.sql("SELECT x FROM \"Meta Data\".dev_raw__video").unwrap(), "1");
-    config.schema = Some("nowhere".to_owned());
-    let error = PostgresBackend::new(config).unwrap().open(AccessMode::ReadWrite).await.unwrap_err();
-    assert!(matches!(error, Error::LocationNotFound { .. }), "{error}");
-}

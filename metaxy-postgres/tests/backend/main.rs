@@ -1,7 +1,9 @@
-//! What PostgreSQL alone has to show: types, errors, many writers, a server that dies.
+//! What PostgreSQL alone has to show: types, settings, errors, TLS, many writers, a server that dies.
 
 mod errors;
 mod evolution;
+mod settings;
 mod support;
+mod tls;
 mod types;
 mod writers;

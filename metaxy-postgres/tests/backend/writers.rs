@@ -9,9 +9,17 @@ use arrow::datatypes::Int64Type;
 use futures::StreamExt;
 use metaxy_core::{AccessMode, Error, ScanRequest, StoreBackend};
 use metaxy_postgres::PostgresBackend;
-use metaxy_testkit::postgres_server::Server;
+use metaxy_testkit::postgres_server::{Database, Server};
 
 use super::support::{append, batch, config, database, key, open, read};
+
+/// Cuts all connections of a store.
+const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE application_name = 'metaxy' AND datname = current_database()";
+
+/// Makes the writing of a certain row take for ever.
+const WAIT: &str = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END'; \
+                    CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.text = 'wait') EXECUTE FUNCTION wait()";
 
 /// Rows of one write: its number in each.
 fn write_of(number: i64, rows: usize) -> RecordBatch {
@@ -100,10 +108,58 @@ async fn a_connection_that_is_cut_is_replaced() {
     let backend = open(database.url()).await;
     append(&backend, "t", &write_of(1, 10)).await.unwrap();
     for _ in 0..3 {
-        database
-            .sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'metaxy'")
-            .unwrap();
+        database.sql(CUT).unwrap();
         assert_eq!(read(&backend, "t").await.unwrap().num_rows(), 10);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_cut_in_the_middle_leaves_no_half_write() {
+    let database = Arc::new(database());
+    let backend = Arc::new(open(database.url()).await);
+    append(&backend, "t", &write_of(-1, 1)).await.unwrap();
+    // This write has sent all but its last row when it is cut.
+    database.sql(WAIT).unwrap();
+    let mut columns = write_of(0, 10_000).columns().to_vec();
+    columns[1] = Arc::new(StringArray::from_iter_values((0..10_000).map(|row| if row == 9_999 { "wait" } else { "" })));
+    let stuck = batch(["write", "text"].into_iter().zip(columns));
+    let error = cut_while(&database, append(&backend, "t", &stuck)).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert_eq!(counted(&backend).await, BTreeMap::from([(-1, 1)]));
+    // These are cut anywhere.
+    let mut returned = Vec::new();
+    for number in 1..8_i64 {
+        match cut_while(&database, append(&backend, "t", &write_of(number, 60_000))).await {
+            Ok(()) => returned.push(number),
+            Err(error) => assert!(matches!(error, Error::Unreachable { .. }), "{error:?}"),
+        }
+        append(&backend, "t", &write_of(100 + number, 10)).await.unwrap();
+    }
+    let counts = counted(&backend).await;
+    for (number, count) in &counts {
+        let whole = match number {
+            -1 => 1,
+            100.. => 10,
+            _ => 60_000,
+        };
+        assert_eq!(*count, whole, "{counts:?}");
+    }
+    assert!(returned.iter().all(|number| counts.contains_key(number)), "{returned:?} {counts:?}");
+}
+
+/// Cuts a store's connections again and again while it works.
+async fn cut_while<T>(database: &Arc<Database>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        let cutting = database.clone();
+        let mut cut = tokio::task::spawn_blocking(move || cutting.sql(CUT));
+        tokio::select! {
+            done = &mut work => {
+                cut.await.unwrap().unwrap();
+                return done;
+            }
+            cut = &mut cut => cut.unwrap().unwrap(),
+        };
     }
 }
 

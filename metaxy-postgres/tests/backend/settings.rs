@@ -1,0 +1,106 @@
+//! Every way to name a database and what is kept there.
+
+use std::sync::Arc;
+
+use arrow::array::*;
+use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, StoreBackend};
+use metaxy_postgres::{ConnectionParams, PostgresBackend, PostgresConfig};
+use url::Url;
+
+use super::support::{append, batch, config, database, open, read};
+
+fn one() -> RecordBatch {
+    batch([("x", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])
+}
+
+/// A row of a root feature with the id column `id`.
+fn sample() -> RecordBatch {
+    let texts = || Arc::new(StringArray::from(vec!["1"])) as ArrayRef;
+    let provenance = StructArray::from(batch([("default", texts())]));
+    batch([("id", texts()), ("metaxy_provenance_by_field", Arc::new(provenance) as ArrayRef)])
+}
+
+fn graph(keys: &[&str]) -> FeatureGraph {
+    FeatureGraph::new(keys.iter().map(|key| FeatureSpec::builder(*key).id_columns(["id"]).build().unwrap())).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_connection_lead_to_the_same_database() {
+    let database = database();
+    append(&open(database.url()).await, "t", &one()).await.unwrap();
+    let url = Url::parse(database.url()).unwrap();
+    let parts = ConnectionParams {
+        host: url.host_str().map(str::to_owned),
+        port: url.port(),
+        database: Some(url.path().trim_start_matches('/').to_owned()),
+        user: Some(url.username().to_owned()),
+        password: url.password().map(str::to_owned),
+        schema: Some("public".to_owned()),
+        sslmode: Some("prefer".to_owned()),
+    };
+    assert!(!format!("{parts:?}").contains(url.password().unwrap()));
+    let config = PostgresConfig { connection_params: Some(parts), ..PostgresConfig::default() };
+    let backend = PostgresBackend::new(config).unwrap();
+    backend.open(AccessMode::ReadOnly).await.unwrap();
+    assert_eq!(read(&backend, "t").await.unwrap(), one());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prefixes_and_schemas_keep_stores_apart() {
+    let database = database();
+    database.sql("CREATE SCHEMA \"Meta Data\"").unwrap();
+    let mut config = config(database.url());
+    config.schema = Some("Meta Data".to_owned());
+    config.table_prefix = Some("dev_".to_owned());
+    let own = PostgresBackend::new(config.clone()).unwrap();
+    own.open(AccessMode::ReadWrite).await.unwrap();
+    append(&own, "raw/video", &one()).await.unwrap();
+    assert_eq!(own.tables().await.unwrap(), ["raw__video"]);
+    assert!(open(database.url()).await.tables().await.unwrap().is_empty());
+    assert_eq!(database.sql("SELECT x FROM \"Meta Data\".dev_raw__video").unwrap(), "1");
+    config.schema = Some("nowhere".to_owned());
+    let error = PostgresBackend::new(config).unwrap().open(AccessMode::ReadWrite).await.unwrap_err();
+    assert!(matches!(error, Error::LocationNotFound { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_created_only_where_that_is_allowed() {
+    let database = database();
+    let store = async |create: Option<bool>| {
+        let config = PostgresConfig { auto_create_tables: create, ..config(database.url()) };
+        let backend = PostgresBackend::new(config).unwrap();
+        MetadataStore::builder(backend, graph(&["raw/video"])).open(AccessMode::ReadWrite).await.unwrap()
+    };
+    for refusing in [None, Some(false)] {
+        let error = store(refusing).await.write("raw/video", sample()).await.unwrap_err();
+        assert!(matches!(&error, Error::TableMissing { table, .. } if table == "raw__video"), "{error}");
+        assert!(error.to_string().contains("auto_create_tables"), "{error}");
+    }
+    store(Some(true)).await.write("raw/video", sample()).await.unwrap();
+    // Where the table is there, nothing has to be created.
+    assert_eq!(store(Some(false)).await.write("raw/video", sample()).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn structs_are_refused_where_jsonb_is_not_wanted() {
+    let database = database();
+    let config = PostgresConfig { auto_cast_struct_for_jsonb: Some(false), ..config(database.url()) };
+    let backend = PostgresBackend::new(config).unwrap();
+    let store = MetadataStore::builder(backend, graph(&["raw/video"])).open(AccessMode::ReadWrite).await.unwrap();
+    store.write("raw/video", sample()).await.unwrap();
+    let mut columns = vec![("box", Arc::new(StructArray::from(one())) as ArrayRef)];
+    let sample = sample();
+    columns
+        .extend(["id", "metaxy_provenance_by_field"].map(|name| (name, sample.column_by_name(name).unwrap().clone())));
+    let error = store.write("raw/video", batch(columns)).await.unwrap_err();
+    assert!(matches!(&error, Error::UnsupportedType { column, .. } if column == "box"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn features_whose_tables_would_be_one_are_refused() {
+    let database = database();
+    let backend = PostgresBackend::new(config(database.url())).unwrap();
+    let opened = MetadataStore::builder(backend, graph(&["raw/my-video", "raw/my_video"])).open(AccessMode::ReadWrite);
+    let error = opened.await.unwrap_err();
+    assert!(matches!(error, Error::TableCollision { .. }), "{error}");
+}

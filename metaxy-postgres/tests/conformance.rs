@@ -1,0 +1,57 @@
+//! The suite that every backend runs, on a schema of a throwaway server: once with each engine.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use metaxy_core::store::StoreBuilder;
+use metaxy_core::{Error, HashAlgorithm, SharedBackend, VersioningEngine};
+use metaxy_postgres::{PostgresBackend, PostgresConfig};
+use metaxy_testkit::postgres_server::{self, Schema};
+use metaxy_testkit::{Location, Result, Support};
+
+struct Place {
+    schema: Schema,
+    engine: VersioningEngine,
+    hash: HashAlgorithm,
+}
+
+#[async_trait]
+impl Location for Place {
+    async fn backend(&self) -> Result<SharedBackend> {
+        let mut config = PostgresConfig::from_url(self.schema.url());
+        config.schema = Some(self.schema.name().to_owned());
+        Ok(Arc::new(PostgresBackend::new(config)?))
+    }
+
+    fn settings(&self) -> toml::Table {
+        let settings = [("connection_string", self.schema.url()), ("schema", self.schema.name())];
+        settings.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
+    }
+
+    fn configure(&self, store: StoreBuilder) -> StoreBuilder {
+        store.versioning_engine(self.engine).hash_algorithm(self.hash)
+    }
+
+    fn support(&self) -> Support {
+        Support::default().refuses(["interval", "nulls_of_no_type", "text_with_nul"]).tiny_writes(2_000)
+    }
+}
+
+async fn place(engine: VersioningEngine, hash: HashAlgorithm) -> Result<Place> {
+    let schema = tokio::task::spawn_blocking(postgres_server::schema).await?;
+    let schema = schema.map_err(|reason| Error::Unsupported { what: "testing PostgreSQL".to_owned(), hint: reason })?;
+    Ok(Place { schema, engine, hash })
+}
+
+/// Increments are computed here.
+async fn with_arrow() -> Result<Place> {
+    place(VersioningEngine::Arrow, HashAlgorithm::Xxhash32).await
+}
+
+/// Increments are computed in the server, wherever it can: it has this hash.
+async fn with_server() -> Result<Place> {
+    place(VersioningEngine::Auto, HashAlgorithm::Md5).await
+}
+
+metaxy_testkit::conformance!(arrow, with_arrow);
+metaxy_testkit::conformance!(native, with_server);
