@@ -1,27 +1,46 @@
 //! Writes metadata as soon as it exists, in good-sized batches, and loses none of it.
 //!
-//! A pipeline hands over small batches as samples finish; a background task writes them together.
+//! A pipeline hands over small batches as samples finish; a background task writes them together. With a spool directory
+//! a pipeline that is killed resumes where it stopped: it asks what is left to do, and what it had handed over counts as
+//! done.
 //!
 //! ```no_run
-//! # use metaxy_core::{MetadataStore, RecordBatch};
-//! # async fn example(store: MetadataStore, batches: Vec<RecordBatch>) -> Result<(), Box<dyn std::error::Error>> {
+//! # use metaxy_core::{MetadataStore, RecordBatch, Result};
+//! # fn transcribe(sample: &RecordBatch) -> Result<RecordBatch> { Ok(sample.clone()) }
+//! # async fn example(store: MetadataStore) -> Result<(), Box<dyn std::error::Error>> {
 //! use metaxy_core::BufferedMetadataWriter;
-//! let writer = BufferedMetadataWriter::builder(store).flush_rows(10_000).spool("/var/spool/pipeline").start().await?;
-//! for batch in batches {
-//!     writer.put("processed/transcript", batch).await?;
+//!
+//! let writer = BufferedMetadataWriter::builder(store.clone()).spool("/var/spool/transcripts").start().await?;
+//! // What an earlier process had put and not written is in the store after this.
+//! writer.flush().await?;
+//!
+//! let todo = store.resolve_update("processed/transcript").await?.new.to_batch()?;
+//! for sample in 0..todo.num_rows() {
+//!     writer.put("processed/transcript", transcribe(&todo.slice(sample, 1))?).await?;
 //! }
-//! let written = writer.close().await?;
+//! writer.close().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! `cargo run -p metaxy-sqlite --example resume` shows such a pipeline being killed.
+//!
 //! # What is promised
 //! - Once [`flush`](BufferedMetadataWriter::flush) returns, everything that was put before it is in the store.
-//! - A flush that fails is made again, with growing pauses, while the error can pass. When the writer gives up, `flush`
-//!   and `close` return the error together with every batch that was not written.
-//! - With a spool directory a batch survives the death of the process as soon as `put` has returned.
-//! - Memory is bounded: `put` waits while more than the bound is pending.
+//! - A flush that fails is made again, with growing pauses, while the error can pass. When the writer gives up, every call
+//!   of `flush` and `close` that waits for any of it, or the next one, returns the error together with every batch that
+//!   was not written. Nothing more is taken until then.
+//! - The rows of a flush share one time, and dependents are written first. Of an id that is put twice the later row counts,
+//!   because the two are never in one flush.
+//! - What could not be stored in the columns that are there is refused by `put`, not later.
+//! - With a spool directory a batch survives the death of the process, and of the machine, as soon as `put` has returned.
+//!   The next start writes it under the time and the definitions of the put: readers see every id once, and nothing that
+//!   was written or deleted since is hidden.
+//! - Memory is bounded: `put` waits its turn while more than the bound is pending.
 //! - A dropped future of `put` or `flush` leaves the writer as if the call had not been made, or as if it had succeeded.
+//! - A writer that is dropped without [`close`](BufferedMetadataWriter::close) writes what it holds, and logs what it could
+//!   not. On a runtime with several threads, and outside of async code, the drop waits for that; the only thread of a
+//!   runtime cannot wait for its own task, which goes on as long as the runtime does.
 
 mod blocking;
 mod buffer;
@@ -109,7 +128,8 @@ pub struct WriterError {
     #[source]
     pub error: Arc<Error>,
     /// Every batch that was put and is not in the store. They are the caller's again; the writer has forgotten them, but
-    /// where there is a spool directory they stay there for the next start.
+    /// where there is a spool directory they stay there for the next start. Where several callers waited, each gets them:
+    /// one of them has to put them again.
     pub unwritten: Vec<(FeatureKey, RecordBatch)>,
 }
 
@@ -124,8 +144,7 @@ pub type RowsWritten = BTreeMap<FeatureKey, u64>;
 
 /// A handle of a running writer. Cheap to clone; all clones are the same writer.
 ///
-/// Dropping the last one without [`close`](Self::close) writes what is pending where the runtime lets it, and logs what it
-/// could not.
+/// Dropping the last one without [`close`](Self::close) writes what is pending, and logs what it could not.
 #[derive(Clone)]
 pub struct BufferedMetadataWriter {
     handle: Arc<Handle>,
@@ -204,13 +223,13 @@ impl Shared {
 }
 
 impl WriterBuilder {
-    /// Flushes when this many rows are pending; 50,000 by default.
+    /// Flushes when this many rows are waiting; 50,000 by default. Whatever waits is written in portions of this size.
     pub fn flush_rows(mut self, rows: usize) -> Self {
         self.settings.flush_rows = rows.max(1);
         self
     }
 
-    /// Flushes when this many bytes are pending; 64 MiB by default.
+    /// Flushes when this many bytes are waiting; 64 MiB by default.
     pub fn flush_bytes(mut self, bytes: usize) -> Self {
         self.settings.flush_bytes = bytes.max(1);
         self
@@ -236,7 +255,8 @@ impl WriterBuilder {
     }
 
     /// Keeps every batch in this directory until it is in the store. What a killed process has left there is written
-    /// first, under the time at which it was put, so that it never hides what was written since.
+    /// first, under the time and the definitions of the put, so that it never hides what was written since. A directory
+    /// serves one writer at a time.
     pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
         self.spool = Some(directory.into());
         self
