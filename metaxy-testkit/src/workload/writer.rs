@@ -173,12 +173,10 @@ impl Watch {
     }
 }
 
+type Batches = Box<dyn Iterator<Item = metaxy_core::Result<RecordBatch>> + Send>;
+
 /// Batches of consecutive rows, made now or as they are asked for.
-fn batches(
-    rows: std::ops::Range<i64>,
-    size: i64,
-    now: bool,
-) -> metaxy_core::Result<Box<dyn Iterator<Item = metaxy_core::Result<RecordBatch>> + Send>> {
+fn batches(rows: std::ops::Range<i64>, size: i64, now: bool) -> metaxy_core::Result<Batches> {
     let end = rows.end;
     let made = rows.step_by(size as usize).map(move |start| samples(start, size.min(end - start)));
     if now { Ok(Box::new(made.collect::<Result<Vec<_>, _>>()?.into_iter().map(Ok))) } else { Ok(Box::new(made)) }
@@ -211,17 +209,9 @@ async fn write_through_writer(store: &MetadataStore, task: &Task) -> Result<Meas
         .max_pending_bytes(BOUND)
         .start()
         .await?;
-    let put_all = |batches| {
-        let writer = writer.clone();
-        tokio::spawn(async move {
-            for batch in batches {
-                writer.put(FEATURE, batch?).await?;
-            }
-            metaxy_core::Result::Ok(())
-        })
-    };
-    for producer in producers.into_iter().map(put_all).collect::<Vec<_>>() {
-        producer.await??;
+    let puts = producers.into_iter().map(|batches| tokio::spawn(put_all(writer.clone(), batches)));
+    for put in puts.collect::<Vec<_>>() {
+        put.await??;
     }
     let written: u64 = writer.close().await?.values().sum();
     let measured = watch.stop();
@@ -230,6 +220,13 @@ async fn write_through_writer(store: &MetadataStore, task: &Task) -> Result<Meas
     } else {
         Err(format!("only {written} rows were written").into())
     }
+}
+
+async fn put_all(writer: BufferedMetadataWriter, batches: Batches) -> metaxy_core::Result<()> {
+    for batch in batches {
+        writer.put(FEATURE, batch?).await?;
+    }
+    Ok(())
 }
 
 fn samples(start: i64, rows: i64) -> metaxy_core::Result<RecordBatch> {
