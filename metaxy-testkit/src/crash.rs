@@ -32,6 +32,8 @@ const LOCATION: &str = "METAXY_CRASH_LOCATION";
 const FIRST_BATCH: &str = "METAXY_CRASH_FIRST_BATCH";
 const FEATURE: &str = "crash/sample";
 const ROWS_PER_BATCH: i64 = 20;
+const LANES: usize = 4;
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +42,19 @@ pub enum Victim {
     Store,
     /// A loop of `put` and `flush`: what was put before a flush that has returned is there.
     Writer,
-    /// The same with a spool directory: after a restart every put that has returned is there.
+    /// The same with a spool directory: besides, after a restart every put that has returned is there.
     SpoolingWriter,
+}
+
+/// Whether this process is one that is going to be killed. It is started with everything set up already.
+pub fn is_victim() -> bool {
+    std::env::var_os(LOCATION).is_some()
 }
 
 /// Starts and kills a writing process `rounds` times. After each time everything that it had said was safe has to be
 /// there, every batch whole or not at all, and every sample once. `backend` makes the backend of a location: it is
-/// called in this process and in the one that is killed.
+/// called in this process and in the one that is killed. The rounds are spread over several locations, which are
+/// directories in `directory`, so that one can be looked at while another is written.
 ///
 /// # Panics
 /// Where a promise is broken; this is a test.
@@ -54,38 +62,79 @@ pub async fn survives_kills<F>(
     test: &str,
     victim: Victim,
     rounds: usize,
-    location: &Path,
+    directory: &Path,
     backend: impl Fn(PathBuf) -> F,
 ) where
     F: Future<Output = Result<SharedBackend>>,
 {
     if let Some(location) = std::env::var_os(LOCATION) {
         let location = PathBuf::from(location);
-        let made = backend(location.clone()).await.expect("the backend is made");
-        write_until_killed(victim, &location, made).await;
+        write_until_killed(victim, &location, backend(location.clone())).await;
     }
-    let mut safe = BTreeSet::new();
-    let mut first = 0;
-    for round in 0..rounds {
-        let said = kill_one(test, location, first, pause(round));
-        first = said.first_unused.max(first);
-        safe.extend(if victim == Victim::SpoolingWriter { said.put } else { said.safe });
-        let made = backend(location.to_owned()).await.expect("the backend is made");
-        let store = open(made).await.expect("the store opens after a kill");
-        if victim == Victim::SpoolingWriter {
-            let writer = BufferedMetadataWriter::builder(store.clone()).spool(location.join("spool")).start().await;
-            writer.expect("the writer starts again").close().await.expect("what was spooled is written");
-        }
-        check(&store, &safe, round).await;
-        store.close().await.expect("the store closes");
-    }
-    assert!(!safe.is_empty(), "no process lived long enough to write anything: the kills show nothing");
+    let lanes = (0..LANES).map(|lane| {
+        let location = directory.join(lane.to_string());
+        std::fs::create_dir_all(&location).expect("a directory for a store");
+        let rounds = (lane..rounds).step_by(LANES).collect();
+        Lane { test: test.to_owned(), victim, location, backend: &backend, said: Said::default() }.run(rounds)
+    });
+    let safe: usize = futures::future::join_all(lanes).await.into_iter().sum();
+    assert!(safe > rounds, "the processes wrote {safe} batches before they died: too few to show anything");
 }
 
-/// Spreads the kills over the life of the process, from right after the first sign of life on.
-fn pause(round: usize) -> Duration {
+/// A location, and what is known of it.
+struct Lane<'a, B> {
+    test: String,
+    victim: Victim,
+    location: PathBuf,
+    backend: &'a B,
+    said: Said,
+}
+
+impl<B, F> Lane<'_, B>
+where
+    B: Fn(PathBuf) -> F,
+    F: Future<Output = Result<SharedBackend>>,
+{
+    /// Answers how many batches were safe in the end.
+    async fn run(mut self, rounds: Vec<usize>) -> usize {
+        let last = rounds.last().copied();
+        for round in rounds {
+            let command = self.victim_command();
+            let said = tokio::task::spawn_blocking(move || kill_one(command, round)).await;
+            self.said.add(said.expect("a process is started and killed"));
+            let made = (self.backend)(self.location.clone()).await.expect("the backend is made");
+            let store = open(made).await.expect("the store opens after a kill");
+            check(&store, &self.said.safe, round).await;
+            // Else the next process finds what was spooled, and may be killed while it writes it.
+            if self.victim == Victim::SpoolingWriter && (round % 5 == 0 || Some(round) == last) {
+                let writer = BufferedMetadataWriter::builder(store.clone()).spool(self.location.join("spool"));
+                let writer = writer.start().await.expect("the writer starts again");
+                writer.close().await.expect("what was spooled is written");
+                self.said.safe.extend(&self.said.put);
+                check(&store, &self.said.safe, round).await;
+            }
+            store.close().await.expect("the store closes");
+        }
+        self.said.safe.len()
+    }
+
+    fn victim_command(&self) -> Command {
+        let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
+        command.args(["--exact", &self.test, "--nocapture", "--test-threads", "1"]);
+        command.env(LOCATION, &self.location).env(FIRST_BATCH, self.said.first_unused.to_string());
+        // Temporary files of a killed process go with the location.
+        command.env("TMPDIR", &self.location);
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command
+    }
+}
+
+/// Spreads the kills over the life of the process: one in four strikes while it opens the store and writes what it finds
+/// in its spool, the others while it writes.
+fn moment(round: usize) -> (&'static str, Duration) {
     let scattered = (round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    Duration::from_micros(scattered % 250_000)
+    let since = if round.is_multiple_of(4) { "start" } else { "begin" };
+    (since, Duration::from_micros(20_000 + scattered % 180_000))
 }
 
 /// What a process said before it died: numbers of batches.
@@ -96,15 +145,8 @@ struct Said {
     first_unused: i64,
 }
 
-fn kill_one(test: &str, location: &Path, first: i64, pause: Duration) -> Said {
-    let mut child = Command::new(std::env::current_exe().expect("the test binary has a path"))
-        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
-        .env(LOCATION, location)
-        .env(FIRST_BATCH, first.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .expect("the test binary starts");
+fn kill_one(mut command: Command, round: usize) -> Said {
+    let mut child = command.spawn().expect("the test binary starts");
     let output = child.stdout.take().expect("its output is piped");
     let (send, lines) = mpsc::channel();
     let reader = std::thread::spawn(move || {
@@ -112,16 +154,17 @@ fn kill_one(test: &str, location: &Path, first: i64, pause: Duration) -> Said {
             let _ = send.send(line);
         });
     });
-    let mut said = Said { first_unused: first, ..Said::default() };
-    let patience = Duration::from_secs(120);
-    while let Ok(line) = lines.recv_timeout(patience) {
-        if said.hear(&line) {
+    let mut said = Said::default();
+    let (since, pause) = moment(round);
+    while let Ok(line) = lines.recv_timeout(PATIENCE) {
+        if said.hear(&line) == Some(since) {
             break;
         }
     }
     std::thread::sleep(pause);
     child.kill().expect("the process is killed");
-    child.wait().expect("the process ends");
+    let status = child.wait().expect("the process ends");
+    assert_eq!(status.code(), None, "round {round}: the process ended by itself");
     reader.join().expect("its output is read");
     lines.try_iter().for_each(|line| {
         said.hear(&line);
@@ -130,26 +173,30 @@ fn kill_one(test: &str, location: &Path, first: i64, pause: Duration) -> Said {
 }
 
 impl Said {
-    /// Takes in a line; answers whether it says that something was written.
-    fn hear(&mut self, line: &str) -> bool {
-        let Some((word, number)) = line.split_once(' ') else { return false };
-        let Ok(number) = number.parse::<i64>() else { return false };
+    /// Takes in a line; answers its word.
+    fn hear<'a>(&mut self, line: &'a str) -> Option<&'a str> {
+        let (word, number) = line.split_once(' ')?;
+        let number = number.parse::<i64>().ok()?;
         match word {
+            "start" => {}
+            "begin" => self.first_unused = number + 1,
             "put" => {
                 self.put.insert(number);
             }
-            "safe" => {
-                self.safe.extend(self.first_unsafe()..=number);
+            // What one process has put before.
+            "flushed" => self.safe.extend(self.put.range(..=number)),
+            "written" => {
+                self.safe.insert(number);
             }
-            "begin" => self.first_unused = number + 1,
-            _ => return false,
+            _ => return None,
         }
-        matches!(word, "put" | "safe")
+        Some(word)
     }
 
-    fn first_unsafe(&self) -> i64 {
-        let first = self.put.first().or(self.safe.first()).copied().unwrap_or(self.first_unused - 1);
-        self.safe.last().map_or(first, |last| last + 1)
+    fn add(&mut self, other: Self) {
+        self.put.extend(other.put);
+        self.safe.extend(other.safe);
+        self.first_unused = self.first_unused.max(other.first_unused);
     }
 }
 
@@ -159,16 +206,21 @@ fn say(word: &str, number: i64) {
     let _ = writeln!(output, "{word} {number}").and_then(|()| output.flush());
 }
 
-async fn write_until_killed(victim: Victim, location: &Path, backend: SharedBackend) -> ! {
+async fn write_until_killed(
+    victim: Victim,
+    location: &Path,
+    backend: impl Future<Output = Result<SharedBackend>>,
+) -> ! {
     let first: i64 = std::env::var(FIRST_BATCH).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let store = open(backend).await.expect("the store opens");
     // The harness prints the name of the test without a line end.
     println!();
+    say("start", first);
+    let store = open(backend.await.expect("the backend is made")).await.expect("the store opens");
     if victim == Victim::Store {
         for number in first.. {
             say("begin", number);
             store.write(FEATURE, batch(number)).await.expect("a write");
-            say("safe", number);
+            say("written", number);
         }
     }
     let mut builder = BufferedMetadataWriter::builder(store).flush_rows(100).interval(Duration::from_millis(50));
@@ -182,7 +234,7 @@ async fn write_until_killed(victim: Victim, location: &Path, backend: SharedBack
         say("put", number);
         if number % 7 == 6 {
             writer.flush().await.expect("a flush");
-            say("safe", number);
+            say("flushed", number);
         }
     }
     unreachable!("the loop ends with the process")

@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -192,7 +192,7 @@ pub struct FaultyBackend {
 #[derive(Debug, Default)]
 struct State {
     faults: Vec<Fault>,
-    calls: Vec<Operation>,
+    calls: Vec<(Operation, Instant)>,
     struck: usize,
 }
 
@@ -214,7 +214,12 @@ impl FaultyBackend {
 
     /// How often an operation has been called so far.
     pub fn calls(&self, operation: Operation) -> usize {
-        self.state().calls.iter().filter(|call| matches(operation, **call)).count()
+        self.times(operation).len()
+    }
+
+    /// When an operation has been called, each time.
+    pub fn times(&self, operation: Operation) -> Vec<Instant> {
+        self.state().calls.iter().filter(|(call, _)| matches(operation, *call)).map(|(_, at)| *at).collect()
     }
 
     /// How many calls a fault has struck.
@@ -229,7 +234,7 @@ impl FaultyBackend {
     /// Counts a call, and tells which fault strikes it. A fault that is not yet due comes a call nearer.
     fn touch(&self, operation: Operation) -> Option<Fault> {
         let mut state = self.state();
-        state.calls.push(operation);
+        state.calls.push((operation, Instant::now()));
         let mut striking: Option<Fault> = None;
         for fault in state.faults.iter_mut().filter(|fault| matches(fault.operation, operation)) {
             if fault.spared > 0 {

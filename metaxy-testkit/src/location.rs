@@ -21,12 +21,6 @@ pub trait Location: Send + Sync + 'static {
     /// The settings that lead to this place, as `metaxy.toml` has them beside `type`.
     fn settings(&self) -> toml::Table;
 
-    /// Settings of the stores that are opened here, where the defaults are not what is to be shown: another hash
-    /// algorithm, another engine.
-    fn configure(&self, store: StoreBuilder) -> StoreBuilder {
-        store
-    }
-
     /// What the backend does not do, and how much of a load it gets.
     fn support(&self) -> Support {
         Support::default()

@@ -80,6 +80,10 @@ impl Keys {
         Self::new(&typed)
     }
 
+    pub(crate) fn into_hashes(self) -> Vec<u64> {
+        self.hashes
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.hashes.len()
     }

@@ -40,6 +40,11 @@ use expected::{Expected, Samples};
 use input::Input;
 use keys::{KeyIndex, Keys};
 
+/// A hash of the key in each row: equal keys have equal hashes, in whatever batch.
+pub(crate) fn key_hashes(columns: Vec<ArrayRef>) -> Result<Vec<u64>> {
+    Ok(Keys::within(columns)?.into_hashes())
+}
+
 /// What an executor has found.
 pub(crate) struct Outcome {
     pub(crate) new: Vec<RecordBatch>,

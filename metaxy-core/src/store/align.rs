@@ -157,7 +157,8 @@ fn align_batch(key: &FeatureKey, schema: &SchemaRef, batch: &RecordBatch) -> Res
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
-fn convert(key: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+/// Values in the type of a column; an error where one of them would not be the same there.
+pub(super) fn convert(key: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     if array.data_type() == target {
         return Ok(array.clone());
     }

@@ -1,6 +1,7 @@
 //! The store that users hold: a backend, a graph of features, and the stores to fall back on.
 
 mod align;
+mod buffered;
 mod clock;
 mod data;
 mod delete;
@@ -34,7 +35,7 @@ pub use resolve::{InputProgress, ResolveRequest};
 pub use transfer::{CopyProgress, CopyRequest, CopySummary};
 pub use write::WriteRequest;
 
-pub(crate) use write::BatchCheck;
+pub(crate) use buffered::BatchCheck;
 
 use clock::Stamps;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{cast, is_not_null, kernels::zip::zip};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, SchemaRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -109,73 +109,23 @@ impl IntoFuture for WriteRequest {
     }
 }
 
-impl MetadataStore {
-    /// A time for rows that are written now.
-    pub(crate) fn next_stamp(&self) -> i64 {
-        self.inner.stamps.next()
-    }
-
-    /// Writes rows of one feature under a given time.
-    pub(crate) async fn write_at(&self, key: FeatureKey, batches: Vec<RecordBatch>, at: i64) -> Result<()> {
-        let stamping = Stamping { at, materialization_id: self.inner.materialization_id.clone(), preserve: false };
-        let (schema, batches) = self.prepare(key.clone(), batches, stamping).await?;
-        self.inner.backend.append(&key, schema, batches).await
-    }
-
-    /// What rows of a feature are checked against before they are buffered.
-    pub(crate) async fn batch_check(&self, key: &FeatureKey) -> Result<BatchCheck> {
-        let plan = self.plan(key)?.clone();
-        Ok(BatchCheck { schema: self.inner.backend.schema(key).await?, plan })
-    }
-}
-
-/// Refuses batches that a later write would refuse: for their columns, or because a column has another type than in the
-/// table or in a batch that was accepted before.
-#[derive(Debug)]
-pub(crate) struct BatchCheck {
-    plan: FeaturePlan,
-    schema: Option<SchemaRef>,
-}
-
-impl BatchCheck {
-    pub(crate) fn accept(&mut self, store: &MetadataStore, batch: &RecordBatch) -> Result<()> {
-        let stamping = Stamping { at: 0, materialization_id: None, preserve: false };
-        check_ids(&self.plan, batch)?;
-        engine::check_provenance(&self.plan.spec, batch)?;
-        let empty = store.complete(&self.plan, &batch.slice(0, 0), &stamping)?;
-        let mut known = self.schema.iter().flat_map(|schema| schema.fields().iter().cloned()).collect::<Vec<_>>();
-        let (schema, _) = align(&self.plan.spec.key, self.schema.as_ref(), vec![empty])?;
-        for field in schema.fields() {
-            match known.iter_mut().find(|other| other.name() == field.name()) {
-                Some(other) => *other = field.clone(),
-                None => known.push(field.clone()),
-            }
-        }
-        self.schema = Some(Arc::new(Schema::new(known)));
-        Ok(())
-    }
-}
-
 /// How rows are stamped.
 #[derive(Clone)]
-struct Stamping {
-    at: i64,
-    materialization_id: Option<String>,
-    preserve: bool,
+pub(super) struct Stamping {
+    pub(super) at: i64,
+    pub(super) materialization_id: Option<String>,
+    pub(super) preserve: bool,
 }
 
 impl MetadataStore {
     /// Checks and completes rows, and brings them into the schema of their table. Writes nothing.
-    async fn prepare(
+    pub(super) async fn prepare(
         &self,
         key: FeatureKey,
         batches: Vec<RecordBatch>,
         stamping: Stamping,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let table = self.inner.backend.schema(&key).await?;
-        if table.is_none() && !self.inner.auto_create_tables {
-            return Err(Error::TableMissing { table: key.table_name(), location: self.inner.info.location.clone() });
-        }
+        let table = self.table_to_write(&key).await?;
         let store = self.clone();
         tokio::task::spawn_blocking(move || {
             let plan = store.plan(&key)?;
@@ -186,8 +136,17 @@ impl MetadataStore {
         .await?
     }
 
+    /// The schema of a table, or `None` where a write may create it.
+    pub(super) async fn table_to_write(&self, key: &FeatureKey) -> Result<Option<SchemaRef>> {
+        let table = self.inner.backend.schema(key).await?;
+        if table.is_none() && !self.inner.auto_create_tables {
+            return Err(Error::TableMissing { table: key.table_name(), location: self.inner.info.location.clone() });
+        }
+        Ok(table)
+    }
+
     /// A batch with all system columns behind the user's own.
-    fn complete(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<RecordBatch> {
+    pub(super) fn complete(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<RecordBatch> {
         check_ids(plan, batch)?;
         check_names(plan, batch)?;
         let versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;

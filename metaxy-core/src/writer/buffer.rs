@@ -1,155 +1,232 @@
 //! What a writer holds: batches in the order in which they came, and how far they have got. No I/O, no waiting.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-use arrow::array::RecordBatch;
 
 use crate::error::Error;
 use crate::key::FeatureKey;
 
+use super::parcel::{Entry, Parcel, Size};
 use super::{WriterError, WriterProgress};
 
-/// A batch on its way.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) feature: FeatureKey,
-    pub(super) batch: RecordBatch,
-    /// The file that keeps it, where there is a spool directory.
-    pub(super) file: Option<PathBuf>,
-    /// When it was put, where an earlier process did so.
-    pub(super) put_at: Option<i64>,
-    bytes: usize,
-}
-
-impl Entry {
-    pub(super) fn new(feature: FeatureKey, batch: RecordBatch) -> Self {
-        let bytes = batch.get_array_memory_size();
-        Self { feature, batch, file: None, put_at: None, bytes }
-    }
-
-    pub(super) fn kept_in(mut self, file: PathBuf) -> Self {
-        self.file = Some(file);
-        self
-    }
-
-    pub(super) fn put_at(mut self, micros: i64) -> Self {
-        self.put_at = Some(micros);
-        self
-    }
-
-    fn rows(&self) -> u64 {
-        self.batch.num_rows() as u64
-    }
-}
-
-#[derive(Default)]
 pub(super) struct Buffer {
-    waiting: Vec<Entry>,
-    /// Rows and bytes that wait or are being written.
-    pending_rows: usize,
+    size: Size,
+    max_bytes: usize,
+    /// What waits to be written. All but the last are closed.
+    waiting: VecDeque<Parcel>,
+    /// Bytes that wait or are being written.
     pending_bytes: usize,
-    /// Bytes that a `put` has been promised room for.
-    reserved_bytes: usize,
+    /// Puts that wait for room, by their turn, and the bytes that they bring.
+    queue: BTreeMap<u64, usize>,
+    next_turn: u64,
+    /// Puts that have been given room and are not in the buffer yet, and their bytes.
+    granted: usize,
+    granted_bytes: usize,
     progress: BTreeMap<FeatureKey, WriterProgress>,
-    /// How many entries have been pushed, taken by the task, and settled (written, or given up).
+    /// How many entries have come, how many the task has taken, and up to which one all are written or given up.
     pushed: u64,
     taken: u64,
-    settled: u64,
+    done: u64,
     /// Flush everything up to this entry.
     flush_until: u64,
     last_error: Option<Arc<Error>>,
     /// What the writer has given up on, until a caller takes it back.
-    failed: Option<(Arc<Error>, Vec<Entry>)>,
-    closed: bool,
-    stopped: bool,
-    ended: bool,
+    failed: Option<Failed>,
+    /// What callers have taken back, as long as others wait that have to know of it.
+    given_back: Vec<GivenBack>,
+    /// How often something was given back, and who waits for a flush since when, counted by that number.
+    returns: u64,
+    flushes: BTreeMap<u64, usize>,
+    state: State,
+    /// The task has seen that it is to end.
+    heard: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    /// Rows come and go.
+    Open,
+    /// Nothing more is taken.
+    Closed,
+    /// The task ends when nothing is left to write.
+    Stopped,
+    /// The task has ended.
+    Ended,
+}
+
+struct Failed {
+    error: Arc<Error>,
+    /// All entries up to this one are in the store.
+    after: u64,
+    entries: Vec<Entry>,
+}
+
+struct GivenBack {
+    number: u64,
+    after: u64,
+    error: WriterError,
+}
+
+/// A caller that waits for everything up to an entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    target: u64,
+    returns: u64,
 }
 
 impl Buffer {
-    pub(super) fn push(&mut self, entry: Entry) {
-        let progress = self.progress.entry(entry.feature.clone()).or_default();
-        progress.put += entry.rows();
-        progress.pending += entry.rows();
-        self.pending_rows += entry.batch.num_rows();
-        self.pending_bytes += entry.bytes;
-        self.pushed += 1;
-        self.waiting.push(entry);
-    }
-
-    /// Keeps room, where there is any.
-    pub(super) fn reserve(&mut self, bytes: usize, limit: usize) -> bool {
-        let held = self.pending_bytes + self.reserved_bytes;
-        let fits = held == 0 || held.saturating_add(bytes) <= limit;
-        if fits {
-            self.reserved_bytes += bytes;
+    pub(super) fn new(size: Size, max_bytes: usize) -> Self {
+        Self {
+            size,
+            max_bytes,
+            waiting: VecDeque::new(),
+            pending_bytes: 0,
+            queue: BTreeMap::new(),
+            next_turn: 0,
+            granted: 0,
+            granted_bytes: 0,
+            progress: BTreeMap::new(),
+            pushed: 0,
+            taken: 0,
+            done: 0,
+            flush_until: 0,
+            last_error: None,
+            failed: None,
+            given_back: Vec::new(),
+            returns: 0,
+            flushes: BTreeMap::new(),
+            state: State::Open,
+            heard: false,
         }
-        fits
     }
 
+    /// Takes in the entries of one put.
+    pub(super) fn push(&mut self, put: Vec<Entry>) {
+        for entry in &put {
+            let progress = self.progress.entry(entry.feature.clone()).or_default();
+            progress.put += entry.rows() as u64;
+            progress.pending += entry.rows() as u64;
+            self.pending_bytes += entry.bytes();
+            self.pushed += 1;
+        }
+        match self.waiting.back_mut().filter(|parcel| parcel.takes(&put, self.size)) {
+            Some(parcel) => parcel.add(put),
+            None => {
+                let mut parcel = Parcel::default();
+                parcel.add(put);
+                self.waiting.push_back(parcel);
+            }
+        }
+    }
+}
+
+/// Room.
+impl Buffer {
+    /// Queues up a put; the answer is its turn.
+    pub(super) fn enqueue(&mut self, bytes: usize) -> u64 {
+        self.next_turn += 1;
+        self.queue.insert(self.next_turn, bytes);
+        self.next_turn
+    }
+
+    /// Leaves the queue, for the next one to have its turn; whether there is a next one.
+    pub(super) fn leave_queue(&mut self, turn: u64) -> bool {
+        self.queue.remove(&turn);
+        !self.queue.is_empty()
+    }
+
+    /// Gives room to the put whose turn it is, where there is enough.
+    pub(super) fn grant(&mut self, turn: u64) -> bool {
+        match self.queue.first_key_value() {
+            Some((first, bytes)) if *first == turn && self.fits(*bytes) => {
+                self.granted += 1;
+                self.granted_bytes += bytes;
+                self.queue.remove(&turn);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes room back that was granted.
     pub(super) fn release(&mut self, bytes: usize) {
-        self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
+        self.granted -= 1;
+        self.granted_bytes -= bytes;
+    }
+
+    pub(super) fn has_granted(&self) -> bool {
+        self.granted > 0
+    }
+
+    /// A put that is larger than the bound gets room when nothing else has any.
+    fn fits(&self, bytes: usize) -> bool {
+        let held = self.pending_bytes + self.granted_bytes;
+        held == 0 || held.saturating_add(bytes) <= self.max_bytes
     }
 
     /// Why nothing more is taken.
     pub(super) fn refusal(&self, store: &str) -> Option<Error> {
-        if self.closed {
+        if self.state != State::Open {
             return Some(Error::Closed { store: format!("the writer of {store}") });
         }
-        self.failed.as_ref().map(|(error, _)| Error::Unsupported {
-            what: format!("putting more rows after the writer has given up ({error})"),
+        self.failed.as_ref().map(|failed| Error::Unsupported {
+            what: format!("putting more rows after the writer has given up ({})", failed.error),
             hint: "call `flush` to get back what was not written, and the writer goes on".to_owned(),
         })
     }
+}
 
-    /// Whether it is time to write: enough is there, or somebody waits for it.
-    pub(super) fn is_due(&self, rows: usize, bytes: usize, max_bytes: usize) -> bool {
-        let full = self.pending_rows >= rows || self.pending_bytes >= bytes;
-        let crowded = self.pending_bytes + self.reserved_bytes >= max_bytes / 2 && self.pending_bytes > 0;
-        self.failed.is_none()
-            && !self.waiting.is_empty()
-            && (full || crowded || self.flush_until > self.taken || self.closed)
+/// Writing.
+impl Buffer {
+    /// Whether it is time to write: a parcel is large enough, or somebody waits for it or for its room.
+    pub(super) fn is_due(&self) -> bool {
+        let Some(first) = self.waiting.front().filter(|_| self.failed.is_none()) else { return false };
+        let is_ready = first.is_full(self.size) || self.waiting.len() > 1;
+        let is_wanted = self.flush_until > self.taken || self.state >= State::Closed;
+        is_ready || is_wanted || self.queue.values().next().is_some_and(|bytes| !self.fits(*bytes))
     }
 
     pub(super) fn has_waiting(&self) -> bool {
         self.failed.is_none() && !self.waiting.is_empty()
     }
 
-    pub(super) fn has_pending(&self) -> bool {
-        self.pending_rows > 0
-    }
-
+    /// The next parcel. It is under way until [`Buffer::finish`] or [`Buffer::give_up`].
     pub(super) fn take(&mut self) -> Vec<Entry> {
-        self.taken = self.pushed;
-        std::mem::take(&mut self.waiting)
+        let entries = self.waiting.pop_front().unwrap_or_default().entries;
+        self.taken += entries.len() as u64;
+        entries
     }
 
+    /// These entries are in the store.
     pub(super) fn settle_written(&mut self, entries: &[Entry]) {
         for entry in entries {
-            self.progress.entry(entry.feature.clone()).or_default().written += entry.rows();
+            self.progress.entry(entry.feature.clone()).or_default().written += entry.rows() as u64;
         }
         self.settle(entries);
-        self.last_error = None;
-    }
-
-    pub(super) fn settle_failed(&mut self, error: Arc<Error>, entries: Vec<Entry>) {
-        self.settle(&entries);
-        self.last_error = Some(error.clone());
-        match &mut self.failed {
-            Some((_, earlier)) => earlier.extend(entries),
-            None => self.failed = Some((error, entries)),
-        }
     }
 
     fn settle(&mut self, entries: &[Entry]) {
         for entry in entries {
-            self.pending_rows -= entry.batch.num_rows();
-            self.pending_bytes -= entry.bytes;
-            let progress = self.progress.entry(entry.feature.clone()).or_default();
-            progress.pending = progress.pending.saturating_sub(entry.rows());
+            self.pending_bytes -= entry.bytes();
+            self.progress.entry(entry.feature.clone()).or_default().pending -= entry.rows() as u64;
         }
-        self.settled += entries.len() as u64;
+    }
+
+    /// All of the parcel is in the store.
+    pub(super) fn finish(&mut self) {
+        self.done = self.taken;
+        self.last_error = None;
+    }
+
+    /// The rest of the parcel is not going to be in the store.
+    pub(super) fn give_up(&mut self, error: Arc<Error>, entries: Vec<Entry>) {
+        self.settle(&entries);
+        self.last_error = Some(error.clone());
+        let after = std::mem::replace(&mut self.done, self.taken);
+        match &mut self.failed {
+            Some(failed) => failed.entries.extend(entries),
+            None => self.failed = Some(Failed { error, after, entries }),
+        }
     }
 
     pub(super) fn note_error(&mut self, error: Arc<Error>) {
@@ -163,47 +240,97 @@ impl Buffer {
     pub(super) fn progress(&self) -> BTreeMap<FeatureKey, WriterProgress> {
         self.progress.clone()
     }
+}
 
-    /// Asks for everything that is there to be written; the answer is what to wait for.
-    pub(super) fn request_flush(&mut self) -> u64 {
-        self.flush_until = self.flush_until.max(self.pushed);
-        self.pushed
+/// Waiting for what was put.
+impl Buffer {
+    /// Asks for everything that is there to be written.
+    pub(super) fn begin_flush(&mut self) -> Ticket {
+        self.flush_until = self.pushed;
+        *self.flushes.entry(self.returns).or_default() += 1;
+        Ticket { target: self.pushed, returns: self.returns }
     }
 
-    /// The outcome of a flush, once it is known. The first caller after a failure takes back what was not written; what
-    /// has come since goes with it, for it may depend on it.
-    pub(super) fn flushed(&mut self, target: u64) -> Option<Result<(), WriterError>> {
-        if self.failed.is_some() && self.taken == self.settled {
-            let late = self.take();
-            self.settle(&late);
-            let (error, mut entries) = self.failed.take()?;
-            entries.extend(late);
-            let unwritten = entries.into_iter().map(|entry| (entry.feature, entry.batch)).collect();
-            return Some(Err(WriterError { error, unwritten }));
+    /// The caller waits no longer.
+    pub(super) fn end_flush(&mut self, ticket: Ticket) {
+        if let Some(count) = self.flushes.get_mut(&ticket.returns) {
+            *count -= 1;
+            if *count == 0 {
+                self.flushes.remove(&ticket.returns);
+            }
         }
-        (self.settled >= target).then_some(Ok(()))
+        let oldest = self.flushes.keys().next().copied().unwrap_or(self.returns);
+        self.given_back.retain(|given| given.number > oldest);
     }
 
+    /// The outcome of a flush, once it is known. The first caller after a failure takes back what was not written, and
+    /// others that had waited for any of it get the same.
+    pub(super) fn flushed(&mut self, ticket: Ticket) -> Option<Result<(), WriterError>> {
+        if self.done == self.taken
+            && let Some(failed) = self.failed.take()
+        {
+            self.give_back(failed);
+        }
+        let concerns = |given: &&GivenBack| given.number > ticket.returns && given.after < ticket.target;
+        if let Some(given) = self.given_back.iter().find(concerns) {
+            return Some(Err(given.error.clone()));
+        }
+        (self.done >= ticket.target).then_some(Ok(()))
+    }
+
+    /// What has come since the failure goes back with it, for it may depend on it.
+    fn give_back(&mut self, failed: Failed) {
+        let Failed { error, after, mut entries } = failed;
+        let late: Vec<Entry> = self.waiting.drain(..).flat_map(|parcel| parcel.entries).collect();
+        self.settle(&late);
+        (self.taken, self.done) = (self.pushed, self.pushed);
+        entries.extend(late);
+        self.returns += 1;
+        let unwritten = entries.into_iter().map(|entry| (entry.feature, entry.batch)).collect();
+        self.given_back.push(GivenBack { number: self.returns, after, error: WriterError { error, unwritten } });
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending_bytes + self.granted_bytes > 0
+    }
+}
+
+/// The end.
+impl Buffer {
     /// Takes nothing more.
     pub(super) fn close(&mut self) {
-        self.closed = true;
+        self.state = self.state.max(State::Closed);
     }
 
     /// Lets the task end when nothing is waiting.
     pub(super) fn stop(&mut self) {
-        self.stopped = true;
+        self.state = self.state.max(State::Stopped);
     }
 
-    /// The task has ended.
-    pub(super) fn end(&mut self) {
-        self.ended = true;
+    /// Whether the task may end.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.heard = self.state >= State::Stopped;
+        self.heard && !self.has_waiting() && self.granted == 0
+    }
+
+    /// Whether the task is known to live since it was told to stop: it has heard of it, or is writing.
+    pub(super) fn is_answering(&self) -> bool {
+        self.heard || self.done < self.taken
+    }
+
+    /// The task has ended. What it leaves behind is given up; the answer is how much that is.
+    pub(super) fn end(&mut self, error: &Arc<Error>) -> String {
+        self.state = State::Ended;
+        let left: Vec<Entry> = self.waiting.drain(..).flat_map(|parcel| parcel.entries).collect();
+        self.taken = self.pushed;
+        let summary = super::parcel::summary(&left);
+        if !left.is_empty() {
+            self.give_up(error.clone(), left);
+        }
+        summary
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.ended
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.stopped && !self.has_waiting()
+        self.state == State::Ended
     }
 }

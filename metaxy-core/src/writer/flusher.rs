@@ -1,121 +1,162 @@
 //! The background task: takes what is due, and writes it, as often as it takes.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::time::{Instant, timeout, timeout_at};
+use futures::FutureExt;
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
-use super::buffer::Entry;
+use super::parcel::{Entry, summary};
 use super::{RetryPolicy, Shared};
 
-/// How long the drop of a writer that was not closed waits for its last flush.
-const DROP_PATIENCE: Duration = Duration::from_secs(30);
+/// What stands for "never": clocks cannot count further than some centuries.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-pub(super) async fn run(shared: Arc<Shared>) {
-    let mut next = Instant::now() + shared.settings.interval;
+/// The task. It is alive from now on, polled or not: a runtime that ends before it begins ends it too.
+pub(super) fn task(shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    let running = Running(shared);
+    async move { run(&running.0).await }
+}
+
+async fn run(shared: &Shared) {
+    let interval = shared.settings.interval.clamp(Duration::from_millis(1), A_YEAR);
+    let mut next = Instant::now() + interval;
     while !shared.buffer().is_over() {
-        if shared.is_due() || (Instant::now() >= next && shared.buffer().has_waiting()) {
-            let entries = shared.buffer().take();
-            Flight { shared: &shared, entries: Some(entries) }.fly().await;
-            next = Instant::now() + shared.settings.interval;
-            continue;
+        let is_time = Instant::now() >= next;
+        if shared.buffer().is_due() || (is_time && shared.buffer().has_waiting()) {
+            Flight::start(shared).fly().await;
+            next = Instant::now() + interval;
+        } else if is_time {
+            next = Instant::now() + interval;
+        } else {
+            // A time-out means that the interval has passed; the loop looks at what is there.
+            let _ = timeout_at(next, shared.work.notified()).await;
         }
-        if Instant::now() >= next {
-            next = Instant::now() + shared.settings.interval;
+    }
+}
+
+/// The life of the task, which ends when nothing is left to do, or with its runtime.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(spool) = &self.0.spool {
+            spool.release();
         }
-        // A time-out means that the interval has passed; the loop looks at what is there.
-        let _ = timeout_at(next, shared.work.notified()).await;
+        let error = Arc::new(Error::Task("the runtime was shut down before all rows were written".to_owned()));
+        let lost = self.0.buffer().end(&error);
+        self.0.log_loss(&error, &lost);
+        self.0.change.notify_waiters();
     }
-    if let Some(spool) = &shared.spool {
-        spool.release();
-    }
-    shared.buffer().end();
-    shared.change.notify_waiters();
 }
 
 impl Shared {
-    fn is_due(&self) -> bool {
-        let settings = &self.settings;
-        self.buffer().is_due(settings.flush_rows, settings.flush_bytes, settings.max_pending_bytes)
+    /// Says what is not going to be written.
+    fn log_loss(&self, error: &Error, rows: &str) {
+        if !rows.is_empty() {
+            let kept_in_spool = self.spool.is_some();
+            tracing::error!(%error, rows, kept_in_spool, "rows could not be written");
+        }
     }
 }
 
-/// Entries that are being written. Where the task dies on the way (the runtime is shut down), they are counted as lost.
+/// A parcel that is being written. Where the task dies on the way, its rows are given up.
 struct Flight<'a> {
     shared: &'a Shared,
-    entries: Option<Vec<Entry>>,
+    entries: Vec<Entry>,
+    /// The time of all its rows, in every attempt.
+    stamp: i64,
 }
 
-impl Flight<'_> {
+impl<'a> Flight<'a> {
+    fn start(shared: &'a Shared) -> Self {
+        Self { shared, entries: shared.buffer().take(), stamp: shared.store.next_stamp() }
+    }
+
     async fn fly(mut self) {
         let policy = self.shared.settings.retry;
         let mut attempt = 0;
-        while let Err(error) = self.write_once().await {
+        while let Err(error) = self.attempt().await {
             attempt += 1;
-            let error = Arc::new(error);
             if attempt >= policy.attempts || !error.is_transient() {
-                let entries = self.entries.take().unwrap_or_default();
-                let rows: usize = entries.iter().map(|entry| entry.batch.num_rows()).sum();
-                tracing::error!(%error, rows, attempt, "the writer gives up");
-                self.shared.buffer().settle_failed(error, entries);
-                break;
+                self.give_up(error);
+                return;
             }
             tracing::warn!(%error, attempt, "a flush failed and will be made again");
-            self.shared.buffer().note_error(error);
+            self.shared.buffer().note_error(Arc::new(error));
             tokio::time::sleep(pause(policy, attempt)).await;
         }
-        self.entries = None;
+        self.shared.buffer().finish();
         self.shared.change.notify_waiters();
         self.shared.report();
     }
 
-    /// Writes feature by feature, dependents first, all under one time; what is written is settled at once, so that a
-    /// second attempt does not write it again.
-    async fn write_once(&mut self) -> Result<()> {
-        let stamp = self.shared.store.next_stamp();
-        loop {
-            let Some(entries) = &mut self.entries else { return Ok(()) };
-            let Some((feature, put_at)) = next_group(self.shared, entries) else { return Ok(()) };
-            let is_member = |entry: &Entry| entry.feature == feature && entry.put_at == put_at;
-            let batches: Vec<RecordBatch> =
-                entries.iter().filter(|entry| is_member(entry)).map(|entry| entry.batch.clone()).collect();
-            self.shared.store.write_at(feature.clone(), batches, put_at.unwrap_or(stamp)).await?;
-            let (written, rest): (Vec<Entry>, Vec<Entry>) = std::mem::take(entries).into_iter().partition(is_member);
-            *entries = rest;
-            self.shared.buffer().settle_written(&written);
-            if let Some(spool) = &self.shared.spool {
-                spool.remove(&written);
+    /// Writes what is left. A panic of a storage system is an error that does not pass.
+    async fn attempt(&mut self) -> Result<()> {
+        let panicked = |_| Err(Error::Task("the storage system panicked in a write".to_owned()));
+        AssertUnwindSafe(self.write()).catch_unwind().await.unwrap_or_else(panicked)
+    }
+
+    /// Writes feature by feature, dependents first; what is written is settled at once, so that another attempt does not
+    /// write it again.
+    async fn write(&mut self) -> Result<()> {
+        while let Some((feature, is_complete)) = self.next_group() {
+            let is_member = |entry: &Entry| entry.feature == feature && entry.is_complete == is_complete;
+            let batches =
+                self.entries.iter().filter(|entry| is_member(entry)).map(|entry| entry.batch.clone()).collect();
+            if is_complete {
+                self.shared.store.append_complete(feature.clone(), batches).await?;
+            } else {
+                self.shared.store.write_at(feature.clone(), batches, self.stamp).await?;
             }
+            let (written, rest) = std::mem::take(&mut self.entries).into_iter().partition(is_member);
+            self.entries = rest;
+            self.settle(written).await;
+        }
+        Ok(())
+    }
+
+    /// What is written next: what an earlier process has left, then the feature that most others feed.
+    fn next_group(&self) -> Option<(FeatureKey, bool)> {
+        let order = self.shared.store.graph().topological_order();
+        let positions: HashMap<&FeatureKey, usize> =
+            order.iter().enumerate().map(|(index, key)| (key, index)).collect();
+        let rank = |entry: &&Entry| {
+            let position = positions.get(&entry.feature).copied().unwrap_or(usize::MAX);
+            (!entry.is_complete, std::cmp::Reverse(position))
+        };
+        self.entries.iter().min_by_key(rank).map(|entry| (entry.feature.clone(), entry.is_complete))
+    }
+
+    async fn settle(&self, written: Vec<Entry>) {
+        self.shared.buffer().settle_written(&written);
+        self.shared.change.notify_waiters();
+        let files = written.into_iter().filter_map(|entry| entry.file).collect();
+        if let Some(spool) = &self.shared.spool {
+            spool.remove_later(files).await;
         }
     }
-}
 
-/// What is written next: what an earlier process left, by age; then the feature that most others feed.
-fn next_group(shared: &Shared, entries: &[Entry]) -> Option<(FeatureKey, Option<i64>)> {
-    let order: BTreeMap<&FeatureKey, usize> =
-        shared.store.graph().topological_order().iter().enumerate().map(|(index, key)| (key, index)).collect();
-    let rank = |entry: &&Entry| {
-        let position = order.get(&entry.feature).copied().unwrap_or(usize::MAX);
-        (entry.put_at.is_none(), entry.put_at, std::cmp::Reverse(position))
-    };
-    entries.iter().min_by_key(rank).map(|entry| (entry.feature.clone(), entry.put_at))
+    fn give_up(&mut self, error: Error) {
+        let entries = std::mem::take(&mut self.entries);
+        self.shared.log_loss(&error, &summary(&entries));
+        self.shared.checks.forget();
+        self.shared.buffer().give_up(Arc::new(error), entries);
+        self.shared.change.notify_waiters();
+        self.shared.report();
+    }
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        let Some(entries) = self.entries.take().filter(|entries| !entries.is_empty()) else { return };
-        let rows: usize = entries.iter().map(|entry| entry.batch.num_rows()).sum();
-        let safe = self.shared.spool.is_some();
-        tracing::error!(rows, kept_in_spool = safe, "the runtime was shut down before these rows were written");
-        let error = Error::Task("the runtime was shut down while rows were being written".to_owned());
-        self.shared.buffer().settle_failed(Arc::new(error), entries);
-        self.shared.change.notify_waiters();
+        if !self.entries.is_empty() {
+            self.give_up(Error::Task("the runtime was shut down while rows were being written".to_owned()));
+        }
     }
 }
 
@@ -124,21 +165,4 @@ fn pause(policy: RetryPolicy, attempt: usize) -> Duration {
     let factor = 1_u32 << (attempt - 1).min(16);
     let full = policy.initial_pause.saturating_mul(factor).min(policy.max_pause);
     full.mul_f64(1.0 - fastrand::f64() / 2.0)
-}
-
-/// Waits for the last flush of a writer that is dropped, where waiting is possible: outside of async threads, or on a
-/// runtime with several of them.
-pub(super) fn finish_in_drop(shared: &Arc<Shared>) {
-    let settled = async {
-        let waited = timeout(DROP_PATIENCE, shared.wait(|buffer| (!buffer.has_pending()).then_some(()))).await;
-        if waited.is_err() || shared.buffer().last_error().is_some() {
-            tracing::error!("a writer was dropped without `close`, and not all of its rows could be written");
-        }
-    };
-    match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            tokio::task::block_in_place(|| handle.block_on(settled));
-        }
-        _ => tracing::warn!("a writer was dropped without `close`; its rows are written if the runtime lives on"),
-    }
 }

@@ -1,49 +1,76 @@
 //! Writes metadata as soon as it exists, in good-sized batches, and loses none of it.
 //!
-//! A pipeline hands over small batches as samples finish; a background task writes them together.
+//! A pipeline hands over small batches as samples finish; a background task writes them together. With a spool directory
+//! a pipeline that is killed resumes where it stopped: it asks what is left to do, and what it had handed over counts as
+//! done.
 //!
 //! ```no_run
-//! # use metaxy_core::{MetadataStore, RecordBatch};
-//! # async fn example(store: MetadataStore, batches: Vec<RecordBatch>) -> Result<(), Box<dyn std::error::Error>> {
+//! # use metaxy_core::{MetadataStore, RecordBatch, Result};
+//! # fn transcribe(sample: &RecordBatch) -> Result<RecordBatch> { Ok(sample.clone()) }
+//! # async fn example(store: MetadataStore) -> Result<(), Box<dyn std::error::Error>> {
 //! use metaxy_core::BufferedMetadataWriter;
-//! let writer = BufferedMetadataWriter::builder(store).flush_rows(10_000).spool("/var/spool/pipeline").start().await?;
-//! for batch in batches {
-//!     writer.put("processed/transcript", batch).await?;
+//!
+//! let writer = BufferedMetadataWriter::builder(store.clone()).spool("/var/spool/transcripts").start().await?;
+//! // What an earlier process had put and not written is in the store after this.
+//! writer.flush().await?;
+//!
+//! let todo = store.resolve_update("processed/transcript").await?.new.to_batch()?;
+//! for sample in 0..todo.num_rows() {
+//!     writer.put("processed/transcript", transcribe(&todo.slice(sample, 1))?).await?;
 //! }
-//! let written = writer.close().await?;
+//! writer.close().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! `cargo run -p metaxy-sqlite --example resume` shows such a pipeline being killed.
+//!
 //! # What is promised
 //! - Once [`flush`](BufferedMetadataWriter::flush) returns, everything that was put before it is in the store.
-//! - A flush that fails is made again, with growing pauses, while the error can pass. When the writer gives up, `flush`
-//!   and `close` return the error together with every batch that was not written.
-//! - With a spool directory a batch survives the death of the process as soon as `put` has returned.
-//! - Memory is bounded: `put` waits while more than the bound is pending.
+//! - A flush that fails is made again, with growing pauses, while the error can pass. When the writer gives up, every call
+//!   of `flush` and `close` that waits for any of it, or the next one, returns the error together with every batch that
+//!   was not written. Nothing more is taken until then.
+//! - The rows of a flush share one time, and dependents are written first. Of an id that is put twice the later row counts,
+//!   because the two are never in one flush.
+//! - What could not be stored in the columns that are there is refused by `put`, not later.
+//! - With a spool directory a batch survives the death of the process, and of the machine, as soon as `put` has returned.
+//!   The next start writes it under the time and the definitions of the put: readers see every id once, and nothing that
+//!   was written or deleted since is hidden.
+//! - Memory is bounded: `put` waits its turn while more than the bound is pending.
 //! - A dropped future of `put` or `flush` leaves the writer as if the call had not been made, or as if it had succeeded.
+//! - A writer that is dropped without [`close`](BufferedMetadataWriter::close) writes what it holds, and logs what it could
+//!   not. On a runtime with several threads, and outside of async code, the drop waits for that; the only thread of a
+//!   runtime cannot wait for its own task, which goes on as long as the runtime does.
 
 mod blocking;
 mod buffer;
+mod checks;
+mod compact;
 mod flusher;
+mod parcel;
 mod spool;
+mod unclosed;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use tokio::sync::{Notify, OnceCell};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
 use crate::key::{FeatureKey, IntoFeatureKey};
-use crate::store::{BatchCheck, IntoBatches, MetadataStore};
+use crate::store::{IntoBatches, MetadataStore};
 
 pub use blocking::BlockingWriter;
 
-use buffer::{Buffer, Entry};
+use buffer::{Buffer, Ticket};
+use checks::Checks;
+use parcel::{Entry, Size};
 use spool::Spool;
 
 /// How often and how patiently a failed flush is made again.
@@ -94,14 +121,15 @@ pub struct WriterProgress {
 }
 
 /// What could not be written, and why.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{} row(s) could not be written: {error}", self.rows())]
 pub struct WriterError {
     /// The last error.
     #[source]
     pub error: Arc<Error>,
     /// Every batch that was put and is not in the store. They are the caller's again; the writer has forgotten them, but
-    /// where there is a spool directory they stay there for the next start.
+    /// where there is a spool directory they stay there for the next start. Where several callers waited, each gets them:
+    /// one of them has to put them again.
     pub unwritten: Vec<(FeatureKey, RecordBatch)>,
 }
 
@@ -116,8 +144,7 @@ pub type RowsWritten = BTreeMap<FeatureKey, u64>;
 
 /// A handle of a running writer. Cheap to clone; all clones are the same writer.
 ///
-/// Dropping the last one without [`close`](Self::close) writes what is pending where the runtime lets it, and logs what it
-/// could not.
+/// Dropping the last one without [`close`](Self::close) writes what is pending, and logs what it could not.
 #[derive(Clone)]
 pub struct BufferedMetadataWriter {
     handle: Arc<Handle>,
@@ -133,8 +160,9 @@ struct Shared {
     settings: Settings,
     spool: Option<Spool>,
     buffer: Mutex<Buffer>,
-    /// The checks of each feature, with the schema of its table as it was when it was first put.
-    checks: Mutex<BTreeMap<FeatureKey, Arc<OnceCell<Mutex<BatchCheck>>>>>,
+    checks: Checks,
+    /// Where the background task runs.
+    runtime: Runtime,
     /// Something for the background task to look at.
     work: Notify,
     /// Something for waiting callers to look at.
@@ -142,16 +170,42 @@ struct Shared {
 }
 
 impl Shared {
-    /// The buffer. A panic in a hook cannot leave it half changed, so a poisoned lock is taken all the same.
+    /// The buffer. Nothing panics while it is held, so a poisoned lock is taken all the same.
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending_rows(&self) -> u64 {
+        self.buffer().progress().values().map(|progress| progress.pending).sum()
     }
 
     fn report(&self) {
         if let Some(hook) = &self.settings.on_progress {
             let progress = self.buffer().progress();
-            hook(&progress);
+            if catch_unwind(AssertUnwindSafe(|| hook(&progress))).is_err() {
+                tracing::error!("the progress hook of a writer panicked");
+            }
         }
+    }
+
+    /// Checks rows, keeps them on disk where there is a spool directory, and takes them in: all of them or none.
+    fn take(&self, batches: Vec<(FeatureKey, RecordBatch)>, room: &Room) -> Result<()> {
+        let batches = self.checks.accept(&self.store, batches)?;
+        let batches: Vec<_> = batches.into_iter().filter(|(_, batch)| batch.num_rows() > 0).collect();
+        let ids = batches.iter().map(|(key, batch)| self.store.id_hashes(key, batch)).collect::<Result<Vec<_>>>()?;
+        let mut files = Vec::new();
+        if let Some(spool) = &self.spool {
+            let at = self.store.next_stamp();
+            let complete =
+                |(key, batch): &(FeatureKey, RecordBatch)| Ok((key.clone(), self.store.completed(key, batch, at)?));
+            files = spool.save(&batches.iter().map(complete).collect::<Result<Vec<_>>>()?, at)?;
+        }
+        let mut files = files.into_iter();
+        let entry = |((key, batch), ids)| Entry::new(key, batch, ids).kept_in(files.next());
+        room.fill(batches.into_iter().zip(ids).map(entry).collect());
+        self.work.notify_one();
+        self.report();
+        Ok(())
     }
 
     /// Waits until `ready` gives something.
@@ -169,13 +223,13 @@ impl Shared {
 }
 
 impl WriterBuilder {
-    /// Flushes when this many rows are pending; 50,000 by default.
+    /// Flushes when this many rows are waiting; 50,000 by default. Whatever waits is written in portions of this size.
     pub fn flush_rows(mut self, rows: usize) -> Self {
         self.settings.flush_rows = rows.max(1);
         self
     }
 
-    /// Flushes when this many bytes are pending; 64 MiB by default.
+    /// Flushes when this many bytes are waiting; 64 MiB by default.
     pub fn flush_bytes(mut self, bytes: usize) -> Self {
         self.settings.flush_bytes = bytes.max(1);
         self
@@ -201,7 +255,8 @@ impl WriterBuilder {
     }
 
     /// Keeps every batch in this directory until it is in the store. What a killed process has left there is written
-    /// first, under the time at which it was put, so that it never hides what was written since.
+    /// first, under the time and the definitions of the put, so that it never hides what was written since. A directory
+    /// serves one writer at a time.
     pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
         self.spool = Some(directory.into());
         self
@@ -216,29 +271,34 @@ impl WriterBuilder {
     /// Starts the background task on the current runtime.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], and where there is a spool directory: [`Error::LocationNotFound`], [`Error::Locked`] where
-    /// another process uses it, [`Error::Corrupt`].
+    /// [`Error::ReadOnly`], [`Error::Task`] outside of a tokio runtime, and where there is a spool directory:
+    /// [`Error::LocationNotFound`], [`Error::Locked`] where another writer uses it, [`Error::Corrupt`].
     pub async fn start(self) -> Result<BufferedMetadataWriter> {
         self.store.check_writable("write")?;
-        let mut buffer = Buffer::default();
+        let runtime = Runtime::try_current().map_err(|error| Error::Task(error.to_string()))?;
+        let settings = self.settings;
+        // Half of the room is filled while the other half is written.
+        let size = Size { rows: settings.flush_rows, bytes: settings.flush_bytes.min(settings.max_pending_bytes / 2) };
+        let mut buffer = Buffer::new(size, settings.max_pending_bytes);
         let spool = match self.spool {
             None => None,
             Some(directory) => {
                 let (spool, left) = tokio::task::spawn_blocking(move || Spool::open(directory)).await??;
-                left.into_iter().for_each(|entry| buffer.push(entry));
+                left.into_iter().for_each(|entry| buffer.push(vec![entry]));
                 Some(spool)
             }
         };
         let shared = Arc::new(Shared {
             store: self.store,
-            settings: self.settings,
+            settings,
             spool,
             buffer: Mutex::new(buffer),
-            checks: Mutex::default(),
+            checks: Checks::default(),
+            runtime,
             work: Notify::new(),
             change: Notify::new(),
         });
-        tokio::spawn(flusher::run(shared.clone()));
+        tokio::spawn(flusher::task(shared.clone()));
         Ok(BufferedMetadataWriter { handle: Arc::new(Handle { shared }) })
     }
 }
@@ -275,35 +335,23 @@ impl BufferedMetadataWriter {
         &self,
         features: impl IntoIterator<Item = (K, D)>,
     ) -> Result<()> {
-        let features = features
-            .into_iter()
-            .map(|(key, data)| Ok((key.into_feature_key()?, data.into_batches()?)))
-            .collect::<Result<Vec<_>>>()?;
+        let shared = self.shared();
         let mut batches = Vec::new();
         for (key, data) in features {
-            for batch in data.into_iter().filter(|batch| batch.num_rows() > 0) {
-                self.check(&key, &batch).await?;
-                batches.push((key.clone(), batch));
+            let key = key.into_feature_key()?;
+            for batch in data.into_batches()? {
+                batches.push((key.clone(), compact::compact(batch)?));
             }
         }
-        let bytes = batches.iter().map(|(_, batch)| batch.get_array_memory_size()).sum();
-        let reservation = self.reserve(bytes).await?;
-        let at = self.shared().store.next_stamp();
-        let shared = self.shared().clone();
-        let take = move || -> Result<()> {
-            let entries = match &shared.spool {
-                None => batches.into_iter().map(|(key, batch)| Entry::new(key, batch)).collect(),
-                Some(spool) => spool.save(batches, at)?,
-            };
-            reservation.fill(entries);
-            shared.work.notify_one();
-            shared.report();
-            Ok(())
-        };
-        match self.shared().spool {
-            None => take(),
-            Some(_) => tokio::task::spawn_blocking(take).await?,
+        let room = self.wait_for_room(batches.iter().map(|(_, batch)| batch.get_array_memory_size()).sum()).await?;
+        for (key, _) in &batches {
+            shared.checks.prepare(&shared.store, key).await?;
         }
+        if shared.spool.is_none() {
+            return shared.take(batches, &room);
+        }
+        let shared = shared.clone();
+        tokio::task::spawn_blocking(move || shared.take(batches, &room)).await?
     }
 
     /// Waits until everything that was put before is in the store.
@@ -311,9 +359,9 @@ impl BufferedMetadataWriter {
     /// # Errors
     /// [`WriterError`] with every unwritten batch when the writer has given up.
     pub async fn flush(&self) -> Result<(), WriterError> {
-        let target = self.shared().buffer().request_flush();
+        let flush = Flush::begin(self.shared());
         self.shared().work.notify_one();
-        self.shared().wait(|buffer| buffer.flushed(target)).await
+        self.shared().wait(|buffer| buffer.flushed(flush.ticket)).await
     }
 
     /// Flushes, and ends the background task. Other handles of the writer get [`Error::Closed`] from then on. Returns
@@ -322,11 +370,15 @@ impl BufferedMetadataWriter {
     /// # Errors
     /// [`WriterError`] with every unwritten batch.
     pub async fn close(self) -> Result<RowsWritten, WriterError> {
-        self.shared().buffer().close();
+        let shared = self.shared();
+        shared.buffer().close();
+        shared.change.notify_waiters();
+        // Puts that have room already come in.
+        shared.wait(|buffer| (!buffer.has_granted()).then_some(())).await;
         let result = self.flush().await;
-        self.shared().buffer().stop();
-        self.shared().work.notify_one();
-        self.shared().wait(|buffer| buffer.has_ended().then_some(())).await;
+        shared.buffer().stop();
+        shared.work.notify_one();
+        shared.wait(|buffer| buffer.has_ended().then_some(())).await;
         result.map(|()| self.rows_written())
     }
 
@@ -343,7 +395,7 @@ impl BufferedMetadataWriter {
 
     /// Rows that have been put and are not in the store yet.
     pub fn pending_rows(&self) -> u64 {
-        self.progress().values().map(|progress| progress.pending).sum()
+        self.shared().pending_rows()
     }
 
     /// Rows put, written and pending, by feature.
@@ -351,56 +403,82 @@ impl BufferedMetadataWriter {
         self.shared().buffer().progress()
     }
 
-    /// A handle for code that is not async. Its calls block, so they must not be made on an async thread.
+    /// A handle for code that is not async, whose calls block.
     pub fn blocking(&self) -> BlockingWriter {
-        BlockingWriter::new(self.clone(), tokio::runtime::Handle::current())
+        BlockingWriter::new(self.clone())
     }
 
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
-    /// Refuses rows that could not be written, before they are taken.
-    async fn check(&self, key: &FeatureKey, batch: &RecordBatch) -> Result<()> {
-        let cell = {
-            let mut checks = self.shared().checks.lock().unwrap_or_else(PoisonError::into_inner);
-            checks.entry(key.clone()).or_default().clone()
+    /// Waits for room in the buffer, behind those that have come before, and keeps it.
+    async fn wait_for_room(&self, bytes: usize) -> Result<Room> {
+        let shared = self.shared();
+        let turn = Turn { shared, number: shared.buffer().enqueue(bytes) };
+        let name = shared.store.name();
+        let look = |buffer: &mut Buffer| match buffer.refusal(name) {
+            Some(refusal) => Some(Err(refusal)),
+            None if buffer.grant(turn.number) => Some(Ok(Room { shared: shared.clone(), bytes })),
+            None => {
+                // What waits may have to be written to make room.
+                shared.work.notify_one();
+                None
+            }
         };
-        let make = || async { self.shared().store.batch_check(key).await.map(Mutex::new) };
-        let check = cell.get_or_try_init(make).await?;
-        check.lock().unwrap_or_else(PoisonError::into_inner).accept(&self.shared().store, batch)
-    }
-
-    /// Waits for room in the buffer, and keeps it.
-    async fn reserve(&self, bytes: usize) -> Result<Reservation> {
-        let limit = self.shared().settings.max_pending_bytes;
-        self.shared()
-            .wait(|buffer| match buffer.refusal(self.shared().store.name()) {
-                Some(error) => Some(Err(error)),
-                None => buffer.reserve(bytes, limit).then_some(Ok(())),
-            })
-            .await?;
-        Ok(Reservation { shared: self.shared().clone(), bytes })
+        shared.wait(look).await
     }
 }
 
-/// Room in the buffer, given back where it is not filled.
-struct Reservation {
+/// A place in the queue of puts that wait for room.
+struct Turn<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.shared.buffer().leave_queue(self.number) {
+            self.shared.change.notify_waiters();
+        }
+    }
+}
+
+/// Room in the buffer, given back when it is filled, or not going to be.
+struct Room {
     shared: Arc<Shared>,
     bytes: usize,
 }
 
-impl Reservation {
+impl Room {
     fn fill(&self, entries: Vec<Entry>) {
-        let mut buffer = self.shared.buffer();
-        entries.into_iter().for_each(|entry| buffer.push(entry));
+        self.shared.buffer().push(entries);
     }
 }
 
-impl Drop for Reservation {
+impl Drop for Room {
     fn drop(&mut self) {
         self.shared.buffer().release(self.bytes);
         self.shared.change.notify_waiters();
+        self.shared.work.notify_one();
+    }
+}
+
+/// A caller that waits for a flush.
+struct Flush<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+}
+
+impl<'a> Flush<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        Self { shared, ticket: shared.buffer().begin_flush() }
+    }
+}
+
+impl Drop for Flush<'_> {
+    fn drop(&mut self) {
+        self.shared.buffer().end_flush(self.ticket);
     }
 }
 
@@ -414,7 +492,7 @@ impl Drop for Handle {
         };
         self.shared.work.notify_one();
         if pending {
-            flusher::finish_in_drop(&self.shared);
+            unclosed::finish(&self.shared);
         }
     }
 }

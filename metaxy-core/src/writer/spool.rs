@@ -1,7 +1,9 @@
 //! A directory that keeps batches until they are in the store.
 //!
 //! One Arrow IPC file for each batch, written under another name and moved into place once it is safe on disk, so that a
-//! file with the right name is always whole.
+//! file with the right name is always whole. It holds the rows as they would be stored at that time: with versions by the
+//! definitions under which they were made, and with the time of the put. So a later process can append them as they are,
+//! whatever its definitions, and they never hide what was written since.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,16 +20,18 @@ use arrow::ipc::writer::FileWriter;
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
-use super::buffer::Entry;
+use super::parcel::Entry;
 
-const EXTENSION: &str = "arrow";
+const WHOLE: &str = "arrow";
+const PART: &str = "part";
 const FEATURE: &str = "metaxy.feature";
-const PUT_AT: &str = "metaxy.put_at";
 
 pub(super) struct Spool {
-    directory: PathBuf,
+    directory: Arc<PathBuf>,
     /// Held for the life of the spool: two processes that write each other's files would write everything twice.
     lock: File,
+    /// Tells the files of this spool from those that others have left.
+    run: u64,
     next: AtomicU64,
 }
 
@@ -38,7 +42,7 @@ impl Spool {
             location: format!("the spool directory {}", directory.display()),
             hint: error.to_string(),
         };
-        fs::create_dir_all(&directory).map_err(failed)?;
+        create_directory(&directory).map_err(failed)?;
         let lock = File::create(directory.join("lock")).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => Error::Locked {
@@ -51,8 +55,8 @@ impl Spool {
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some(EXTENSION) => left.push(path),
-                Some("part") => fs::remove_file(&path).map_err(failed)?,
+                Some(WHOLE) => left.push(path),
+                Some(PART) => fs::remove_file(&path).map_err(failed)?,
                 _ => {}
             }
         }
@@ -64,50 +68,46 @@ impl Spool {
         if !entries.is_empty() {
             tracing::info!(batches = entries.len(), directory = %directory.display(), "batches of an earlier process were found");
         }
-        Ok((Self { directory, lock, next: AtomicU64::new(0) }, entries))
+        let spool = Self { directory: Arc::new(directory), lock, run: fastrand::u64(..), next: AtomicU64::new(0) };
+        Ok((spool, entries))
     }
 
-    /// Puts batches on disk; when it returns they survive the end of the process and of the machine. All or none.
-    pub(super) fn save(&self, batches: Vec<(FeatureKey, RecordBatch)>, put_at: i64) -> Result<Vec<Entry>> {
-        let mut entries: Vec<Entry> = Vec::with_capacity(batches.len());
-        for (feature, batch) in batches {
-            match self.save_one(&feature, &batch, put_at) {
-                Ok(path) => entries.push(Entry::new(feature, batch).kept_in(path)),
-                Err(error) => {
-                    self.remove(&entries);
-                    return Err(error);
-                }
+    /// Puts complete rows on disk, all batches or none; when it returns they survive the end of the process and of the
+    /// machine. The answer is the file of each.
+    pub(super) fn save(&self, batches: &[(FeatureKey, RecordBatch)], put_at: i64) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::with_capacity(batches.len());
+        let mut save_all = || {
+            for (feature, batch) in batches {
+                files.push(self.save_one(feature, batch, put_at)?);
+            }
+            sync_directory(&self.directory).map_err(|error| self.failed(error))
+        };
+        match save_all() {
+            Ok(()) => Ok(files),
+            Err(error) => {
+                remove(&files);
+                Err(error)
             }
         }
-        self.sync_directory()?;
-        Ok(entries)
     }
 
     fn save_one(&self, feature: &FeatureKey, batch: &RecordBatch, put_at: i64) -> Result<PathBuf> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(format!("{put_at:020}-{:010}-{number:010}.{EXTENSION}", std::process::id()));
-        let part = path.with_extension("part");
-        let mut metadata: HashMap<String, String> = batch.schema_ref().metadata().clone();
-        metadata.insert(FEATURE.to_owned(), feature.to_string());
-        metadata.insert(PUT_AT.to_owned(), put_at.to_string());
-        let schema = Arc::new(Schema::new_with_metadata(batch.schema_ref().fields().clone(), metadata));
-        let file = File::create(&part).map_err(|error| self.failed(error))?;
-        let mut writer = FileWriter::try_new(file, &schema)?;
-        writer.write(&batch.clone().with_schema(schema)?)?;
-        writer.finish()?;
-        let file = writer.into_inner()?;
-        file.sync_all().map_err(|error| self.failed(error))?;
-        fs::rename(&part, &path).map_err(|error| self.failed(error))?;
-        Ok(path)
-    }
-
-    /// Forgets batches. A file that cannot be removed is written once more at the next start, which readers do not see.
-    pub(super) fn remove(&self, entries: &[Entry]) {
-        for path in entries.iter().filter_map(|entry| entry.file.as_ref()) {
-            if let Err(error) = fs::remove_file(path) {
-                tracing::warn!(%error, file = %path.display(), "a written batch could not be removed from the spool");
+        let path = self.directory.join(format!("{put_at:020}-{number:010}-{:016x}.{WHOLE}", self.run));
+        let part = path.with_extension(PART);
+        match write_file(&part, feature, batch).and_then(|()| fs::rename(&part, &path)) {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                remove(&[part]);
+                Err(self.failed(error))
             }
         }
+    }
+
+    /// Forgets batches, off the async threads.
+    pub(super) async fn remove_later(&self, files: Vec<PathBuf>) {
+        // A task that does not run is no harm either: see `remove`.
+        let _ = tokio::task::spawn_blocking(move || remove(&files)).await;
     }
 
     /// Lets another writer use the directory.
@@ -115,10 +115,6 @@ impl Spool {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the lock of a spool directory could not be released; it goes with the process");
         }
-    }
-
-    fn sync_directory(&self) -> Result<()> {
-        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -130,21 +126,62 @@ impl Spool {
     }
 }
 
+fn write_file(path: &Path, feature: &FeatureKey, batch: &RecordBatch) -> io::Result<()> {
+    let write = |file: File| {
+        let mut metadata: HashMap<String, String> = batch.schema_ref().metadata().clone();
+        metadata.insert(FEATURE.to_owned(), feature.to_string());
+        let schema = Arc::new(Schema::new_with_metadata(batch.schema_ref().fields().clone(), metadata));
+        let mut writer = FileWriter::try_new_buffered(file, &schema)?;
+        writer.write(&batch.clone().with_schema(schema)?)?;
+        writer.into_inner()
+    };
+    let file = write(File::create(path)?).map_err(io::Error::other)?;
+    file.into_inner()?.sync_all()
+}
+
+/// A file that cannot be removed is written once more at the next start, which readers do not see.
+fn remove(files: &[PathBuf]) {
+    for path in files {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, file = %path.display(), "a file could not be removed from the spool");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Creates a directory and those above it, each safe on disk in the one above.
+fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let above = directory.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_directory(above)?;
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !directory.is_dir() => Err(error),
+        _ => sync_directory(above),
+    }
+}
+
+/// Makes the names in a directory safe on disk. Windows cannot, and does so by itself.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}
+
 fn load(path: &Path) -> Result<Vec<Entry>> {
     let damaged = |reason: String| Error::Corrupt { table: format!("spool file {}", path.display()), reason };
     let file = File::open(path).map_err(|error| damaged(error.to_string()))?;
-    let reader = FileReader::try_new(file, None).map_err(|error| damaged(error.to_string()))?;
+    let reader = FileReader::try_new_buffered(file, None).map_err(|error| damaged(error.to_string()))?;
     let mut metadata = reader.schema().metadata().clone();
     let feature = metadata.remove(FEATURE).ok_or_else(|| damaged("it names no feature".to_owned()))?;
     let feature: FeatureKey = feature.parse()?;
-    let put_at = metadata.remove(PUT_AT).and_then(|text| text.parse::<i64>().ok());
-    let put_at = put_at.ok_or_else(|| damaged("it has no time".to_owned()))?;
     let schema = Arc::new(Schema::new_with_metadata(reader.schema().fields().clone(), metadata));
     reader
         .map(|batch| {
             let batch = batch.and_then(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
             let batch = batch.map_err(|error| damaged(error.to_string()))?;
-            Ok(Entry::new(feature.clone(), batch).kept_in(path.to_owned()).put_at(put_at))
+            Ok(Entry::left_in(path.to_owned(), feature.clone(), batch))
         })
         .collect()
 }

@@ -28,7 +28,7 @@ pub(super) struct Task {
 
 /// Whether this process measures for another one, which has done all set-up that is shared.
 pub fn is_child() -> bool {
-    std::env::var_os(TASK).is_some()
+    std::env::var_os(TASK).is_some() || super::writer::is_child()
 }
 
 /// The task of this process, if it has one.

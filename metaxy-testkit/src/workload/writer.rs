@@ -1,14 +1,18 @@
 //! What the buffered writer costs: many producers of small batches through it, beside the same rows written directly in
 //! batches as large as its flushes.
+//!
+//! Each measurement runs in a process of its own. Time is taken with rows that were made before; memory with rows that are
+//! made as they are needed, so that what is kept waiting shows.
 
-use std::path::Path;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
 use metaxy_core::error::BoxError;
 use metaxy_core::{AccessMode, BufferedMetadataWriter, FeatureGraph, FeatureSpec, MetadataStore, columns};
+use serde::{Deserialize, Serialize};
 
 use super::measure::peak_memory;
 use super::options::Options;
@@ -21,29 +25,37 @@ const ROWS_PER_PUT: i64 = 100;
 const ROWS_PER_FLUSH: i64 = 50_000;
 const BOUND: usize = 64 << 20;
 
+/// The variable that carries a [`Task`].
+const TASK: &str = "METAXY_BENCH_WRITER_TASK";
+/// What a line with the answer starts with.
+const ANSWER: &str = "metaxy-writer-bench-answer: ";
+
+/// What a process has to measure.
+#[derive(Serialize, Deserialize)]
+struct Task {
+    subject: usize,
+    rows: i64,
+    directory: PathBuf,
+    through_writer: bool,
+    rows_made_before: bool,
+}
+
+/// Seconds, and megabytes above what was in use before.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Measured {
+    time: f64,
+    memory: f64,
+}
+
 /// Measures what the writer adds to each subject and prints a table: what the `main` of a `benches/writer.rs` calls. The
 /// options are those of [`run`](super::run); a size counts rows.
 pub fn run_writer(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {
-    let run = || -> Result<(), BoxError> {
-        let Some(options) = Options::read()? else { return Ok(()) };
-        let rows = if options.smoke { 3_200 } else { options.sizes.last().copied().unwrap_or(1_000_000) as i64 };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        println!("{PRODUCERS} producers, batches of {ROWS_PER_PUT} rows, {} rows in all\n", grouped(rows as f64));
-        println!(
-            "{:16} {:>12} {:>12} {:>8} {:>14}",
-            "store", "direct rows/s", "writer rows/s", "share", "memory above"
-        );
-        for subject in subjects.into_iter().filter(|subject| options.wants(&subject.name)) {
-            let mut shares = Vec::new();
-            for _ in 0..options.rounds {
-                shares.push(runtime.block_on(measure(&subject, rows))?);
-            }
-            shares.sort_by(|a, b| a.share().total_cmp(&b.share()));
-            shares[shares.len() / 2].print(&subject.name, rows);
-        }
-        Ok(())
+    let subjects: Vec<Subject> = subjects.into_iter().collect();
+    let done = match std::env::var(TASK) {
+        Ok(task) => answer(&subjects, &task),
+        Err(_) => report(&subjects),
     };
-    match run() {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -52,49 +64,122 @@ pub fn run_writer(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {
     }
 }
 
-struct Measured {
-    direct: Duration,
-    writer: Duration,
-    /// Peak memory while the writer ran, less what was in use before, in MB.
+/// Whether this process does a task of another one.
+pub(super) fn is_child() -> bool {
+    std::env::var_os(TASK).is_some()
+}
+
+fn report(subjects: &[Subject]) -> Result<(), BoxError> {
+    let Some(options) = Options::read()? else { return Ok(()) };
+    let rows = if options.smoke { 3_200 } else { options.sizes.last().copied().unwrap_or(1_000_000) as i64 };
+    println!(
+        "{} rows: {PRODUCERS} producers put batches of {ROWS_PER_PUT}, flushed by {}; beside it the same rows written \
+         directly, {0} at once.\nMemory is above what was in use before; the writer may hold {} MB of it.\n",
+        grouped(rows as f64),
+        grouped(ROWS_PER_FLUSH as f64),
+        BOUND >> 20,
+    );
+    println!(
+        "{:16} {:>13} {:>13} {:>6} {:>14} {:>14}",
+        "store", "direct rows/s", "writer rows/s", "share", "direct memory", "writer memory"
+    );
+    for (index, subject) in subjects.iter().enumerate().filter(|(_, subject)| options.wants(&subject.name)) {
+        let measure =
+            |through_writer, rows_made_before| measure(index, subject, rows, through_writer, rows_made_before);
+        let (mut direct, mut writer) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            direct.push(measure(false, true)?.time);
+            writer.push(measure(true, true)?.time);
+        }
+        let (direct, writer) = (median(direct), median(writer));
+        let memory = [measure(false, false)?.memory, measure(true, false)?.memory];
+        println!(
+            "{:16} {:>13} {:>13} {:>5.0}% {:>11} MB {:>11} MB",
+            subject.name,
+            grouped(rows as f64 / direct),
+            grouped(rows as f64 / writer),
+            100.0 * direct / writer,
+            grouped(memory[0]),
+            grouped(memory[1]),
+        );
+    }
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Measures in a process of its own.
+fn measure(
+    index: usize,
+    subject: &Subject,
+    rows: i64,
+    through_writer: bool,
+    rows_made_before: bool,
+) -> Result<Measured, BoxError> {
+    let directory = tempfile::tempdir()?;
+    let task = Task { subject: index, rows, directory: directory.path().to_owned(), through_writer, rows_made_before };
+    let output = Command::new(std::env::current_exe()?)
+        .env(TASK, serde_json::to_string(&task)?)
+        .envs(subject.child_env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    match stdout.lines().rev().find_map(|line| line.strip_prefix(ANSWER)) {
+        Some(text) if output.status.success() => Ok(serde_json::from_str(text)?),
+        _ => Err(format!("measuring `{}` failed: {}", subject.name, output.status).into()),
+    }
+}
+
+/// Does a task and prints the answer.
+fn answer(subjects: &[Subject], task: &str) -> Result<(), BoxError> {
+    let task: Task = serde_json::from_str(task)?;
+    let subject = subjects.get(task.subject).ok_or("the process that measures has other subjects")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let measured = runtime.block_on(async {
+        let store = open(subject, &task.directory).await?;
+        let measured = if task.through_writer {
+            write_through_writer(&store, &task).await?
+        } else {
+            write_directly(&store, &task).await?
+        };
+        store.close().await?;
+        Ok::<_, BoxError>(measured)
+    })?;
+    if let Some(clean) = &subject.cleanup {
+        clean(&task.directory)?;
+    }
+    println!("{ANSWER}{}", serde_json::to_string(&measured)?);
+    Ok(())
+}
+
+/// Takes the time, and the memory above what is in use now, until it is asked.
+struct Watch {
+    started: Instant,
     memory: f64,
 }
 
-impl Measured {
-    /// The writer's throughput as a share of the direct one's.
-    fn share(&self) -> f64 {
-        self.direct.as_secs_f64() / self.writer.as_secs_f64()
+impl Watch {
+    fn start() -> Self {
+        Self { memory: peak_memory().unwrap_or(f64::NAN), started: Instant::now() }
     }
 
-    fn print(&self, name: &str, rows: i64) {
-        let rate = |time: Duration| grouped(rows as f64 / time.as_secs_f64());
-        println!(
-            "{name:16} {:>12} {:>12} {:>7.0}% {:>11} MB",
-            rate(self.direct),
-            rate(self.writer),
-            100.0 * self.share(),
-            grouped(self.memory),
-        );
+    fn stop(&self) -> Measured {
+        let time = self.started.elapsed().as_secs_f64();
+        Measured { time, memory: peak_memory().unwrap_or(f64::NAN) - self.memory }
     }
 }
 
-async fn measure(subject: &Subject, rows: i64) -> Result<Measured, BoxError> {
-    let (direct, writer) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let directly = write_directly(subject, direct.path(), rows).await?;
-    let reset = reset_peak_memory();
-    let (through, memory) = write_through_writer(subject, writer.path(), rows).await?;
-    for directory in [&direct, &writer] {
-        if let Some(clean) = &subject.cleanup {
-            clean(directory.path())?;
-        }
-    }
-    Ok(Measured { direct: directly, writer: through, memory: (memory - reset).max(0.0) })
-}
+type Batches = Box<dyn Iterator<Item = metaxy_core::Result<RecordBatch>> + Send>;
 
-/// Forgets the peak memory so far; returns what is in use now, in MB. Where the system has no such switch, the peak so
-/// far counts.
-fn reset_peak_memory() -> f64 {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-    peak_memory().unwrap_or(f64::NAN)
+/// Batches of consecutive rows, made now or as they are asked for.
+fn batches(rows: std::ops::Range<i64>, size: i64, now: bool) -> metaxy_core::Result<Batches> {
+    let end = rows.end;
+    let made = rows.step_by(size as usize).map(move |start| samples(start, size.min(end - start)));
+    if now { Ok(Box::new(made.collect::<Result<Vec<_>, _>>()?.into_iter().map(Ok))) } else { Ok(Box::new(made)) }
 }
 
 async fn open(subject: &Subject, directory: &Path) -> Result<MetadataStore, BoxError> {
@@ -104,50 +189,44 @@ async fn open(subject: &Subject, directory: &Path) -> Result<MetadataStore, BoxE
     Ok(builder.open(AccessMode::ReadWrite).await?)
 }
 
-async fn write_directly(subject: &Subject, directory: &Path, rows: i64) -> Result<Duration, BoxError> {
-    let store = open(subject, directory).await?;
-    let starts = (0..rows).step_by(ROWS_PER_FLUSH as usize);
-    let batches: Vec<RecordBatch> =
-        starts.map(|start| samples(start, ROWS_PER_FLUSH.min(rows - start))).collect::<Result<_, _>>()?;
-    let started = Instant::now();
+async fn write_directly(store: &MetadataStore, task: &Task) -> Result<Measured, BoxError> {
+    let batches = batches(0..task.rows, ROWS_PER_FLUSH, task.rows_made_before)?;
+    let watch = Watch::start();
     for batch in batches {
-        store.write(FEATURE, batch).await?;
+        store.write(FEATURE, batch?).await?;
     }
-    let time = started.elapsed();
-    store.close().await?;
-    Ok(time)
+    Ok(watch.stop())
 }
 
-async fn write_through_writer(subject: &Subject, directory: &Path, rows: i64) -> Result<(Duration, f64), BoxError> {
-    let store = open(subject, directory).await?;
-    let started = Instant::now();
+async fn write_through_writer(store: &MetadataStore, task: &Task) -> Result<Measured, BoxError> {
+    let share = task.rows / PRODUCERS;
+    let ranges = (0..PRODUCERS).map(|producer| producer * share..(producer + 1) * share);
+    let producers =
+        ranges.map(|rows| batches(rows, ROWS_PER_PUT, task.rows_made_before)).collect::<Result<Vec<_>, _>>()?;
+    let watch = Watch::start();
     let writer = BufferedMetadataWriter::builder(store.clone())
         .flush_rows(ROWS_PER_FLUSH as usize)
         .max_pending_bytes(BOUND)
         .start()
         .await?;
-    let share = rows / PRODUCERS;
-    let producers: Vec<tokio::task::JoinHandle<metaxy_core::Result<()>>> = (0..PRODUCERS)
-        .map(|producer| {
-            let writer = writer.clone();
-            tokio::spawn(async move {
-                let (first, end) = (producer * share, (producer + 1) * share);
-                for start in (first..end).step_by(ROWS_PER_PUT as usize) {
-                    writer.put(FEATURE, samples(start, ROWS_PER_PUT.min(end - start))?).await?;
-                }
-                Ok(())
-            })
-        })
-        .collect();
-    for producer in producers {
-        producer.await??;
+    let puts = producers.into_iter().map(|batches| tokio::spawn(put_all(writer.clone(), batches)));
+    for put in puts.collect::<Vec<_>>() {
+        put.await??;
     }
-    let written = writer.close().await?;
-    let time = started.elapsed();
-    assert_eq!(written.values().sum::<u64>(), (share * PRODUCERS) as u64, "rows were lost");
-    let memory = peak_memory().unwrap_or(f64::NAN);
-    store.close().await?;
-    Ok((time, memory))
+    let written: u64 = writer.close().await?.values().sum();
+    let measured = watch.stop();
+    if written == (share * PRODUCERS) as u64 {
+        Ok(measured)
+    } else {
+        Err(format!("only {written} rows were written").into())
+    }
+}
+
+async fn put_all(writer: BufferedMetadataWriter, batches: Batches) -> metaxy_core::Result<()> {
+    for batch in batches {
+        writer.put(FEATURE, batch?).await?;
+    }
+    Ok(())
 }
 
 fn samples(start: i64, rows: i64) -> metaxy_core::Result<RecordBatch> {

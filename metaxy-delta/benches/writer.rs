@@ -1,0 +1,13 @@
+//! The buffered writer on Delta tables in a directory, beside direct writes of the same size.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_testkit::workload::{self, Subject};
+
+fn main() -> ExitCode {
+    workload::run_writer([Subject::new("delta", |dir| {
+        Ok(Arc::new(DeltaBackend::new(DeltaSettings::new(dir.display().to_string()))?))
+    })])
+}

@@ -1,0 +1,64 @@
+//! Writers for threads that are not async.
+
+use metaxy_core::writer::BlockingWriter;
+use metaxy_core::{BufferedMetadataWriter, Error};
+
+use super::support::{Fixture, TEXT, VIDEO, texts, videos};
+
+#[test]
+fn writers_go_from_thread_to_thread() {
+    fn check<T: Clone + Send + Sync + 'static>() {}
+    check::<BufferedMetadataWriter>();
+    check::<BlockingWriter>();
+}
+
+#[test]
+fn a_program_that_is_not_async_puts_flushes_and_closes() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (fixture, writer) = runtime.block_on(async {
+        let fixture = Fixture::new().await;
+        let writer = fixture.writer().await.blocking();
+        (fixture, writer)
+    });
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let writer = writer.clone();
+            scope.spawn(move || writer.put(VIDEO, videos(number * 10..(number + 1) * 10)).expect("a put"));
+        }
+    });
+    assert_eq!(writer.pending_rows(), 80);
+    writer.flush().expect("a flush");
+    assert_eq!(runtime.block_on(fixture.ids(VIDEO)).len(), 80);
+    writer.put_multi([(TEXT, texts(0..3))]).expect("a put");
+    assert_eq!(writer.close().expect("a close").values().sum::<u64>(), 83);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_many_may_block() {
+    let fixture = Fixture::new().await;
+    let writer = fixture.writer().await.blocking();
+    tokio::spawn(async move {
+        writer.put(VIDEO, videos(0..10)).expect("a put");
+        writer.close().expect("a close");
+    })
+    .await
+    .expect("no panic");
+    assert_eq!(fixture.ids(VIDEO).await.len(), 10);
+}
+
+#[tokio::test]
+async fn the_only_thread_may_not_block() {
+    let fixture = Fixture::new().await;
+    let writer = fixture.writer().await.blocking();
+    let refused = writer.put(VIDEO, videos(0..10)).expect_err("the task could never run");
+    assert!(matches!(refused, Error::Unsupported { .. }), "{refused}");
+    assert!(writer.flush().expect_err("the task could never run").unwritten.is_empty());
+    let other = writer.clone();
+    tokio::task::spawn_blocking(move || {
+        other.put(VIDEO, videos(0..10)).expect("a put beside the runtime");
+        other.close().expect("a close");
+    })
+    .await
+    .expect("no panic");
+    assert_eq!(fixture.ids(VIDEO).await.len(), 10);
+}

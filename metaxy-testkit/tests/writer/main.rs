@@ -1,0 +1,12 @@
+//! The promises of the buffered writer, over a backend that fails on demand.
+
+mod blocking;
+mod columns;
+mod dropped;
+mod failures;
+mod flush;
+mod log;
+mod progress;
+mod room;
+mod spool;
+mod support;

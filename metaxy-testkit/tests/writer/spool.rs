@@ -1,0 +1,174 @@
+//! A spool directory keeps what was put, whatever becomes of the process.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Int64Array};
+use metaxy_core::{BufferedMetadataWriter, Error, MetadataStore, Result, columns};
+use metaxy_testkit::faults::{Fault, Operation};
+
+use super::support::{
+    Fixture, TEXT, VIDEO, column, eventually, graph, in_time, ints, only_value, texts, videos, with_column,
+};
+
+/// How many batches a spool directory holds.
+fn kept(directory: &Path) -> usize {
+    let files = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "arrow")).count()
+}
+
+async fn start(store: &MetadataStore, directory: &Path) -> Result<BufferedMetadataWriter> {
+    let builder = BufferedMetadataWriter::builder(store.clone()).interval(super::support::NEVER);
+    builder.spool(directory).start().await
+}
+
+/// As [`start`]; the task of a writer that was dropped lets go of its spool a moment later.
+async fn restart(store: &MetadataStore, directory: &Path) -> BufferedMetadataWriter {
+    let started = async {
+        loop {
+            match start(store, directory).await {
+                Ok(writer) => return writer,
+                Err(Error::Locked { .. }) => tokio::time::sleep(Duration::from_millis(2)).await,
+                Err(error) => panic!("the writer does not start: {error}"),
+            }
+        }
+    };
+    in_time("the lock is let go", started).await
+}
+
+/// Puts rows with a writer that never gets to write them.
+async fn leave_behind(directory: &Path, feature: &str, batches: impl IntoIterator<Item = arrow::array::RecordBatch>) {
+    let broken = Fixture::failing(Fault::fail(Operation::Append).forever()).await;
+    let writer = restart(&broken.store, directory).await;
+    for batch in batches {
+        writer.put(feature, batch).await.expect("a put");
+    }
+    writer.close().await.expect_err("the store is broken");
+}
+
+#[tokio::test]
+async fn a_batch_is_on_disk_when_put_returns_and_goes_when_it_is_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let spool = directory.path().join("made").join("by the writer");
+    let fixture = Fixture::new().await;
+    let writer = start(&fixture.store, &spool).await.expect("it starts");
+    writer.put_multi([(VIDEO, videos(0..10)), (TEXT, texts(0..3))]).await.expect("a put");
+    assert_eq!(kept(&spool), 2);
+    writer.flush().await.expect("a flush");
+    eventually("written batches go", || kept(&spool) == 0).await;
+    writer.close().await.expect("a close");
+}
+
+#[tokio::test]
+async fn a_refused_put_leaves_nothing_on_disk() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let fixture = Fixture::new().await;
+    let writer = start(&fixture.store, directory.path()).await.expect("it starts");
+    writer.put_multi([(VIDEO, videos(0..10)), (TEXT, videos(0..3))]).await.expect_err("the wrong fields");
+    assert_eq!(kept(directory.path()), 0);
+}
+
+#[tokio::test]
+async fn what_was_left_is_written_at_the_next_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    leave_behind(directory.path(), VIDEO, (0..30).map(|number| videos(number * 10..(number + 1) * 10))).await;
+    assert_eq!(kept(directory.path()), 30);
+    let fixture = Fixture::new().await;
+    let writer = restart(&fixture.store, directory.path()).await;
+    assert_eq!(writer.pending_rows(), 300);
+    writer.flush().await.expect("what was spooled is written");
+    assert_eq!(fixture.ids(VIDEO).await, (0..300).collect::<Vec<_>>());
+    assert_eq!(fixture.appends(), 1, "not batch by batch");
+    writer.close().await.expect("a close");
+    assert_eq!(kept(directory.path()), 0);
+}
+
+/// A process may be killed when its rows are in the store and still in the spool, and the next one again.
+#[tokio::test]
+async fn what_is_in_the_store_already_is_seen_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let fixture = Fixture::new().await;
+    for _ in 0..3 {
+        let score = |value: i64| Arc::new(Int64Array::from(vec![value; 10])) as ArrayRef;
+        let batches = [with_column(&videos(0..10), "score", score(1)), with_column(&videos(0..10), "score", score(2))];
+        leave_behind(directory.path(), VIDEO, batches).await;
+        let writer = restart(&fixture.store, directory.path()).await;
+        writer.close().await.expect("what was spooled is written");
+    }
+    assert_eq!(fixture.ids(VIDEO).await, (0..10).collect::<Vec<_>>());
+    assert_eq!(ints(&fixture.store, VIDEO, "score").await, [2; 10], "what was put last counts");
+}
+
+#[tokio::test]
+async fn a_row_that_was_left_hides_no_later_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    leave_behind(directory.path(), VIDEO, [videos(0..10)]).await;
+    let fixture = Fixture::new().await;
+    fixture.store.write(VIDEO, videos(0..2)).await.expect("a later write");
+    fixture.store.delete(VIDEO).filter("id = 1").await.expect("a later delete");
+    let later = only_value(&fixture.store, VIDEO, columns::UPDATED_AT).await;
+    let writer = restart(&fixture.store, directory.path()).await;
+    writer.close().await.expect("what was spooled is written");
+    assert_eq!(fixture.ids(VIDEO).await, [0, 2, 3, 4, 5, 6, 7, 8, 9], "what was deleted since stays so");
+    let times = column(&fixture.store, VIDEO, columns::UPDATED_AT).await;
+    let newest = (0..times.len()).filter(|row| times.slice(*row, 1).as_ref() == later.as_ref()).count();
+    assert_eq!(newest, 1, "the later write of sample 0 counts");
+}
+
+/// Rows made under other definitions must not pass for rows of the current ones.
+#[tokio::test]
+async fn what_was_left_keeps_the_version_under_which_it_was_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    leave_behind(directory.path(), VIDEO, [videos(0..10)]).await;
+    leave_behind(directory.path(), TEXT, [texts(0..5)]).await;
+    let only_video = metaxy_core::FeatureGraph::new([metaxy_core::FeatureSpec::builder(VIDEO)
+        .id_columns(["id"])
+        .fields(["audio", "frames"])
+        .build()
+        .expect("a spec")]);
+    let fixture = Fixture::with_graph(only_video.expect("a graph")).await;
+    let writer = restart(&fixture.store, directory.path()).await;
+    writer.close().await.expect("what was spooled is written");
+    let current = fixture.store.read(VIDEO).await.expect("it reads").rows().await.expect("it reads");
+    assert_eq!(current.num_rows(), 0, "no row of the current version");
+    let then = fixture.store.with_graph(graph("1")).expect("the old definitions");
+    assert_eq!(super::support::ids(&then, VIDEO).await.len(), 10);
+    assert_eq!(super::support::ids(&then, TEXT).await.len(), 5, "a feature that is no longer defined");
+}
+
+#[tokio::test]
+async fn only_one_writer_uses_a_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let fixture = Fixture::new().await;
+    let writer = start(&fixture.store, directory.path()).await.expect("it starts");
+    let locked = start(&fixture.store, directory.path()).await.expect_err("a second writer on the same spool");
+    assert!(matches!(locked, Error::Locked { .. }), "{locked}");
+    writer.close().await.expect("a close");
+    start(&fixture.store, directory.path()).await.expect("a closed writer has let go of it");
+}
+
+/// A process was killed while it wrote a file, before its put returned.
+#[tokio::test]
+async fn half_a_file_is_none() {
+    let directory = tempfile::tempdir().expect("a directory");
+    leave_behind(directory.path(), VIDEO, [videos(0..10)]).await;
+    let half = directory.path().join("00000000000000000001-0000000000-0000000000000000.part");
+    std::fs::write(&half, "ARROW1").expect("a file");
+    let fixture = Fixture::new().await;
+    let writer = restart(&fixture.store, directory.path()).await;
+    writer.close().await.expect("a close");
+    assert_eq!(fixture.ids(VIDEO).await.len(), 10);
+    assert!(!half.exists());
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("00000000000000000001-0000000000-0000000000000000.arrow");
+    std::fs::write(&file, "no Arrow file").expect("a file");
+    let fixture = Fixture::new().await;
+    let error = start(&fixture.store, directory.path()).await.expect_err("a damaged file");
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+}
