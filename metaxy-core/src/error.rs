@@ -362,7 +362,8 @@ pub enum Error {
     // ---- chains, registry, configuration -----------------------------------------------------------------------
     /// Stores of one fallback chain hash differently.
     #[error(
-        "store `{store}` hashes with {expected}, its fallback `{fallback}` with {found}; a chain needs one algorithm"
+        "{}store `{store}` hashes with {expected}, its fallback `{fallback}` with {found}; a chain needs one algorithm: \
+         give both the same `hash_algorithm`", at_place(.place)
     )]
     HashAlgorithmMismatch {
         /// The store.
@@ -373,6 +374,8 @@ pub enum Error {
         fallback: String,
         /// The fallback's algorithm.
         found: String,
+        /// Where the configuration names the fallback.
+        place: Option<String>,
     },
     /// A backend type that nobody has registered.
     #[error("{}there is no store type `{kind}`{}; {}", at_place(.place), in_brackets(.hint), known_types(.known))]

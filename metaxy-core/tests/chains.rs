@@ -1,52 +1,13 @@
-//! Stores that fall back on others, opened from a configuration, and copies from store to store.
+//! Stores that fall back on others, opened from a configuration.
 
 mod support;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StructArray};
-use arrow::datatypes::{DataType, Field, Int64Type};
 use metaxy_core::config::{MetaxyConfig, StoreConfig};
-use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, HashAlgorithm, MetadataStore};
-
-fn graph() -> FeatureGraph {
-    let spec = |key: &str| FeatureSpec::builder(key).id_columns(["id"]);
-    FeatureGraph::new([
-        spec("raw/video").fields(["audio", "frames"]).build().unwrap(),
-        spec("made/clip").dep("raw/video").build().unwrap(),
-        spec("made/text").dep("made/clip").field(FieldSpec::new("text")).build().unwrap(),
-    ])
-    .unwrap()
-}
-
-/// The same definitions but for the code of one field: every feature gets another version.
-fn next_graph() -> FeatureGraph {
-    let spec = |key: &str| FeatureSpec::builder(key).id_columns(["id"]);
-    let frames = FieldSpec::new("frames").code_version("2");
-    FeatureGraph::new([
-        spec("raw/video").fields([FieldSpec::new("audio"), frames]).build().unwrap(),
-        spec("made/clip").dep("raw/video").build().unwrap(),
-        spec("made/text").dep("made/clip").field(FieldSpec::new("text")).build().unwrap(),
-    ])
-    .unwrap()
-}
-
-/// Samples of `raw/video` with these ids.
-fn videos(ids: &[i64], mark: &str) -> RecordBatch {
-    let text =
-        |of: &str| Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("{of}{id}{mark}")))) as ArrayRef;
-    let fields: Vec<_> = ["audio", "frames"]
-        .into_iter()
-        .map(|name| (Arc::new(Field::new(name, DataType::Utf8, true)), text(name)))
-        .collect();
-    RecordBatch::try_from_iter([
-        ("id", Arc::new(Int64Array::from(ids.to_vec())) as ArrayRef),
-        ("title", text("title")),
-        ("metaxy_provenance_by_field", Arc::new(StructArray::from(fields)) as ArrayRef),
-    ])
-    .unwrap()
-}
+use metaxy_core::{AccessMode, Error, HashAlgorithm, MetadataStore};
+use support::films::{graph, ids, videos};
 
 /// A chain of stores a -> b -> c .., each at a place of its own.
 struct Chain {
@@ -87,14 +48,6 @@ impl Chain {
     }
 }
 
-async fn ids(store: &MetadataStore, feature: &str) -> Vec<i64> {
-    let batches = store.read(feature).columns(["id"]).await.unwrap().collect().await.unwrap();
-    let mut ids: Vec<i64> =
-        batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
-    ids.sort_unstable();
-    ids
-}
-
 #[tokio::test]
 async fn fallbacks_open_when_needed_for_reading_and_once() {
     // Two ways lead to d.
@@ -106,7 +59,7 @@ async fn fallbacks_open_when_needed_for_reading_and_once() {
     let error = store.read("made/clip").await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "feature `made/clip` is not in store a nor in its fallbacks b, d, c, d; write it first, or check `fallback_stores`"
+        "feature `made/clip` is not in store a nor in its fallbacks b, d, c; write it first, or check `fallback_stores`"
     );
     assert_eq!(["a", "b", "c", "d"].map(|name| chain.times_opened(name)), [1, 1, 1, 1]);
     for name in ["b", "c", "d"] {
@@ -153,6 +106,25 @@ async fn long_chains() {
     assert_eq!(ids(&store, "raw/video").await, [7]);
     let error = long_chain("longer", 1000).await.config.check().unwrap_err().to_string();
     assert_eq!(error, "`stores.s99.config.fallback_stores[0]`: the chain of fallback stores is longer than 100");
+}
+
+/// In this lattice a hundred thousand million ways lead from `a` to `z`.
+#[tokio::test]
+async fn a_store_is_searched_once_however_many_ways_lead_to_it() {
+    let names = |level: usize| [format!("l{level}"), format!("r{level}")];
+    let levels: Vec<[String; 2]> = (0..37).map(names).collect();
+    let mut links: Vec<(&str, Vec<&str>)> = vec![("a", levels[0].iter().map(String::as_str).collect()), ("z", vec![])];
+    for (level, names) in levels.iter().enumerate() {
+        let next = levels.get(level + 1).map_or(vec!["z"], |next| next.iter().map(String::as_str).collect());
+        links.extend(names.iter().map(|name| (name.as_str(), next.clone())));
+    }
+    let links: Vec<_> = links.iter().map(|(name, next)| (*name, next.as_slice())).collect();
+    let chain = Chain::new("lattice", &links);
+    chain.fill("z", &[1], "").await;
+    let store = chain.open("a").await;
+    assert_eq!(ids(&store, "raw/video").await, [1]);
+    assert_eq!(store.store_of("made/clip").await.unwrap(), None);
+    assert_eq!(store.read("made/clip").await.unwrap_err().to_string().matches(", ").count(), 75);
 }
 
 #[tokio::test]
@@ -253,140 +225,7 @@ async fn opened_stores_may_be_fallbacks_too() {
     let error = open("odd", HashAlgorithm::Sha256).await.fallback(prod).open(AccessMode::ReadWrite).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "store `odd` hashes with sha256, its fallback `prod` with md5; a chain needs one algorithm"
+        "store `odd` hashes with sha256, its fallback `prod` with md5; a chain needs one algorithm: \
+         give both the same `hash_algorithm`"
     );
-}
-
-// ---- copies --------------------------------------------------------------------------------------------------------
-
-async fn lone(test: &str, name: &str, graph: FeatureGraph) -> MetadataStore {
-    let memory = support::Memory::at(format!("{test}/{name}"), HashAlgorithm::Xxhash32);
-    MetadataStore::builder(memory, graph).name(name).open(AccessMode::ReadWrite).await.unwrap()
-}
-
-/// All stored rows, with everything that a copy keeps.
-async fn everything(store: &MetadataStore, feature: &str) -> Vec<String> {
-    let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
-    let rows = read.await.unwrap().rows().await.unwrap().to_batch().unwrap();
-    let mut lines: Vec<String> = (0..rows.num_rows())
-        .map(|row| {
-            let cells = rows.schema_ref().fields().iter().zip(rows.columns()).map(|(field, column)| {
-                let column = match column.data_type() {
-                    DataType::Timestamp(..) => arrow::compute::cast(column, &DataType::Int64).unwrap(),
-                    _ => column.clone(),
-                };
-                let cell = arrow::util::display::array_value_to_string(&column, row).unwrap();
-                format!("{}={cell}", field.name())
-            });
-            cells.collect::<Vec<_>>().join(" ")
-        })
-        .collect();
-    lines.sort();
-    lines
-}
-
-#[tokio::test]
-async fn copies_keep_versions_and_times() {
-    let source = lone("copy-all", "source", graph()).await;
-    source.write("raw/video", videos(&[1, 2, 3], "")).await.unwrap();
-    source.write("made/clip", source.resolve_update("made/clip").await.unwrap().new).await.unwrap();
-    let target = lone("copy-all", "target", graph()).await;
-    let summary = target.copy_from(&source).await.unwrap();
-    let counts: Vec<_> = summary.rows.iter().map(|(key, rows)| (key.to_string(), *rows)).collect();
-    assert_eq!(counts, [("made/clip".to_owned(), 3), ("raw/video".to_owned(), 3)]);
-    assert_eq!(summary.total(), 6);
-    for feature in ["raw/video", "made/clip"] {
-        assert_eq!(everything(&target, feature).await, everything(&source, feature).await);
-    }
-    assert!(target.resolve_update("made/clip").await.unwrap().is_empty());
-    assert!(!target.has_feature("made/text").await.unwrap());
-}
-
-#[tokio::test]
-async fn copies_with_and_without_history() {
-    let old = lone("copy-history", "source", graph()).await;
-    old.write("raw/video", videos(&[1, 2], "")).await.unwrap();
-    old.write("raw/video", videos(&[2], "b")).await.unwrap();
-    let source = old.with_graph(next_graph()).unwrap();
-    source.write("raw/video", videos(&[2, 3, 4], "c")).await.unwrap();
-    source.delete("raw/video").filter("id = 4").await.unwrap();
-    // Rows in all: 1, 2, 2, 2, 3, 4, and the deletion of 4.
-    for (features, samples, expected) in [(true, false, 3), (false, false, 2), (false, true, 4), (true, true, 7)] {
-        let target = lone(&format!("copy-history-{features}-{samples}"), "target", next_graph()).await;
-        let copy = target.copy_from(&source).with_feature_history(features).with_sample_history(samples);
-        assert_eq!(copy.await.unwrap().total(), expected, "{features} {samples}");
-        if features && samples {
-            assert_eq!(everything(&target, "raw/video").await, everything(&source, "raw/video").await);
-        }
-        assert_eq!(ids(&target, "raw/video").await, [2, 3]);
-    }
-}
-
-#[tokio::test]
-async fn copies_of_some_features_and_rows() {
-    let source = lone("copy-some", "source", graph()).await;
-    source.write("raw/video", videos(&[1, 2, 3], "")).await.unwrap();
-    source.write("made/clip", source.resolve_update("made/clip").await.unwrap().new).await.unwrap();
-    let target = lone("copy-some", "target", graph()).await;
-    let copy = target.copy_from(&source).features(["raw/video"]).filter("raw/video", "id > 1").global_filter("id < 3");
-    assert_eq!(copy.await.unwrap().total(), 1);
-    assert_eq!(ids(&target, "raw/video").await, [2]);
-    assert!(!target.has_feature("made/clip").await.unwrap());
-
-    for (copy, told) in [
-        (
-            target.copy_from(&source).features(["made/text"]),
-            "feature `made/text` is not in store source; write it first, or check `fallback_stores`",
-        ),
-        (
-            target.copy_from(&source).features(["made/tex"]),
-            "feature `made/tex` is not in the graph; did you mean `made/text`?",
-        ),
-        (
-            target.copy_from(&source).filter("raw/vide", "id = 1"),
-            "feature `raw/vide` is not in the graph; did you mean `raw/video`?",
-        ),
-    ] {
-        assert_eq!(copy.await.unwrap_err().to_string(), told);
-    }
-    assert!(target.copy_from(&source).global_filter("id = ").await.is_err());
-    assert!(target.copy_from(&source).global_filter("idd = 1").await.is_err());
-    assert_eq!(ids(&target, "raw/video").await, [2]);
-}
-
-#[tokio::test]
-async fn copies_leave_the_rows_of_fallbacks_alone() {
-    let chain = Chain::new("copy-fallback", &[("dev", &["prod"]), ("prod", &[])]);
-    chain.fill("prod", &[1, 2], "").await;
-    let dev = chain.open("dev").await;
-    let target = lone("copy-fallback", "target", graph()).await;
-    assert_eq!(target.copy_from(&dev).await.unwrap().total(), 0);
-    assert!(matches!(target.copy_from(&dev).features(["raw/video"]).await, Err(Error::FeatureNotFound { .. })));
-    // A store may take over what it only saw through its fallback.
-    let prod = chain.open("prod").await;
-    assert_eq!(dev.copy_from(&prod).await.unwrap().total(), 2);
-    assert_eq!(dev.store_of("raw/video").await.unwrap().as_deref(), Some("dev"));
-}
-
-#[tokio::test]
-async fn large_copies_are_written_in_parts() {
-    let source = lone("copy-large", "source", graph()).await;
-    for part in 0..30_i64 {
-        let ids: Vec<i64> = (part * 10_000..(part + 1) * 10_000).collect();
-        source.write("raw/video", videos(&ids, "")).await.unwrap();
-    }
-    let target = lone("copy-large", "target", graph()).await;
-    let (calls, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let copy = target.copy_from(&source).with_sample_history(true).on_progress({
-        let (calls, seen) = (calls.clone(), seen.clone());
-        move |progress| {
-            calls.fetch_add(1, Ordering::SeqCst);
-            seen.lock().unwrap().push((progress.feature.to_string(), progress.rows, progress.done));
-        }
-    });
-    assert_eq!(copy.await.unwrap().total(), 300_000);
-    let seen = seen.lock().unwrap().clone();
-    assert!(calls.load(Ordering::SeqCst) >= 3 && seen.is_sorted_by_key(|(_, rows, _)| *rows), "{seen:?}");
-    assert_eq!(seen.last(), Some(&("raw/video".to_owned(), 300_000, true)));
-    assert_eq!(ids(&target, "raw/video").await.len(), 300_000);
 }

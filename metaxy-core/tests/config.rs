@@ -182,6 +182,8 @@ const MALFORMED: &[Case] = &[
     case("port that the backend refuses", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\n[stores.dev.config]\nroot_path = \"m\"\nport = 0\n")]).open("dev"),
     case("port is a word", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nport = \"http\"\n")]).open("dev"),
     case("ratio is an array", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nratio = [1]\n")]).open("dev"),
+    case("ratio that only opening refuses", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\n\n[stores.dev.config]\nroot_path = \"m\"\nratio = 7\n")]).open("dev"),
+    case("ratio in the environment that only opening refuses", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\n")]).env(&[("METAXY_STORES__DEV__CONFIG__RATIO", "1.5")]).open("dev"),
     case("verify is a fraction", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nverify = 0.5\n")]).open("dev"),
     case("tags is a string", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\ntags = \"a\"\n")]).open("dev"),
     case("a tag is a number", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\ntags = [\"a\", 2]\n")]).open("dev"),
@@ -240,7 +242,7 @@ async fn malformed_configurations() {
         assert_eq!(expected, found, "run with UPDATE=1 if that is what it should say");
     }
     assert_eq!(expected.len(), found.len(), "cases were added or removed; run with UPDATE=1");
-    assert!(MALFORMED.len() >= 60);
+    assert!(MALFORMED.len() >= 60, "{}", MALFORMED.len());
     assert!(
         !found.contains("=> hunter2") && !found.lines().any(|line| line.starts_with("=>") && line.contains("hunter2"))
     );
@@ -445,9 +447,35 @@ fn environment_over_settings_beside_the_type() {
     assert_eq!(load("", &[("METAXY_STORE", "${HOME}")]).unwrap().store(), "${HOME}");
 }
 
+/// Python: the same stores, with the same settings.
+#[test]
+fn stores_from_the_environment() {
+    let config = load(
+        "[stores.dev]\ntype = 'memory'\n[stores.dev.config]\nroot_path = '/a'\n[stores.prod]\ntype = 'memory'\n[stores.prod.config]\nroot_path = '/p'",
+        &[
+            ("METAXY_STORES__NEW__TYPE", "ledger"),
+            ("METAXY_STORES__NEW__CONFIG__ROOT_PATH", "/n"),
+            ("METAXY_STORES", r#"{"dev": {"config": {"layout": "flat"}}}"#),
+            ("METAXY_STORES__PROD", r#"{"type": "ledger"}"#),
+            ("metaxy_store", "prod"),
+        ],
+    )
+    .unwrap();
+    let stores = config.stores().map(|(name, store)| format!("{name} {} {}", store.kind(), store.settings()));
+    let expected = [
+        "dev memory root_path = \"/a\"\nlayout = \"flat\"\n",
+        "prod ledger root_path = \"/p\"\n",
+        "new ledger root_path = \"/n\"\n",
+    ];
+    assert_eq!(stores.collect::<Vec<_>>(), expected);
+    assert_eq!(config.store(), "prod");
+}
+
 #[test]
 fn text_stands_for_numbers_and_truth() {
-    // Python: the same for fields ("12", "no").
+    // Python: the same for fields ("12", "no"; 8.0, 1 and 0.0 below).
+    let config = load("hash_truncation_length = 8.0\nsync = 0.0\nlocked = 1", &[]).unwrap();
+    assert_eq!((config.hash_truncation_length(), config.sync(), config.locked()), (8, false, Some(true)));
     let config = load("hash_truncation_length = '12'\nsync = 'off'\nlocked = 'TRUE'", &[]).unwrap();
     assert_eq!((config.hash_truncation_length(), config.sync(), config.locked()), (12, false, Some(true)));
     let text = "[stores.dev]\ntype = 'memory'\nroot_path = 'm'\nport = '${PORT}'\nverify = '1'\nratio = '0.5'\ntags = '[\"a\"]'\n\

@@ -1,9 +1,14 @@
-//! Whatever stands in a configuration, loading, checking and printing it answer, and never panic.
+//! Whatever stands in a configuration: loading, checking and printing it, and opening and reading its stores give an
+//! answer, and never panic.
 
 mod support;
 
+use std::cell::Cell;
+
 use metaxy_core::config::{Environment, MetaxyConfig};
+use metaxy_core::{AccessMode, Error, FeatureSpec, Result};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 const KEYS: [&str; 24] = [
     "store",
@@ -82,24 +87,33 @@ fn table_of(value: impl Strategy<Value = toml::Value>) -> impl Strategy<Value = 
     proptest::collection::vec((key, value), 0..6).prop_map(|entries| entries.into_iter().collect())
 }
 
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// The settings of a store that is nearly right: most fall back on the stores after them.
+fn store(at: usize) -> impl Strategy<Value = toml::Value> {
+    let later = proptest::sample::subsequence(NAMES[at + 1..].to_vec(), 0..NAMES.len() - at);
+    let anyone = proptest::collection::vec(proptest::sample::select(NAMES.to_vec()), 0..3);
+    let fallbacks = prop_oneof![6 => later, 1 => anyone];
+    let kind = prop_oneof![8 => Just("memory"), 1 => Just("ledger")];
+    let odd = proptest::option::weighted(0.15, (proptest::sample::select(KEYS.to_vec()), value()));
+    (kind, fallbacks, any::<bool>(), odd).prop_map(|(kind, fallbacks, nested, odd)| {
+        let mut settings = toml::Table::new();
+        settings.insert("root_path".to_owned(), "x".into());
+        settings.insert("fallback_stores".to_owned(), fallbacks.into());
+        settings.extend(odd.map(|(key, value)| (key.to_owned(), value)));
+        let mut store =
+            if nested { toml::Table::from_iter([("config".to_owned(), settings.into())]) } else { settings };
+        store.insert("type".to_owned(), kind.into());
+        toml::Value::Table(store)
+    })
+}
+
 /// Stores that are nearly right, so that the way leads further.
 fn stores() -> impl Strategy<Value = toml::Table> {
-    let names = || proptest::collection::vec(proptest::sample::select(vec!["a", "b", "c", "d"]), 0..3);
-    let store = (prop_oneof![Just("memory"), Just("ledger")], names(), any::<bool>(), value(), any::<bool>());
-    proptest::collection::vec((proptest::sample::select(vec!["a", "b", "c", "d"]), store), 0..5).prop_map(|stores| {
-        let store = |(kind, fallbacks, nested, extra, odd): (&str, Vec<&str>, bool, toml::Value, bool)| {
-            let mut settings = toml::Table::new();
-            settings.insert("root_path".to_owned(), "x".into());
-            settings.insert("fallback_stores".to_owned(), fallbacks.into());
-            if odd {
-                settings.insert("layout".to_owned(), extra);
-            }
-            let mut store =
-                if nested { toml::Table::from_iter([("config".to_owned(), settings.into())]) } else { settings };
-            store.insert("type".to_owned(), kind.into());
-            toml::Value::Table(store)
-        };
-        stores.into_iter().map(|(name, parts)| (name.to_owned(), store(parts))).collect()
+    let stores = (store(0), store(1), store(2), store(3));
+    (stores, proptest::sample::subsequence(NAMES.to_vec(), 2..=4)).prop_map(|((a, b, c, d), kept)| {
+        let all = NAMES.into_iter().zip([a, b, c, d]);
+        all.filter(|(name, _)| kept.contains(name)).map(|(name, store)| (name.to_owned(), store)).collect()
     })
 }
 
@@ -109,26 +123,83 @@ fn environment() -> impl Strategy<Value = Vec<(String, String)>> {
     proptest::collection::vec((prop_oneof![4 => key, 1 => "(METAXY|metaxy)_\\PC{0,8}"], text()), 0..6)
 }
 
-fn try_all(text: &str, variables: Vec<(String, String)>) {
+/// What came of a configuration.
+#[derive(Clone, Copy, Default, Debug)]
+struct Seen {
+    loaded: usize,
+    opened: usize,
+    /// Stores that looked for a feature in their fallbacks.
+    searched: usize,
+}
+
+/// Opens every store, and looks for a feature in it and in its fallbacks.
+fn open_all(config: &MetaxyConfig, seen: &mut Seen) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (name, store) in config.stores() {
+        let opened: Result<()> = runtime.block_on(async {
+            let video = FeatureSpec::builder("raw/video").id_columns(["id"]).build()?;
+            let graph = config.graph_builder().features([video]).build()?;
+            let open = config.open_store(name, graph, AccessMode::ReadWrite).await?;
+            seen.opened += 1;
+            let error = open.read("raw/video").await.map(drop).unwrap_err();
+            seen.searched += usize::from(matches!(error, Error::FeatureNotFound { .. }) && has_fallbacks(store));
+            open.close().await
+        });
+        assert!(opened.map_or_else(|error| !error.to_string().is_empty(), |()| true));
+    }
+}
+
+fn has_fallbacks(store: &metaxy_core::config::StoreConfig) -> bool {
+    store.common().is_ok_and(|common| !common.fallback_stores.is_empty())
+}
+
+fn try_all(text: &str, variables: Vec<(String, String)>) -> Seen {
+    let mut seen = Seen::default();
     let environment = Environment::from_iter(variables);
     let loader = MetaxyConfig::loader().environment(environment).directory("/nowhere");
     let config = match loader.load_text(text) {
         Ok(config) => config,
         Err(error) => {
             assert!(!error.to_string().is_empty());
-            return;
+            return seen;
         }
     };
     let _ = (config.check().map_err(|error| error.to_string()), format!("{config:?}"));
     for (_, store) in config.stores() {
         let _ = (store.common(), store.backend_settings(), store.registration().is_ok());
     }
+    seen.loaded += 1;
+    open_all(&config, &mut seen);
     let printed = config.to_toml().expect("what was read can be printed");
     // A variable's value may hold `${`, which would be looked at when it is read again.
     let again = MetaxyConfig::loader().environment(Environment::empty()).load_text(&printed);
     if let (Ok(again), false) = (again, printed.contains("${")) {
         assert_eq!(again.to_toml().unwrap(), printed);
     }
+    seen
+}
+
+/// Configurations that are nearly right must come far often enough for this to mean anything.
+#[test]
+fn near_configurations() {
+    let parts = (stores(), table_of(value()), proptest::bool::weighted(0.2), environment());
+    let total = Cell::new(Seen::default());
+    let tried = TestRunner::new(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })
+        .run(&parts, |(stores, rest, with_rest, variables)| {
+            let mut table = if with_rest { rest } else { toml::Table::new() };
+            table.insert("stores".to_owned(), stores.into());
+            let (one, sum) = (try_all(&toml::to_string(&table).unwrap_or_default(), variables), total.get());
+            total.set(Seen {
+                loaded: sum.loaded + one.loaded,
+                opened: sum.opened + one.opened,
+                searched: sum.searched + one.searched,
+            });
+            Ok(())
+        });
+    tried.unwrap_or_else(|failure| panic!("{failure}"));
+    let total = total.get();
+    println!("{total:?}");
+    assert!(total.loaded >= 200 && total.opened >= 200 && total.searched >= 50, "{total:?}");
 }
 
 proptest! {
@@ -136,13 +207,6 @@ proptest! {
 
     #[test]
     fn tables(table in table_of(value()), variables in environment()) {
-        try_all(&toml::to_string(&table).unwrap_or_default(), variables);
-    }
-
-    #[test]
-    fn near_configurations(stores in stores(), rest in table_of(value()), with_rest in any::<bool>(), variables in environment()) {
-        let mut table = if with_rest { rest } else { toml::Table::new() };
-        table.insert("stores".to_owned(), stores.into());
         try_all(&toml::to_string(&table).unwrap_or_default(), variables);
     }
 

@@ -60,7 +60,7 @@ impl ConfigBuilder {
         self.field("auto_create_tables", create)
     }
 
-    /// Whether map columns stay maps.
+    /// Whether the Python package keeps map columns as maps. Here they always stay maps.
     pub fn enable_map_datatype(self, enable: bool) -> Self {
         self.field("enable_map_datatype", enable)
     }

@@ -33,7 +33,7 @@
 //! | `project` | the project's name: letters, digits, `_`, `-` | none |
 //! | `hash_truncation_length` | how many characters of every version are kept | 8 |
 //! | `auto_create_tables` | whether writes may create SQL tables | as the backend prefers |
-//! | `enable_map_datatype` | whether map columns stay maps | `false` |
+//! | `enable_map_datatype` | whether the Python package keeps map columns as maps; here they always stay maps | `false` |
 //! | `sync`, `locked`, `extra_features` | how definitions of external features are brought up to date | `true`, none, none |
 //!
 //! Every store, whatever its backend, has the settings of [`CommonSettings`]. Keys that nobody knows are refused, with the
@@ -60,7 +60,7 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result, nearest};
 use crate::graph::{FeatureGraph, FeatureGraphBuilder};
 use crate::hash::MIN_TRUNCATION;
-use crate::registry;
+use crate::registry::{self, Places};
 
 pub use builder::ConfigBuilder;
 pub use discover::ConfigLoader;
@@ -85,6 +85,8 @@ pub struct MetaxyConfig {
     file: Option<PathBuf>,
     fields: Fields,
     stores: IndexMap<String, StoreConfig>,
+    /// Where the fields were given.
+    places: Places,
 }
 
 impl MetaxyConfig {
@@ -130,7 +132,7 @@ impl MetaxyConfig {
         registry::registrations()?;
         let stores = store::take_stores(&mut document, beside)?;
         let fields = Fields::read(&document)?;
-        Ok(Self { file, fields, stores })
+        Ok(Self { file, fields, stores, places: document.places() })
     }
 
     /// The file it was loaded from.
@@ -171,7 +173,7 @@ impl MetaxyConfig {
         self.fields.auto_create_tables
     }
 
-    /// Whether map columns stay maps.
+    /// Whether the Python package keeps map columns as maps. Here they always stay maps.
     pub fn enable_map_datatype(&self) -> bool {
         self.fields.enable_map_datatype
     }

@@ -20,12 +20,11 @@ impl MetaxyConfig {
     ///
     /// # Errors
     /// [`Error::Config`] for a store that is not there, a setting that does not fit, a `${VAR}` without a value (in a
-    /// fallback store: when that is needed), or fallback stores that form a circle; [`Error::UnknownBackend`]; [`Error::HashAlgorithmMismatch`]; and what opening
-    /// the store gives.
+    /// fallback store: when that is needed), or fallback stores that form a circle; [`Error::UnknownBackend`];
+    /// [`Error::HashAlgorithmMismatch`]; and what opening the store gives.
     pub async fn open_store(&self, name: &str, graph: FeatureGraph, mode: AccessMode) -> Result<MetadataStore> {
         self.check_graph(&graph)?;
-        let parts = OpenPlan::new(self, graph).visit(name)?;
-        parts.builder().open(mode).await
+        OpenPlan::new(self, graph).visit(name)?.open(mode).await
     }
 
     /// Opens the store that is used where none is named.
@@ -50,15 +49,15 @@ impl MetaxyConfig {
     fn check_graph(&self, graph: &FeatureGraph) -> Result<()> {
         let found = graph.hash_truncation_length();
         match self.fields.hash_truncation_length {
-            Some(wanted) if wanted != found => Err(Error::Config {
-                file: self.file.clone(),
-                line: None,
-                key: "hash_truncation_length".to_owned(),
-                reason: format!(
+            Some(wanted) if wanted != found => {
+                let key = "hash_truncation_length";
+                let place = self.places.nearest(&[key.to_owned()]).cloned().unwrap_or_default();
+                let reason = format!(
                     "the configuration keeps {wanted} characters of every version, the graph {found}; build the graph \
                      with `config.graph_builder()`"
-                ),
-            }),
+                );
+                Err(place.error(key, reason))
+            }
             _ => Ok(()),
         }
     }
@@ -80,6 +79,7 @@ struct OpenPlan<'a> {
 /// What a store is opened from.
 struct StoreParts {
     name: String,
+    config: StoreConfig,
     backend: SharedBackend,
     graph: FeatureGraph,
     common: CommonSettings,
@@ -121,6 +121,7 @@ impl<'a> OpenPlan<'a> {
         let of_project = self.config.auto_create_tables().filter(|create| *create || info.flat_names);
         Ok(StoreParts {
             name: name.to_owned(),
+            config: store.clone(),
             graph: self.graph.clone(),
             algorithm: common.hash_algorithm.unwrap_or(info.default_hash),
             auto_create_tables: common.auto_create_tables.or(of_project),
@@ -155,6 +156,7 @@ impl<'a> OpenPlan<'a> {
                 expected: parent.algorithm.to_string(),
                 fallback: parts.name.clone(),
                 found: parts.algorithm.to_string(),
+                place: Some(store.place_of(&place)),
             });
         }
         match self.done.get(name.as_str()) {
@@ -177,6 +179,11 @@ impl OpenPlan<'_> {
 }
 
 impl StoreParts {
+    /// Some settings are only found not to fit when the storage system sees them.
+    async fn open(&self, mode: AccessMode) -> Result<MetadataStore> {
+        self.builder().open(mode).await.map_err(|error| self.config.locate(error))
+    }
+
     fn builder(&self) -> StoreBuilder {
         let builder = MetadataStore::builder(self.backend.clone(), self.graph.clone())
             .name(&self.name)
@@ -196,8 +203,8 @@ impl StoreParts {
     fn into_fallback(self: Arc<Self>) -> Fallback {
         let name = self.name.clone();
         Fallback::lazy(name, move || {
-            let builder = self.builder();
-            async move { builder.open(AccessMode::ReadOnly).await }.boxed()
+            let parts = self.clone();
+            async move { parts.open(AccessMode::ReadOnly).await }.boxed()
         })
     }
 }

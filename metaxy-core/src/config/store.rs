@@ -138,11 +138,7 @@ impl StoreConfig {
     pub fn registration(&self) -> Result<&'static BackendRegistration> {
         registry::find(self.kind()).map_err(|error| match error {
             Error::UnknownBackend { kind, known, hint, .. } => {
-                let place = &self.kind.place;
-                let mut key = String::new();
-                push_path(&mut key, &self.path);
-                push_path(&mut key, &["type".to_owned()]);
-                let place = Some(config_place(place.file.as_deref(), place.line, &key));
+                let place = Some(shown(&self.kind.place, &[&self.path, &["type".to_owned()]]));
                 Error::UnknownBackend { kind, known, hint, place }
             }
             other => other,
@@ -196,6 +192,12 @@ impl StoreConfig {
         self.settings.places().nearest(path).cloned().unwrap_or_default().error(key, reason)
     }
 
+    /// Where one of the settings stands, for errors that are not about the setting alone.
+    pub(super) fn place_of(&self, path: &[String]) -> String {
+        let place = self.settings.places().nearest(path).cloned().unwrap_or_default();
+        shown(&place, &[&self.settings_path, path])
+    }
+
     /// A backend that refuses a setting knows its name alone; says where it stands.
     pub(super) fn locate(&self, error: Error) -> Error {
         let mut own = String::new();
@@ -214,6 +216,12 @@ impl StoreConfig {
         let table = IndexMap::from([("type".to_owned(), self.kind), ("config".to_owned(), self.settings)]);
         Node::new(Value::Table(table), Place::default())
     }
+}
+
+fn shown(place: &Place, path: &[&[String]]) -> String {
+    let mut key = String::new();
+    path.iter().for_each(|part| push_path(&mut key, part));
+    config_place(place.file.as_deref(), place.line, &key)
 }
 
 /// Shows the store with its secrets masked.

@@ -11,6 +11,7 @@ mod input;
 mod join;
 mod keys;
 mod latest;
+mod newest;
 mod parallel;
 mod provenance;
 mod rows;
@@ -32,7 +33,7 @@ use crate::spec::FeatureSpec;
 pub(crate) use by_field::{conform as conform_by_field, text};
 pub(crate) use complete::{check_provenance, complete_versions};
 pub(crate) use rows::{carry_over, provenance_of_batch};
-pub(crate) use scan::finish;
+pub(crate) use scan::{finish, finish_in_two};
 pub(crate) use table::{Table, batch_of};
 
 use compare::{Current, compare, newest_rows};

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::filter::Predicate;
 
 use super::latest::latest_rows;
+use super::newest::Newest;
 use super::table::Table;
 
 /// The rows and columns that were asked for: the columns of the request in its order, or all of the table's.
@@ -27,6 +28,18 @@ pub(crate) async fn finish(scan: Scan, request: &ScanRequest) -> Result<(SchemaR
         stream = filtered(stream, request.filter.clone());
     }
     project(schema, stream, request.columns.as_deref())
+}
+
+/// The same from two readings, without holding more of the rows than their ids and times: what `narrow` gives are those,
+/// and `wide` gives all rows with all columns, both without regard to `keep_latest`.
+pub(crate) async fn finish_in_two(
+    narrow: (SchemaRef, BatchStream),
+    wide: (SchemaRef, BatchStream),
+    request: &ScanRequest,
+) -> Result<(SchemaRef, BatchStream)> {
+    let ids = request.keep_latest.as_deref().unwrap_or_default();
+    let newest = Newest::learn(&narrow.0, ids, narrow.1).await?;
+    project(wide.0, filtered(newest.pick(wide.1), request.filter.clone()), request.columns.as_deref())
 }
 
 fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {

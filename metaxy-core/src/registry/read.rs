@@ -1,7 +1,8 @@
 //! Reads settings into serde structs, and says in the words of the configuration what does not fit.
 //!
 //! Text stands for a number or a truth value where one is asked for (as in `port = "${PGPORT}"`), and JSON for an array
-//! or table: environment variables have only text to give.
+//! or table: environment variables have only text to give. `8.0` is a whole number, and 0 and 1 are truth values: the
+//! Python package reads them so, and one file serves both.
 
 use std::fmt;
 
@@ -194,12 +195,52 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-macro_rules! numbers {
-    ($parse:ty, $visit:ident: $($method:ident)*) => {
+/// A float that is a whole number.
+#[allow(clippy::cast_possible_truncation)]
+fn whole(value: f64) -> Option<i64> {
+    // Beyond this a float names no single whole number.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i64)
+}
+
+impl Reader<'_> {
+    fn as_truth(self) -> Option<bool> {
+        match self.0 {
+            Value::String(text) => truth(text.trim()),
+            Value::Integer(0) => Some(false),
+            Value::Integer(1) => Some(true),
+            Value::Float(value) => Reader(&Value::Integer(whole(*value)?)).as_truth(),
+            _ => None,
+        }
+    }
+
+    fn as_whole(self) -> Option<i64> {
+        match self.0 {
+            Value::String(text) => text.trim().parse().ok(),
+            Value::Float(value) => whole(*value),
+            _ => None,
+        }
+    }
+
+    fn as_number(self) -> Option<f64> {
+        self.text().and_then(|text| text.parse().ok())
+    }
+
+    /// Hands out what cannot be read as it was asked for; the visitor says what it wants.
+    fn refuse<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        match self.0 {
+            Value::Datetime(_) => Err(de::Error::invalid_type(Unexpected::Other("a date"), &visitor)),
+            _ => de::Deserializer::deserialize_any(self, visitor),
+        }
+    }
+}
+
+macro_rules! scalars {
+    ($read:ident, $visit:ident: $($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-            match self.text().and_then(|text| text.parse::<$parse>().ok()) {
-                Some(number) => visitor.$visit(number),
-                None => self.deserialize_any(visitor),
+            match self.$read() {
+                Some(value) => visitor.$visit(value),
+                None => self.refuse(visitor),
             }
         })*
     };
@@ -220,16 +261,10 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match self.text().and_then(truth) {
-            Some(value) => visitor.visit_bool(value),
-            None => self.deserialize_any(visitor),
-        }
-    }
-
-    numbers!(i64, visit_i64: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+    scalars!(as_truth, visit_bool: deserialize_bool);
+    scalars!(as_whole, visit_i64: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128);
-    numbers!(f64, visit_f64: deserialize_f32 deserialize_f64);
+    scalars!(as_number, visit_f64: deserialize_f32 deserialize_f64);
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         visitor.visit_some(self)

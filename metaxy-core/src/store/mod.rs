@@ -11,6 +11,7 @@ mod resolve;
 mod transfer;
 mod write;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -312,6 +313,7 @@ impl MetadataStore {
             expected: own.algorithm().to_string(),
             fallback: fallback.inner.name.clone(),
             found: other.algorithm().to_string(),
+            place: None,
         })
     }
 
@@ -329,15 +331,27 @@ impl MetadataStore {
     }
 
     /// The store that serves a feature, found in the order of the fallback list, each with its own fallbacks.
-    fn serving<'a>(&'a self, key: &'a FeatureKey) -> BoxFuture<'a, Result<Option<Served>>> {
+    async fn serving(&self, key: &FeatureKey) -> Result<Option<Served>> {
+        self.serving_beyond(key, &mut BTreeSet::new()).await
+    }
+
+    /// The same, without the stores that have been searched: many ways may lead to one store.
+    fn serving_beyond<'a>(
+        &'a self,
+        key: &'a FeatureKey,
+        searched: &'a mut BTreeSet<usize>,
+    ) -> BoxFuture<'a, Result<Option<Served>>> {
         async move {
+            if !searched.insert(self.identity()) {
+                return Ok(None);
+            }
             if let Some(schema) = self.own_table(key).await? {
                 return Ok(Some(Served { store: self.clone(), schema }));
             }
             for fallback in &self.inner.fallbacks {
                 let store = fallback.open().await?;
                 self.check_hash(&store)?;
-                if let Some(served) = store.serving(key).await? {
+                if let Some(served) = store.serving_beyond(key, searched).await? {
                     tracing::info!(feature = %key, store = self.name(), fallback = served.store.name(), "a fallback store answers");
                     return Ok(Some(served));
                 }
@@ -348,18 +362,31 @@ impl MetadataStore {
     }
 
     /// The names of this store and all its fallbacks, in the order in which they are searched.
-    fn chain<'a>(&'a self) -> BoxFuture<'a, Vec<String>> {
+    async fn chain(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.collect_chain(&mut BTreeSet::new(), &mut names).await;
+        names
+    }
+
+    fn collect_chain<'a>(&'a self, seen: &'a mut BTreeSet<usize>, names: &'a mut Vec<String>) -> BoxFuture<'a, ()> {
         async move {
-            let mut names = vec![self.inner.name.clone()];
+            if !seen.insert(self.identity()) {
+                return;
+            }
+            names.push(self.inner.name.clone());
             for fallback in &self.inner.fallbacks {
                 match fallback.open().await {
-                    Ok(store) => names.extend(store.chain().await),
+                    Ok(store) => store.collect_chain(seen, names).await,
                     Err(_) => names.push(fallback.name().to_owned()),
                 }
             }
-            names
         }
         .boxed()
+    }
+
+    /// What tells one open store from another.
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.inner).addr()
     }
 
     async fn not_found(&self, key: &FeatureKey) -> Error {

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
-use crate::backend::{BatchStream, ScanRequest};
+use crate::backend::{BatchStream, ScanRequest, ScanStage};
 use crate::columns;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -31,6 +31,7 @@ pub struct ReadRequest {
     pub(super) with_feature_history: bool,
     with_sample_history: bool,
     include_soft_deleted: bool,
+    in_little_memory: bool,
 }
 
 impl MetadataStore {
@@ -50,12 +51,27 @@ impl MetadataStore {
             with_feature_history: false,
             with_sample_history: false,
             include_soft_deleted: false,
+            in_little_memory: false,
         }
     }
 
     /// Scans a table of this store's own backend, and finishes what the backend leaves undone.
     pub(super) async fn scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
         engine::finish(self.inner.backend.scan(key, request).await?, request).await
+    }
+
+    /// The same in memory that does not grow with the rows, only, where the backend does not keep the latest rows itself,
+    /// with their ids. Then the table is read twice.
+    async fn scan_in_little_memory(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
+        let scan = self.inner.backend.scan(key, request).await?;
+        let (Some(ids), true) = (&request.keep_latest, scan.applied < ScanStage::KeepLatest) else {
+            return engine::finish(scan, request).await;
+        };
+        drop(scan);
+        let all = ScanRequest { row_filter: request.row_filter.clone(), ..ScanRequest::default() };
+        let times = [columns::UPDATED_AT, columns::DELETED_AT].map(str::to_owned);
+        let narrow = ScanRequest { columns: Some(ids.iter().cloned().chain(times).collect()), ..all.clone() };
+        engine::finish_in_two(self.scan(key, &narrow).await?, self.scan(key, &all).await?, request).await
     }
 }
 
@@ -90,6 +106,12 @@ impl ReadRequest {
         self
     }
 
+    /// Holds no more of the rows than their ids, at the price of reading some backends twice.
+    pub(super) fn in_little_memory(mut self) -> Self {
+        self.in_little_memory = true;
+        self
+    }
+
     /// Rows of this feature version instead of the current one.
     pub(super) fn of_version(mut self, version: &str) -> Self {
         self.feature_version = Some(version.to_owned());
@@ -116,7 +138,10 @@ impl ReadRequest {
             check_columns(&key, &served.schema, columns)?;
         }
         request.columns = self.columns;
-        let (schema, stream) = served.store.scan(&key, &request).await?;
+        let (schema, stream) = match self.in_little_memory {
+            true => served.store.scan_in_little_memory(&key, &request).await?,
+            false => served.store.scan(&key, &request).await?,
+        };
         let history = self.with_feature_history || self.feature_version.is_some();
         Ok(if history { RowStream::new(schema, stream) } else { current_fields_only(&plan.spec, schema, stream) })
     }

@@ -62,7 +62,8 @@ impl CopySummary {
 impl MetadataStore {
     /// Copies features from another store, not from its fallbacks: the newest living row of each sample, of whatever
     /// feature version, unless told otherwise. Versions and timestamps are kept. Batches stream through, so memory stays
-    /// bounded; each write of them is whole.
+    /// bounded; each write of them is whole. (Where the newest row of each sample is asked for and the source cannot pick
+    /// it itself, as Delta Lake cannot, the ids of its samples are held, and its table is read twice.)
     ///
     /// # Errors
     /// Awaiting it gives [`Error::ReadOnly`], [`Error::HashAlgorithmMismatch`], [`Error::FeatureNotFound`] for a feature
@@ -190,7 +191,7 @@ impl CopyRequest {
     }
 
     async fn copy_feature(&mut self, source: &MetadataStore, key: &FeatureKey, filters: Vec<Filter>) -> Result<u64> {
-        let mut read = source.read(key);
+        let mut read = source.read(key).in_little_memory();
         if self.with_feature_history {
             read = read.with_feature_history();
         }

@@ -1,5 +1,10 @@
 //! A backend in memory for the tests of this crate. Its stores live as long as the program, by their `root_path`.
 
+#[allow(dead_code)]
+pub mod films;
+#[allow(dead_code)]
+pub mod flood;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -86,7 +91,8 @@ fn create(settings: BackendSettings, hash: HashAlgorithm) -> Result<SharedBacken
         let reason = "no store listens on port 0".to_owned();
         return Err(Error::Config { file: None, line: None, key: "port".to_owned(), reason });
     }
-    Ok(Arc::new(Memory::at(settings.root_path.to_string_lossy(), hash)))
+    let memory = Memory::at(settings.root_path.to_string_lossy(), hash);
+    Ok(Arc::new(Memory { ratio: settings.ratio, ..memory }))
 }
 
 type Tables = BTreeMap<FeatureKey, (SchemaRef, Vec<RecordBatch>)>;
@@ -112,12 +118,14 @@ pub struct Memory {
     hash: HashAlgorithm,
     space: Arc<Space>,
     open: Mutex<bool>,
+    /// A setting that only opening checks, as storage systems check some of theirs.
+    ratio: Option<f64>,
 }
 
 impl Memory {
     pub fn at(root: impl AsRef<str>, hash: HashAlgorithm) -> Self {
         let root = root.as_ref().to_owned();
-        Self { space: space(&root), root, hash, open: Mutex::new(false) }
+        Self { space: space(&root), root, hash, open: Mutex::new(false), ratio: None }
     }
 
     fn check(&self) -> Result<()> {
@@ -140,6 +148,10 @@ impl StoreBackend for Memory {
     async fn open(&self, mode: AccessMode) -> Result<()> {
         if *self.space.broken.lock().unwrap() {
             return Err(Error::Unreachable { location: self.root.clone(), reason: "it is switched off".to_owned() });
+        }
+        if self.ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
+            let reason = "give a share from 0 to 1".to_owned();
+            return Err(Error::Config { file: None, line: None, key: "ratio".to_owned(), reason });
         }
         self.space.opened.fetch_add(1, Ordering::SeqCst);
         self.space.modes.lock().unwrap().push(mode);

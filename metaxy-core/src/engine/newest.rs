@@ -1,0 +1,82 @@
+//! Keep-latest for tables whose rows do not fit into memory: one reading learns which row of each sample is the newest, a
+//! second one picks it. Only ids and times are held.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ahash::AHashMap;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::Schema;
+use arrow::row::{RowConverter, Rows, SortField};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::backend::BatchStream;
+use crate::error::{Error, Result};
+
+use super::latest::last_touched;
+use super::table::Table;
+
+/// When the newest row of each sample was written or deleted, by the sample's encoded ids.
+pub(crate) struct Newest {
+    ids: Vec<String>,
+    converter: RowConverter,
+    times: AHashMap<Box<[u8]>, i64>,
+}
+
+impl Newest {
+    /// Learns from a reading of the ids and of the columns that hold times.
+    pub(crate) async fn learn(schema: &Schema, ids: &[String], stream: BatchStream) -> Result<Self> {
+        let fields = ids.iter().map(|id| Ok(SortField::new(schema.field_with_name(id)?.data_type().clone())));
+        let converter = RowConverter::new(fields.collect::<Result<_>>()?)?;
+        let newest = Self { ids: ids.to_vec(), converter, times: AHashMap::new() };
+        stream.try_fold(newest, |newest, batch| in_background(newest, move |newest| newest.note(&batch))).await
+    }
+
+    /// Of a second reading the newest rows, each once.
+    pub(crate) fn pick(self, stream: BatchStream) -> BatchStream {
+        let newest = Arc::new(Mutex::new(self));
+        stream
+            .map(move |batch| {
+                let batch = batch?;
+                let mask = newest.lock().unwrap_or_else(PoisonError::into_inner).admit(&batch)?;
+                Ok::<_, Error>(filter_record_batch(&batch, &mask)?)
+            })
+            .boxed()
+    }
+
+    fn note(&mut self, batch: &RecordBatch) -> Result<()> {
+        let (keys, times) = self.read(batch)?;
+        for (key, time) in keys.iter().zip(times) {
+            match self.times.get_mut(key.as_ref()) {
+                Some(newest) => *newest = time.max(*newest),
+                None => {
+                    self.times.insert(key.as_ref().into(), time);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let (keys, times) = self.read(batch)?;
+        let is_newest = keys.iter().zip(times).map(|(key, time)| {
+            let found = self.times.get(key.as_ref()) == Some(&time);
+            // Of several rows with the same time one is enough.
+            found && self.times.remove(key.as_ref()).is_some()
+        });
+        Ok(BooleanArray::from(is_newest.collect::<Vec<_>>()))
+    }
+
+    fn read(&self, batch: &RecordBatch) -> Result<(Rows, Vec<i64>)> {
+        let table = Table::new(batch.schema(), vec![batch.clone()])?;
+        let columns: Vec<ArrayRef> = self.ids.iter().map(|id| table.column(id)).collect::<Result<_>>()?;
+        Ok((self.converter.convert_columns(&columns)?, last_touched(&table)?.values().to_vec()))
+    }
+}
+
+async fn in_background(
+    mut newest: Newest,
+    work: impl FnOnce(&mut Newest) -> Result<()> + Send + 'static,
+) -> Result<Newest> {
+    tokio::task::spawn_blocking(move || work(&mut newest).map(|()| newest)).await?
+}

@@ -1,0 +1,208 @@
+//! Copies from store to store: which rows go over, what is kept of them, and what it takes.
+
+mod support;
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::DataType;
+use metaxy_core::{AccessMode, Error, FeatureGraph, HashAlgorithm, MetadataStore};
+use support::films::{graph, ids, next_graph, videos};
+use support::flood::{Flood, Sink};
+
+async fn lone(test: &str, name: &str, graph: FeatureGraph) -> MetadataStore {
+    let memory = support::Memory::at(format!("{test}/{name}"), HashAlgorithm::Xxhash32);
+    MetadataStore::builder(memory, graph).name(name).open(AccessMode::ReadWrite).await.unwrap()
+}
+
+/// All stored rows, with everything that a copy keeps.
+async fn everything(store: &MetadataStore, feature: &str) -> Vec<String> {
+    let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
+    let rows = read.await.unwrap().rows().await.unwrap().to_batch().unwrap();
+    let mut lines: Vec<String> = (0..rows.num_rows())
+        .map(|row| {
+            let cells = rows.schema_ref().fields().iter().zip(rows.columns()).map(|(field, column)| {
+                let column = match column.data_type() {
+                    DataType::Timestamp(..) => arrow::compute::cast(column, &DataType::Int64).unwrap(),
+                    _ => column.clone(),
+                };
+                let cell = arrow::util::display::array_value_to_string(&column, row).unwrap();
+                format!("{}={cell}", field.name())
+            });
+            cells.collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn copies_keep_versions_and_times() {
+    let source = lone("copy-all", "source", graph()).await;
+    source.write("raw/video", videos(&[1, 2, 3], "")).await.unwrap();
+    source.write("made/clip", source.resolve_update("made/clip").await.unwrap().new).await.unwrap();
+    let target = lone("copy-all", "target", graph()).await;
+    let summary = target.copy_from(&source).await.unwrap();
+    let counts: Vec<_> = summary.rows.iter().map(|(key, rows)| (key.to_string(), *rows)).collect();
+    assert_eq!(counts, [("made/clip".to_owned(), 3), ("raw/video".to_owned(), 3)]);
+    assert_eq!(summary.total(), 6);
+    for feature in ["raw/video", "made/clip"] {
+        assert_eq!(everything(&target, feature).await, everything(&source, feature).await);
+    }
+    assert!(target.resolve_update("made/clip").await.unwrap().is_empty());
+    assert!(!target.has_feature("made/text").await.unwrap());
+}
+
+#[tokio::test]
+async fn copies_with_and_without_history() {
+    let old = lone("copy-history", "source", graph()).await;
+    old.write("raw/video", videos(&[1, 2], "")).await.unwrap();
+    old.write("raw/video", videos(&[2], "b")).await.unwrap();
+    let source = old.with_graph(next_graph()).unwrap();
+    source.write("raw/video", videos(&[2, 3, 4], "c")).await.unwrap();
+    source.delete("raw/video").filter("id = 4").await.unwrap();
+    // Rows in all: 1, 2, 2, 2, 3, 4, and the deletion of 4.
+    for (features, samples, expected) in [(true, false, 3), (false, false, 2), (false, true, 4), (true, true, 7)] {
+        let target = lone(&format!("copy-history-{features}-{samples}"), "target", next_graph()).await;
+        let copy = target.copy_from(&source).with_feature_history(features).with_sample_history(samples);
+        assert_eq!(copy.await.unwrap().total(), expected, "{features} {samples}");
+        if features && samples {
+            assert_eq!(everything(&target, "raw/video").await, everything(&source, "raw/video").await);
+        }
+        assert_eq!(ids(&target, "raw/video").await, [2, 3]);
+    }
+}
+
+#[tokio::test]
+async fn copies_of_some_features_and_rows() {
+    let source = lone("copy-some", "source", graph()).await;
+    source.write("raw/video", videos(&[1, 2, 3], "")).await.unwrap();
+    source.write("made/clip", source.resolve_update("made/clip").await.unwrap().new).await.unwrap();
+    let target = lone("copy-some", "target", graph()).await;
+    let copy = target.copy_from(&source).features(["raw/video"]).filter("raw/video", "id > 1").global_filter("id < 3");
+    assert_eq!(copy.await.unwrap().total(), 1);
+    assert_eq!(ids(&target, "raw/video").await, [2]);
+    assert!(!target.has_feature("made/clip").await.unwrap());
+
+    for (copy, told) in [
+        (
+            target.copy_from(&source).features(["made/text"]),
+            "feature `made/text` is not in store source; write it first, or check `fallback_stores`",
+        ),
+        (
+            target.copy_from(&source).features(["made/tex"]),
+            "feature `made/tex` is not in the graph; did you mean `made/text`?",
+        ),
+        (
+            target.copy_from(&source).filter("raw/vide", "id = 1"),
+            "feature `raw/vide` is not in the graph; did you mean `raw/video`?",
+        ),
+    ] {
+        assert_eq!(copy.await.unwrap_err().to_string(), told);
+    }
+    assert!(target.copy_from(&source).global_filter("id = ").await.is_err());
+    assert!(target.copy_from(&source).global_filter("idd = 1").await.is_err());
+    assert_eq!(ids(&target, "raw/video").await, [2]);
+}
+
+#[tokio::test]
+async fn copies_leave_the_rows_of_fallbacks_alone() {
+    let prod = lone("copy-fallback", "prod", graph()).await;
+    prod.write("raw/video", videos(&[1, 2], "")).await.unwrap();
+    let memory = support::Memory::at("copy-fallback/dev", HashAlgorithm::Xxhash32);
+    let dev = MetadataStore::builder(memory, graph()).name("dev").fallback(&prod);
+    let dev = dev.open(AccessMode::ReadWrite).await.unwrap();
+    let target = lone("copy-fallback", "target", graph()).await;
+    assert_eq!(target.copy_from(&dev).await.unwrap().total(), 0);
+    assert!(matches!(target.copy_from(&dev).features(["raw/video"]).await, Err(Error::FeatureNotFound { .. })));
+    // A store may take over what it only saw through its fallback.
+    assert_eq!(dev.copy_from(&prod).await.unwrap().total(), 2);
+    assert_eq!(dev.store_of("raw/video").await.unwrap().as_deref(), Some("dev"));
+}
+
+#[tokio::test]
+async fn a_copy_needs_one_hash_algorithm_and_a_target_to_write_to() {
+    let source = lone("copy-refused", "source", graph()).await;
+    let open = async |algorithm, mode| {
+        let memory = support::Memory::at("copy-refused/target", algorithm);
+        MetadataStore::builder(memory, graph()).open(mode).await.unwrap()
+    };
+    let odd = open(HashAlgorithm::Md5, AccessMode::ReadWrite).await;
+    assert!(matches!(odd.copy_from(&source).await, Err(Error::HashAlgorithmMismatch { .. })));
+    let closed = open(HashAlgorithm::Xxhash32, AccessMode::ReadOnly).await;
+    assert!(matches!(closed.copy_from(&source).await, Err(Error::ReadOnly { .. })));
+}
+
+/// Of several rows of a sample with one time, one is copied, as one is read.
+#[tokio::test]
+async fn a_sample_that_was_written_twice_at_once_is_copied_once() {
+    let source = lone("copy-ties", "source", graph()).await;
+    let twice = arrow::compute::concat_batches(&videos(&[1], "").schema(), &[videos(&[1, 2], "a"), videos(&[1], "b")]);
+    source.write("raw/video", twice.unwrap()).await.unwrap();
+    source.write("raw/video", videos(&[3], "")).await.unwrap();
+    source.delete("raw/video").filter("id = 3").await.unwrap();
+    let target = lone("copy-ties", "target", graph()).await;
+    assert_eq!(target.copy_from(&source).await.unwrap().total(), 2);
+    assert_eq!(ids(&target, "raw/video").await, [1, 2]);
+}
+
+#[tokio::test]
+async fn large_copies_are_written_in_parts() {
+    let source = lone("copy-large", "source", graph()).await;
+    for part in 0..30_i64 {
+        let ids: Vec<i64> = (part * 10_000..(part + 1) * 10_000).collect();
+        source.write("raw/video", videos(&ids, "")).await.unwrap();
+    }
+    let target = lone("copy-large", "target", graph()).await;
+    let (calls, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let copy = target.copy_from(&source).with_sample_history(true).on_progress({
+        let (calls, seen) = (calls.clone(), seen.clone());
+        move |progress| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            seen.lock().unwrap().push((progress.feature.to_string(), progress.rows, progress.done));
+        }
+    });
+    assert_eq!(copy.await.unwrap().total(), 300_000);
+    let seen = seen.lock().unwrap().clone();
+    assert!(calls.load(Ordering::SeqCst) >= 3 && seen.is_sorted_by_key(|(_, rows, _)| *rows), "{seen:?}");
+    assert_eq!(seen.last(), Some(&("raw/video".to_owned(), 300_000, true)));
+    assert_eq!(ids(&target, "raw/video").await.len(), 300_000);
+}
+
+/// A million rows of a kilobyte each, from a source that makes them as they are read to a target that counts and drops
+/// them, in a process of its own whose memory has a ceiling far below that gigabyte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_copy_needs_little_memory() {
+    const CHILD: &str = "METAXY_COPY_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return copy_a_flood().await;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["a_large_copy_needs_little_memory", "--exact", "--nocapture"]).env(CHILD, "1");
+    let output = child.output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    println!("{text}");
+}
+
+async fn copy_a_flood() {
+    const SAMPLES: usize = 500_000;
+    // Every sample twice: the newest row of each, then all rows.
+    for (history, expected) in [(false, SAMPLES), (true, 2 * SAMPLES)] {
+        let source = MetadataStore::builder(Flood::new(SAMPLES, 2), graph()).open(AccessMode::ReadOnly).await.unwrap();
+        let sink = Arc::new(Sink::default());
+        let target = MetadataStore::builder(sink.clone(), graph()).open(AccessMode::ReadWrite).await.unwrap();
+        let copy = target.copy_from(&source).features(["raw/video"]).with_sample_history(history);
+        assert_eq!(copy.await.unwrap().total(), expected as u64);
+        assert_eq!(sink.rows(), expected);
+        assert!(sink.largest_write() < 2 * 64 << 20, "{} bytes in one write", sink.largest_write());
+    }
+    // Linux alone says how much memory a process has taken at most.
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim_end_matches("kB").trim();
+        let peak: usize = peak.parse().unwrap();
+        println!("peak {} MiB", peak >> 10);
+        assert!(peak < 400 << 10, "{peak} kB");
+    }
+}
