@@ -35,7 +35,7 @@ pub(crate) struct StoredColumn {
     /// Its name in DuckDB.
     pub(crate) sql_name: String,
     /// Its type as DuckDB calls it.
-    sql_type: String,
+    pub(crate) sql_type: String,
 }
 
 impl StoredColumn {

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod oracle;
 #[cfg(feature = "postgres-server")]
 pub mod postgres_server;
+pub mod reference_store;
 pub mod scenario;
 pub mod workload;
 
