@@ -6,8 +6,8 @@ use std::sync::Arc;
 use metaxy_core::{HashAlgorithm, SharedBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::postgres_server::{self, Database};
-use metaxy_testkit::reference_store;
 use metaxy_testkit::scenario::{self, Scenario};
+use metaxy_testkit::stores;
 
 fn database() -> Database {
     postgres_server::database().unwrap_or_else(|reason| panic!("{reason}"))
@@ -34,12 +34,15 @@ async fn a_store_of_the_python_package_answers() {
     let database = database();
     database.load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store.postgres.sql")).unwrap();
     // The server's engine takes part where it can; the other one has to say the same.
-    let recorded = reference_store::recorded();
+    let recorded = stores::recording();
     let hash = recorded.hash_algorithm;
     let resolved = scenario::compare_engines(&recorded, "expected.json", backend(&database), hash).await;
     assert_eq!(resolved.unwrap_or_else(|failure| panic!("{failure}")), 4);
-    let outcome = reference_store::check(async || Ok(backend(&database))).await;
-    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    let answers = async {
+        stores::answers_as_recorded(backend(&database)).await?;
+        stores::can_be_appended_to(backend(&database)).await
+    };
+    answers.await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// Both engines, step by step, on every scenario, hashed with what the server has.

@@ -9,8 +9,8 @@ pub mod memory;
 pub mod oracle;
 #[cfg(feature = "postgres-server")]
 pub mod postgres_server;
-pub mod reference_store;
 pub mod scenario;
+pub mod stores;
 pub mod workload;
 
 pub use location::{Location, OtherProcesses, SharedLocation, Support};

@@ -23,7 +23,7 @@ pub(super) fn version_name(input: usize, index: usize) -> String {
 
 /// All of a scan, or the reason why DuckDB would not do all of it.
 pub(super) fn whole_scan(part: &Part, request: &ScanRequest) -> Result<Relation, String> {
-    if part.table.columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case("rowid")) {
+    if part.table.has_own_rowid() {
         return Err(format!("`{}` has a column `rowid`", part.key));
     }
     let relation = Relation::new(&part.table, request);
