@@ -81,7 +81,7 @@ impl Writing<'_> {
     }
 
     fn create(&self, schema: &SchemaRef) -> Result<Vec<StoredColumn>> {
-        let mut taken = HashSet::new();
+        let mut taken = reserved_names();
         let columns = schema.fields().iter().map(|field| new_column(field, &mut taken)).collect::<Result<Vec<_>>>()?;
         let definitions: Vec<String> = columns.iter().map(StoredColumn::definition).collect();
         self.run(&format!("CREATE TABLE {} ({})", quoted(self.sql_name), definitions.join(", ")))?;
@@ -91,7 +91,8 @@ impl Writing<'_> {
 
     /// Adds what the table lacks; gives the columns that are written, in the batches' order.
     fn extend(&self, table: &StoredTable, schema: &SchemaRef) -> Result<Vec<StoredColumn>> {
-        let mut taken: HashSet<String> = table.columns.iter().map(|column| column.sql_name.to_lowercase()).collect();
+        let mut taken = reserved_names();
+        taken.extend(table.columns.iter().map(|column| column.sql_name.to_lowercase()));
         let mut columns = Vec::with_capacity(schema.fields().len());
         let (mut changes, mut changed) = (Vec::new(), Vec::new());
         let alter = format!("ALTER TABLE {} ADD COLUMN ", quoted(self.sql_name));
@@ -169,6 +170,12 @@ impl Writing<'_> {
 
     /// The numbers of the rows that the core says a predicate is true for.
     fn matching_rows(&self, table: &StoredTable, predicate: &Predicate) -> Result<Int64Array> {
+        if table.has_own_rowid() {
+            return Err(Error::Unsupported {
+                what: format!("deleting rows of `{}`, which has a column `rowid`, by such a filter", self.table),
+                hint: "rename that column".to_owned(),
+            });
+        }
         let names = predicate.columns();
         let columns: Vec<&StoredColumn> = table.columns.iter().filter(|column| names.contains(&column.name)).collect();
         let mut sql = "SELECT rowid".to_owned();
@@ -194,6 +201,11 @@ impl Writing<'_> {
         }
         Ok(found.into())
     }
+}
+
+/// Names that columns cannot have, in lower case: DuckDB would not find its own any more.
+fn reserved_names() -> HashSet<String> {
+    HashSet::from(["rowid".to_owned()])
 }
 
 fn new_column(field: &Field, taken: &mut HashSet<String>) -> Result<StoredColumn> {

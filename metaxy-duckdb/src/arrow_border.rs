@@ -1,7 +1,7 @@
 //! The border between the Arrow of this project and the newer one that DuckDB's binding is built on.
 //!
 //! Both lay out the C Data Interface's two structs as its specification says, so an array crosses by moving those
-//! structs: no value is copied. This module goes when both are on one version; it holds all unsafe code of the crate.
+//! structs: no value is copied. This module goes when both are on one version.
 #![allow(unsafe_code)]
 
 use std::mem::transmute;

@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use metaxy_core::backend::closed;
+use metaxy_core::backend::{NativeIncrement, closed};
 use metaxy_core::filter::Predicate;
+use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
 
 use crate::append::Writing;
@@ -15,7 +16,8 @@ use crate::catalog::{StoredTable, table_names};
 use crate::config::invalid;
 use crate::database::{Database, Link};
 use crate::error::During;
-use crate::scan::Reading;
+use crate::native;
+use crate::scan::{Interrupting, Reading};
 use crate::sql::quoted;
 use crate::{DuckDbConfig, KIND};
 
@@ -178,6 +180,27 @@ impl StoreBackend for DuckDbBackend {
             link.connection.query_row(&sql, [], |row| row.get(0)).map_err(during.on(&name).fails())
         })
         .await
+    }
+
+    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
+        let database = self.database()?;
+        let own = plan.current.iter().map(|_| &plan.feature);
+        let keys = plan.inputs.iter().map(|input| &input.feature).chain(own);
+        let names: Vec<(FeatureKey, String)> = keys.map(|key| (key.clone(), self.names(key).0)).collect();
+        let link = tokio::task::spawn_blocking({
+            let database = database.clone();
+            move || database.connect()
+        })
+        .await??;
+        // Whoever drops the future stops the statement.
+        let _stop = Interrupting(link.connection.interrupt_handle());
+        let plan = plan.clone();
+        let run = move || {
+            let table = plan.feature.table_name();
+            let during = During::new(&database.location, "resolve").on(&table);
+            native::resolve(&link, &plan, names, during)
+        };
+        tokio::task::spawn_blocking(run).await?
     }
 
     async fn compact(&self, table: &FeatureKey) -> Result<()> {

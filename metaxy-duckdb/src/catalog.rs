@@ -35,13 +35,13 @@ pub(crate) struct StoredColumn {
     /// Its name in DuckDB.
     pub(crate) sql_name: String,
     /// Its type as DuckDB calls it.
-    sql_type: String,
+    pub(crate) sql_type: String,
 }
 
 impl StoredColumn {
     /// A column that does not exist yet. `taken` has the names of the others in lower case.
     pub(crate) fn new(field: &Field, taken: &mut HashSet<String>) -> Result<Self, &'static str> {
-        let data_type = field.data_type().clone();
+        let data_type = shown_dictionary(field.data_type());
         let sql_type = storage(&data_type)?.sql;
         if needs_note(&data_type) && to_text(&data_type).is_none() {
             return Err("its names are too unusual to be written down; cast it to a simpler type");
@@ -72,6 +72,16 @@ impl StoredColumn {
         let note = serde_json::to_string(&note).ok()?;
         let column = quoted(&self.sql_name);
         Some(format!("COMMENT ON COLUMN {}.{column} IS {}", quoted(table), text(&format!("{MARK}{note}"))))
+    }
+}
+
+/// The type in which a column comes back. A batch may hold more values than small dictionary keys can count.
+fn shown_dictionary(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(keys, values) if keys.primitive_width().is_some_and(|bytes| bytes < 4) => {
+            values.as_ref().clone()
+        }
+        other => other.clone(),
     }
 }
 
@@ -138,6 +148,11 @@ impl StoredTable {
             data_type = members.get(index)?.data_type();
         }
         Some(sql)
+    }
+
+    /// Whether a column has the name of DuckDB's row numbers, which are hidden then.
+    pub(crate) fn has_own_rowid(&self) -> bool {
+        self.columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case("rowid"))
     }
 
     /// Whether DuckDB has a column in the type that this project would keep it in. An ENUM or a UUID that somebody else

@@ -14,6 +14,12 @@ use crate::{DuckDbBackend, KIND};
 /// What new files are created as: DuckDB 1.4 and later open them.
 const STORAGE_VERSION: &str = "v1.4.0";
 
+/// Settings of DuckDB that a store cannot do with, and why.
+const RESERVED: [(&str, &str); 2] = [
+    ("access_mode", "the store is opened for reading or writing as the program asks; leave it out"),
+    ("default_collation", "samples are told apart byte by byte; leave it out"),
+];
+
 /// Where a DuckDB store lives, and how it is used.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,9 +120,9 @@ impl DuckDbConfig {
                 let reason = "give a text, a number or a truth value".to_owned();
                 return Err(invalid(&format!("config.{name}"), reason));
             }
-            if name.eq_ignore_ascii_case("access_mode") {
-                let reason = "the store is opened for reading or writing as the program asks; leave it out".to_owned();
-                return Err(invalid(&format!("config.{name}"), reason));
+            let reserved = RESERVED.iter().find(|(reserved, _)| name.eq_ignore_ascii_case(reserved));
+            if let Some((_, reason)) = reserved {
+                return Err(invalid(&format!("config.{name}"), (*reason).to_owned()));
             }
         }
         Ok(())

@@ -1,15 +1,17 @@
 //! Open databases. Within a process a file is opened once, however many stores use it: DuckDB's lock on a file keeps
 //! other processes out, not a second instance in this one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use duckdb::{Config, Connection};
+use metaxy_core::hash::RowHasher;
 use metaxy_core::{AccessMode, Error, Result};
 
 use crate::config::{DuckDbConfig, invalid};
 use crate::error::During;
+use crate::hashing::{self, Hash};
 use crate::source::{BatchSource, FUNCTION};
 
 /// Every file that this process has had open. Entries stay: two of them for one file would be two instances.
@@ -27,6 +29,8 @@ struct Slot {
 struct Running {
     connection: Connection,
     opening: Opening,
+    /// The hash functions that it has got so far.
+    hashes: HashSet<String>,
     users: usize,
     /// DuckDB refuses to go on with this instance.
     broken: bool,
@@ -82,7 +86,7 @@ impl Database {
             }
             None => {
                 let connection = opening.open(&location)?;
-                *running = Some(Running { connection, opening, users: 1, broken: false });
+                *running = Some(Running { connection, opening, hashes: HashSet::new(), users: 1, broken: false });
             }
         }
         drop(running);
@@ -97,6 +101,7 @@ impl Database {
         };
         if running.broken {
             running.connection = running.opening.open(&self.location)?;
+            running.hashes.clear();
             running.broken = false;
         }
         let during = During::new(&self.location, "connect");
@@ -111,6 +116,21 @@ impl Database {
 }
 
 impl Link {
+    /// The name of the SQL function that hashes so. Call it outside of transactions.
+    pub(crate) fn hash_function(&self, hasher: RowHasher) -> Result<String> {
+        let name = hashing::name(hasher);
+        let mut running = lock(&self.database.slot.running);
+        if let Some(running) = running.as_mut()
+            && !running.hashes.contains(&name)
+        {
+            let during = During::new(&self.database.location, "resolve");
+            let registered = running.connection.register_scalar_function_with_state::<Hash>(&name, &hasher);
+            registered.map_err(during.fails())?;
+            running.hashes.insert(name.clone());
+        }
+        Ok(name)
+    }
+
     /// Says that DuckDB refuses to go on: the next call starts it anew.
     pub(crate) fn mark_broken(&self) {
         if let Some(running) = lock(&self.database.slot.running).as_mut() {

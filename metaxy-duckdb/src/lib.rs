@@ -7,9 +7,12 @@ mod catalog;
 mod config;
 mod database;
 mod error;
+mod hashing;
+mod native;
 mod scan;
 mod source;
 mod sql;
+mod texts;
 mod types;
 
 pub use backend::DuckDbBackend;

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use duckdb::InterruptHandle;
 use duckdb::arrow::compute::concat_batches;
+use duckdb::{ArrowStream, InterruptHandle, Statement};
 use futures::{Stream, StreamExt};
 use metaxy_core::{Error, Result, Scan, ScanRequest, ScanStage};
 use tokio::sync::{mpsc, oneshot};
@@ -55,7 +55,7 @@ impl Reading {
         match starts.await {
             Ok(started) => {
                 let Started { schema, applied, interrupt } = started?;
-                Ok(Scan { schema, stream: Batches { receive, interrupt }.boxed(), applied })
+                Ok(Scan { schema, stream: Batches { receive, _stop: Interrupting(interrupt) }.boxed(), applied })
             }
             Err(_) => Err(thread.await.err().map_or_else(|| Error::Task("a scan never began".to_owned()), Error::from)),
         }
@@ -95,43 +95,73 @@ impl Reading {
 
 fn stream(link: &Link, select: &Select, schema: &SchemaRef, send: &Answers, during: During<'_>) -> Result<()> {
     let mut statement = link.connection.prepare(&select.sql).map_err(during.fails())?;
-    let mut collected: Vec<DuckBatch> = Vec::new();
-    let (mut rows, mut bytes) = (0, 0);
-    for chunk in statement.stream_arrow([]).map_err(during.fails())? {
-        let chunk = chunk.map_err(during.fails())?;
-        rows += chunk.num_rows();
-        bytes += chunk.get_array_memory_size();
-        collected.push(chunk);
-        if rows >= ROWS || bytes >= BYTES {
-            (rows, bytes) = (0, 0);
-            if send.blocking_send(together(&mut collected, schema)).is_err() {
-                // Nobody listens any more.
-                return Ok(());
-            }
+    for batch in Rows::new(&mut statement, during)? {
+        if send.blocking_send(batch.and_then(|batch| in_types(&batch, schema))).is_err() {
+            // Nobody listens any more.
+            break;
         }
-    }
-    if !collected.is_empty() {
-        let _ = send.blocking_send(together(&mut collected, schema));
     }
     Ok(())
 }
 
-/// One batch of several, in the types that the core has been told.
-fn together(chunks: &mut Vec<DuckBatch>, schema: &SchemaRef) -> Result<RecordBatch> {
-    let chunks = std::mem::take(chunks);
-    let first = chunks.first().ok_or_else(|| Error::Task("no rows to put together".to_owned()))?;
-    let batch = concat_batches(&first.schema(), &chunks).map_err(|error| Error::backend(KIND, "read", error))?;
-    let batch = from_duckdb(batch)?;
+/// A batch in the types that the core has been told.
+fn in_types(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| convert(column, field.data_type()));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
+/// The rows of a statement, in batches of a good size.
+pub(crate) struct Rows<'a> {
+    chunks: ArrowStream<'a>,
+    during: During<'a>,
+}
+
+impl<'a> Rows<'a> {
+    /// Runs a statement.
+    pub(crate) fn new(statement: &'a mut Statement<'_>, during: During<'a>) -> Result<Self> {
+        Ok(Self { chunks: statement.stream_arrow([]).map_err(during.fails())?, during })
+    }
+
+    fn read(&mut self) -> Result<Option<RecordBatch>> {
+        let mut chunks: Vec<DuckBatch> = Vec::new();
+        let (mut rows, mut bytes) = (0, 0);
+        while rows < ROWS && bytes < BYTES {
+            let Some(chunk) = self.chunks.next() else { break };
+            let chunk = chunk.map_err(self.during.fails())?;
+            rows += chunk.num_rows();
+            bytes += chunk.get_array_memory_size();
+            chunks.push(chunk);
+        }
+        let Some(first) = chunks.first() else { return Ok(None) };
+        let batch = concat_batches(&first.schema(), &chunks).map_err(|error| Error::backend(KIND, "read", error))?;
+        from_duckdb(batch).map(Some)
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+/// Stops a statement when it is dropped.
+pub(crate) struct Interrupting(pub(crate) Arc<InterruptHandle>);
+
+impl Drop for Interrupting {
+    fn drop(&mut self) {
+        self.0.interrupt();
+    }
+}
+
 /// The rows of a scan. Whoever drops them stops the statement.
 struct Batches {
+    // Dropped first, so that the thread finds that nobody listens.
     receive: mpsc::Receiver<Result<RecordBatch>>,
-    interrupt: Arc<InterruptHandle>,
+    _stop: Interrupting,
 }
 
 impl Stream for Batches {
@@ -139,12 +169,5 @@ impl Stream for Batches {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.receive.poll_recv(context)
-    }
-}
-
-impl Drop for Batches {
-    fn drop(&mut self) {
-        self.receive.close();
-        self.interrupt.interrupt();
     }
 }

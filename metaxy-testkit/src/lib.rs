@@ -10,6 +10,7 @@ pub mod oracle;
 #[cfg(feature = "postgres-server")]
 pub mod postgres_server;
 pub mod scenario;
+pub mod stores;
 pub mod workload;
 
 pub use location::{Location, OtherProcesses, SharedLocation, Support};

@@ -3,6 +3,7 @@
 //! [`Scenario`] is the file's form, [`run`] plays one over any backend, through the public store API alone.
 
 mod diff;
+mod engines;
 mod rows;
 mod runner;
 
@@ -13,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use diff::compare;
+pub use engines::compare_engines;
 pub use rows::{json_rows, record_batch};
-pub use runner::{Failure, parse, run, run_configured, run_text};
+pub use runner::{Failure, parse, run, run_by, run_configured, run_text};
 
 /// A row of a scenario: values by column.
 pub type Row = Map<String, Value>;
@@ -181,6 +183,17 @@ pub struct Delete {
     /// Whether the rows stay, marked as deleted, which is the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub soft: Option<bool>,
+}
+
+impl Scenario {
+    /// The scenarios that come with this crate.
+    #[must_use]
+    pub fn bundled() -> Vec<Self> {
+        let read = |(name, text): &(&str, &str)| {
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("scenarios/{name}.json is no scenario: {error}"))
+        };
+        crate::conformance::BUNDLED.iter().map(read).collect()
+    }
 }
 
 impl Definitions {

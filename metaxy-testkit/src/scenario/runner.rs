@@ -18,6 +18,13 @@ pub struct Failure {
     message: String,
 }
 
+impl Failure {
+    /// What went otherwise, where in a file.
+    pub(crate) fn new(file: &str, place: impl Into<String>, message: String) -> Self {
+        Self { file: file.to_owned(), place: place.into(), message }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}: {}", self.file, self.place, self.message)
@@ -39,14 +46,12 @@ pub async fn run_text(text: &str, file: &str, backend: SharedBackend) -> Result<
 /// # Errors
 /// Where it is none.
 pub fn parse(text: &str, file: &str) -> Result<Scenario, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure {
-        file: file.to_owned(),
-        place: format!("line {}", error.line()),
-        message: format!("this is no scenario: {error}"),
+    serde_json::from_str(text).map_err(|error| {
+        Failure::new(file, format!("line {}", error.line()), format!("this is no scenario: {error}"))
     })
 }
 
-/// Plays a scenario over a backend that is empty and not open.
+/// Plays a scenario over a backend that is empty (or holds what the scenario builds on) and not open.
 ///
 /// # Errors
 /// The first step that answers otherwise than recorded, with file, step, operation and the rows that differ.
@@ -64,18 +69,37 @@ pub async fn run_configured(
     backend: SharedBackend,
     configure: impl FnOnce(StoreBuilder) -> StoreBuilder,
 ) -> Result<(), Failure> {
-    let at = |place: String| {
-        let file = file.to_owned();
-        move |message: String| Failure { file, place, message }
-    };
-    let clock = ManualClock::new();
+    play_all(&ManualClock::new(), scenario, file, backend, configure).await
+}
+
+/// As [`run`], with steps at the times of this clock, which moves on with each of them.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_by(
+    clock: &Arc<ManualClock>,
+    scenario: &Scenario,
+    file: &str,
+    backend: SharedBackend,
+) -> Result<(), Failure> {
+    play_all(clock, scenario, file, backend, |store| store).await
+}
+
+async fn play_all(
+    clock: &Arc<ManualClock>,
+    scenario: &Scenario,
+    file: &str,
+    backend: SharedBackend,
+    configure: impl FnOnce(StoreBuilder) -> StoreBuilder,
+) -> Result<(), Failure> {
+    let at = |place: String| move |message: String| Failure::new(file, place, message);
     let graph =
         checked_graph(&scenario.definitions, scenario.hash_truncation_length).map_err(at("definitions".to_owned()))?;
     let mut store = configure(MetadataStore::builder(backend, graph))
         .hash_algorithm(scenario.hash_algorithm)
         .hash_truncation_length(scenario.hash_truncation_length)
         .auto_create_tables(true)
-        .clock(Arc::clone(&clock) as _)
+        .clock(Arc::clone(clock) as _)
         .open(AccessMode::ReadWrite)
         .await
         .map_err(|error| at("opening the store".to_owned())(error.to_string()))?;
@@ -159,13 +183,13 @@ async fn play_read(store: &MetadataStore, step: &Read) -> Result<Vec<arrow::arra
     read.await?.collect().await
 }
 
-async fn play_delete(store: &MetadataStore, step: &Delete) -> Result<u64> {
+pub(super) async fn play_delete(store: &MetadataStore, step: &Delete) -> Result<u64> {
     let delete =
         step.filters.iter().flatten().fold(store.delete(&step.feature), |delete, filter| delete.filter(filter));
     delete.soft(step.soft.unwrap_or(true)).await
 }
 
-async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Result<metaxy_core::Increment> {
+pub(super) async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Result<metaxy_core::Increment> {
     let mut resolve = store.resolve_update(&step.feature);
     if let Some(samples) = &step.samples {
         resolve = resolve.samples(record_batch(samples)?);

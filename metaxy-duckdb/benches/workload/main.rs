@@ -1,0 +1,20 @@
+//! The paper's workload on a DuckDB file, beside the Python package on DuckDB and one hand-written statement for each
+//! phase in the DuckDB of this program.
+
+mod statements;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use metaxy_duckdb::DuckDbBackend;
+use metaxy_testkit::workload::{self, Subject};
+
+const FILE: &str = "bench.duckdb";
+
+fn main() -> ExitCode {
+    workload::run([Subject::new("duckdb", |dir| Ok(Arc::new(DuckDbBackend::file(dir.join(FILE))?)))
+        .reference("duckdb")
+        .extra("hand-written SQL", statements::run)
+        .meter("bytes in the file", |dir: &Path| Ok(std::fs::metadata(dir.join(FILE)).map_or(0, |file| file.len())))])
+}

@@ -1,0 +1,45 @@
+//! The row hashes as SQL functions. They run in this program: DuckDB itself has two of them, and would download an
+//! extension for the others.
+
+use duckdb::core::{DataChunkHandle, Inserter, LogicalTypeHandle, LogicalTypeId};
+use duckdb::vscalar::{ScalarFunctionSignature, VScalar};
+use duckdb::vtab::arrow::WritableVector;
+use metaxy_core::hash::RowHasher;
+
+use crate::texts::Texts;
+
+/// The name of the function that hashes like `hasher`. It takes any number of texts and hashes them one after the other,
+/// as if they were one; a null counts as the empty text.
+pub(crate) fn name(hasher: RowHasher) -> String {
+    format!("metaxy_{}_{}", hasher.algorithm(), hasher.truncation())
+}
+
+/// The function.
+pub(crate) struct Hash;
+
+impl VScalar for Hash {
+    type State = RowHasher;
+
+    fn invoke(
+        hasher: &RowHasher,
+        input: &mut DataChunkHandle,
+        output: &mut dyn WritableVector,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let parts: Vec<Texts<'_>> = (0..input.num_columns()).map(|column| Texts::new(input, column)).collect();
+        let output = output.flat_vector();
+        let (mut text, mut hash) = (Vec::new(), String::new());
+        for row in 0..input.len() {
+            text.clear();
+            parts.iter().for_each(|part| text.extend_from_slice(part.get(row)));
+            hash.clear();
+            hasher.hash_into(&text, &mut hash);
+            output.insert(row, hash.as_str());
+        }
+        Ok(())
+    }
+
+    fn signatures() -> Vec<ScalarFunctionSignature> {
+        let text = || LogicalTypeHandle::from(LogicalTypeId::Varchar);
+        vec![ScalarFunctionSignature::variadic(text(), text())]
+    }
+}

@@ -1,0 +1,202 @@
+//! One input in SQL: the rows of a scan with their keys, their columns, and the data versions of the fields.
+
+use arrow::datatypes::DataType;
+use metaxy_core::plan::{GroupOrder, InputLineage, InputPlan};
+use metaxy_core::{ScanRequest, ScanStage, columns};
+
+use super::Part;
+use crate::catalog::StoredColumn;
+use crate::sql::{Relation, quoted, text};
+
+/// How the columns of input number `n` are called: keys, columns of the increment, data versions.
+pub(super) fn key_name(input: usize, index: usize) -> String {
+    format!("i{input}_k{index}")
+}
+
+pub(super) fn column_name(input: usize, index: usize) -> String {
+    format!("i{input}_c{index}")
+}
+
+pub(super) fn version_name(input: usize, index: usize) -> String {
+    format!("i{input}_d{index}")
+}
+
+/// All of a scan, or the reason why DuckDB would not do all of it.
+pub(super) fn whole_scan(part: &Part, request: &ScanRequest) -> Result<Relation, String> {
+    if part.table.has_own_rowid() {
+        return Err(format!("`{}` has a column `rowid`", part.key));
+    }
+    let relation = Relation::new(&part.table, request);
+    match relation.applied {
+        ScanStage::Filter => Ok(relation),
+        _ => Err(format!("DuckDB and Arrow would not agree on which rows of `{}` to read", part.key)),
+    }
+}
+
+/// A column of a table that has to be there.
+pub(super) fn find<'a>(part: &'a Part, name: &str) -> Result<&'a StoredColumn, String> {
+    part.table.column(name).ok_or_else(|| format!("`{}` has no column `{name}`", part.key))
+}
+
+/// The name in the upstream table of a column of the increment.
+pub(super) fn source_of<'a>(input: &'a InputPlan, name: &'a str) -> &'a str {
+    input.columns.iter().find(|column| column.name == name).map_or(name, |column| &column.source)
+}
+
+/// The `SELECT` of an input. `hash` is the name of the hash function.
+pub(super) fn select(
+    number: usize,
+    input: &InputPlan,
+    part: &Part,
+    join_columns: &[String],
+    hash: &str,
+) -> Result<String, String> {
+    let mut relation = whole_scan(part, &input.request)?;
+    let mut outputs = Vec::new();
+    for (index, name) in join_columns.iter().enumerate() {
+        outputs.push(format!("{} AS {}", key(part, source_of(input, name))?, key_name(number, index)));
+    }
+    for (index, column) in input.columns.iter().enumerate() {
+        let column = find(part, &column.source)?;
+        outputs.push(format!("{} AS {}", quoted(&column.sql_name), column_name(number, index)));
+    }
+    let window = match &input.lineage {
+        InputLineage::Rows => None,
+        InputLineage::Groups { on, order } => {
+            let (numbered, window) = window(relation, part, input, on, order)?;
+            relation = numbered;
+            Some(window)
+        }
+    };
+    for (index, field) in input.fields.iter().enumerate() {
+        let version = data_version(part, field)?;
+        let version = match &window {
+            None => version,
+            Some(_) => format!("{hash}(string_agg(coalesce({version}, ''), '|') OVER w)"),
+        };
+        outputs.push(format!("{version} AS {}", version_name(number, index)));
+    }
+    let window = window.map(|window| format!(" WINDOW w AS ({window})")).unwrap_or_default();
+    Ok(format!("SELECT {} {}{window}", outputs.join(", "), relation.sql()))
+}
+
+/// Types whose values DuckDB tells apart and sorts as the engine does.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum KeyType {
+    Integer,
+    Text,
+    Same(DataType),
+}
+
+impl KeyType {
+    fn new(data_type: &DataType) -> Option<Self> {
+        use DataType as T;
+        Some(match data_type {
+            T::Utf8 | T::LargeUtf8 | T::Utf8View => Self::Text,
+            integer if integer.is_integer() => Self::Integer,
+            T::Dictionary(_, values) => Self::new(values)?,
+            T::Boolean | T::Date32 | T::Timestamp(_, _) | T::Decimal128(_, _) | T::Binary | T::FixedSizeBinary(_) => {
+                Self::Same(data_type.clone())
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// A column that rows are joined, grouped or sorted by.
+pub(super) fn key_type(part: &Part, name: &str) -> Result<KeyType, String> {
+    let column = find(part, name)?;
+    let known = KeyType::new(&column.data_type).filter(|_| part.table.is_stored_as_written(Some(&column.name)));
+    known.ok_or_else(|| {
+        let kind = &column.data_type;
+        format!(
+            "rows of `{}` are told apart by `{name}`, whose type {kind} DuckDB and Arrow compare differently",
+            part.key
+        )
+    })
+}
+
+pub(super) fn key(part: &Part, name: &str) -> Result<String, String> {
+    key_type(part, name)?;
+    Ok(quoted(&find(part, name)?.sql_name))
+}
+
+/// The data version of a field; null where there is none.
+fn data_version(part: &Part, field: &str) -> Result<String, String> {
+    let column = find(part, columns::DATA_VERSION_BY_FIELD)?;
+    let is_text = |data_type: &DataType| matches!(KeyType::new(data_type), Some(KeyType::Text));
+    let name = quoted(&column.sql_name);
+    let (known, sql) = match &column.data_type {
+        DataType::Struct(members) => match members.iter().find(|member| member.name() == field) {
+            Some(member) => {
+                (is_text(member.data_type()), part.table.expression(&[column.name.clone(), field.to_owned()]))
+            }
+            None => (true, Some("NULL::VARCHAR".to_owned())),
+        },
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) => {
+                let texts = pair.iter().all(|member| is_text(member.data_type()));
+                (texts, Some(format!("map_extract_value({name}, {})", text(field))))
+            }
+            _ => (false, None),
+        },
+        _ => (false, None),
+    };
+    let known = known && part.table.is_stored_as_written(Some(&column.name));
+    sql.filter(|_| known).ok_or_else(|| format!("`{}` keeps its data versions as {}", part.key, column.data_type))
+}
+
+/// The window of a group: its rows, in the order in which their versions are hashed.
+fn window(
+    relation: Relation,
+    part: &Part,
+    input: &InputPlan,
+    on: &[String],
+    order: &GroupOrder,
+) -> Result<(Relation, String), String> {
+    let on = on.iter().map(|name| key(part, source_of(input, name))).collect::<Result<Vec<_>, _>>()?;
+    let ascending = |names: &[String]| -> Result<Vec<String>, String> {
+        names.iter().map(|name| Ok(format!("{} ASC NULLS FIRST", key(part, name)?))).collect()
+    };
+    let (relation, sorted) = match order {
+        GroupOrder::Ids(ids) => (relation, ascending(ids)?),
+        GroupOrder::Arrival { kept, ids } => {
+            let (relation, arrival) = numbered(relation, part, &ascending(ids)?)?;
+            let mut sorted = ascending(kept)?;
+            sorted.push(format!("{arrival} ASC"));
+            (relation, sorted)
+        }
+    };
+    let window = format!(
+        "PARTITION BY {} ORDER BY {} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING",
+        on.join(", "),
+        sorted.join(", ")
+    );
+    Ok((relation, window))
+}
+
+/// Numbers the rows as [`GroupOrder::Arrival`] says: the relation with a column more, and the name of that.
+fn numbered(relation: Relation, part: &Part, ids: &[String]) -> Result<(Relation, String), String> {
+    let free = |name: &str| {
+        let mut name = format!("metaxy {name}");
+        while part.table.columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case(&name)) {
+            name.push('_');
+        }
+        quoted(&name)
+    };
+    let updated = part.table.name_in_sql(columns::UPDATED_AT);
+    let updated = updated.ok_or_else(|| format!("`{}` does not say when its rows were written", part.key))?;
+    let (number, total, single, arrival) = (free("number"), free("total"), free("single"), free("arrival"));
+    let relation = relation.with_columns(&format!(
+        "row_number() OVER (ORDER BY {updated} DESC NULLS LAST, {}) - 1 AS {number}, \
+         count(*) OVER () AS {total}, \
+         (min({updated}) OVER () IS NOT DISTINCT FROM max({updated}) OVER () \
+         AND count({updated}) OVER () IN (0, count(*) OVER ())) AS {single}",
+        ids.join(", ")
+    ));
+    // Of a single write the second half comes first.
+    let relation = relation.with_columns(&format!(
+        "CASE WHEN {single} THEN ({number} - ({total} + 1) // 2 + {total}) % {total} ELSE {number} END AS {arrival}"
+    ));
+    Ok((relation, arrival))
+}

@@ -1,0 +1,161 @@
+//! A whole resolve as one SQL statement: the second executor of plans.
+//!
+//! The statement reads the inputs as a scan would, hashes, joins and compares them, and gives the rows that are new, stale
+//! or orphaned. What does not differ never leaves DuckDB.
+
+mod expected;
+mod input;
+mod query;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StructArray};
+use arrow::compute::{concat, filter, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema};
+use duckdb::Connection;
+use metaxy_core::backend::NativeIncrement;
+use metaxy_core::plan::IncrementPlan;
+use metaxy_core::{FeatureKey, Result, columns};
+
+use crate::arrow_border::to_duckdb;
+use crate::catalog::StoredTable;
+use crate::database::Link;
+use crate::error::During;
+use crate::scan::Rows;
+use crate::source::Source;
+use crate::sql::quoted;
+use crate::types::convert;
+
+use query::{Query, kinds};
+
+/// A table that takes part.
+pub(crate) struct Part {
+    key: FeatureKey,
+    table: StoredTable,
+}
+
+/// Runs a plan on the tables of these names: of each input, then of the feature itself. The inner error says why DuckDB
+/// cannot.
+pub(crate) fn resolve(
+    link: &Link,
+    plan: &IncrementPlan,
+    names: Vec<(FeatureKey, String)>,
+    during: During<'_>,
+) -> Result<Result<NativeIncrement, String>> {
+    let hash = link.hash_function(plan.recipe.hasher)?;
+    let connection = &link.connection;
+    // Everything is read in one transaction, which ends with the connection.
+    connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
+    let mut parts = Vec::with_capacity(names.len());
+    for (key, sql_name) in names {
+        match StoredTable::find(connection, &sql_name, during)? {
+            Some(table) => parts.push(Part { key, table }),
+            None => return Ok(Err(format!("`{key}` has no table"))),
+        }
+    }
+    let current = plan.current.as_ref().and_then(|_| parts.pop());
+    let query = match Query::new(plan, &parts, current.as_ref(), &hash) {
+        Ok(query) => query,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let mut increment = NativeIncrement { new: Vec::new(), stale: Vec::new(), orphaned: Vec::new() };
+    let mut orphans = Vec::new();
+    let mut statement = connection.prepare(&query.sql).map_err(during.fails())?;
+    for batch in Rows::new(&mut statement, during)? {
+        let (kinds, expected, places) = query.split(plan, &batch?)?;
+        let Some(kinds) = kinds else {
+            increment.new.push(expected);
+            continue;
+        };
+        push(&mut increment.new, &expected, &kinds, kinds::NEW)?;
+        push(&mut increment.stale, &expected, &kinds, kinds::STALE)?;
+        orphans.extend(orphan_places(&kinds, &places)?);
+    }
+    if let (Some(current), Some(current_plan), false) = (&current, &plan.current, orphans.is_empty()) {
+        increment.orphaned = rows_at(connection, &current.table, &current_plan.orphan_columns, orphans, during)?;
+    }
+    Ok(Ok(increment))
+}
+
+/// The places in the table of the rows that are orphaned.
+fn orphan_places(kinds: &ArrayRef, places: &Option<ArrayRef>) -> Result<Option<ArrayRef>> {
+    let (Some(places), wanted) = (places, of_kind(kinds, kinds::ORPHANED)) else { return Ok(None) };
+    if wanted.true_count() == 0 {
+        return Ok(None);
+    }
+    let places = filter(places, &wanted)?;
+    Ok(Some(match places.data_type() {
+        DataType::List(_) => {
+            let lists: Vec<ArrayRef> = places.as_list::<i32>().iter().flatten().collect();
+            concat(&lists.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?
+        }
+        _ => places,
+    }))
+}
+
+/// Some rows of a table, with some of its columns.
+fn rows_at(
+    connection: &Connection,
+    table: &StoredTable,
+    names: &[String],
+    places: Vec<ArrayRef>,
+    during: During<'_>,
+) -> Result<Vec<RecordBatch>> {
+    let columns: Vec<_> = names.iter().filter_map(|name| table.column(name)).collect();
+    let selected: Vec<String> = columns.iter().map(|column| quoted(&column.sql_name)).collect();
+    let places = places.iter().flat_map(|places| places.as_primitive::<Int64Type>().values().iter().copied());
+    let places: ArrayRef = Arc::new(places.collect::<Int64Array>());
+    let source = Source::new(vec![to_duckdb(RecordBatch::try_from_iter([("place", places)])?)?]);
+    let sql = format!(
+        "SELECT {} FROM {} WHERE rowid IN (SELECT place FROM {})",
+        selected.join(", "),
+        quoted(&table.sql_name),
+        source.call()
+    );
+    let mut statement = connection.prepare(&sql).map_err(during.fails())?;
+    let mut found = Vec::new();
+    for batch in Rows::new(&mut statement, during)? {
+        let batch = batch?;
+        let named = columns.iter().zip(batch.columns());
+        let named = named.map(|(column, array)| Ok((column.name.clone(), convert(array, &column.data_type)?)));
+        found.push(batch_of(named.collect::<Result<Vec<_>>>()?)?);
+    }
+    Ok(found)
+}
+
+/// The four version columns, from the hash of each field and the one over all.
+fn version_columns(plan: &IncrementPlan, hashes: &[ArrayRef]) -> Result<Vec<(String, ArrayRef)>> {
+    let Some((provenance, fields)) = hashes.split_last() else { return Ok(Vec::new()) };
+    let members = columns::by_field_fields(plan.recipe.fields.iter().map(|field| &field.struct_key));
+    let by_field: ArrayRef =
+        Arc::new(StructArray::try_new_with_length(members, fields.to_vec(), None, provenance.len())?);
+    Ok(vec![
+        (columns::PROVENANCE_BY_FIELD.to_owned(), by_field.clone()),
+        (columns::PROVENANCE.to_owned(), provenance.clone()),
+        (columns::DATA_VERSION_BY_FIELD.to_owned(), by_field),
+        (columns::DATA_VERSION.to_owned(), provenance.clone()),
+    ])
+}
+
+/// A batch of at least one column.
+fn batch_of(columns: Vec<(String, ArrayRef)>) -> Result<RecordBatch> {
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}
+
+fn of_kind(kinds: &ArrayRef, kind: i8) -> BooleanArray {
+    kinds.as_primitive::<Int8Type>().iter().map(|value| Some(value == Some(kind))).collect()
+}
+
+/// Adds the rows of one kind.
+fn push(batches: &mut Vec<RecordBatch>, rows: &RecordBatch, kinds: &ArrayRef, kind: i8) -> Result<()> {
+    let wanted = of_kind(kinds, kind);
+    match wanted.true_count() {
+        0 => {}
+        all if all == wanted.len() => batches.push(rows.clone()),
+        _ => batches.push(filter_record_batch(rows, &wanted)?),
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! The whole statement: expected rows against current ones.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::DataType;
+use metaxy_core::plan::{CurrentPlan, IncrementPlan};
+use metaxy_core::{Result, columns};
+
+use super::expected::{Expected, expected};
+use super::input::{KeyType, find, key, key_type, source_of, whole_scan};
+use super::{Part, batch_of, version_columns};
+use crate::catalog::StoredColumn;
+use crate::sql::{condition, newest_of, quoted};
+use crate::types::convert;
+
+/// The kinds of rows.
+pub(super) mod kinds {
+    pub(in super::super) const NEW: i8 = 0;
+    pub(in super::super) const STALE: i8 = 1;
+    pub(in super::super) const ORPHANED: i8 = 2;
+}
+
+/// The statement. Its rows hold the expected columns, a hash for each field, and the provenance; where there is anything
+/// to compare with, then the kind, and the place of the current row, or of all current rows, in the table.
+pub(super) struct Query {
+    pub(super) sql: String,
+    expected: Vec<StoredColumn>,
+    fields: usize,
+    compares: bool,
+}
+
+impl Query {
+    pub(super) fn new(
+        plan: &IncrementPlan,
+        parts: &[Part],
+        current: Option<&Part>,
+        hash: &str,
+    ) -> Result<Self, String> {
+        check_keys(plan, parts, current)?;
+        let Expected { sql, columns } = expected(plan, parts, hash)?;
+        let fields = plan.recipe.fields.len();
+        let outputs = (0..columns.len()).map(|index| format!("e.o{index}"));
+        let outputs: Vec<String> = outputs.chain((0..fields).map(|index| format!("e.f{index}"))).collect();
+        let outputs = outputs.join(", ");
+        let (Some(current), Some(current_plan)) = (current, &plan.current) else {
+            let sql = format!("SELECT {outputs}, e.p FROM ({sql}) AS e");
+            return Ok(Self { sql, expected: columns, fields, compares: false });
+        };
+        let rows = CurrentRows::new(plan, current_plan, current)?;
+        let on: Vec<String> = (0..plan.join_columns.len()).map(|index| format!("e.k{index} = c.k{index}")).collect();
+        let sql = format!(
+            "SELECT {outputs}, e.p, CASE WHEN c.place IS NULL THEN {} WHEN e.p IS NULL THEN {} ELSE {} END::TINYINT, \
+             c.place FROM ({sql}) AS e FULL JOIN ({}) AS c ON {} \
+             WHERE c.place IS NULL OR e.p IS NULL OR {}",
+            kinds::NEW,
+            kinds::ORPHANED,
+            kinds::STALE,
+            rows.sql,
+            on.join(" AND "),
+            rows.stale,
+        );
+        Ok(Self { sql, expected: columns, fields, compares: true })
+    }
+
+    /// The kinds of some rows of the answer, what they hold as expected rows, and the places of their current rows.
+    pub(super) fn split(
+        &self,
+        plan: &IncrementPlan,
+        batch: &RecordBatch,
+    ) -> Result<(Option<ArrayRef>, RecordBatch, Option<ArrayRef>)> {
+        let (expected, rest) = batch.columns().split_at(self.expected.len());
+        let (hashes, rest) = rest.split_at(self.fields + 1);
+        let mut named = Vec::with_capacity(self.expected.len() + 4);
+        for (column, array) in self.expected.iter().zip(expected) {
+            named.push((column.name.clone(), convert(array, &column.data_type)?));
+        }
+        let hashes = hashes.iter().map(|array| Ok(convert(array, &DataType::Utf8)?)).collect::<Result<Vec<_>>>()?;
+        named.extend(version_columns(plan, &hashes)?);
+        let mut rest = rest.iter().filter(|_| self.compares).cloned();
+        Ok((rest.next(), batch_of(named)?, rest.next()))
+    }
+}
+
+/// Join columns have to be of one kind in every table, or the engine's own rules decide.
+fn check_keys(plan: &IncrementPlan, parts: &[Part], current: Option<&Part>) -> Result<(), String> {
+    for name in &plan.join_columns {
+        let inputs = parts.iter().zip(&plan.inputs).map(|(part, input)| (part, source_of(input, name)));
+        let mut first: Option<KeyType> = None;
+        for (part, own) in inputs.chain(current.map(|part| (part, name.as_str()))) {
+            let kind = key_type(part, own)?;
+            if first.get_or_insert_with(|| kind.clone()) != &kind {
+                return Err(format!("rows are joined by `{name}`, which has another type in `{}`", part.key));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Current rows: a row for each key (`k0`, …), with what it is compared by, and its `place`.
+struct CurrentRows {
+    sql: String,
+    /// Says that a row `c` and the expected row `e` of its key differ.
+    stale: String,
+}
+
+impl CurrentRows {
+    fn new(plan: &IncrementPlan, current: &CurrentPlan, part: &Part) -> Result<Self, String> {
+        let mut relation = whole_scan(part, &current.request)?;
+        let keys = plan.join_columns.iter().map(|name| key(part, name)).collect::<Result<Vec<_>, _>>()?;
+        let all_keys = keys.join(", ");
+        let mut outputs: Vec<String> =
+            keys.iter().enumerate().map(|(index, key)| format!("{key} AS k{index}")).collect();
+        let provenance = find(part, columns::PROVENANCE)?;
+        if key_type(part, columns::PROVENANCE)? != KeyType::Text {
+            return Err(format!("`{}` keeps its provenance as {}", part.key, provenance.data_type));
+        }
+        let provenance = quoted(&provenance.sql_name);
+        let forced = match &current.staleness {
+            None => None,
+            Some(predicate) => {
+                let sql = condition(&part.table, predicate);
+                Some(sql.ok_or("DuckDB and Arrow would not agree on what the staleness predicates say")?)
+            }
+        };
+        if current.collapse {
+            relation = relation.qualified(&newest_of(&part.table, &all_keys));
+        }
+        let ids = current.request.keep_latest.as_deref().unwrap_or_default();
+        let is_unique = current.collapse || (!ids.is_empty() && ids.iter().all(|id| plan.join_columns.contains(id)));
+        if is_unique {
+            outputs.extend([format!("{provenance} AS p"), "rowid AS place".to_owned()]);
+            outputs.extend(forced.iter().map(|forced| format!("{forced} AS forced")));
+            let sql = format!("SELECT {} {}", outputs.join(", "), relation.sql());
+            return Ok(Self { sql, stale: with_forced("c.p IS DISTINCT FROM e.p", forced.is_some()) });
+        }
+        // A null among several provenances makes the key stale: it is neither least nor greatest, so it is named.
+        outputs.extend([
+            format!("CASE WHEN bool_or({provenance} IS NULL) THEN NULL ELSE min({provenance}) END AS low"),
+            format!("max({provenance}) AS high"),
+            "list(rowid) AS place".to_owned(),
+        ]);
+        outputs.extend(forced.iter().map(|forced| format!("bool_or({forced}) AS forced")));
+        let sql = format!("SELECT {} {} GROUP BY {all_keys}", outputs.join(", "), relation.sql());
+        let stale = "c.low IS DISTINCT FROM e.p OR c.high IS DISTINCT FROM e.p";
+        Ok(Self { sql, stale: with_forced(stale, forced.is_some()) })
+    }
+}
+
+fn with_forced(stale: &str, forced: bool) -> String {
+    if forced { format!("{stale} OR c.forced") } else { stale.to_owned() }
+}

@@ -1,0 +1,75 @@
+//! A disk that is full: the shell limits the size of files, and does not let the process be killed for reaching it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use metaxy_core::{AccessMode, Error, StoreBackend};
+
+use super::{TARGET, append, batch, ints, open, process, read};
+
+/// Larger than what a store without rows needs, smaller than the rows of the test.
+const LIMIT: &str = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\"";
+const ROWS: i64 = 200_000;
+
+/// Rows that no compression makes small.
+fn noise(from: i64) -> arrow::array::RecordBatch {
+    let mixed = |value: i64| value.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64).rotate_left(17) ^ value;
+    batch(vec![
+        ("id", ints(from..from + ROWS)),
+        ("noise", ints((from..from + ROWS).map(mixed))),
+        ("more", ints((from..from + ROWS).map(|value| mixed(mixed(value))))),
+    ])
+}
+
+/// In the process of the test below, where files cannot grow as they like.
+#[tokio::test]
+async fn fills_the_disk() {
+    let Some(path) = std::env::var_os(TARGET).map(PathBuf::from) else { return };
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "small", batch(vec![("id", ints([1]))])).await.unwrap();
+    let mut written = 0;
+    let error = loop {
+        match append(&store, "t", noise(written * ROWS)).await {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100, "the limit is never reached");
+    };
+    assert!(matches!(error, Error::Backend { transient: true, .. }), "{error:?}");
+    println!("\nwritten {written}");
+    // What was there stays readable in this process.
+    assert_eq!(read(&store, "small").await.num_rows(), 1);
+    assert_eq!(store.has_rows(&super::key("small")).await.unwrap(), true);
+    let _ = store.close().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_full_disk_costs_nothing_that_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let unlimited = process("disk::fills_the_disk", &path);
+    let output = Command::new("sh")
+        .args(["-c", LIMIT])
+        .arg(unlimited.get_program())
+        .args(unlimited.get_args())
+        .envs(unlimited.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let written = said.lines().find_map(|line| line.strip_prefix("written ")).unwrap();
+    let written: i64 = written.parse().unwrap();
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    assert_eq!(read(&store, "small").await.num_rows(), 1);
+    if written > 0 {
+        let rows = read(&store, "t").await;
+        let sum: i64 = rows.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().iter().sum();
+        let count = written * ROWS;
+        assert_eq!((rows.num_rows() as i64, sum), (count, count * (count - 1) / 2));
+    }
+    append(&store, "t", noise(written * ROWS)).await.unwrap();
+    assert_eq!(read(&store, "t").await.num_rows() as i64, (written + 1) * ROWS);
+}

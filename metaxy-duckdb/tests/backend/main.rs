@@ -1,0 +1,71 @@
+//! The backend's own behaviour: files that cannot be used, who holds them, what a crash or a full disk leaves behind, and
+//! tables that others made.
+
+mod disk;
+mod files;
+mod holders;
+mod tables;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::compute::concat_batches;
+use futures::TryStreamExt;
+use metaxy_core::{AccessMode, FeatureKey, Result, ScanRequest, SharedBackend, StoreBackend};
+use metaxy_duckdb::DuckDbBackend;
+use metaxy_testkit::crash::{self, Victim};
+
+fn key(text: &str) -> FeatureKey {
+    text.parse().unwrap()
+}
+
+fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap()
+}
+
+fn ints(values: impl IntoIterator<Item = i64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(values))
+}
+
+fn texts(values: &[&str]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+async fn append(store: &dyn StoreBackend, table: &str, batch: RecordBatch) -> Result<()> {
+    store.append(&key(table), batch.schema(), vec![batch]).await
+}
+
+async fn read(store: &dyn StoreBackend, table: &str) -> RecordBatch {
+    let scan = store.scan(&key(table), &ScanRequest::default()).await.unwrap();
+    let schema = scan.schema.clone();
+    let batches: Vec<RecordBatch> = scan.stream.try_collect().await.unwrap();
+    assert!(batches.iter().all(|batch| batch.schema() == schema));
+    concat_batches(&schema, &batches).unwrap()
+}
+
+async fn open(path: &Path, mode: AccessMode) -> Result<DuckDbBackend> {
+    let store = DuckDbBackend::file(path)?;
+    store.open(mode).await?;
+    Ok(store)
+}
+
+/// The variable that tells a process of a test what to work on.
+const TARGET: &str = "METAXY_DUCKDB_TEST";
+
+/// This test binary once more, to run one test there with a file to work on.
+fn process(test: &str, target: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads", "1"]).env(TARGET, target);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_writes_are_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    crash::survives_kills("killed_writes_are_whole", Victim::Store, 60, directory.path(), |location| async move {
+        Ok(Arc::new(DuckDbBackend::file(location.join("store.duckdb"))?) as SharedBackend)
+    })
+    .await;
+}

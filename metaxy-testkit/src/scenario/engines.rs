@@ -1,0 +1,111 @@
+//! Two executors of increment plans against each other: the Arrow engine, and the one of a storage system.
+
+use std::sync::Arc;
+
+use metaxy_core::backend::SharedBackend;
+use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, Increment, MetadataStore, Result, Rows, VersioningEngine};
+
+use super::runner::{play_delete, play_resolve};
+use super::{Failure, Resolve, Scenario, Step, compare, json_rows, record_batch};
+use crate::clock::ManualClock;
+
+/// Plays a scenario and resolves every step by both engines, which have to give the same rows in the same columns;
+/// recorded answers do not matter, so the hash may be any. Answers how many resolves the storage system took part in:
+/// it may leave those to the Arrow engine that need a table which is not there, and no others.
+///
+/// # Errors
+/// The first step whose answers differ, or that fails.
+pub async fn compare_engines(
+    scenario: &Scenario,
+    file: &str,
+    backend: SharedBackend,
+    hash: HashAlgorithm,
+) -> Result<usize, Failure> {
+    let text = |error: metaxy_core::Error| error.to_string();
+    let start = async || {
+        let graph = scenario.definitions.graph(scenario.hash_truncation_length)?;
+        Engines::open(graph, backend, hash, scenario.hash_truncation_length).await
+    };
+    let mut engines = start().await.map_err(|error| Failure::new(file, "opening the store", error.to_string()))?;
+    let mut resolved = 0;
+    for (index, step) in scenario.steps.iter().enumerate() {
+        engines.clock.advance(1);
+        let played = async {
+            match step {
+                Step::Write(write) => {
+                    let batch = record_batch(&write.samples).map_err(text)?;
+                    engines.arrow.write(&write.feature, batch).await.map_err(text)?;
+                }
+                Step::Delete(delete) => {
+                    play_delete(&engines.arrow, delete).await.map_err(text)?;
+                }
+                Step::Redefine(definitions) => {
+                    let graph = definitions.graph(scenario.hash_truncation_length).map_err(text)?;
+                    engines = engines.redefined(graph).map_err(text)?;
+                }
+                Step::Resolve(step) if step.samples.is_none() => {
+                    resolved += usize::from(engines.resolve(step).await?);
+                }
+                Step::Resolve(_) | Step::Read(_) => {}
+            }
+            Ok(())
+        };
+        let place = format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
+        played.await.map_err(|message: String| Failure::new(file, place, message))?;
+    }
+    let closed = engines.arrow.close().await;
+    closed.map_err(|error| Failure::new(file, "closing the store", error.to_string()))?;
+    Ok(resolved)
+}
+
+/// Two stores on one backend.
+struct Engines {
+    clock: Arc<ManualClock>,
+    arrow: MetadataStore,
+    native: MetadataStore,
+}
+
+impl Engines {
+    async fn open(graph: FeatureGraph, backend: SharedBackend, hash: HashAlgorithm, truncation: usize) -> Result<Self> {
+        let clock = ManualClock::new();
+        let builder = |engine| {
+            MetadataStore::builder(backend.clone(), graph.clone())
+                .hash_algorithm(hash)
+                .hash_truncation_length(truncation)
+                .auto_create_tables(true)
+                .clock(Arc::clone(&clock) as _)
+                .versioning_engine(engine)
+        };
+        let arrow = builder(VersioningEngine::Arrow).open(AccessMode::ReadWrite).await?;
+        let native = builder(VersioningEngine::Native).open(AccessMode::ReadWrite).await?;
+        Ok(Self { clock, arrow, native })
+    }
+
+    fn redefined(&self, graph: FeatureGraph) -> Result<Self> {
+        let (arrow, native) = (self.arrow.with_graph(graph.clone())?, self.native.with_graph(graph)?);
+        Ok(Self { clock: Arc::clone(&self.clock), arrow, native })
+    }
+
+    /// Whether the storage system took part; an error where the two differ.
+    async fn resolve(&self, step: &Resolve) -> Result<bool, String> {
+        let text = |error: metaxy_core::Error| error.to_string();
+        let expected: Increment = play_resolve(&self.arrow, step).await.map_err(text)?;
+        let found = match play_resolve(&self.native, step).await.map_err(text) {
+            Ok(found) => found,
+            Err(error) if error.contains("has no table") => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        for (kind, left, right) in [
+            ("new", &expected.new, &found.new),
+            ("stale", &expected.stale, &found.stale),
+            ("orphaned", &expected.orphaned, &found.orphaned),
+        ] {
+            let rows = |rows: &Rows| json_rows(rows.batches()).map_err(text);
+            compare(kind, &rows(left)?, &rows(right)?)?;
+            if left.schema() != right.schema() {
+                return Err(format!("{kind}: {} and {}", left.schema(), right.schema()));
+            }
+        }
+        Ok(true)
+    }
+}
