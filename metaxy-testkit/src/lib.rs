@@ -9,7 +9,10 @@ pub mod memory;
 pub mod oracle;
 #[cfg(feature = "postgres-server")]
 pub mod postgres_server;
+#[cfg(feature = "s3-server")]
+pub mod s3_server;
 pub mod scenario;
+pub mod stores;
 pub mod workload;
 
 pub use location::{Location, OtherProcesses, SharedLocation, Support};
