@@ -22,7 +22,7 @@ use url::Url;
 use crate::config::{DeltaSettings, KIND, Layout};
 use crate::errors::{ErrorContext, chain};
 use crate::location::{Root, is_table_name};
-use crate::log::{LOG_DIRECTORY, Table, TableState};
+use crate::log::{LOG_DIRECTORY, Table, TableState, Upkeep};
 use crate::storage::DurableFileSystem;
 use crate::{delete, maintain, read, write};
 
@@ -89,8 +89,11 @@ impl DeltaBackend {
         let name = key.table_name();
         let log = logstore_with(session.store.clone(), &self.root.table_url(key), session.config.clone())
             .map_err(|error| self.context.delta("opening", &name, error))?;
-        let (directory, interval) = (self.root.table_directory(key), self.settings.checkpoint_interval.get());
-        let table = Arc::new(Table::new(name, log, directory, self.context.clone(), interval));
+        let upkeep = Upkeep {
+            checkpoint_interval: self.settings.checkpoint_interval.get(),
+            auto_compact: self.settings.auto_compact,
+        };
+        let table = Arc::new(Table::new(name, log, self.root.table_directory(key), self.context.clone(), upkeep));
         tables.insert(key.clone(), table.clone());
         Ok(table)
     }
@@ -329,9 +332,9 @@ impl StoreBackend for DeltaBackend {
         }
         // Only files without statistics are left to look into.
         let unknown = state.files.iter().filter(|file| file.has_deletion_vector || file.stats().rows.is_none());
-        let files = unknown.map(|file| (file.clone(), false)).collect();
+        let files = unknown.cloned().collect();
         crate::log::check_files(&table.name, &state.files)?;
-        let mut stream = read::rows(table, &state, files, &[], None)?;
+        let mut stream = read::rows(table, &state, files, &[], read::Filters::default());
         Ok(stream.try_next().await?.is_some())
     }
 

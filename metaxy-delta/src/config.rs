@@ -50,6 +50,9 @@ pub struct DeltaSettings {
     /// After how many commits to a table its log is summed up in a checkpoint.
     #[serde(default = "default_checkpoint_interval")]
     pub checkpoint_interval: NonZeroU64,
+    /// Whether small files of a table are put together then.
+    #[serde(default = "default_auto_compact")]
+    pub auto_compact: bool,
 }
 
 /// How the key of a feature becomes the path of its table.
@@ -97,6 +100,10 @@ fn default_checkpoint_interval() -> NonZeroU64 {
     COMMITS
 }
 
+fn default_auto_compact() -> bool {
+    true
+}
+
 impl DeltaSettings {
     /// Settings for a place, all else as it is by default.
     pub fn new(root_path: impl Into<String>) -> Self {
@@ -105,6 +112,7 @@ impl DeltaSettings {
             storage_options: BTreeMap::new(),
             layout: Layout::default(),
             checkpoint_interval: default_checkpoint_interval(),
+            auto_compact: default_auto_compact(),
         }
     }
 
@@ -128,6 +136,13 @@ impl DeltaSettings {
         self.checkpoint_interval = commits;
         self
     }
+
+    /// Sets whether small files are put together when the log is summed up.
+    #[must_use]
+    pub fn auto_compact(mut self, compact: bool) -> Self {
+        self.auto_compact = compact;
+        self
+    }
 }
 
 impl fmt::Debug for DeltaSettings {
@@ -137,6 +152,7 @@ impl fmt::Debug for DeltaSettings {
             .field("storage_options", &self.storage_options)
             .field("layout", &self.layout)
             .field("checkpoint_interval", &self.checkpoint_interval)
+            .field("auto_compact", &self.auto_compact)
             .finish()
     }
 }

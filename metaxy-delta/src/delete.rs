@@ -16,8 +16,9 @@ use metaxy_core::error::Result;
 use metaxy_core::filter::Predicate;
 
 use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files, check_writable};
+use crate::merge;
 use crate::prune::{self, Verdict};
-use crate::read;
+use crate::read::{self, Filters};
 use crate::write::FileSink;
 
 /// What has been worked out so far.
@@ -51,7 +52,10 @@ pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u
         let actions = removes.chain(work.adds.iter().cloned().map(Action::Add)).collect();
         let _turn = table.turn.lock().await;
         match table.commit(Some(&state), actions, DeltaOperation::Delete { predicate: None }).await? {
-            Commit::Done => return Ok(work.rows),
+            Commit::Done(version) => {
+                merge::after_commit(&table, version).await;
+                return Ok(work.rows);
+            }
             Commit::Raced => {}
         }
     }
@@ -98,7 +102,7 @@ async fn count(
     predicate: &Predicate,
 ) -> Result<(u64, bool)> {
     let names: Vec<String> = predicate.columns().into_iter().collect();
-    let mut stream = read::rows(table.clone(), state, vec![(file.clone(), false)], &names, None)?;
+    let mut stream = read::rows(table.clone(), state, vec![file.clone()], &names, Filters::default());
     let (mut matching, mut rows) = (0, 0);
     while let Some(batch) = stream.try_next().await? {
         matching += predicate.evaluate(&batch)?.true_count();
@@ -115,8 +119,7 @@ async fn rewrite(
     predicate: &Predicate,
 ) -> Result<Vec<Add>> {
     let names: Vec<String> = state.schema.logical.fields().iter().map(|field| field.name().clone()).collect();
-    let files = files.into_iter().map(|file| (file, false)).collect();
-    let mut stream = read::rows(table.clone(), state, files, &names, None)?;
+    let mut stream = read::rows(table.clone(), state, files, &names, Filters::default());
     let (table, schema, predicate) = (table.clone(), state.schema.clone(), predicate.clone());
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {

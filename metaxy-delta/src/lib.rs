@@ -8,6 +8,7 @@ mod file;
 mod location;
 mod log;
 mod maintain;
+mod merge;
 mod prune;
 mod read;
 mod storage;

@@ -47,11 +47,20 @@ pub(crate) struct Table {
     pub directory: Option<PathBuf>,
     /// What errors need to know.
     pub context: ErrorContext,
-    /// After how many commits the log is summed up.
-    pub checkpoint_interval: u64,
+    /// What is done about small files and long logs.
+    pub upkeep: Upkeep,
     state: Mutex<Option<Arc<TableState>>>,
     /// Writers of one process take turns, rather than race and lose.
     pub turn: tokio::sync::Mutex<()>,
+}
+
+/// What is done about small files and long logs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upkeep {
+    /// After how many commits.
+    pub checkpoint_interval: u64,
+    /// Whether small files are put together then.
+    pub auto_compact: bool,
 }
 
 /// One version of a table.
@@ -127,8 +136,8 @@ impl DataFile {
 
 /// How a commit went.
 pub(crate) enum Commit {
-    /// It is in the log.
-    Done,
+    /// It is in the log, as this version.
+    Done(u64),
     /// Another writer took the version; nothing has happened.
     Raced,
 }
@@ -139,10 +148,10 @@ impl Table {
         log: LogStoreRef,
         directory: Option<PathBuf>,
         context: ErrorContext,
-        checkpoint_interval: u64,
+        upkeep: Upkeep,
     ) -> Self {
         let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { name, log, directory, context, checkpoint_interval, state, turn }
+        Self { name, log, directory, context, upkeep, state, turn }
     }
 
     /// The table as it is now; `None` where there is none.
@@ -300,10 +309,8 @@ impl Table {
                 return if is_race(&error) { Ok(Commit::Raced) } else { Err(self.commit_error(error)) };
             }
         }
-        let state = self.committed(base, version, &data.actions).await?;
-        self.remember(Some(state));
-        self.sum_up(version).await;
-        Ok(Commit::Done)
+        self.remember(self.committed(base, version, &data.actions).await);
+        Ok(Commit::Done(version))
     }
 
     fn commit_error(&self, error: TransactionError) -> Error {
@@ -313,49 +320,28 @@ impl Table {
         }
     }
 
+    /// The state after a commit of ours; `None` where the log has to be asked: the commit stands all the same.
     async fn committed(
         &self,
         base: Option<&Arc<TableState>>,
         version: u64,
         actions: &[Action],
-    ) -> Result<Arc<TableState>> {
-        if let Some(base) = base {
-            return Ok(Arc::new(base.after(&self.name, actions, None)?));
-        }
-        let mut first = (None, None);
-        for action in actions {
-            match action {
-                Action::Metadata(metadata) => first.0 = Some(metadata.clone()),
-                Action::Protocol(protocol) => first.1 = Some(protocol.clone()),
-                _ => {}
-            }
-        }
-        let (Some(metadata), Some(protocol)) = first else {
-            return Err(Error::Corrupt { table: self.name.clone(), reason: "its first commit has no schema".into() });
-        };
-        let adds = actions.iter().filter_map(|action| match action {
-            Action::Add(add) => Some(DataFile::from_add(add)),
-            _ => None,
-        });
-        let mut state = TableState::new(&self.name, version, metadata, protocol, adds.collect())?;
-        state.anchor = self.anchor(version).await?;
-        Ok(Arc::new(state))
-    }
-
-    /// Sums the log up in a checkpoint where it is time. The commit stands whether or not this works.
-    async fn sum_up(&self, version: u64) {
-        if (version + 1).is_multiple_of(self.checkpoint_interval) {
-            if let Err(error) = self.checkpoint(version).await {
-                tracing::warn!(table = self.name, version, %error, "the checkpoint could not be written");
+    ) -> Option<Arc<TableState>> {
+        match base {
+            Some(base) => base.after(&self.name, actions, None).ok().map(Arc::new),
+            None => {
+                let mut state = TableState::first(&self.name, actions).ok()?;
+                state.anchor = self.anchor(version).await.ok()?;
+                Some(Arc::new(state))
             }
         }
     }
 
-    /// Writes a checkpoint of a version.
-    pub async fn checkpoint(&self, version: u64) -> Result<()> {
+    /// Sums the log up in a checkpoint, as it is now.
+    pub async fn checkpoint(&self) -> Result<()> {
         let failed = |error| self.context.delta("writing a checkpoint", &self.name, error);
         let mut table = DeltaTable::new(self.log.clone());
-        table.load_version(version).await.map_err(failed)?;
+        table.load().await.map_err(failed)?;
         deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(failed)
     }
 
@@ -386,6 +372,23 @@ impl TableState {
             .map_err(|error| Error::Corrupt { table: table.to_owned(), reason: chain(&error) })?;
         let schema = Arc::new(TableSchema::from_delta(table, delta)?);
         Ok(Self { version, metadata, protocol, schema, files: Arc::new(files), anchor: None })
+    }
+
+    /// The state after the commit that makes a table.
+    fn first(table: &str, actions: &[Action]) -> Result<Self> {
+        let (mut metadata, mut protocol, mut files) = (None, None, Vec::new());
+        for action in actions {
+            match action {
+                Action::Metadata(found) => metadata = Some(found.clone()),
+                Action::Protocol(found) => protocol = Some(found.clone()),
+                Action::Add(add) => files.push(DataFile::from_add(add)),
+                _ => {}
+            }
+        }
+        match (metadata, protocol) {
+            (Some(metadata), Some(protocol)) => Self::new(table, 0, metadata, protocol, files),
+            _ => Err(Error::Corrupt { table: table.to_owned(), reason: "its first commit has no schema".into() }),
+        }
     }
 
     fn is_same_table(&self, other: &Self) -> bool {

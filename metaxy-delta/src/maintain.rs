@@ -42,10 +42,8 @@ pub(crate) async fn compact(table: &Arc<Table>) -> Result<()> {
             .await;
         match optimized {
             Ok(_) => {
-                if let Some(state) = table.refresh().await? {
-                    table.checkpoint(state.version).await?;
-                }
-                return Ok(());
+                table.refresh().await?;
+                return table.checkpoint().await;
             }
             Err(DeltaTableError::Transaction { source }) => {
                 tracing::debug!(table = table.name, error = %source, "compaction lost against another writer");
@@ -171,7 +169,7 @@ async fn empty(table: &Arc<Table>) -> Result<()> {
         }
         let removes = state.files.iter().map(|file| Action::Remove(file.remove(true))).collect();
         match table.commit(Some(&state), removes, DeltaOperation::Delete { predicate: None }).await? {
-            Commit::Done => return Ok(()),
+            Commit::Done(_) => return Ok(()),
             Commit::Raced => {}
         }
     }

@@ -1,17 +1,196 @@
 //! Which files and row groups a filter can leave out, by what is known of them without reading them.
+//!
+//! Statistics say between which values a column lies and how many nulls it has. From them follows which of the three
+//! answers a filter can give in a set of rows (true, false, unknown): where it cannot be true, the rows need not be read;
+//! where it can be nothing else, they need not be filtered. What is not known for certain counts as possible.
 
-use std::sync::Arc;
+use std::cmp::Ordering;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema};
-use metaxy_core::filter::Predicate;
+use arrow::datatypes::{DataType, TimeUnit};
+use chrono::{DateTime, NaiveDate};
+use metaxy_core::filter::{BoundColumn, CompareOp, InList, Predicate, Scalar};
+use parquet::basic::{LogicalType, TimeUnit as ParquetTimeUnit};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
 use serde_json::Value;
 
-use crate::types::TableSchema;
+use crate::types::{Column, TableSchema};
 
 /// Longer texts may have been cut when they became a statistic.
 const LONGEST_TEXT: usize = 31;
+/// Longer lists are not compared with every file.
+const LONGEST_LIST: usize = 4096;
+/// The log gives moments in milliseconds; so much may have been cut off.
+const CUT_MICROSECONDS: i64 = 999;
+
+/// What a filter makes of a set of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It refuses every row.
+    None,
+    /// It lets every row pass.
+    All,
+    /// Only a look at the rows can tell.
+    Unknown,
+}
+
+/// What is known of the values of a column.
+#[derive(Debug, Default)]
+pub(crate) struct Range {
+    /// No value is less.
+    min: Option<Scalar>,
+    /// No value is greater.
+    max: Option<Scalar>,
+    /// Some rows may be null.
+    some_null: bool,
+    /// Some rows may have a value.
+    some_valid: bool,
+}
+
+impl Range {
+    fn new(min: Option<Scalar>, max: Option<Scalar>, rows: Option<u64>, nulls: Option<u64>) -> Self {
+        Self { min, max, some_null: nulls != Some(0), some_valid: nulls.is_none() || nulls != rows }
+    }
+}
+
+/// Statistics of a set of rows.
+pub(crate) trait RowStatistics {
+    /// How many rows there are.
+    fn rows(&self) -> Option<u64>;
+
+    /// What is known of a column.
+    fn range(&self, column: &Column) -> Range;
+}
+
+/// What a filter makes of rows with these statistics.
+pub(crate) fn judge(predicate: &Predicate, schema: &TableSchema, statistics: &impl RowStatistics) -> Verdict {
+    if statistics.rows() == Some(0) {
+        return Verdict::None;
+    }
+    let answers = answers(predicate, schema, statistics);
+    match (answers.yes, answers.no || answers.unknown) {
+        (false, _) => Verdict::None,
+        (true, false) => Verdict::All,
+        (true, true) => Verdict::Unknown,
+    }
+}
+
+/// Which answers are possible.
+#[derive(Clone, Copy)]
+struct Answers {
+    yes: bool,
+    no: bool,
+    unknown: bool,
+}
+
+impl Answers {
+    const ANY: Self = Self { yes: true, no: true, unknown: true };
+
+    /// One answer for the values of a column, and unknown for its nulls.
+    fn of_values(range: &Range, yes: bool, no: bool) -> Self {
+        Self { yes: yes && range.some_valid, no: no && range.some_valid, unknown: range.some_null }
+    }
+
+    fn constant(value: Option<bool>) -> Self {
+        Self { yes: value == Some(true), no: value == Some(false), unknown: value.is_none() }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            yes: self.yes && other.yes,
+            no: self.no || other.no,
+            unknown: self.unknown && (other.unknown || other.yes) || other.unknown && self.yes,
+        }
+    }
+
+    fn not(self) -> Self {
+        Self { yes: self.no, no: self.yes, unknown: self.unknown }
+    }
+
+    fn or(self, other: Self) -> Self {
+        self.not().and(other.not()).not()
+    }
+}
+
+fn answers(predicate: &Predicate, schema: &TableSchema, statistics: &impl RowStatistics) -> Answers {
+    let range = |column: &BoundColumn| match column.path.as_slice() {
+        [name] => schema.column(name).map(|column| statistics.range(column)),
+        _ => None,
+    };
+    let of = |column: &BoundColumn, answer: &dyn Fn(&Range) -> Answers| {
+        range(column).map_or(Answers::ANY, |range| answer(&range))
+    };
+    let each = |part: &Predicate| answers(part, schema, statistics);
+    match predicate {
+        Predicate::Constant(value) => Answers::constant(*value),
+        Predicate::Decided { column, result } => of(column, &|range| Answers::of_values(range, *result, !result)),
+        Predicate::Column(column) => of(column, &|range| compare(range, CompareOp::Eq, &Scalar::Boolean(true))),
+        Predicate::Compare { column, op, value } => of(column, &|range| compare(range, *op, value)),
+        Predicate::In { column, list } => of(column, &|range| in_list(range, list)),
+        Predicate::IsNull(column) => {
+            of(column, &|range| Answers { yes: range.some_null, no: range.some_valid, unknown: false })
+        }
+        Predicate::CompareColumns { .. } => Answers::ANY,
+        Predicate::And(parts) => parts.iter().map(each).fold(Answers::constant(Some(true)), Answers::and),
+        Predicate::Or(parts) => parts.iter().map(each).fold(Answers::constant(Some(false)), Answers::or),
+        Predicate::Not(inner) => each(inner).not(),
+    }
+}
+
+fn compare(range: &Range, op: CompareOp, value: &Scalar) -> Answers {
+    // How the value lies to both ends of the range.
+    let (min, max) = (order(value, range.min.as_ref()), order(value, range.max.as_ref()));
+    let (below, above) = (min == Some(Ordering::Less), max == Some(Ordering::Greater));
+    let (first, last) = (min == Some(Ordering::Equal), max == Some(Ordering::Equal));
+    let (yes, no) = match op {
+        CompareOp::Eq => (!below && !above, !(first && last)),
+        CompareOp::NotEq => (!(first && last), !below && !above),
+        CompareOp::Lt => (!below && !first, !above),
+        CompareOp::LtEq => (!below, !above && !last),
+        CompareOp::Gt => (!above && !last, !below),
+        CompareOp::GtEq => (!above, !below && !first),
+    };
+    Answers::of_values(range, yes, no)
+}
+
+fn in_list(range: &Range, list: &InList) -> Answers {
+    let values = list.values();
+    if values.len() > LONGEST_LIST {
+        return Answers::ANY;
+    }
+    let none = Answers::of_values(range, false, true);
+    let found = values.iter().map(|value| compare(range, CompareOp::Eq, value)).fold(none, Answers::or);
+    // What is not found in a list with NULL is unknown.
+    if list.has_null() { Answers { yes: found.yes, no: false, unknown: found.unknown || found.no } } else { found }
+}
+
+/// How a value lies to an end of a range; `None` where that is not known.
+fn order(value: &Scalar, end: Option<&Scalar>) -> Option<Ordering> {
+    match (value, end?) {
+        (Scalar::Boolean(value), Scalar::Boolean(end)) => Some(value.cmp(end)),
+        (Scalar::Int(value), Scalar::Int(end)) => Some(value.cmp(end)),
+        (Scalar::UInt(value), Scalar::UInt(end)) => Some(value.cmp(end)),
+        (Scalar::Text(value), Scalar::Text(end)) => Some(value.cmp(end)),
+        (Scalar::Date(value), Scalar::Date(end)) => Some(value.cmp(end)),
+        (Scalar::Timestamp { value, unit, .. }, Scalar::Timestamp { value: end, unit: end_unit, .. })
+            if unit == end_unit =>
+        {
+            Some(value.cmp(end))
+        }
+        _ => None,
+    }
+}
+
+/// An integer as a value of a column that is stored as one.
+fn integer(value: i64, data_type: &DataType) -> Option<Scalar> {
+    match data_type {
+        signed if signed.is_signed_integer() => Some(Scalar::Int(value)),
+        unsigned if unsigned.is_unsigned_integer() => u64::try_from(value).ok().map(Scalar::UInt),
+        DataType::Date32 => i32::try_from(value).ok().map(Scalar::Date),
+        DataType::Timestamp(unit, zone) => Some(Scalar::Timestamp { value, unit: *unit, zoned: zone.is_some() }),
+        _ => None,
+    }
+}
 
 /// What the log says about the rows of a file.
 #[derive(Debug, Default)]
@@ -34,59 +213,243 @@ impl FileStats {
             nulls: stats.get_mut("nullCount").map(Value::take).unwrap_or_default(),
         }
     }
+}
 
-    /// The one value that a column has in all rows, as an array of one.
-    fn constant(&self, stored_name: &str, data_type: &DataType) -> Option<ArrayRef> {
-        let nulls = self.nulls.get(stored_name)?.as_u64()?;
-        if nulls == self.rows? {
-            return Some(new_null_array(data_type, 1));
+impl RowStatistics for FileStats {
+    fn rows(&self) -> Option<u64> {
+        self.rows
+    }
+
+    fn range(&self, column: &Column) -> Range {
+        let name = column.stored_name.as_str();
+        let min = self.min.get(name).and_then(|value| stated(value, column));
+        let max = self.max.get(name).and_then(|value| stated(value, column)).and_then(greatest);
+        Range::new(min, max, self.rows, self.nulls.get(name).and_then(Value::as_u64))
+    }
+}
+
+/// A value as the log states it.
+fn stated(value: &Value, column: &Column) -> Option<Scalar> {
+    let data_type = column.logical.data_type();
+    match (data_type, value) {
+        (DataType::Utf8, Value::String(text)) => Some(Scalar::Text(text.clone())),
+        (DataType::Boolean, Value::Bool(value)) => Some(Scalar::Boolean(*value)),
+        (DataType::Date32, Value::String(text)) => {
+            let days = text.parse::<NaiveDate>().ok()?.signed_duration_since(NaiveDate::default()).num_days();
+            integer(days, data_type)
         }
-        let (min, max) = (self.min.get(stored_name)?, self.max.get(stored_name)?);
-        if nulls > 0 || min != max {
-            return None;
+        (DataType::Timestamp(TimeUnit::Microsecond, _), Value::String(text)) => {
+            integer(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros(), data_type)
         }
-        match (data_type, min) {
-            (DataType::Utf8, Value::String(text)) if text.len() <= LONGEST_TEXT => {
-                Some(Arc::new(StringArray::from(vec![text.as_str()])))
+        // Decimals have been rounded on their way into the log.
+        (_, Value::Number(number)) if column.stored_type.is_integer() => integer(number.as_i64()?, data_type),
+        _ => None,
+    }
+}
+
+/// The greatest value that a stated maximum may stand for.
+fn greatest(stated: Scalar) -> Option<Scalar> {
+    match stated {
+        Scalar::Text(text) if text.len() > LONGEST_TEXT => None,
+        Scalar::Timestamp { value, unit: TimeUnit::Microsecond, zoned } => {
+            let value = value.checked_add(CUT_MICROSECONDS)?;
+            Some(Scalar::Timestamp { value, unit: TimeUnit::Microsecond, zoned })
+        }
+        other => Some(other),
+    }
+}
+
+impl RowStatistics for RowGroupMetaData {
+    fn rows(&self) -> Option<u64> {
+        u64::try_from(self.num_rows()).ok()
+    }
+
+    fn range(&self, column: &Column) -> Range {
+        let top = |path: &[String]| path == [column.stored_name.as_str()];
+        let found = self.columns().iter().find(|chunk| top(chunk.column_path().parts()));
+        let usable = found.filter(|chunk| counts_as(chunk, column.logical.data_type()));
+        let Some(statistics) = usable.and_then(|chunk| chunk.statistics()) else { return unknown() };
+        let data_type = column.logical.data_type();
+        let (min, max) = match statistics {
+            Statistics::Boolean(values) => {
+                (values.min_opt().copied().map(Scalar::Boolean), values.max_opt().copied().map(Scalar::Boolean))
             }
-            (DataType::Boolean, Value::Bool(value)) => Some(Arc::new(BooleanArray::from(vec![*value]))),
-            (integer, Value::Number(number)) if integer.is_integer() => {
-                cast(&Int64Array::from(vec![number.as_i64()?]), integer).ok().filter(|array| array.null_count() == 0)
+            Statistics::Int32(values) => {
+                let of = |value: &i32| integer(i64::from(*value), data_type);
+                (values.min_opt().and_then(of), values.max_opt().and_then(of))
             }
-            _ => None,
+            Statistics::Int64(values) => {
+                let of = |value: &i64| integer(*value, data_type);
+                (values.min_opt().and_then(of), values.max_opt().and_then(of))
+            }
+            Statistics::ByteArray(values) if *data_type == DataType::Utf8 => {
+                let of = |value: &parquet::data_type::ByteArray| {
+                    value.as_utf8().ok().map(|text| Scalar::Text(text.to_owned()))
+                };
+                let max = values.max_opt().filter(|value| values.max_is_exact() || value.len() <= LONGEST_TEXT);
+                (values.min_opt().and_then(of), max.and_then(of))
+            }
+            _ => (None, None),
+        };
+        Range::new(min, max, self.rows(), statistics.null_count_opt())
+    }
+}
+
+/// Whether the numbers in a file mean what they mean in the table: another program may count time in another unit.
+fn counts_as(chunk: &ColumnChunkMetaData, data_type: &DataType) -> bool {
+    match (data_type, chunk.column_descr().logical_type_ref()) {
+        (DataType::Timestamp(TimeUnit::Microsecond, _), Some(LogicalType::Timestamp(stored))) => {
+            stored.unit == ParquetTimeUnit::MICROS
+        }
+        (DataType::Timestamp(TimeUnit::Microsecond, _), _) => false,
+        _ => true,
+    }
+}
+
+fn unknown() -> Range {
+    Range::new(None, None, None, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+    use arrow::datatypes::Schema;
+    use metaxy_core::Filter;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Values that sort in both directions around those that the filters name, and nulls.
+    fn batches() -> Vec<RecordBatch> {
+        let sets: [[Option<i64>; 3]; 8] = [
+            [Some(1), Some(2), Some(3)],
+            [Some(5), Some(5), Some(5)],
+            [Some(4), Some(6), None],
+            [Some(7), Some(9), Some(8)],
+            [None, None, None],
+            [Some(5), None, Some(5)],
+            [Some(-3), Some(0), Some(5)],
+            [Some(9), Some(9), None],
+        ];
+        sets.iter().map(|values| batch(values)).collect()
+    }
+
+    fn batch(values: &[Option<i64>]) -> RecordBatch {
+        let text = |value: &Option<i64>| value.map(|value| format!("t{}", value + 10));
+        let micros = |value: &Option<i64>| value.map(|value| value * 1_000_000 + 123_456);
+        RecordBatch::try_from_iter_with_nullable([
+            ("n", Arc::new(Int64Array::from(values.to_vec())) as ArrayRef, true),
+            ("text", Arc::new(values.iter().map(text).collect::<StringArray>()), true),
+            ("flag", Arc::new(values.iter().map(|value| value.map(|value| value > 4)).collect::<BooleanArray>()), true),
+            (
+                "at",
+                Arc::new(values.iter().map(micros).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+                true,
+            ),
+        ])
+        .unwrap()
+    }
+
+    /// Statistics as a log would have them.
+    fn stats(values: &RecordBatch) -> FileStats {
+        let numbers: Vec<i64> =
+            values.column(0).as_any().downcast_ref::<Int64Array>().unwrap().iter().flatten().collect();
+        let nulls = values.num_rows() - numbers.len();
+        let of = |value: Option<&i64>| {
+            value.map_or(json!({}), |value| {
+                let moment = DateTime::from_timestamp_micros(value * 1_000_000 + 123_456).unwrap();
+                let at = moment.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+                json!({"n": value, "text": format!("t{}", value + 10), "flag": *value > 4, "at": at})
+            })
+        };
+        let text = json!({
+            "numRecords": values.num_rows(),
+            "minValues": of(numbers.iter().min()),
+            "maxValues": of(numbers.iter().max()),
+            "nullCount": {"n": nulls, "text": nulls, "flag": nulls, "at": nulls},
+        });
+        FileStats::parse(Some(&text.to_string()))
+    }
+
+    fn table(schema: &Schema) -> TableSchema {
+        TableSchema::merge("t", None, schema).unwrap().0
+    }
+
+    const FILTERS: [&str; 24] = [
+        "n = 5",
+        "n != 5",
+        "n < 5",
+        "n <= 5",
+        "n > 5",
+        "n >= 5",
+        "n IN (1, 5, 40)",
+        "n NOT IN (5, 6)",
+        "n IS NULL",
+        "n IS NOT NULL",
+        "text = 't15'",
+        "text < 't15'",
+        "text >= 't19'",
+        "text IN ('t11', 't12')",
+        "flag",
+        "NOT flag",
+        "flag = false",
+        "at > '1970-01-01T00:00:05Z'",
+        "at <= '1970-01-01T00:00:09.123456Z'",
+        "at > '1970-01-01T00:00:09.123Z'",
+        "n > 3 AND n < 8",
+        "n < 2 OR n > 8",
+        "NOT (n = 5 AND flag)",
+        "n IN (5, NULL) OR text = 't19'",
+    ];
+
+    /// What is left out has no row that passes, and what need not be filtered no row that does not.
+    #[test]
+    fn verdicts_agree_with_the_rows() {
+        let (mut skipped, mut whole) = (0, 0);
+        for rows in batches() {
+            let (schema, stats) = (table(&rows.schema()), stats(&rows));
+            for text in FILTERS {
+                let filter: Filter = text.parse().unwrap();
+                let predicate = filter.bind(&rows.schema()).unwrap();
+                let passing = predicate.evaluate(&rows).unwrap().true_count();
+                match judge(&predicate, &schema, &stats) {
+                    Verdict::None => {
+                        assert_eq!(passing, 0, "{text} on {rows:?}");
+                        skipped += 1;
+                    }
+                    Verdict::All => {
+                        assert_eq!(passing, rows.num_rows(), "{text} on {rows:?}");
+                        whole += 1;
+                    }
+                    Verdict::Unknown => {}
+                }
+            }
+        }
+        assert!(skipped > 60 && whole > 40, "only {skipped} sets are skipped, and {whole} are taken whole");
+    }
+
+    #[test]
+    fn cut_texts_prove_nothing() {
+        let long = "x".repeat(32);
+        let text = json!({"numRecords": 2, "minValues": {"text": long}, "maxValues": {"text": long}, "nullCount": {"text": 0}});
+        let (rows, stats) = (batch(&[None]), FileStats::parse(Some(&text.to_string())));
+        let filter: Filter = format!("text = '{long}y'").parse().unwrap();
+        let predicate = filter.bind(&rows.schema()).unwrap();
+        assert_eq!(judge(&predicate, &table(&rows.schema()), &stats), Verdict::Unknown);
+    }
+
+    #[test]
+    fn without_statistics_everything_is_possible() {
+        let rows = batch(&[None]);
+        for stats in [FileStats::parse(None), FileStats::parse(Some("{")), FileStats::parse(Some("{\"numRecords\":1}"))]
+        {
+            for text in FILTERS {
+                let filter: Filter = text.parse().unwrap();
+                let verdict = judge(&filter.bind(&rows.schema()).unwrap(), &table(&rows.schema()), &stats);
+                assert_eq!(verdict, Verdict::Unknown, "{text}");
+            }
         }
     }
-}
-
-/// What a filter makes of a set of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It refuses every row.
-    None,
-    /// It lets every row pass.
-    All,
-    /// Only a look at the rows can tell.
-    Unknown,
-}
-
-/// What a filter makes of the rows of a file.
-pub(crate) fn judge(predicate: &Predicate, schema: &TableSchema, stats: &FileStats) -> Verdict {
-    if stats.rows == Some(0) {
-        return Verdict::None;
-    }
-    judge_constants(predicate, schema, stats).unwrap_or(Verdict::Unknown)
-}
-
-/// Where all columns of a filter have one value throughout, one row stands for all.
-fn judge_constants(predicate: &Predicate, schema: &TableSchema, stats: &FileStats) -> Option<Verdict> {
-    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
-    for name in predicate.columns() {
-        let column = schema.column(&name)?;
-        arrays.push(stats.constant(&column.stored_name, column.logical.data_type())?);
-        fields.push(Field::new(name, column.logical.data_type().clone(), true));
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(1));
-    let row = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).ok()?;
-    let passes = predicate.evaluate(&row).ok()?;
-    Some(if passes.true_count() == 1 { Verdict::All } else { Verdict::None })
 }

@@ -25,8 +25,8 @@ use tokio::task::JoinHandle;
 
 use crate::file::FileBytes;
 use crate::log::{DataFile, Table, TableState, check_files};
-use crate::prune::{self, Verdict};
-use crate::types::{Column, conform};
+use crate::prune::{self, RowStatistics, Verdict};
+use crate::types::{Column, TableSchema, conform};
 
 /// Files up to this size are read in one piece.
 const SMALL_FILE: u64 = 4 << 20;
@@ -46,7 +46,32 @@ struct Job {
     /// The columns of `output` and of the filter.
     wanted: Vec<Column>,
     wanted_schema: SchemaRef,
-    row_filter: Option<Predicate>,
+    filters: Filters,
+    schema: Arc<TableSchema>,
+}
+
+/// What rows have to fulfil.
+#[derive(Default)]
+pub(crate) struct Filters {
+    /// Decides for each row.
+    pub rows: Option<Predicate>,
+    /// Decides later, for each row that is left; rows that it refuses may be left out here.
+    pub hint: Option<Predicate>,
+}
+
+impl Filters {
+    /// Whether rows with these statistics still have to be filtered; `None` where none of them is wanted.
+    fn judge(&self, schema: &TableSchema, statistics: &impl RowStatistics) -> Option<bool> {
+        let judge = |predicate| prune::judge(predicate, schema, statistics);
+        if self.hint.as_ref().map(judge) == Some(Verdict::None) {
+            return None;
+        }
+        match self.rows.as_ref().map_or(Verdict::All, judge) {
+            Verdict::None => None,
+            Verdict::All => Some(false),
+            Verdict::Unknown => Some(true),
+        }
+    }
 }
 
 /// A piece of work.
@@ -62,16 +87,9 @@ pub(crate) async fn scan(table: Arc<Table>, state: Arc<TableState>, request: &Sc
     check_files(&table.name, &state.files)?;
     let names = request.columns_needed(&state.schema.logical, ScanStage::RowFilter);
     // What the last filter refuses may only be left out where nothing is decided before it.
-    let hint = request.filter.as_ref().filter(|_| request.keep_latest.is_none());
-    let mut files = Vec::new();
-    for file in state.files.iter() {
-        let judge = |predicate| prune::judge(predicate, &state.schema, file.stats());
-        let verdict = request.row_filter.as_ref().map_or(Verdict::All, judge);
-        if verdict != Verdict::None && hint.map(judge) != Some(Verdict::None) {
-            files.push((file.clone(), verdict == Verdict::Unknown));
-        }
-    }
-    let stream = rows(table, &state, files, &names, request.row_filter.clone())?;
+    let hint = request.filter.clone().filter(|_| request.keep_latest.is_none());
+    let filters = Filters { rows: request.row_filter.clone(), hint };
+    let stream = rows(table, &state, state.files.to_vec(), &names, filters);
     let schema = Arc::new(project(&state, &names));
     Ok(Scan { schema, stream, applied: ScanStage::RowFilter })
 }
@@ -81,29 +99,35 @@ fn project(state: &TableState, names: &[String]) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-/// The named columns of some files; of those that are marked so only the rows that the filter lets pass.
+/// The named columns of some files, and of those only the rows that the filters let pass.
 pub(crate) fn rows(
     table: Arc<Table>,
     state: &TableState,
-    files: Vec<(Arc<DataFile>, bool)>,
+    files: Vec<Arc<DataFile>>,
     names: &[String],
-    row_filter: Option<Predicate>,
-) -> Result<BatchStream> {
+    filters: Filters,
+) -> BatchStream {
     let columns = |names: &[String]| -> Vec<Column> {
         names.iter().filter_map(|name| state.schema.column(name)).cloned().collect()
     };
     let mut wanted = names.to_vec();
     let known: HashSet<String> = wanted.iter().cloned().collect();
-    wanted.extend(row_filter.iter().flat_map(Predicate::columns).filter(|name| !known.contains(name)));
+    wanted.extend(filters.rows.iter().flat_map(Predicate::columns).filter(|name| !known.contains(name)));
+    let judged = files.into_iter().filter_map(|file| {
+        let filtered = filters.judge(&state.schema, file.stats())?;
+        Some((file, filtered))
+    });
+    let files = judged.collect();
     let job = Job {
         output: columns(names),
         output_schema: Arc::new(project(state, names)),
         wanted_schema: Arc::new(project(state, &wanted)),
         wanted: columns(&wanted),
-        row_filter,
+        filters,
+        schema: state.schema.clone(),
         table,
     };
-    Ok(run(Arc::new(job), files))
+    run(Arc::new(job), files)
 }
 
 /// Sets the workers to work once the stream is first asked, and passes on what they find.
@@ -125,8 +149,12 @@ async fn cut(job: &Arc<Job>, files: Vec<(Arc<DataFile>, bool)>) -> Result<VecDeq
                     return Ok::<_, Error>(vec![Piece::File(file, filtered)]);
                 }
                 let metadata = load_metadata(&job, &file).await?;
-                let groups = 0..metadata.metadata().num_row_groups();
-                Ok(groups.map(|group| Piece::RowGroup(file.clone(), filtered, metadata.clone(), group)).collect())
+                let groups = metadata.metadata().row_groups().iter().enumerate();
+                let judged = groups.filter_map(|(number, group)| {
+                    let filtered = job.filters.judge(&job.schema, group)? && filtered;
+                    Some(Piece::RowGroup(file.clone(), filtered, metadata.clone(), number))
+                });
+                Ok(judged.collect())
             }
         })
         .buffered(REMOTE_WORKERS);
@@ -280,7 +308,7 @@ fn finish(job: &Job, file: &DataFile, filtered: bool, batch: &RecordBatch) -> Re
     if !filtered {
         return to_table(job, file, &job.output, &job.output_schema, batch);
     }
-    let Some(predicate) = &job.row_filter else {
+    let Some(predicate) = &job.filters.rows else {
         return to_table(job, file, &job.output, &job.output_schema, batch);
     };
     let batch = to_table(job, file, &job.wanted, &job.wanted_schema, batch)?;

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::config::KIND;
 use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_writable};
+use crate::merge;
 use crate::types::{TableSchema, stored_form};
 
 /// Row groups of this many rows: large enough to pack well, small enough to be read by several hands.
@@ -59,7 +60,10 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         actions.extend(files.iter().cloned().map(Action::Add));
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
         match table.commit(state.as_ref(), actions, operation).await? {
-            Commit::Done => return Ok(()),
+            Commit::Done(version) => {
+                merge::after_commit(&table, version).await;
+                return Ok(());
+            }
             Commit::Raced => state = table.refresh().await?,
         }
     }

@@ -9,6 +9,8 @@ pub mod memory;
 pub mod oracle;
 #[cfg(feature = "postgres-server")]
 pub mod postgres_server;
+#[cfg(feature = "s3-server")]
+pub mod s3_server;
 pub mod scenario;
 pub mod stores;
 pub mod workload;

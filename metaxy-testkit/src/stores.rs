@@ -4,6 +4,9 @@
 //! that reads it. `stores/appended.json` goes on from there: rows are written beside those of the package, and all of them
 //! read and resolved.
 
+use std::io;
+use std::path::Path;
+
 use metaxy_core::SharedBackend;
 
 use crate::clock::ManualClock;
@@ -48,4 +51,22 @@ pub async fn can_be_appended_to(backend: SharedBackend) -> Result<(), Failure> {
     let clock = ManualClock::new();
     clock.advance(LATER);
     run_by(&clock, &appended(), "stores/appended.json", backend).await
+}
+
+/// Copies a directory with all that is in it: a test must not change the data that it came with.
+///
+/// # Errors
+/// What the file system says.
+pub fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,106 @@
+//! What follows a commit from time to time: small files become one, and the log is summed up in a checkpoint.
+//!
+//! A store that is written every two seconds would soon have thousands of small files. Every so many commits the small
+//! ones are rewritten as one; a file that has grown large is never touched again, so no row is rewritten often. The
+//! write that comes upon this pays for it, and stands whether or not it works.
+
+use std::sync::Arc;
+
+use deltalake::kernel::{Action, Add};
+use deltalake::protocol::DeltaOperation;
+use futures::TryStreamExt;
+use metaxy_core::error::Result;
+
+use crate::log::{Commit, DataFile, Table, TableState, check_files, check_writable};
+use crate::read::{self, Filters};
+use crate::write::FileSink;
+
+/// Files from this size on stay as they are.
+const LARGE: u64 = 4 << 20;
+/// At most so many bytes are rewritten at a time.
+const MOST: u64 = 64 << 20;
+/// Fewer files are not worth the trouble.
+const LEAST: usize = 10;
+/// How often the commit is tried against other writers.
+const ATTEMPTS: usize = 5;
+
+/// Tidies the table up where a commit makes it due.
+pub(crate) async fn after_commit(table: &Arc<Table>, version: u64) {
+    if !(version + 1).is_multiple_of(table.upkeep.checkpoint_interval) {
+        return;
+    }
+    if table.upkeep.auto_compact {
+        if let Err(error) = merge_small_files(table).await {
+            tracing::warn!(table = table.name, version, %error, "small files could not be put together");
+        }
+    }
+    if let Err(error) = table.checkpoint().await {
+        tracing::warn!(table = table.name, version, %error, "the checkpoint could not be written");
+    }
+}
+
+async fn merge_small_files(table: &Arc<Table>) -> Result<()> {
+    let Some(mut state) = table.refresh().await? else { return Ok(()) };
+    check_writable(&table.name, &state, false)?;
+    let files = small_files(&state);
+    if files.len() < LEAST {
+        return Ok(());
+    }
+    check_files(&table.name, &files)?;
+    let adds = rewrite(table, &state, files.clone()).await?;
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            table.back_off(attempt).await;
+        }
+        let names = state.file_names();
+        if !files.iter().all(|file| names.contains(file.name.as_str())) {
+            // Others have merged them, or removed some of their rows.
+            return Ok(());
+        }
+        let removes = files.iter().map(|file| Action::Remove(file.remove(false)));
+        let actions = removes.chain(adds.iter().cloned().map(Action::Add)).collect();
+        let operation = DeltaOperation::Optimize { predicate: None, target_size: LARGE.cast_signed() };
+        match table.commit(Some(&state), actions, operation).await? {
+            Commit::Done(_) => return Ok(()),
+            Commit::Raced => {}
+        }
+        state = match table.refresh().await? {
+            Some(state) => state,
+            None => return Ok(()),
+        };
+    }
+    Ok(())
+}
+
+/// The smallest files.
+fn small_files(state: &TableState) -> Vec<Arc<DataFile>> {
+    let mut files: Vec<_> = state.files.iter().filter(|file| file.size < LARGE).cloned().collect();
+    files.sort_by_key(|file| file.size);
+    let mut bytes = 0;
+    files
+        .into_iter()
+        .take_while(|file| {
+            bytes += file.size;
+            bytes <= MOST
+        })
+        .collect()
+}
+
+/// Writes the rows of some files into one.
+async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: Vec<Arc<DataFile>>) -> Result<Vec<Add>> {
+    let names: Vec<String> = state.schema.logical.fields().iter().map(|field| field.name().clone()).collect();
+    let mut stream = read::rows(table.clone(), state, files, &names, Filters::default());
+    let (table, schema) = (table.clone(), state.schema.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || {
+        runtime.block_on(async {
+            let mut sink = FileSink::new(&table, &schema);
+            while let Some(batch) = stream.try_next().await? {
+                sink.write(&batch).await?;
+            }
+            sink.close().await
+        })
+    };
+    let adds = tokio::task::spawn_blocking(work).await??;
+    Ok(adds.into_iter().map(|add| Add { data_change: false, ..add }).collect())
+}

@@ -1,0 +1,274 @@
+//! What cannot be used is refused with an error that says what is wrong with which table.
+
+use std::fs;
+use std::path::PathBuf;
+
+use metaxy_core::{AccessMode, Error, Result, StoreBackend};
+use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_testkit::s3_server::{self, Server};
+use tempfile::TempDir;
+
+use crate::{TABLE, append, key, local, on_s3, opened, read, rows};
+
+/// A store with one table of three commits.
+struct Store {
+    root: TempDir,
+}
+
+impl Store {
+    async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let backend = opened(&local(root.path())).await;
+        for number in 0..3 {
+            append(&backend, rows([number])).await.unwrap();
+        }
+        Self { root }
+    }
+
+    fn table(&self) -> PathBuf {
+        self.root.path().join("raw/video.delta")
+    }
+
+    fn commit(&self, version: u64) -> PathBuf {
+        self.table().join(format!("_delta_log/{version:020}.json"))
+    }
+
+    fn data_file(&self) -> PathBuf {
+        let mut files = fs::read_dir(self.table()).unwrap().map(|entry| entry.unwrap().path());
+        files.find(|path| path.extension().is_some_and(|end| end == "parquet")).unwrap()
+    }
+
+    /// Changes the text of a commit.
+    fn edit(&self, version: u64, change: impl Fn(&str) -> String) {
+        let commit = self.commit(version);
+        let text = fs::read_to_string(&commit).unwrap();
+        let changed = change(&text);
+        assert_ne!(text, changed, "the test has changed nothing");
+        fs::write(commit, changed).unwrap();
+    }
+
+    /// What a program says that finds the store like this: about existence, about a read, and about a write.
+    async fn errors(&self) -> [Option<Error>; 3] {
+        let backend = opened(&local(self.root.path())).await;
+        [backend.schema(&key(TABLE)).await.err(), read(&backend).await.err(), append(&backend, rows([9])).await.err()]
+    }
+}
+
+fn assert_corrupt(error: &Error, part: &str) {
+    assert!(matches!(error, Error::Corrupt { table, .. } if table == "raw__video"), "{error:?}");
+    assert!(error.to_string().contains(part), "{error} does not speak of {part}");
+}
+
+fn assert_unsupported(error: &Error, part: &str) {
+    assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("raw__video") && text.contains(part), "{text} does not speak of {part}");
+}
+
+async fn opening(settings: DeltaSettings, mode: AccessMode) -> Result<()> {
+    DeltaBackend::new(settings)?.open(mode).await
+}
+
+#[tokio::test]
+async fn a_root_that_is_a_file() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "not a directory").unwrap();
+    for place in [file.clone(), file.join("below")] {
+        for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
+            let error = opening(local(&place), mode).await.unwrap_err();
+            assert!(matches!(error, Error::NotAStore { .. }), "{error:?}");
+            assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+        }
+    }
+    assert_eq!(fs::read_to_string(file).unwrap(), "not a directory");
+}
+
+#[tokio::test]
+async fn a_root_that_is_a_table() {
+    let store = Store::new().await;
+    let error = opening(local(&store.table()), AccessMode::ReadWrite).await.unwrap_err();
+    assert!(matches!(error, Error::NotAStore { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_root_that_is_not_there() {
+    let root = tempfile::tempdir().unwrap();
+    let missing = root.path().join("missing");
+    let error = opening(local(&missing), AccessMode::ReadOnly).await.unwrap_err();
+    assert!(matches!(error, Error::LocationNotFound { .. }), "{error:?}");
+    assert!(!missing.exists(), "a reader makes no directories");
+}
+
+#[tokio::test]
+async fn a_log_of_garbage() {
+    for version in 0..3 {
+        let store = Store::new().await;
+        store.edit(version, |_| "this is not JSON\n".to_owned());
+        for error in store.errors().await {
+            assert_corrupt(&error.expect("an error"), "log");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_cut_short() {
+    let store = Store::new().await;
+    store.edit(1, |text| text[..text.len() - 20].to_owned());
+    for error in store.errors().await {
+        assert_corrupt(&error.expect("an error"), "log");
+    }
+}
+
+#[tokio::test]
+async fn a_log_with_a_gap() {
+    let store = Store::new().await;
+    fs::remove_file(store.commit(1)).unwrap();
+    for error in store.errors().await {
+        assert_corrupt(&error.expect("an error"), "");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_goes_bad_under_an_open_store() {
+    let store = Store::new().await;
+    let backend = opened(&local(store.root.path())).await;
+    read(&backend).await.unwrap();
+    fs::write(store.commit(3), "{\"add\": 1}\n").unwrap();
+    assert_corrupt(&read(&backend).await.unwrap_err(), "log");
+}
+
+#[tokio::test]
+async fn a_data_file_that_is_gone() {
+    let store = Store::new().await;
+    let file = store.data_file();
+    fs::remove_file(&file).unwrap();
+    let [exists, reading, _] = store.errors().await;
+    assert!(exists.is_none(), "the table is there: {exists:?}");
+    assert_corrupt(&reading.expect("an error"), file.file_name().unwrap().to_str().unwrap());
+}
+
+#[tokio::test]
+async fn a_data_file_cut_short_or_overwritten() {
+    for damage in [|bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec(), |bytes: Vec<u8>| vec![b'x'; bytes.len()]] {
+        let store = Store::new().await;
+        let file = store.data_file();
+        fs::write(&file, damage(fs::read(&file).unwrap())).unwrap();
+        let [_, reading, _] = store.errors().await;
+        assert_corrupt(&reading.expect("an error"), file.file_name().unwrap().to_str().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_reader_feature_that_is_not_known() {
+    let store = Store::new().await;
+    let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["timeTravelBackwards"],"writerFeatures":["timeTravelBackwards"]}}"#;
+    store.edit(0, |text| replace_line(text, "protocol", protocol));
+    for error in store.errors().await {
+        assert_unsupported(&error.expect("an error"), "timeTravelBackwards");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_version_from_the_future() {
+    let store = Store::new().await;
+    store.edit(0, |text| replace_line(text, "protocol", r#"{"protocol":{"minReaderVersion":9,"minWriterVersion":9}}"#));
+    for error in store.errors().await {
+        assert_unsupported(&error.expect("an error"), "version");
+    }
+}
+
+#[tokio::test]
+async fn columns_under_other_names() {
+    let store = Store::new().await;
+    store.edit(0, |text| {
+        text.replace(r#""configuration":{}"#, r#""configuration":{"delta.columnMapping.mode":"name"}"#)
+    });
+    for error in store.errors().await {
+        assert_unsupported(&error.expect("an error"), "column mapping");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_marked_as_removed() {
+    let store = Store::new().await;
+    let vector = r#""dataChange":true,"deletionVector":{"storageType":"u","pathOrInlineDv":"ab^-aqEH.-t@S}K{vb[*k^","offset":4,"sizeInBytes":40,"cardinality":1}"#;
+    store.edit(0, |text| {
+        let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors"]}}"#;
+        replace_line(text, "protocol", protocol).replace(r#""dataChange":true"#, vector)
+    });
+    let [_, reading, _] = store.errors().await;
+    assert_unsupported(&reading.expect("an error"), "deletion vectors");
+}
+
+/// Puts another action in the place of the one of this kind.
+fn replace_line(text: &str, kind: &str, line: &str) -> String {
+    let start = format!("{{\"{kind}\":");
+    let lines = text.lines().map(|old| if old.starts_with(&start) { line } else { old });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Gives up soon: the tests know that waiting does not help.
+fn impatient(settings: DeltaSettings) -> DeltaSettings {
+    settings.storage_option("max_retries", "1").storage_option("retry_timeout", "2s")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_that_are_wrong() {
+    let bucket = s3_server::bucket().unwrap();
+    let wrong = impatient(on_s3(&bucket)).storage_option("AWS_SECRET_ACCESS_KEY", "not-the-secret-at-all");
+    let error = opening(wrong, AccessMode::ReadOnly).await.unwrap_err();
+    assert!(matches!(error, Error::AccessDenied { .. }), "{error:?}");
+    assert!(error.to_string().contains(&bucket.url()), "{error}");
+    assert!(!format!("{error} {error:?}").contains("not-the-secret"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_not_there() {
+    let bucket = s3_server::bucket().unwrap();
+    let mut settings = impatient(on_s3(&bucket));
+    settings.root_path = "s3://no-such-bucket/store".to_owned();
+    let error = opening(settings, AccessMode::ReadWrite).await.unwrap_err();
+    assert!(matches!(error, Error::LocationNotFound { .. }), "{error:?}");
+    assert!(error.to_string().contains("no-such-bucket"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_not_there() {
+    let bucket = s3_server::bucket().unwrap();
+    let nowhere = impatient(on_s3(&bucket)).storage_option("AWS_ENDPOINT_URL", s3_server::dead_endpoint().unwrap());
+    let error = opening(nowhere, AccessMode::ReadOnly).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+}
+
+/// A store that cannot be reached knows nothing about its features; above all not that they do not exist.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_goes_away() {
+    let server = Server::start().unwrap();
+    let bucket = server.bucket();
+    let backend = opened(&impatient(on_s3(&bucket))).await;
+    append(&backend, rows([1])).await.unwrap();
+    server.set_reachable(false);
+    let fresh = key("never/seen");
+    let errors = [
+        backend.schema(&key(TABLE)).await.map(|_| ()).unwrap_err(),
+        backend.schema(&fresh).await.map(|_| ()).unwrap_err(),
+        backend.tables().await.map(|_| ()).unwrap_err(),
+        append(&backend, rows([2])).await.unwrap_err(),
+        read(&backend).await.map(|_| ()).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    }
+    server.set_reachable(true);
+    append(&backend, rows([3])).await.unwrap();
+    assert!(backend.schema(&fresh).await.unwrap().is_none());
+}
+
+#[test]
+fn roots_that_name_no_place() {
+    for root in ["", "s4://bucket/x", "http://host/x", "file://host/x"] {
+        let error = DeltaBackend::new(DeltaSettings::new(root)).unwrap_err();
+        assert!(matches!(&error, Error::Config { key, .. } if key == "root_path"), "{error:?}");
+    }
+}

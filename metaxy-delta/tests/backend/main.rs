@@ -1,0 +1,79 @@
+//! The backend's own behaviour: stores of the Python package, many processes, damage, maintenance, and S3.
+
+mod bad_input;
+mod maintenance;
+mod processes;
+mod reference_store;
+mod remote;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use metaxy_core::{AccessMode, FeatureKey, Result, ScanRequest, StoreBackend};
+use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_testkit::s3_server::Bucket;
+
+/// The table that most tests use.
+const TABLE: &str = "raw/video";
+
+fn key(text: &str) -> FeatureKey {
+    text.parse().unwrap()
+}
+
+fn local(root: &Path) -> DeltaSettings {
+    DeltaSettings::new(root.display().to_string())
+}
+
+fn on_s3(bucket: &Bucket) -> DeltaSettings {
+    let settings = DeltaSettings::new(format!("{}/store", bucket.url()));
+    let options = bucket.storage_options().into_iter();
+    options.fold(settings, |settings, (name, value)| settings.storage_option(name, value))
+}
+
+async fn opened(settings: &DeltaSettings) -> DeltaBackend {
+    let backend = DeltaBackend::new(settings.clone()).unwrap();
+    backend.open(AccessMode::ReadWrite).await.unwrap();
+    backend
+}
+
+/// Rows with these ids, and a text beside each.
+fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("sample {id}"))));
+    RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(Int64Array::from(ids)) as ArrayRef, true),
+        ("text", texts, true),
+    ])
+    .unwrap()
+}
+
+async fn append(backend: &DeltaBackend, batch: RecordBatch) -> Result<()> {
+    backend.append(&key(TABLE), batch.schema(), vec![batch]).await
+}
+
+async fn read(backend: &DeltaBackend) -> Result<RecordBatch> {
+    let scan = backend.scan(&key(TABLE), &ScanRequest::default()).await?;
+    let batches: Vec<RecordBatch> = scan.stream.try_collect().await?;
+    Ok(concat_batches(&scan.schema, &batches)?)
+}
+
+/// All ids of the table, sorted, every row counted.
+async fn read_ids(backend: &DeltaBackend) -> Result<Vec<i64>> {
+    let batch = read(backend).await?;
+    let mut ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// The actions of a log's commits, in their order.
+fn actions(log: &Path) -> Vec<serde_json::Value> {
+    let mut commits: Vec<_> = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
+    commits.retain(|path| path.extension().is_some_and(|end| end == "json"));
+    commits.sort();
+    let lines = commits.iter().map(|commit| std::fs::read_to_string(commit).unwrap());
+    lines.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()).collect()
+}

@@ -1,0 +1,145 @@
+//! Small files are put together, what nobody needs any more goes, and the log is summed up.
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use metaxy_core::{FeatureKey, ScanRequest, StoreBackend};
+use metaxy_delta::DeltaSettings;
+use tempfile::TempDir;
+
+use crate::{TABLE, actions, append, key, local, opened, read_ids, rows};
+
+fn table(root: &TempDir) -> PathBuf {
+    root.path().join("raw/video.delta")
+}
+
+fn files(directory: &Path, ending: &str) -> usize {
+    let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_str().is_some_and(|name| name.ends_with(ending))).count()
+}
+
+fn every(commits: u64, settings: DeltaSettings) -> DeltaSettings {
+    settings.checkpoint_interval(NonZeroU64::new(commits).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_puts_files_together() {
+    let root = tempfile::tempdir().unwrap();
+    let backend = opened(&local(root.path())).await;
+    for number in 0..20 {
+        append(&backend, rows([number])).await.unwrap();
+    }
+    let other = opened(&local(root.path())).await;
+    let begun = other.scan(&key(TABLE), &ScanRequest::default()).await.unwrap();
+    backend.compact(&key(TABLE)).await.unwrap();
+    let compacted = actions(&table(&root).join("_delta_log"));
+    let removed = compacted.iter().filter(|action| action.get("remove").is_some());
+    assert_eq!(removed.filter(|action| action["remove"]["dataChange"] == false).count(), 20);
+    // A read that has begun goes on, another store follows, and a second compaction finds nothing to do.
+    let batches: Vec<_> = begun.stream.try_collect().await.unwrap();
+    assert_eq!(batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 20);
+    assert_eq!(read_ids(&other).await.unwrap(), (0..20).collect::<Vec<_>>());
+    other.compact(&key(TABLE)).await.unwrap();
+    assert_eq!(files(&table(&root), ".parquet"), 21);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vacuum_removes_what_nobody_needs() {
+    let root = tempfile::tempdir().unwrap();
+    let backend = opened(&local(root.path())).await;
+    for number in 0..5 {
+        append(&backend, rows([number])).await.unwrap();
+    }
+    backend.compact(&key(TABLE)).await.unwrap();
+    assert_eq!(backend.vacuum(&key(TABLE), Duration::from_secs(3600)).await.unwrap(), 0, "nothing is old enough");
+    assert_eq!(backend.vacuum(&key(TABLE), Duration::ZERO).await.unwrap(), 5);
+    assert_eq!(files(&table(&root), ".parquet"), 1);
+    assert_eq!(read_ids(&backend).await.unwrap(), [0, 1, 2, 3, 4]);
+    assert_eq!(read_ids(&opened(&local(root.path())).await).await.unwrap(), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_no_commit_names_yet_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let backend = opened(&local(root.path())).await;
+    append(&backend, rows([1])).await.unwrap();
+    let under_way = table(&root).join("part-00000-being-written-c000.snappy.parquet");
+    std::fs::write(&under_way, "half of it").unwrap();
+    backend.vacuum(&key(TABLE), Duration::ZERO).await.unwrap();
+    assert!(under_way.exists());
+}
+
+/// The version of the last checkpoint.
+fn last_checkpoint(log: &Path) -> u64 {
+    let text = std::fs::read(log.join("_last_checkpoint")).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&text).unwrap()["version"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_come_every_so_many_commits() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = every(10, local(root.path())).auto_compact(false);
+    let backend = opened(&settings).await;
+    let log = table(&root).join("_delta_log");
+    for number in 0..25 {
+        append(&backend, rows([number])).await.unwrap();
+    }
+    assert_eq!((files(&log, ".checkpoint.parquet"), last_checkpoint(&log)), (2, 19));
+    // The commits before it are not needed any more.
+    for version in 0..19 {
+        std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
+    }
+    assert_eq!(read_ids(&opened(&settings).await).await.unwrap(), (0..25).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_become_one_by_and_by() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = every(10, local(root.path()));
+    let backend = opened(&settings).await;
+    for number in 0..95 {
+        append(&backend, rows([number])).await.unwrap();
+    }
+    let log = table(&root).join("_delta_log");
+    let count = |kind: &str| actions(&log).iter().filter(|action| action.get(kind).is_some()).count();
+    let present = count("add") - count("remove");
+    assert!(present <= 10, "{present} files are left");
+    assert!(last_checkpoint(&log) > 80);
+    let all: Vec<i64> = (0..95).collect();
+    assert_eq!(read_ids(&backend).await.unwrap(), all);
+    assert_eq!(read_ids(&opened(&settings).await).await.unwrap(), all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_do_not_mind_compactions() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = every(7, local(root.path()));
+    let (writer, keeper) = (opened(&settings).await, opened(&settings).await);
+    append(&writer, rows([0])).await.unwrap();
+    let writing = async {
+        for number in 1..60 {
+            append(&writer, rows([number])).await.unwrap();
+        }
+    };
+    let keeping = async {
+        for _ in 0..6 {
+            keeper.compact(&key(TABLE)).await.unwrap();
+            keeper.vacuum(&key(TABLE), Duration::from_secs(3600)).await.unwrap();
+        }
+    };
+    futures::join!(writing, keeping);
+    assert_eq!(read_ids(&writer).await.unwrap(), (0..60).collect::<Vec<_>>());
+    assert_eq!(read_ids(&keeper).await.unwrap(), (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_needs_no_care() {
+    let root = tempfile::tempdir().unwrap();
+    let backend = opened(&local(root.path())).await;
+    let missing: FeatureKey = key("not/there");
+    backend.compact(&missing).await.unwrap();
+    assert_eq!(backend.vacuum(&missing, Duration::ZERO).await.unwrap(), 0);
+    backend.drop_table(&missing).await.unwrap();
+}

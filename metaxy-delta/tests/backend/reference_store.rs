@@ -1,0 +1,102 @@
+//! A store that the Python package wrote, and one that it reads after this crate has written to it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use metaxy_core::{AccessMode, MetadataStore, columns};
+use metaxy_delta::DeltaBackend;
+use metaxy_testkit::stores;
+use tempfile::TempDir;
+
+use crate::{actions, local};
+
+const FEATURE: &str = "raw/video";
+
+/// A copy of the store, to be changed.
+fn copied() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store");
+    stores::copy_directory(&data, root.path()).unwrap();
+    root
+}
+
+fn table(root: &Path) -> PathBuf {
+    root.join("raw/video.delta")
+}
+
+/// Writes every sample of the feature once more; how many there are.
+async fn write_again(root: &Path) -> usize {
+    let recording = stores::recording();
+    let graph = recording.definitions.graph(recording.hash_truncation_length).unwrap();
+    let store = MetadataStore::builder(Arc::new(DeltaBackend::new(local(root)).unwrap()), graph)
+        .hash_algorithm(recording.hash_algorithm)
+        .hash_truncation_length(recording.hash_truncation_length)
+        .open(AccessMode::ReadWrite)
+        .await
+        .unwrap();
+    let read = store.read(FEATURE).columns(["video_id", "path", columns::PROVENANCE_BY_FIELD]).await.unwrap();
+    let samples = read.rows().await.unwrap().to_batch().unwrap();
+    store.write(FEATURE, samples.clone()).await.unwrap();
+    assert_eq!(store.read(FEATURE).await.unwrap().rows().await.unwrap().num_rows(), samples.num_rows());
+    store.close().await.unwrap();
+    samples.num_rows()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_answers_as_recorded() {
+    let root = copied();
+    stores::answers_as_recorded(Arc::new(DeltaBackend::new(local(root.path())).unwrap())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn appending_leaves_its_protocol_and_types_alone() {
+    let root = copied();
+    let log = table(root.path()).join("_delta_log");
+    let before = actions(&log);
+    write_again(root.path()).await;
+    let after = actions(&log);
+    assert_eq!(after[..before.len()], before, "what was there stays as it was");
+    let new = &after[before.len()..];
+    assert!(new.iter().any(|action| action.get("add").is_some()));
+    let changes = |action: &&serde_json::Value| action.get("protocol").is_some() || action.get("metaData").is_some();
+    assert_eq!(new.iter().find(changes), None, "protocol and schema are not touched");
+}
+
+/// What Python sees of a table: its rows, its protocol, and its schema.
+const LOOK: &str = "
+import json, sys
+import deltalake, polars
+table = deltalake.DeltaTable(sys.argv[1])
+rows = polars.read_delta(sys.argv[1])
+protocol = table.protocol()
+print(json.dumps([rows.height, protocol.min_reader_version, protocol.min_writer_version, json.loads(table.schema().to_json())]))
+";
+
+/// A Python with the reference's libraries; says so where there is none.
+fn python() -> Option<String> {
+    let named = std::env::var("METAXY_REFERENCE_PYTHON").ok().filter(|name| !name.is_empty());
+    let python = named.unwrap_or_else(|| "python3".to_owned());
+    let found = Command::new(&python).args(["-c", "import metaxy, deltalake, polars"]).output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    println!("Not asked: {python} has no metaxy; METAXY_REFERENCE_PYTHON can name an interpreter that does.");
+    None
+}
+
+fn look(python: &str, table: &Path) -> serde_json::Value {
+    let output = Command::new(python).args(["-c", LOOK]).arg(table).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_package_reads_it_after_an_append() {
+    let Some(python) = python() else { return };
+    let root = copied();
+    let mut before = look(&python, &table(root.path()));
+    let added = write_again(root.path()).await;
+    before[0] = (before[0].as_u64().unwrap() + added as u64).into();
+    assert_eq!(look(&python, &table(root.path())), before);
+}

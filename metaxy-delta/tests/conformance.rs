@@ -1,0 +1,91 @@
+//! The promises of every backend, kept by Delta tables: in a directory, in both layouts, and on S3.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use metaxy_core::{Error, SharedBackend};
+use metaxy_delta::{DeltaBackend, DeltaSettings, Layout};
+use metaxy_testkit::s3_server::{self, Bucket};
+use metaxy_testkit::{Location, Result, Support};
+
+struct Directory {
+    directory: tempfile::TempDir,
+    layout: Layout,
+}
+
+fn support() -> Support {
+    // Each write is a commit that is on the disk when it returns.
+    Support::default().refuses(["interval", "decimal256"]).tiny_writes(300)
+}
+
+fn settings_table(settings: &DeltaSettings) -> toml::Table {
+    toml::Table::try_from(settings).expect("settings are TOML")
+}
+
+impl Directory {
+    fn new(layout: Layout) -> Result<Self> {
+        let directory = tempfile::tempdir().map_err(|error| Error::backend("delta", "make a directory", error))?;
+        Ok(Self { directory, layout })
+    }
+
+    fn delta_settings(&self) -> DeltaSettings {
+        DeltaSettings::new(self.directory.path().join("store").display().to_string()).layout(self.layout)
+    }
+}
+
+#[async_trait]
+impl Location for Directory {
+    async fn backend(&self) -> Result<SharedBackend> {
+        Ok(Arc::new(DeltaBackend::new(self.delta_settings())?))
+    }
+
+    fn settings(&self) -> toml::Table {
+        settings_table(&self.delta_settings())
+    }
+
+    fn support(&self) -> Support {
+        support()
+    }
+}
+
+async fn nested_directory() -> Result<Directory> {
+    Directory::new(Layout::Nested)
+}
+
+async fn flat_directory() -> Result<Directory> {
+    Directory::new(Layout::Flat)
+}
+
+struct OnS3(Bucket);
+
+impl OnS3 {
+    fn delta_settings(&self) -> DeltaSettings {
+        let settings = DeltaSettings::new(format!("{}/some/prefix", self.0.url()));
+        let options = self.0.storage_options().into_iter();
+        options.fold(settings, |settings, (name, value)| settings.storage_option(name, value))
+    }
+}
+
+#[async_trait]
+impl Location for OnS3 {
+    async fn backend(&self) -> Result<SharedBackend> {
+        Ok(Arc::new(DeltaBackend::new(self.delta_settings())?))
+    }
+
+    fn settings(&self) -> toml::Table {
+        settings_table(&self.delta_settings())
+    }
+
+    fn support(&self) -> Support {
+        support()
+    }
+}
+
+async fn s3() -> Result<OnS3> {
+    let failed = |reason| Error::backend("delta", "start an S3 server", reason);
+    s3_server::bucket().map(OnS3).map_err(failed)
+}
+
+metaxy_testkit::conformance!(nested, nested_directory);
+metaxy_testkit::conformance!(flat, flat_directory);
+metaxy_testkit::conformance!(on_s3, s3);

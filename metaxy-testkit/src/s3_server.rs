@@ -1,0 +1,187 @@
+//! S3 for tests: a server on a free port of this machine, in the process of the test.
+//!
+//! ```
+//! let bucket = metaxy_testkit::s3_server::bucket().unwrap();
+//! println!("{} with {:?}", bucket.url(), bucket.storage_options());
+//! ```
+//! A process starts one server for all its tests, and every test gets a bucket of its own; other processes reach it as
+//! long as this one lives. It speaks HTTP, checks signatures, and does conditional puts as Amazon does: of several that
+//! ask at once for a key that nobody has, one gets it. Objects live in memory, so that a test can look at every byte.
+
+mod objects;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use s3s::HttpError;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+
+use objects::Objects;
+pub use objects::{Fault, Request};
+
+const ACCESS_KEY: &str = "throwaway-access-key";
+const SECRET_KEY: &str = "throwaway-secret-key";
+const REGION: &str = "eu-west-1";
+
+/// What the calls of this module return; the error is one line that says what is wrong.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// A server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    objects: Objects,
+    reachable: Arc<AtomicBool>,
+}
+
+/// A bucket of one test; removed when it is dropped.
+#[derive(Debug)]
+pub struct Bucket {
+    name: String,
+    server: Arc<Server>,
+}
+
+/// A new bucket on the server of this process.
+///
+/// # Errors
+/// Where no server can be started.
+pub fn bucket() -> Result<Bucket> {
+    static SHARED: OnceLock<Result<Arc<Server>>> = OnceLock::new();
+    match SHARED.get_or_init(Server::start) {
+        Ok(server) => Ok(server.bucket()),
+        Err(reason) => Err(reason.clone()),
+    }
+}
+
+/// The URL of an endpoint that nobody answers at.
+///
+/// # Errors
+/// Where this machine has no port to spare.
+pub fn dead_endpoint() -> Result<String> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| format!("no free port: {error}"))?;
+    let address = listener.local_addr().map_err(|error| format!("no free port: {error}"))?;
+    Ok(format!("http://{address}"))
+}
+
+impl Server {
+    /// Starts a server of one's own, to be cut off in a test. It runs until the process ends.
+    ///
+    /// # Errors
+    /// Where there is no free port, or no thread.
+    pub fn start() -> Result<Arc<Self>> {
+        let failed = |error: std::io::Error| format!("no S3 server for tests: {error}");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (objects, reachable) = (Objects::default(), Arc::new(AtomicBool::new(true)));
+        let mut service = S3ServiceBuilder::new(objects.clone());
+        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let (service, open) = (service.build(), reachable.clone());
+        // A thread and a runtime of its own: each test has a runtime that ends with it.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let serve = move || runtime.block_on(serve(listener, service, open));
+        std::thread::Builder::new().name("s3-server".to_owned()).spawn(serve).map_err(failed)?;
+        Ok(Arc::new(Self { address, objects, reachable }))
+    }
+
+    /// A new bucket on this server.
+    pub fn bucket(self: &Arc<Self>) -> Bucket {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("metaxy-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.objects.create_bucket(&name);
+        Bucket { name, server: self.clone() }
+    }
+
+    /// Cuts the server off, or lets it answer again. One that is cut off hangs up whoever calls.
+    pub fn set_reachable(&self, reachable: bool) {
+        self.reachable.store(reachable, Ordering::SeqCst);
+    }
+}
+
+async fn serve(listener: TcpListener, service: S3Service, open: Arc<AtomicBool>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a runtime that listens");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        // Answers are small: none waits for a packet to fill.
+        let _ = stream.set_nodelay(true);
+        let (service, open) = (service.clone(), open.clone());
+        let answer = hyper::service::service_fn(move |request| {
+            let (service, open) = (service.clone(), open.clone());
+            async move {
+                if !open.load(Ordering::SeqCst) {
+                    return Err(HttpError::new(Box::new(std::io::Error::other("cut off"))));
+                }
+                hyper::service::Service::call(&service, request).await
+            }
+        });
+        // A client may leave at any time.
+        tokio::spawn(async move {
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+        });
+    }
+}
+
+impl Bucket {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its URL: `s3://name`.
+    pub fn url(&self) -> String {
+        format!("s3://{}", self.name)
+    }
+
+    /// The URL of its server.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// What an S3 client has to know to reach it, by the names of environment variables.
+    pub fn storage_options(&self) -> BTreeMap<String, String> {
+        let options = [
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+        ];
+        options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Every object in it, by its key.
+    pub fn snapshot(&self) -> BTreeMap<String, Bytes> {
+        self.server.objects.snapshot(&self.name)
+    }
+
+    /// Puts an object into it, past the protocol.
+    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+        self.server.objects.put(&self.name, key, bytes.into());
+    }
+
+    /// Takes an object out of it, past the protocol.
+    pub fn remove(&self, key: &str) {
+        self.server.objects.remove(&self.name, key);
+    }
+
+    /// What clients have asked for since the last call, in order.
+    pub fn requests(&self) -> Vec<Request> {
+        self.server.objects.requests(&self.name)
+    }
+
+    /// Breaks the next puts of keys that end so, one for each fault.
+    pub fn break_puts(&self, ending: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.server.objects.break_puts(&self.name, ending, faults);
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        self.server.objects.drop_bucket(&self.name);
+    }
+}
