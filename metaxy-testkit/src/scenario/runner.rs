@@ -46,9 +46,8 @@ pub async fn run_text(text: &str, file: &str, backend: SharedBackend) -> Result<
 /// # Errors
 /// Where it is none.
 pub fn parse(text: &str, file: &str) -> Result<Scenario, Failure> {
-    serde_json::from_str(text).map_err(|error| {
-        Failure::new(file, format!("line {}", error.line()), format!("this is no scenario: {error}"))
-    })
+    serde_json::from_str(text)
+        .map_err(|error| Failure::new(file, format!("line {}", error.line()), format!("this is no scenario: {error}")))
 }
 
 /// Plays a scenario over a backend that is empty (or holds what the scenario builds on) and not open.
