@@ -266,6 +266,10 @@ impl Buffer {
     /// The outcome of a flush, once it is known. The first caller after a failure takes back what was not written, and
     /// others that had waited for any of it get the same.
     pub(super) fn flushed(&mut self, ticket: Ticket) -> Option<Result<(), WriterError>> {
+        if self.state == State::Ended && !self.waiting.is_empty() {
+            // A put that was under way when the task ended.
+            self.end(&Arc::new(Error::Task("the writer had ended before these rows came".to_owned())));
+        }
         if self.done == self.taken
             && let Some(failed) = self.failed.take()
         {
