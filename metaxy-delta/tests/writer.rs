@@ -1,17 +1,19 @@
 //! A process that is killed loses nothing that its buffered writer had promised to keep.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use metaxy_core::SharedBackend;
+use metaxy_core::{Result, SharedBackend};
 use metaxy_delta::{DeltaBackend, DeltaSettings};
 use metaxy_testkit::crash::{self, Victim};
 
+async fn backend(location: PathBuf) -> Result<SharedBackend> {
+    let settings = DeltaSettings::new(location.join("store").display().to_string());
+    Ok(Arc::new(DeltaBackend::new(settings)?))
+}
+
 async fn survives(test: &str, victim: Victim, kills: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let backend = async |location: std::path::PathBuf| {
-        let settings = DeltaSettings::new(location.join("store").display().to_string());
-        Ok(Arc::new(DeltaBackend::new(settings)?) as SharedBackend)
-    };
     crash::survives_kills(test, victim, kills, directory.path(), backend).await;
 }
 

@@ -1,17 +1,19 @@
 //! A process that is killed loses nothing that its buffered writer had promised to keep.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use metaxy_core::SharedBackend;
+use metaxy_core::{Result, SharedBackend};
 use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
 use metaxy_testkit::crash::{self, Victim};
 
+async fn backend(location: PathBuf) -> Result<SharedBackend> {
+    let config = DuckDbConfig::new(location.join("store.duckdb").display().to_string());
+    Ok(Arc::new(DuckDbBackend::new(config)?))
+}
+
 async fn survives(test: &str, victim: Victim, kills: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let backend = async |location: std::path::PathBuf| {
-        let config = DuckDbConfig::new(location.join("store.duckdb").display().to_string());
-        Ok(Arc::new(DuckDbBackend::new(config)?) as SharedBackend)
-    };
     crash::survives_kills(test, victim, kills, directory.path(), backend).await;
 }
 

@@ -1,16 +1,18 @@
 //! A process that is killed loses nothing that its buffered writer had promised to keep.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use metaxy_core::SharedBackend;
+use metaxy_core::{Result, SharedBackend};
 use metaxy_sqlite::SqliteBackend;
 use metaxy_testkit::crash::{self, Victim};
 
+async fn backend(location: PathBuf) -> Result<SharedBackend> {
+    Ok(Arc::new(SqliteBackend::file(location.join("store.db"))))
+}
+
 async fn survives(test: &str, victim: Victim, kills: usize) {
     let directory = tempfile::tempdir().unwrap();
-    let backend = async |location: std::path::PathBuf| {
-        Ok(Arc::new(SqliteBackend::file(location.join("store.db"))) as SharedBackend)
-    };
     crash::survives_kills(test, victim, kills, directory.path(), backend).await;
 }
 
