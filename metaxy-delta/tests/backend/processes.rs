@@ -1,6 +1,5 @@
 //! Many processes write to one table, and some are killed.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -76,14 +75,17 @@ async fn kills_leave_whole_writes_in_a_directory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_leave_whole_writes_on_s3() {
-    // The process that is killed finds the bucket by this file.
-    let settings_of = |place: &Path| place.join("settings.toml");
+    // The process that is killed finds the bucket by this file, beside the locations.
+    const FILE: &str = "settings.toml";
     let bucket = s3_server::bucket().unwrap();
     let place = tempfile::tempdir().unwrap();
-    std::fs::write(settings_of(place.path()), toml::to_string(&on_s3(&bucket)).unwrap()).unwrap();
+    std::fs::write(place.path().join(FILE), toml::to_string(&on_s3(&bucket)).unwrap()).unwrap();
     let test = "processes::kills_leave_whole_writes_on_s3";
     crash::survives_kills(test, Victim::Store, KILLS, place.path(), |place| async move {
-        made(toml::from_str(&std::fs::read_to_string(settings_of(&place)).unwrap()).unwrap())
+        let settings = std::fs::read_to_string(place.with_file_name(FILE)).unwrap();
+        let mut settings: DeltaSettings = toml::from_str(&settings).unwrap();
+        settings.root_path = format!("{}/{}", settings.root_path, place.file_name().unwrap().display());
+        made(settings)
     })
     .await;
 }
