@@ -172,7 +172,7 @@ impl StoreBackend for PostgresBackend {
             }
         };
         let statement = format!("DELETE FROM {} AS t WHERE {condition}", name.quoted);
-        let deleted = execute(&session, &mut connection, "delete from", &name, &statement).await?;
+        let deleted = change(&session, &mut connection, "delete from", &name, &statement).await?;
         connection.done();
         Ok(deleted)
     }
@@ -182,7 +182,7 @@ impl StoreBackend for PostgresBackend {
         let name = self.name(&session, table)?;
         let mut connection = session.connection().await?;
         let statement = format!("DROP TABLE IF EXISTS {}", name.quoted);
-        execute(&session, &mut connection, "drop", &name, &statement).await?;
+        change(&session, &mut connection, "drop", &name, &statement).await?;
         connection.done();
         Ok(())
     }
@@ -267,6 +267,21 @@ impl PostgresBackend {
         }
         Ok(plan.columns)
     }
+}
+
+/// Runs a statement in a transaction: where the call is given up, the server undoes it, rather than to do it when nobody
+/// expects it any more. Gives the number of rows that it changed.
+async fn change(
+    session: &Session,
+    connection: &mut PgConnection,
+    operation: &'static str,
+    name: &TableName,
+    statement: &str,
+) -> Result<u64> {
+    execute(session, connection, operation, name, "BEGIN").await?;
+    let changed = execute(session, connection, operation, name, statement).await?;
+    execute(session, connection, operation, name, "COMMIT").await?;
+    Ok(changed)
 }
 
 /// Runs statements; gives the number of rows that the last one changed.

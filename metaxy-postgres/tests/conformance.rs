@@ -9,6 +9,10 @@ use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::postgres_server::{self, Schema};
 use metaxy_testkit::{Location, Result, Support};
 
+/// What PostgreSQL has no type for, and no value.
+const REFUSED: [&str; 7] =
+    ["interval", "large_list_view", "list_view", "nulls_of_no_type", "run_end_encoded", "text_with_nul", "union"];
+
 struct Place {
     schema: Schema,
     engine: VersioningEngine,
@@ -32,8 +36,18 @@ impl Location for Place {
         store.versioning_engine(self.engine).hash_algorithm(self.hash)
     }
 
+    fn variant(&self) -> Option<String> {
+        let engine = if self.engine == VersioningEngine::Arrow { "Arrow" } else { "native" };
+        Some(format!("postgres, {engine} engine"))
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        let url = url::Url::parse(self.schema.url()).expect("the server has a URL");
+        url.password().map(str::to_owned).into_iter().collect()
+    }
+
     fn support(&self) -> Support {
-        Support::default().refuses(["interval", "nulls_of_no_type", "text_with_nul"]).tiny_writes(2_000)
+        Support::default().refuses(REFUSED).tiny_writes(2_000)
     }
 }
 

@@ -5,42 +5,29 @@ use std::sync::Arc;
 
 use metaxy_core::{HashAlgorithm, SharedBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
-use metaxy_testkit::postgres_server::{self, Database};
+use metaxy_testkit::postgres_server;
 use metaxy_testkit::scenario::{self, Scenario};
 use metaxy_testkit::stores;
 
-fn database() -> Database {
-    postgres_server::database().unwrap_or_else(|reason| panic!("{reason}"))
-}
-
-fn backend(database: &Database) -> SharedBackend {
-    let mut config = PostgresConfig::from_url(database.url());
-    config.auto_create_tables = Some(true);
+fn backend(url: &str, schema: &str) -> SharedBackend {
+    let mut config = PostgresConfig::from_url(url);
+    config.schema = Some(schema.to_owned());
     Arc::new(PostgresBackend::new(config).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recordings_are_answered() {
-    let mut failures = Vec::new();
-    for scenario in Scenario::bundled() {
-        let outcome = scenario::run(&scenario, &scenario.name, backend(&database())).await;
-        failures.extend(outcome.err().map(|failure| failure.to_string()));
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_the_python_package_answers() {
-    let database = database();
+    let database = postgres_server::database().unwrap_or_else(|reason| panic!("{reason}"));
+    let backend = || backend(database.url(), "public");
     database.load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store.postgres.sql")).unwrap();
     // The server's engine takes part where it can; the other one has to say the same.
     let recorded = stores::recording();
     let hash = recorded.hash_algorithm;
-    let resolved = scenario::compare_engines(&recorded, "expected.json", backend(&database), hash).await;
+    let resolved = scenario::compare_engines(&recorded, "expected.json", backend(), hash).await;
     assert_eq!(resolved.unwrap_or_else(|failure| panic!("{failure}")), 4);
     let answers = async {
-        stores::answers_as_recorded(backend(&database)).await?;
-        stores::can_be_appended_to(backend(&database)).await
+        stores::answers_as_recorded(backend()).await?;
+        stores::can_be_appended_to(backend()).await
     };
     answers.await.unwrap_or_else(|failure| panic!("{failure}"));
 }
@@ -52,7 +39,9 @@ async fn both_engines_agree() {
     let mut failures = Vec::new();
     for (number, scenario) in Scenario::bundled().into_iter().enumerate() {
         let hash = if number % 2 == 0 { HashAlgorithm::Md5 } else { HashAlgorithm::Sha256 };
-        match scenario::compare_engines(&scenario, &scenario.name, backend(&database()), hash).await {
+        let schema = postgres_server::schema().unwrap_or_else(|reason| panic!("{reason}"));
+        let backend = backend(schema.url(), schema.name());
+        match scenario::compare_engines(&scenario, &scenario.name, backend, hash).await {
             Ok(count) => resolved += count,
             Err(failure) => failures.push(failure.to_string()),
         }

@@ -4,7 +4,7 @@ use arrow::datatypes::DataType;
 use metaxy_core::plan::IncrementPlan;
 
 use super::input::{self, column_name, find, key_name, version_name};
-use super::{Source, hash};
+use super::{ONCE, Source, hash};
 use crate::sql::literal;
 use crate::types::{Storage, Wire};
 
@@ -43,7 +43,8 @@ pub(super) fn expected(plan: &IncrementPlan, sources: &[Source]) -> Result<Expec
     }
     let all: Vec<String> = (0..plan.recipe.fields.len()).map(|index| format!("x.f{index}")).collect();
     let provenance = hash(hasher, &all.join(" || '|' || "))?;
-    let sql = format!("SELECT x.*, {provenance} AS p FROM (SELECT {} FROM {from}) AS x", outputs.join(", "));
+    let sql =
+        format!("SELECT x.*, {provenance} AS p FROM (SELECT {} FROM {from} {ONCE}) AS x {ONCE}", outputs.join(", "));
     Ok(Expected { sql, columns })
 }
 

@@ -5,7 +5,7 @@ use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::{GroupOrder, InputLineage, InputPlan};
 use metaxy_core::{ScanRequest, ScanStage, columns};
 
-use super::{Source, hash};
+use super::{ONCE, Source, hash};
 use crate::catalog::{Column, Table};
 use crate::sql::{self, Pushdown, Relation, literal};
 use crate::types::Wire;
@@ -74,7 +74,7 @@ pub(super) fn select(
         outputs.push(format!("{version} AS {}", version_name(number, index)));
     }
     let window = window.map(|window| format!(" WINDOW w AS ({window})")).unwrap_or_default();
-    Ok(format!("SELECT {} {}{window}", outputs.join(", "), relation.sql()))
+    Ok(format!("SELECT {} {}{window} {ONCE}", outputs.join(", "), relation.sql()))
 }
 
 /// The name in the upstream table of a column of the increment.

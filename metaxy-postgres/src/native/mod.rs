@@ -26,6 +26,10 @@ use crate::types::{Storage, Wire};
 
 use query::{Query, kinds};
 
+/// At the end of a `SELECT` whose columns are used several times: keeps the planner from putting their expressions, hashes
+/// among them, wherever they are used, to be computed again and again.
+pub(super) const ONCE: &str = "OFFSET 0";
+
 /// A table that takes part.
 pub(super) struct Source {
     pub(super) name: TableName,

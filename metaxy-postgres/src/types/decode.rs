@@ -41,13 +41,13 @@ fn of(wire: &Wire, data_type: &DataType) -> Result<Box<dyn Decoder>, String> {
     Ok(match wire {
         Wire::Bool => Box::new(Bools(BooleanBuilder::new())),
         Wire::Int2 => match data_type {
-            T::Int8 => narrow::<Int8Type, 2>(data_type, |bytes| i16::from_be_bytes(bytes)),
-            T::UInt8 => narrow::<UInt8Type, 2>(data_type, |bytes| i16::from_be_bytes(bytes)),
+            T::Int8 => narrow::<Int8Type, 2>(data_type, i16::from_be_bytes),
+            T::UInt8 => narrow::<UInt8Type, 2>(data_type, i16::from_be_bytes),
             T::Int16 => exact::<Int16Type, 2>(data_type, |bytes| Ok(i16::from_be_bytes(bytes))),
             _ => return Err(none()),
         },
         Wire::Int4 => match data_type {
-            T::UInt16 => narrow::<UInt16Type, 4>(data_type, |bytes| i32::from_be_bytes(bytes)),
+            T::UInt16 => narrow::<UInt16Type, 4>(data_type, i32::from_be_bytes),
             T::Int32 => exact::<Int32Type, 4>(data_type, |bytes| Ok(i32::from_be_bytes(bytes))),
             _ => return Err(none()),
         },
@@ -99,7 +99,7 @@ fn int8(data_type: &DataType) -> Option<Box<dyn Decoder>> {
         exact::<T, 8>(data_type, |bytes| Ok(i64::from_be_bytes(bytes)))
     }
     Some(match data_type {
-        T::UInt32 => narrow::<UInt32Type, 8>(data_type, |bytes| i64::from_be_bytes(bytes)),
+        T::UInt32 => narrow::<UInt32Type, 8>(data_type, i64::from_be_bytes),
         T::Int64 => count::<Int64Type>(data_type),
         T::Time64(U::Nanosecond) => count::<Time64NanosecondType>(data_type),
         T::Timestamp(U::Nanosecond, _) => count::<TimestampNanosecondType>(data_type),
@@ -213,13 +213,12 @@ fn exact<T: ArrowPrimitiveType, const N: usize>(
 }
 
 /// Integers that PostgreSQL keeps in a wider type.
-fn narrow<T: ArrowPrimitiveType, const N: usize>(
+fn narrow<T: Wide, const N: usize>(
     data_type: &DataType,
-    convert: impl Fn([u8; N]) -> <T as Wide>::Wide + Send + 'static,
+    convert: impl Fn([u8; N]) -> T::Wide + Send + 'static,
 ) -> Box<dyn Decoder>
 where
-    T: Wide,
-    T::Native: TryFrom<<T as Wide>::Wide>,
+    T::Native: TryFrom<T::Wide>,
 {
     exact::<T, N>(data_type, move |bytes| {
         T::Native::try_from(convert(bytes)).map_err(|_| "it holds a number beyond its type".to_owned())
@@ -227,7 +226,7 @@ where
 }
 
 /// The PostgreSQL integer that an Arrow integer is kept in.
-trait Wide {
+trait Wide: ArrowPrimitiveType {
     type Wide;
 }
 
@@ -313,7 +312,7 @@ macro_rules! builder_decoder {
 
 builder_decoder!(LargeTexts, LargeStringBuilder, utf8);
 builder_decoder!(TextViews, StringViewBuilder, utf8);
-builder_decoder!(ByteViews, BinaryViewBuilder, |bytes| Ok::<&[u8], String>(bytes));
+builder_decoder!(ByteViews, BinaryViewBuilder, Ok::<&[u8], String>);
 builder_decoder!(Uuids, StringBuilder, uuid_text);
 
 struct Bytes<O: arrow::array::OffsetSizeTrait>(arrow::array::GenericBinaryBuilder<O>);

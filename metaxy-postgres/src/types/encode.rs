@@ -235,9 +235,12 @@ fn json_value(wire: &Wire, writer: json::Writer) -> EncodeValue {
     })
 }
 
+/// Where the items of a row begin and end.
+type ItemsOf = Box<dyn Fn(usize) -> (usize, usize) + Send>;
+
 /// An array of PostgreSQL: dimensions, whether there are nulls, the element type, the bounds, the elements.
 fn list(element: &Wire, oid: u32, array: &ArrayRef) -> Result<EncodeValue, String> {
-    let (items, range): (ArrayRef, Box<dyn Fn(usize) -> (usize, usize) + Send>) = match array.data_type() {
+    let (items, range): (ArrayRef, ItemsOf) = match array.data_type() {
         DataType::List(_) => {
             let list = array.as_list::<i32>();
             let offsets = list.offsets().clone();
