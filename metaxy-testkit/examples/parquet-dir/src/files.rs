@@ -102,11 +102,13 @@ impl Files {
     }
 }
 
-/// The bytes of a Parquet file. Parquet has no intervals of nanoseconds; it holds every other type.
+/// The bytes of a Parquet file, which cannot hold columns of every type.
 fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<Vec<u8>> {
-    if let Some(field) = schema.fields().iter().find(|field| matches!(field.data_type(), DataType::Interval(_))) {
+    use DataType::{Interval, RunEndEncoded, Union};
+    let refused = |data_type: &DataType| matches!(data_type, Interval(_) | RunEndEncoded(_, _) | Union(_, _));
+    if let Some(field) = schema.fields().iter().find(|field| refused(field.data_type())) {
         let (column, data_type) = (field.name().clone(), field.data_type().to_string());
-        let hint = "store its parts as numbers".to_owned();
+        let hint = "store its values in plain columns".to_owned();
         return Err(Error::UnsupportedType { backend: KIND, column, data_type, hint });
     }
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).map_err(failed)?;

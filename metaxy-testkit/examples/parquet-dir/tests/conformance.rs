@@ -23,7 +23,7 @@ impl Location for Directory {
     }
 
     fn support(&self) -> Support {
-        Support::default().refuses(["interval"]).tiny_writes(500)
+        Support::default().refuses(["interval", "run_end_encoded", "union"]).tiny_writes(300)
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use arrow::array::Int64Array;
 use futures::StreamExt;
-use metaxy_core::{AccessMode, Error, FeatureKey, MetadataStore, Result};
+use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, MetadataStore, Result};
 
-use crate::conformance::kit::{LEAF, PASSED, ROOT, ids, pair, process, read, read_ids, samples, texts};
+use crate::conformance::kit::{LEAF, PASSED, ROOT, ids, pair, process, read, read_ids, root, samples, texts};
 use crate::conformance::{Bench, Outcome};
 use crate::faults::abandoned_after;
 
@@ -75,12 +75,12 @@ async fn nothing(_: String) -> Result<()> {
     Ok(())
 }
 
-/// How many rows have ids that begin so: all of an attempt or none, however often it is looked at.
-async fn assert_whole(store: &MetadataStore, prefix: &str) -> Result<usize> {
+/// How many rows of a feature have ids that begin so: all of an attempt or none, however often it is looked at.
+async fn assert_whole(store: &MetadataStore, feature: &str, prefix: &str) -> Result<usize> {
     let mut count = 0;
     // Work that was begun may still come to its end, off the async threads.
     for _ in 0..3 {
-        let ids = match store.read(ROOT).columns(["id"]).await {
+        let ids = match store.read(feature).columns(["id"]).await {
             Ok(rows) => texts(&rows.rows().await?.to_batch()?, "id"),
             Err(Error::FeatureNotFound { .. }) => Vec::new(),
             Err(error) => return Err(error),
@@ -113,14 +113,14 @@ pub(in crate::conformance) async fn dropped_write_is_whole(bench: Bench) -> Resu
     };
     let whole = |attempt: String| {
         let store = store.clone();
-        async move { assert_whole(&store, &attempt).await.map(|_| ()) }
+        async move { assert_whole(&store, ROOT, &attempt).await.map(|_| ()) }
     };
     for moment in MOMENTS {
         cut_everywhere(moment, nothing, write, whole).await?;
     }
     // The store goes on as ever, and what it says is still so after it was opened again.
     store.write(ROOT, samples(ids("after-", ROWS), "v1").batch()).await?;
-    assert_eq!(assert_whole(&store, "after-").await?, ROWS);
+    assert_eq!(assert_whole(&store, ROOT, "after-").await?, ROWS);
     let before = settled(&store).await?;
     store.close().await?;
     assert_eq!(read_ids(&bench.store(pair()?).await?, ROOT).await?, before);
@@ -130,27 +130,27 @@ pub(in crate::conformance) async fn dropped_write_is_whole(bench: Bench) -> Resu
 pub(in crate::conformance) async fn dropped_delete_is_whole(bench: Bench) -> Result<Outcome> {
     for (moment, soft) in MOMENTS.into_iter().flat_map(|moment| [(moment, true), (moment, false)]) {
         let store = bench.fresh_store().await?;
-        store.write(ROOT, samples(ids("keep-", ROWS), "v1").batch()).await?;
-        let doomed = |attempt: String| {
-            let write = store.write(ROOT, samples(ids(&attempt, ROWS), "v1").batch());
-            async move { write.await.map(|_| ()) }
-        };
-        let delete = |attempt: String| {
-            let filter = format!("id >= '{attempt}' AND id < '{attempt}9'");
-            store.delete(ROOT).filter(filter.as_str()).soft(soft).into_future()
-        };
-        let whole = |attempt: String| {
-            let store = store.clone();
-            async move {
-                assert_whole(&store, &attempt).await?;
-                assert_eq!(assert_whole(&store, "keep-").await?, ROWS, "{moment:?}, soft: {soft}");
-                Ok(())
+        // Every attempt has a feature of its own, so that none of them has more to delete than the one before.
+        let feature = |attempt: &str| format!("attempt/{}", attempt.trim_end_matches('-').to_lowercase());
+        let store_of = |attempt: &str| store.with_graph(FeatureGraph::new([root(&feature(attempt))?])?);
+        let filled = |attempt: String| async move {
+            for prefix in ["keep-", "doomed-"] {
+                let rows = samples(ids(prefix, ROWS), "v1").batch();
+                store_of(&attempt)?.write(feature(&attempt), rows).await?;
             }
+            Ok(())
         };
-        cut_everywhere(moment, doomed, delete, whole).await?;
-        let before = settled(&store).await?;
-        assert_eq!(before.iter().filter(|id| id.starts_with("keep-")).count(), ROWS);
-        assert_eq!(before.len() % ROWS, 0, "a part of a dropped deletion came later");
+        let delete = |attempt: String| async move {
+            store_of(&attempt)?.delete(feature(&attempt)).filter("id < 'e'").soft(soft).await
+        };
+        let whole = |attempt: String| async move {
+            let store = store_of(&attempt)?;
+            assert_whole(&store, &feature(&attempt), "doomed-").await?;
+            let kept = assert_whole(&store, &feature(&attempt), "keep-").await?;
+            assert_eq!(kept, ROWS, "a dropped deletion has taken more than it should");
+            Ok(())
+        };
+        cut_everywhere(moment, filled, delete, whole).await?;
     }
     PASSED
 }
@@ -161,7 +161,7 @@ pub(in crate::conformance) async fn dropped_drop_is_whole(bench: Bench) -> Resul
         let refilled = |_| async {
             eventually(|| store.write(ROOT, samples(ids("s", ROWS), "v1").batch()).into_future()).await.map(|_| ())
         };
-        let whole = |_| async { eventually(|| assert_whole(&store, "s")).await.map(|_| ()) };
+        let whole = |_| async { eventually(|| assert_whole(&store, ROOT, "s")).await.map(|_| ()) };
         cut_everywhere(moment, refilled, |_| store.drop_feature(ROOT), whole).await?;
         assert!(!store.has_feature(ROOT).await?, "a dropped feature is still there");
     }
