@@ -15,7 +15,7 @@ struct Directory {
 
 fn support() -> Support {
     // Each write is a commit that is on the disk when it returns.
-    Support::default().refuses(["interval", "decimal256"]).tiny_writes(300)
+    Support::default().refuses(["interval", "decimal256", "union"]).tiny_writes(300)
 }
 
 fn settings_table(settings: &DeltaSettings) -> toml::Table {
@@ -45,6 +45,11 @@ impl Location for Directory {
 
     fn support(&self) -> Support {
         support()
+    }
+
+    fn variant(&self) -> Option<String> {
+        let layout = if self.layout == Layout::Flat { "flat" } else { "nested" };
+        Some(format!("delta, {layout} layout"))
     }
 }
 
@@ -78,6 +83,10 @@ impl Location for OnS3 {
 
     fn support(&self) -> Support {
         support()
+    }
+
+    fn variant(&self) -> Option<String> {
+        Some("delta, on S3".to_owned())
     }
 }
 

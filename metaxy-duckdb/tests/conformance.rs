@@ -29,8 +29,13 @@ impl Location for File {
     }
 
     fn support(&self) -> Support {
-        Support { other_processes: OtherProcesses::AfterClose, tiny_writes: 500, ..Support::default() }
-            .refuses(["decimal256", "interval"])
+        Support::default().other_processes(OtherProcesses::AfterClose).tiny_writes(500).refuses([
+            "decimal256",
+            "interval",
+            "list_view",
+            "large_list_view",
+            "union",
+        ])
     }
 }
 

@@ -27,7 +27,7 @@ impl Location for Directory {
     }
 
     fn support(&self) -> Support {
-        Support::default().refuses(["interval"])
+        Support::default().refuses(["interval", "list_view", "large_list_view", "run_end_encoded", "union"])
     }
 }
 

@@ -99,13 +99,14 @@ fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, given: &DataTy
 fn fits(given: &DataType, stored: &DataType) -> bool {
     use DataType::{Binary, BinaryView, Date32, Date64, Decimal128, Decimal256, Dictionary, FixedSizeBinary};
     use DataType::{
-        FixedSizeList, LargeBinary, LargeList, LargeUtf8, List, ListView, Map, Struct, Time32, Time64, Timestamp, Utf8,
-        Utf8View,
+        FixedSizeList, LargeBinary, LargeList, LargeListView, LargeUtf8, List, ListView, Map, RunEndEncoded, Struct,
+        Time32, Time64, Timestamp, Utf8, Utf8View,
     };
     let text = |t: &DataType| matches!(t, Utf8 | LargeUtf8 | Utf8View);
     let binary = |t: &DataType| matches!(t, Binary | LargeBinary | BinaryView | FixedSizeBinary(_));
     match (given, stored) {
         (Dictionary(_, value), _) => value.as_ref() == stored || fits(value, stored),
+        (RunEndEncoded(_, value), _) => value.data_type() == stored || fits(value.data_type(), stored),
         (given, stored) if given.is_integer() && stored.is_integer() => true,
         (given, stored) if given.is_integer() && stored.is_floating() => true,
         (given, stored) if given.is_floating() && stored.is_floating() => true,
@@ -116,7 +117,7 @@ fn fits(given: &DataType, stored: &DataType) -> bool {
         (Timestamp(_, from), Timestamp(_, to)) => from.is_some() == to.is_some(),
         (Date32 | Date64, Date32 | Date64) | (Time32(_) | Time64(_), Time32(_) | Time64(_)) => true,
         (
-            List(from) | LargeList(from) | FixedSizeList(from, _) | ListView(from),
+            List(from) | LargeList(from) | FixedSizeList(from, _) | ListView(from) | LargeListView(from),
             List(to) | LargeList(to) | FixedSizeList(to, _),
         ) => from.data_type() == to.data_type() || fits(from.data_type(), to.data_type()),
         (Map(from, _), Map(to, _)) => same_shape(from.data_type(), to.data_type()),
@@ -196,7 +197,8 @@ pub(super) fn convert(key: &FeatureKey, column: &str, array: &ArrayRef, target: 
 /// Values that came out of a narrowing cast changed would be lost without a word.
 fn check_lossless(key: &FeatureKey, column: &str, given: &ArrayRef, cast: &ArrayRef) -> Result<()> {
     let back = cast_with_options(cast, given.data_type(), &CastOptions { safe: true, ..CastOptions::default() })?;
-    if matches!(given.data_type(), DataType::Dictionary(_, _)) || back.to_data() == given.to_data() {
+    let encoded = matches!(given.data_type(), DataType::Dictionary(_, _) | DataType::RunEndEncoded(_, _));
+    if encoded || back.to_data() == given.to_data() {
         return Ok(());
     }
     let equal_or_nan =
