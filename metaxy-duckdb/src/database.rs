@@ -2,6 +2,7 @@
 //! other processes out, not a second instance in this one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -187,9 +188,18 @@ impl Opening {
                 Connection::open_with_flags(file, config)
             }
         };
-        let connection = connection.map_err(during.fails())?;
+        let connection =
+            connection.map_err(|error| self.unknown_setting(&error).unwrap_or_else(|| during.failed(error)))?;
         connection.register_table_function::<BatchSource>(FUNCTION).map_err(during.fails())?;
         Ok(connection)
+    }
+
+    /// DuckDB takes settings that it does not know for those of extensions, and says so only when it starts.
+    fn unknown_setting(&self, error: &duckdb::Error) -> Option<Error> {
+        let message = error.to_string();
+        let (_, unknown) = message.split_once("options were not recognized: ")?;
+        let name = self.settings.keys().find(|name| unknown.split(", ").any(|other| other.trim() == name.as_str()))?;
+        Some(invalid(&format!("config.{name}"), no_such_setting(name)))
     }
 
     /// Whether a store that would be opened so can use this instance.
@@ -222,6 +232,7 @@ fn found(file: &Path, mode: AccessMode, location: &str) -> Result<PathBuf> {
     }
     let missing = |hint: &str| Error::LocationNotFound { location: location.to_owned(), hint: hint.to_owned() };
     if let Ok(canonical) = file.canonicalize() {
+        check_start(&canonical, location)?;
         return Ok(canonical);
     }
     if mode == AccessMode::ReadOnly {
@@ -234,4 +245,16 @@ fn found(file: &Path, mode: AccessMode, location: &str) -> Result<PathBuf> {
     let parent = parent.canonicalize().map_err(|_| missing("its directory does not exist; create it first"))?;
     let name = file.file_name().ok_or_else(|| missing("the path names no file"))?;
     Ok(parent.join(name))
+}
+
+/// Refuses what is no database at all: DuckDB would look for an extension that can read some of it. An empty file becomes
+/// a database, and what cannot be read is left to DuckDB to complain about.
+fn check_start(file: &Path, location: &str) -> Result<()> {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(12).read_to_end(&mut start));
+    if read.is_err() || start.is_empty() || start.ends_with(b"DUCK") {
+        return Ok(());
+    }
+    let reason = "it does not begin like one".to_owned();
+    Err(Error::NotAStore { location: location.to_owned(), expected: "DuckDB database", reason })
 }

@@ -29,7 +29,7 @@ impl<'a> During<'a> {
         if has("Could not set lock on file") || has("Conflicting lock is held") {
             return Error::Locked { location, holder: holder(&message) };
         }
-        if has("not a valid DuckDB database") || has("with version number") || has("Is a directory") {
+        if has("not a valid DuckDB database") || has("version number") || has("Is a directory") {
             return not_a_store(location, &message);
         }
         if has("Corrupt") || has("checksum") || has("Serialization Error") {

@@ -20,6 +20,8 @@ async fn places_that_are_no_store() {
             ("notes.txt", "this is a text file, and has never been anything else ".repeat(1000).into_bytes()),
             ("short.txt", b"short".to_vec()),
             ("zeros.bin", vec![0; 100_000]),
+            ("other.db", b"SQLite format 3\0 and more".to_vec()),
+            ("table.parquet", b"PAR1 and more of this".to_vec()),
         ] {
             let file = dir.path().join(name);
             std::fs::write(&file, &content).unwrap();
