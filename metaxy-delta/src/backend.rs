@@ -24,7 +24,7 @@ use crate::errors::{ErrorContext, chain};
 use crate::location::{Root, is_table_name};
 use crate::log::{LOG_DIRECTORY, Table, TableState, Upkeep};
 use crate::storage::DurableFileSystem;
-use crate::{delete, maintain, read, write};
+use crate::{delete, maintain, merge, read, write};
 
 /// How many directories are listed at once.
 const LISTINGS: usize = 16;
@@ -340,7 +340,7 @@ impl StoreBackend for DeltaBackend {
 
     async fn compact(&self, table: &FeatureKey) -> Result<()> {
         let session = self.writing("compact")?;
-        maintain::compact(&self.table(&session, table)?).await
+        merge::compact(&self.table(&session, table)?).await
     }
 
     async fn vacuum(&self, table: &FeatureKey, retention: Duration) -> Result<u64> {

@@ -4,11 +4,10 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use deltalake::DeltaTable;
 use deltalake::kernel::Action;
-use deltalake::kernel::transaction::CommitProperties;
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
-use deltalake::{DeltaTable, DeltaTableError};
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::error::{Error, Result};
 use object_store::path::Path;
@@ -17,42 +16,12 @@ use uuid::Uuid;
 
 use crate::config::KIND;
 use crate::errors::chain;
-use crate::log::{Commit, LOG_DIRECTORY, Table, check_files, check_writable};
-use crate::write::writer_properties;
+use crate::log::{Commit, LOG_DIRECTORY, Table};
 
 /// A file that no commit names may belong to a write that is still under way; after this long it does not.
 const LONGEST_WRITE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often an operation of `deltalake` is tried against other writers.
 const ATTEMPTS: usize = 10;
-
-/// Puts small files together.
-pub(crate) async fn compact(table: &Arc<Table>) -> Result<()> {
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            table.back_off(attempt).await;
-        }
-        let Some(state) = table.refresh().await? else { return Ok(()) };
-        check_writable(&table.name, &state, false)?;
-        check_files(&table.name, &state.files)?;
-        let optimized = loaded(table)
-            .await?
-            .optimize()
-            .with_writer_properties(writer_properties(&state.schema.file_schema()))
-            .with_commit_properties(CommitProperties::default().with_create_checkpoint(false))
-            .await;
-        match optimized {
-            Ok(_) => {
-                table.refresh().await?;
-                return table.checkpoint().await;
-            }
-            Err(DeltaTableError::Transaction { source }) => {
-                tracing::debug!(table = table.name, error = %source, "compaction lost against another writer");
-            }
-            Err(error) => return Err(table.context.delta("compacting", &table.name, error)),
-        }
-    }
-    Err(Error::Conflict { table: table.name.clone(), attempts: ATTEMPTS })
-}
 
 async fn loaded(table: &Table) -> Result<DeltaTable> {
     let mut delta = DeltaTable::new(table.log.clone());

@@ -11,12 +11,14 @@ use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt;
 use metaxy_core::error::Result;
 
-use crate::log::{Commit, DataFile, Table, TableState, check_files, check_writable};
+use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files, check_writable};
 use crate::read::{self, Filters};
 use crate::write::FileSink;
 
 /// Files from this size on stay as they are.
 const LARGE: u64 = 4 << 20;
+/// Files from this size on stay as they are even where everything is to be put together.
+const FULL: u64 = 128 << 20;
 /// At most so many bytes are rewritten at a time.
 const MOST: u64 = 64 << 20;
 /// Fewer files are not worth the trouble.
@@ -40,36 +42,59 @@ pub(crate) async fn after_commit(table: &Arc<Table>, version: u64) {
 }
 
 async fn merge_small_files(table: &Arc<Table>) -> Result<()> {
-    let Some(mut state) = table.refresh().await? else { return Ok(()) };
-    check_writable(&table.name, &state, false)?;
+    let Some(state) = table.refresh().await? else { return Ok(()) };
     let files = small_files(&state);
     if files.len() < LEAST {
         return Ok(());
     }
+    merge(table, state, files).await.map(|_| ())
+}
+
+/// Puts together all files that are smaller than they should be.
+pub(crate) async fn compact(table: &Arc<Table>) -> Result<()> {
+    for attempt in 0..COMMIT_ATTEMPTS {
+        if attempt > 0 {
+            table.back_off(attempt).await;
+        }
+        let Some(state) = table.refresh().await? else { return Ok(()) };
+        let files: Vec<_> = state.files.iter().filter(|file| file.size < FULL).cloned().collect();
+        if files.len() < 2 || merge(table, state, files).await? {
+            return table.checkpoint().await;
+        }
+    }
+    Err(table.conflict())
+}
+
+/// Rewrites files as one; whether that has come about. It has not where others have changed one of them meanwhile: the
+/// rows of a file that is no longer there must not come back.
+async fn merge(table: &Arc<Table>, mut state: Arc<TableState>, files: Vec<Arc<DataFile>>) -> Result<bool> {
+    check_writable(&table.name, &state, false)?;
     check_files(&table.name, &files)?;
     let adds = rewrite(table, &state, files.clone()).await?;
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             table.back_off(attempt).await;
         }
-        let names = state.file_names();
-        if !files.iter().all(|file| names.contains(file.name.as_str())) {
-            // Others have merged them, or removed some of their rows.
-            return Ok(());
+        let still_there = {
+            let names = state.file_names();
+            files.iter().all(|file| names.contains(file.name.as_str()))
+        };
+        if !still_there {
+            return Ok(false);
         }
         let removes = files.iter().map(|file| Action::Remove(file.remove(false)));
         let actions = removes.chain(adds.iter().cloned().map(Action::Add)).collect();
         let operation = DeltaOperation::Optimize { predicate: None, target_size: LARGE.cast_signed() };
         match table.commit(Some(&state), actions, operation).await? {
-            Commit::Done(_) => return Ok(()),
+            Commit::Done(_) => return Ok(true),
             Commit::Raced => {}
         }
-        state = match table.refresh().await? {
-            Some(state) => state,
-            None => return Ok(()),
-        };
+        match table.refresh().await? {
+            Some(now) => state = now,
+            None => return Ok(false),
+        }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The smallest files.

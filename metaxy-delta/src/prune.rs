@@ -330,7 +330,7 @@ mod tests {
             [Some(7), Some(9), Some(8)],
             [None, None, None],
             [Some(5), None, Some(5)],
-            [Some(-3), Some(0), Some(5)],
+            [Some(0), Some(0), Some(5)],
             [Some(9), Some(9), None],
         ];
         sets.iter().map(|values| batch(values)).collect()

@@ -255,7 +255,7 @@ impl FileSink {
 }
 
 /// How data files are written.
-pub(crate) fn writer_properties(file_schema: &Schema) -> WriterProperties {
+fn writer_properties(file_schema: &Schema) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("metaxy-delta ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::SNAPPY)
