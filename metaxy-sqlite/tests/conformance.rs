@@ -26,6 +26,10 @@ impl Location for Directory {
         toml::Table::from_iter([("database".to_owned(), self.file().display().to_string().into())])
     }
 
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.0.path().to_owned())
+    }
+
     fn support(&self) -> Support {
         Support::default().refuses(["interval"])
     }
