@@ -54,7 +54,8 @@ fn graph() -> FeatureGraph {
 }
 
 fn videos(ids: std::ops::Range<i64>) -> RecordBatch {
-    let text = |of: &str| Arc::new(StringArray::from_iter_values(ids.clone().map(|id| format!("{of}{id}")))) as ArrayRef;
+    let text =
+        |of: &str| Arc::new(StringArray::from_iter_values(ids.clone().map(|id| format!("{of}{id}")))) as ArrayRef;
     let fields = columns::by_field_fields(["audio", "frames"]);
     let provenance = StructArray::new(fields, vec![text("audio"), text("frames")], None);
     RecordBatch::try_from_iter([

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use metaxy_core::{AccessMode, Result};
 use tokio::process::Command;
 
-use super::second_process::{as_child, assert_child_passes, child};
 use super::kit::{LEAF, PASSED, ROOT, increment, pair, read_ids, samples};
+use super::second_process::{as_child, assert_child_passes, child};
 use super::{Bench, Outcome};
 
 /// Files below a directory with what is in them.

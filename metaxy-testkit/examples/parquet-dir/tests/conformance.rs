@@ -1,6 +1,5 @@
 //! The backend keeps every promise, and `metaxy.toml` finds it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, MetaxyConfig, SharedBackend};
@@ -21,10 +20,6 @@ impl Location for Directory {
 
     fn settings(&self) -> toml::Table {
         toml::Table::from_iter([("path".to_owned(), self.0.path().join("rows").display().to_string().into())])
-    }
-
-    fn directory(&self) -> Option<PathBuf> {
-        Some(self.0.path().to_owned())
     }
 
     fn support(&self) -> Support {
