@@ -6,7 +6,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use metaxy_core::registry::BackendRegistration;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backend::DeltaBackend;
 
@@ -34,7 +35,7 @@ inventory::submit! {
 /// use metaxy_delta::{DeltaSettings, Layout};
 /// let settings = DeltaSettings::new("s3://bucket/metaxy").storage_option("AWS_REGION", "eu-west-1").layout(Layout::Flat);
 /// ```
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DeltaSettings {
@@ -67,7 +68,7 @@ pub enum Layout {
 }
 
 /// The value of a storage option; configurations write numbers and switches without quotes.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum OptionValue {
     /// `"text"`.
@@ -76,6 +77,45 @@ pub enum OptionValue {
     Switch(bool),
     /// A whole number.
     Number(i64),
+    /// Any other number.
+    Fraction(f64),
+}
+
+impl<'de> Deserialize<'de> for OptionValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OptionVisitor)
+    }
+}
+
+/// Says what an option may be, where serde's own message for several types says nothing.
+struct OptionVisitor;
+
+impl Visitor<'_> for OptionVisitor {
+    type Value = OptionValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, a number, or true or false")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<OptionValue, E> {
+        Ok(OptionValue::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E: de::Error>(self, switch: bool) -> Result<OptionValue, E> {
+        Ok(OptionValue::Switch(switch))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<OptionValue, E> {
+        Ok(OptionValue::Number(number))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<OptionValue, E> {
+        i64::try_from(number).map(OptionValue::Number).map_err(|_| E::custom("the number is too large"))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<OptionValue, E> {
+        Ok(OptionValue::Fraction(number))
+    }
 }
 
 impl fmt::Display for OptionValue {
@@ -84,6 +124,7 @@ impl fmt::Display for OptionValue {
             Self::Text(text) => f.write_str(text),
             Self::Switch(switch) => switch.fmt(f),
             Self::Number(number) => number.fmt(f),
+            Self::Fraction(number) => number.fmt(f),
         }
     }
 }

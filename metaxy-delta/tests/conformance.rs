@@ -1,5 +1,6 @@
 //! The promises of every backend, kept by Delta tables: in a directory, in both layouts, and on S3.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -41,6 +42,10 @@ impl Location for Directory {
 
     fn settings(&self) -> toml::Table {
         settings_table(&self.delta_settings())
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.directory.path().to_owned())
     }
 
     fn support(&self) -> Support {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use metaxy_core::registry::BackendRegistration;
-use metaxy_core::{Error, Result};
+use metaxy_core::registry::{BackendRegistration, BackendSettings};
+use metaxy_core::{Error, Result, SharedBackend};
 use serde::Deserialize;
 
 use crate::{DuckDbBackend, KIND};
@@ -159,7 +159,16 @@ inventory::submit! {
         kind: KIND,
         aliases: &["metaxy.ext.duckdb.DuckDBMetadataStore", "metaxy.ext.metadata_stores.duckdb.DuckDBMetadataStore"],
         crate_name: "metaxy-duckdb",
-        ignored_settings: &["extensions"],
-        create: |settings| Ok(Arc::new(DuckDbBackend::new(settings.parse()?)?)),
+        ignored_settings: &["extensions", "connection_string"],
+        create,
     }
+}
+
+fn create(settings: BackendSettings) -> Result<SharedBackend> {
+    if settings.table.contains_key("ducklake") {
+        // Ignored, it would lead to another store than the Python package's.
+        let reason = "a DuckLake catalog cannot be used; leave it out to keep rows in `database` itself";
+        return Err(settings.invalid("ducklake", reason));
+    }
+    Ok(Arc::new(DuckDbBackend::new(settings.parse()?)?))
 }

@@ -1,5 +1,6 @@
 //! The promises of every backend, kept by DuckDB.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,6 +27,10 @@ impl Location for File {
             ("database".to_owned(), self.path().into()),
             ("auto_create_tables".to_owned(), true.into()),
         ])
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.0.path().to_owned())
     }
 
     fn support(&self) -> Support {

@@ -85,11 +85,27 @@ impl Place {
         match self.look(&connection) {
             Ok(()) => Ok(connection),
             Err(error) => match &self.path {
-                Some(path) if mode == AccessMode::ReadOnly && needs_sidecars(&error, path) => {
+                Some(path) if mode == AccessMode::ReadOnly && needs_side_files(&error, path) => {
                     self.connect_immutable(path)
                 }
                 _ => Err(during.error(error)),
             },
+        }
+    }
+
+    /// Whether no rows wait beside the file in a write-ahead log.
+    fn is_at_rest(&self) -> bool {
+        self.path.as_deref().is_some_and(|path| log_length(path).unwrap_or_default() == 0)
+    }
+
+    /// Removes the empty side files that SQLite's readers make and, other than its writers, leave behind. SQLite does it
+    /// itself, when a connection that could have written is the last to close.
+    fn remove_side_files(&self) {
+        let Some(path) = self.path.as_deref().filter(|path| log_length(path) == Some(0)) else { return };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if let Ok(connection) = Connection::open_with_flags(path, flags) {
+            // They do no harm where they have to stay.
+            let _ = connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()));
         }
     }
 
@@ -102,6 +118,16 @@ impl Place {
     /// Reads a file that nobody can write, in a directory where SQLite can make none of its side files.
     fn connect_immutable(&self, path: &Path) -> Result<Connection> {
         let during = During::new(self, "open");
+        if log_length(path).unwrap_or_default() > 0 {
+            return Err(Error::AccessDenied {
+                location: self.location.clone(),
+                operation: "open".to_owned(),
+                reason:
+                    "its write-ahead log holds rows, and SQLite cannot read them without making a file beside it; open \
+                         it once where that may be done, or copy both files to such a place"
+                        .to_owned(),
+            });
+        }
         let mut uri = String::from("file:");
         for byte in path.as_os_str().as_encoded_bytes() {
             match byte {
@@ -117,15 +143,20 @@ impl Place {
     }
 }
 
-/// Whether a read failed because the side files of a write-ahead log cannot be made, and there are none that matter.
-fn needs_sidecars(error: &rusqlite::Error, path: &Path) -> bool {
+/// Whether a read failed because the side files of a write-ahead log cannot be made.
+fn needs_side_files(error: &rusqlite::Error, path: &Path) -> bool {
     let refused = matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
     );
+    refused && path.is_file()
+}
+
+/// The length of the write-ahead log beside a file; `None` where there is none.
+fn log_length(path: &Path) -> Option<u64> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    refused && path.is_file() && std::fs::metadata(log).map_or(true, |log| log.len() == 0)
+    std::fs::metadata(log).ok().map(|log| log.len())
 }
 
 /// An open database.
@@ -136,6 +167,8 @@ pub(crate) struct Database {
     idle: Mutex<Vec<Connection>>,
     /// The connection that writes; made when it is first needed. A database in memory has only this one.
     writer: Arc<tokio::sync::Mutex<Option<Connection>>>,
+    /// Whether it was opened for reading and had no side files then: it must have none afterwards.
+    leaves_no_trace: bool,
 }
 
 /// The right to write, which one call at a time has.
@@ -143,13 +176,15 @@ pub(crate) type WriterGuard = OwnedMutexGuard<Option<Connection>>;
 
 impl Database {
     pub(crate) fn open(place: Place, mode: AccessMode) -> Result<Self> {
+        let leaves_no_trace = mode == AccessMode::ReadOnly && place.is_at_rest();
         let connection = place.connect(mode)?;
         check_encoding(&place, &connection)?;
         let (idle, writer) = match place.path {
             Some(_) => (vec![connection], None),
             None => (Vec::new(), Some(connection)),
         };
-        Ok(Self { place, mode, idle: Mutex::new(idle), writer: Arc::new(tokio::sync::Mutex::new(writer)) })
+        let writer = Arc::new(tokio::sync::Mutex::new(writer));
+        Ok(Self { place, mode, idle: Mutex::new(idle), writer, leaves_no_trace })
     }
 
     pub(crate) fn is_memory(&self) -> bool {
@@ -192,6 +227,15 @@ impl Database {
     pub(crate) fn close(&self, mut guard: WriterGuard) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *guard = None;
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if self.leaves_no_trace {
+            self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+            self.place.remove_side_files();
+        }
     }
 }
 

@@ -26,6 +26,10 @@ impl Location for Directory {
         toml::Table::from_iter([("database".to_owned(), self.file().display().to_string().into())])
     }
 
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.0.path().to_owned())
+    }
+
     fn support(&self) -> Support {
         Support::default().refuses(["interval", "list_view", "large_list_view", "run_end_encoded", "union"])
     }

@@ -1,5 +1,6 @@
 //! Where a backend's tests keep their rows, and what the backend does not do.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,6 +21,11 @@ pub trait Location: Send + Sync + 'static {
 
     /// The settings that lead to this place, as `metaxy.toml` has them beside `type`.
     fn settings(&self) -> toml::Table;
+
+    /// The directory whose files hold the rows, and nothing else, where the backend keeps them in files.
+    fn directory(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// What the backend does not do, and how much of a load it gets.
     fn support(&self) -> Support {

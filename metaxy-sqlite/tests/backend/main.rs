@@ -229,6 +229,47 @@ async fn a_read_only_directory() {
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
 }
 
+/// SQLite's readers make side files and leave them behind; ours remove them, also when several readers overlap.
+#[tokio::test]
+async fn readers_leave_the_file_alone() {
+    let (dir, path, store) = fresh().await;
+    append(&store, "t", batch(vec![("id", ints(0..200_000))])).await.unwrap();
+    store.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let (first, second) = (open(&path, AccessMode::ReadOnly).await, open(&path, AccessMode::ReadOnly).await);
+    let mut stream = second.scan(&key("t"), &ScanRequest::default()).await.unwrap().stream;
+    stream.next().await.unwrap().unwrap();
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+    // What was begun before the store was closed goes on.
+    while let Some(batch) = stream.next().await {
+        batch.unwrap();
+    }
+    drop(stream);
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["store.db"]);
+    assert!(before == std::fs::read(&path).unwrap());
+}
+
+/// Rows that a crash has left in the write-ahead log are rows of the store, and stay there.
+#[tokio::test]
+async fn readers_leave_the_write_ahead_log_alone() {
+    let (dir, path, store) = fresh().await;
+    append(&store, "t", one_row()).await.unwrap();
+    let copy = dir.path().join("copy.db");
+    let beside = |path: &Path, end: &str| PathBuf::from(format!("{}{end}", path.display()));
+    for end in ["", "-wal", "-shm"] {
+        std::fs::copy(beside(&path, end), beside(&copy, end)).unwrap();
+    }
+    let bytes = || ["", "-wal"].map(|end| std::fs::read(beside(&copy, end)).unwrap());
+    let before = bytes();
+    assert!(!before[1].is_empty());
+    let reader = open(&copy, AccessMode::ReadOnly).await;
+    assert_eq!(read(&reader, "t").await.num_rows(), 1);
+    reader.close().await.unwrap();
+    assert!(before == bytes());
+}
+
 #[tokio::test]
 async fn a_stream_sees_one_state_and_holds_nobody_up() {
     let (_dir, path, store) = fresh().await;

@@ -197,6 +197,10 @@ macro_rules! __each_case {
                 one_hash_algorithm_for_all "A chain of stores that hash differently is refused."
                 copying_between_stores "Rows copied from store to store keep all their versions and times."
             }
+            read_only {
+                reading_leaves_no_trace "Opening and reading change no file, and leave none behind."
+                reading_works_where_nobody_may_write "A store opens for reading where neither its files nor their directories may be written."
+            }
             concurrency {
                 tasks_write_at_once "Many tasks may write through one store at once, and no row is lost."
                 tasks_write_different_columns "Writes that add columns at the same time all succeed."

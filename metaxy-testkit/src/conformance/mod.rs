@@ -13,6 +13,7 @@ mod lineage;
 mod list;
 mod oracle;
 mod read;
+mod read_only;
 mod report;
 mod resolve;
 mod second_process;

@@ -1,0 +1,145 @@
+//! Stores that are opened for reading: in files that nobody may write, and without a trace.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use metaxy_core::{AccessMode, Result};
+use tokio::process::Command;
+
+use super::kit::{LEAF, PASSED, ROOT, increment, pair, read_ids, samples};
+use super::second_process::{as_child, assert_child_passes, child};
+use super::{Bench, Outcome};
+
+/// Files below a directory with what is in them.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let read = |path: &Path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    below(directory).into_iter().filter(|path| path.is_file()).map(|path| (path.clone(), read(&path))).collect()
+}
+
+/// A directory and everything in it, what is deeper later.
+fn below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned()];
+    let mut at = 0;
+    while let Some(path) = found.get(at) {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let entries: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry is listed").path()).collect();
+            found.extend(entries);
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Two samples, processed, in a store that is closed; and where its files are.
+async fn filled(bench: &Bench) -> Result<Option<PathBuf>> {
+    let Some(directory) = bench.location.directory() else { return Ok(None) };
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+    super::kit::process(&store, LEAF).await?;
+    store.close().await?;
+    Ok(Some(directory))
+}
+
+const NO_FILES: &str = "its rows are in no files of this machine";
+
+pub(super) async fn reading_leaves_no_trace(bench: Bench) -> Result<Outcome> {
+    let Some(directory) = filled(&bench).await? else { return Ok(Outcome::Refused(NO_FILES.to_owned())) };
+    let before = files(&directory);
+    for closes in [true, false] {
+        let store = bench.builder(pair()?).await?.open(AccessMode::ReadOnly).await?;
+        assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
+        assert_eq!(increment(&store, LEAF).await?.concat(), Vec::<String>::new());
+        assert!(store.write(ROOT, samples(["s3"], "v1").batch()).await.is_err());
+        if closes {
+            store.close().await?;
+        }
+    }
+    let after = files(&directory);
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "files came or went");
+    assert!(before == after, "reading has changed a file");
+    PASSED
+}
+
+pub(super) async fn reading_works_where_nobody_may_write(bench: Bench) -> Result<Outcome> {
+    if let Some(store) = as_child(&bench, AccessMode::ReadOnly).await? {
+        assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
+        assert_eq!(increment(&store, LEAF).await?.concat(), Vec::<String>::new());
+        return PASSED;
+    }
+    let Some(directory) = filled(&bench).await? else { return Ok(Outcome::Refused(NO_FILES.to_owned())) };
+    let before = files(&directory);
+    let locked = Locked::new(&directory);
+    let mut reader = child(&bench);
+    if std::fs::write(directory.join("probe"), "").is_ok() {
+        std::fs::remove_file(directory.join("probe")).expect("what was written can be removed");
+        match as_nobody(reader) {
+            Some(nobody) => reader = nobody,
+            None => {
+                return Ok(Outcome::Refused("this user may write anything, and nothing keeps it from that".to_owned()));
+            }
+        }
+    }
+    assert_child_passes(reader).await;
+    drop(locked);
+    assert!(before == files(&directory), "reading has changed a file");
+    PASSED
+}
+
+/// A directory in which nothing can be written, until this is dropped.
+struct Locked(Vec<PathBuf>);
+
+impl Locked {
+    fn new(directory: &Path) -> Self {
+        let paths = below(directory);
+        paths.iter().rev().for_each(|path| set_writable(path, false));
+        Self(paths)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|path| set_writable(path, true));
+    }
+}
+
+#[cfg(unix)]
+fn set_writable(path: &Path, writable: bool) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = match (path.is_dir(), writable) {
+        (true, true) => 0o755,
+        (true, false) => 0o555,
+        (false, true) => 0o644,
+        (false, false) => 0o444,
+    };
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("permissions can be set");
+}
+
+#[cfg(not(unix))]
+fn set_writable(path: &Path, writable: bool) {
+    let mut permissions = std::fs::metadata(path).expect("the file is there").permissions();
+    permissions.set_readonly(!writable);
+    std::fs::set_permissions(path, permissions).expect("permissions can be set");
+}
+
+/// The same command as run by a user whom permissions bind, who need not be able to reach the test binary by its path.
+#[cfg(target_os = "linux")]
+fn as_nobody(command: Command) -> Option<Command> {
+    const NOBODY: u32 = 65_534;
+    let (program, command) = ("/proc/self/exe", command.into_std());
+    let mut nobody = Command::new(program);
+    nobody.args(command.get_args()).uid(NOBODY).gid(NOBODY).kill_on_drop(true).current_dir("/");
+    nobody.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nobody.env(name, value),
+            None => nobody.env_remove(name),
+        };
+    }
+    Some(nobody)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn as_nobody(_: Command) -> Option<Command> {
+    None
+}
