@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::hash::HashAlgorithm;
 use crate::key::FeatureKey;
 
 /// What every fallible call of this project returns.
@@ -369,11 +370,11 @@ pub enum Error {
         /// The store.
         store: String,
         /// Its algorithm.
-        expected: String,
+        expected: HashAlgorithm,
         /// The fallback.
         fallback: String,
         /// The fallback's algorithm.
-        found: String,
+        found: HashAlgorithm,
         /// Where the configuration names the fallback.
         place: Option<String>,
     },

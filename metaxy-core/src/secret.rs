@@ -1,5 +1,7 @@
 //! What must not be shown: passwords, tokens and keys in settings and URLs.
 
+use crate::registry::read::toml_of_json;
+
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
 
@@ -136,8 +138,20 @@ pub fn mask_value(name: &str, value: &toml::Value) -> toml::Value {
         Value::Table(table) => mask_table(table).into(),
         Value::Array(items) => Value::Array(items.iter().map(|item| mask_value(name, item)).collect()),
         _ if is_secret_name(name) => masked(),
-        Value::String(text) => Value::String(mask_url(text)),
+        Value::String(text) => match table_of_json(text) {
+            Some(table) => mask_table(&table).into(),
+            None => Value::String(mask_url(text)),
+        },
         other => other.clone(),
+    }
+}
+
+/// A table that an environment variable gives as JSON.
+fn table_of_json(text: &str) -> Option<toml::Table> {
+    let json = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()?;
+    match toml_of_json(json)? {
+        toml::Value::Table(table) => Some(table),
+        _ => None,
     }
 }
 

@@ -122,7 +122,8 @@ async fn drop_objects(table: &Arc<Table>) -> Result<()> {
     remove(table, &store, data).await
 }
 
-/// Takes all files out of a table. One whose log cannot be read any more is left as it is: it is dropped all the same.
+/// Takes all files out of a table, in a commit that says all of the table by itself: when the log is removed and that stops
+/// half way, what is left reads as an empty table. One whose log cannot be read any more is dropped as it is.
 async fn empty(table: &Arc<Table>) -> Result<()> {
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -133,11 +134,9 @@ async fn empty(table: &Arc<Table>) -> Result<()> {
             Ok(None) | Err(Error::Corrupt { .. } | Error::Unsupported { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        if state.files.is_empty() {
-            return Ok(());
-        }
-        let removes = state.files.iter().map(|file| Action::Remove(file.remove(true))).collect();
-        match table.commit(Some(&state), removes, DeltaOperation::Delete { predicate: None }).await? {
+        let mut actions = vec![Action::Protocol(state.protocol.clone()), Action::Metadata(state.metadata.clone())];
+        actions.extend(state.files.iter().map(|file| Action::Remove(file.remove(true))));
+        match table.commit(Some(&state), actions, DeltaOperation::Delete { predicate: None }).await? {
             Commit::Done(_) => return Ok(()),
             Commit::Raced => {}
         }

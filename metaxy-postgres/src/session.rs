@@ -142,6 +142,9 @@ async fn first_connection(
 }
 
 async fn connect(options: PgConnectOptions) -> sqlx::Result<(PgConnection, PgConnectOptions)> {
+    // Where other crates of a program bring other providers of cryptography, rustls does not choose by itself, and panics.
+    // An error means that the program has chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match PgConnection::connect_with(&options).await {
         // `sslmode=allow`: encrypted where the server wants it so, which its access rules say.
         Err(refused) if matches!(options.get_ssl_mode(), PgSslMode::Allow) && code(&refused) == ACCESS_RULES => {

@@ -78,7 +78,7 @@ pub async fn survives_kills<F>(
         Lane { test: test.to_owned(), victim, location, backend: &backend, said: Said::default() }.run(rounds)
     });
     let safe: usize = futures::future::join_all(lanes).await.into_iter().sum();
-    assert!(safe > rounds, "the processes wrote {safe} batches before they died: too few to show anything");
+    assert!(safe >= rounds / 2, "the processes wrote {safe} batches before they died: too few to show anything");
 }
 
 /// A location, and what is known of it.
@@ -130,11 +130,15 @@ where
 }
 
 /// Spreads the kills over the life of the process: one in four strikes while it opens the store and writes what it finds
-/// in its spool, the others while it writes.
-fn moment(round: usize) -> (&'static str, Duration) {
+/// in its spool, one in four soon after it begins to write, and the others when it has something that must not get lost,
+/// however slow the store.
+fn moment(round: usize) -> (&'static [&'static str], Duration) {
     let scattered = (round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let since = if round.is_multiple_of(4) { "start" } else { "begin" };
-    (since, Duration::from_micros(20_000 + scattered % 180_000))
+    match round % 4 {
+        0 => (&["start"], Duration::from_micros(20_000 + scattered % 180_000)),
+        1 => (&["begin"], Duration::from_micros(20_000 + scattered % 180_000)),
+        _ => (&["written", "flushed"], Duration::from_micros(scattered % 100_000)),
+    }
 }
 
 /// What a process said before it died: numbers of batches.
@@ -157,7 +161,7 @@ fn kill_one(mut command: Command, round: usize) -> Said {
     let mut said = Said::default();
     let (since, pause) = moment(round);
     while let Ok(line) = lines.recv_timeout(PATIENCE) {
-        if said.hear(&line) == Some(since) {
+        if said.hear(&line).is_some_and(|word| since.contains(&word)) {
             break;
         }
     }

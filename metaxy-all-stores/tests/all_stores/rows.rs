@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::DataType;
 use metaxy_core::{FeatureGraph, FeatureSpec, FieldSpec, MetadataStore, Rows, columns};

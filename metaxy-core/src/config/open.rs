@@ -153,9 +153,9 @@ impl<'a> OpenPlan<'a> {
         if parts.algorithm != parent.algorithm {
             return Err(Error::HashAlgorithmMismatch {
                 store: parent.name.clone(),
-                expected: parent.algorithm.to_string(),
+                expected: parent.algorithm,
                 fallback: parts.name.clone(),
-                found: parts.algorithm.to_string(),
+                found: parts.algorithm,
                 place: Some(store.place_of(&place)),
             });
         }

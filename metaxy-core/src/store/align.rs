@@ -97,7 +97,9 @@ fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, given: &DataTy
 /// Whether values of one type can be stored as another without losing anything; single values that do not fit are found
 /// when they are cast.
 fn fits(given: &DataType, stored: &DataType) -> bool {
-    use DataType::{Binary, BinaryView, Date32, Date64, Decimal128, Decimal256, Dictionary, FixedSizeBinary};
+    use DataType::{
+        Binary, BinaryView, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Dictionary, FixedSizeBinary,
+    };
     use DataType::{
         FixedSizeList, LargeBinary, LargeList, LargeListView, LargeUtf8, List, ListView, Map, RunEndEncoded, Struct,
         Time32, Time64, Timestamp, Utf8, Utf8View,
@@ -111,7 +113,10 @@ fn fits(given: &DataType, stored: &DataType) -> bool {
         (given, stored) if given.is_integer() && stored.is_floating() => true,
         (given, stored) if given.is_floating() && stored.is_floating() => true,
         (given, Decimal128(_, _) | Decimal256(_, _)) if given.is_integer() => true,
-        (Decimal128(_, _) | Decimal256(_, _), Decimal128(_, _) | Decimal256(_, _)) => true,
+        (
+            Decimal32(_, _) | Decimal64(_, _) | Decimal128(_, _) | Decimal256(_, _),
+            Decimal32(_, _) | Decimal64(_, _) | Decimal128(_, _) | Decimal256(_, _),
+        ) => true,
         (given, stored) if text(given) && text(stored) => true,
         (given, stored) if binary(given) && binary(stored) => true,
         (Timestamp(_, from), Timestamp(_, to)) => from.is_some() == to.is_some(),
@@ -196,14 +201,27 @@ pub(super) fn convert(key: &FeatureKey, column: &str, array: &ArrayRef, target: 
 
 /// Values that came out of a narrowing cast changed would be lost without a word.
 fn check_lossless(key: &FeatureKey, column: &str, given: &ArrayRef, cast: &ArrayRef) -> Result<()> {
-    let back = cast_with_options(cast, given.data_type(), &CastOptions { safe: true, ..CastOptions::default() })?;
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let comparable = with_free_lists(given.data_type());
+    let back = cast_with_options(cast, &comparable, &options)?;
+    let given = cast_with_options(given, &comparable, &options)?;
     let encoded = matches!(given.data_type(), DataType::Dictionary(_, _) | DataType::RunEndEncoded(_, _));
     if encoded || back.to_data() == given.to_data() {
         return Ok(());
     }
     let equal_or_nan =
-        arrow::compute::kernels::cmp::not_distinct(&back, given).is_ok_and(|mask| mask.false_count() == 0);
+        arrow::compute::kernels::cmp::not_distinct(&back, &given).is_ok_and(|mask| mask.false_count() == 0);
     if equal_or_nan { Ok(()) } else { Err(mismatch(key, column, cast.data_type(), given.data_type())) }
+}
+
+/// The type with lists of any length in the place of those of a fixed one: arrow's cast to the latter panics on some nulls.
+fn with_free_lists(data_type: &DataType) -> DataType {
+    let free = |item: &FieldRef| Arc::new(item.as_ref().clone().with_data_type(with_free_lists(item.data_type())));
+    match data_type {
+        DataType::FixedSizeList(item, _) | DataType::List(item) => DataType::List(free(item)),
+        DataType::LargeList(item) => DataType::LargeList(free(item)),
+        other => other.clone(),
+    }
 }
 
 /// A by-field struct as the map that another program has stored it in.

@@ -310,9 +310,9 @@ impl MetadataStore {
         }
         Err(Error::HashAlgorithmMismatch {
             store: self.inner.name.clone(),
-            expected: own.algorithm().to_string(),
+            expected: own.algorithm(),
             fallback: fallback.inner.name.clone(),
-            found: other.algorithm().to_string(),
+            found: other.algorithm(),
             place: None,
         })
     }
