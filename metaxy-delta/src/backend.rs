@@ -201,10 +201,10 @@ impl DeltaBackend {
                 .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>())
                 .unwrap_or_default()
                 .join("/");
-            if let Some(table) = self.root.table_name(&below) {
-                if has_log(store, &path).await.map_err(|error| self.context.store("list tables", None, error))? {
-                    tables.push(table);
-                }
+            if let Some(table) = self.root.table_name(&below)
+                && has_log(store, &path).await.map_err(|error| self.context.store("list tables", None, error))?
+            {
+                tables.push(table);
             }
         }
         Ok((directories, tables))

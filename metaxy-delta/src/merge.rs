@@ -31,10 +31,10 @@ pub(crate) async fn after_commit(table: &Arc<Table>, version: u64) {
     if !(version + 1).is_multiple_of(table.upkeep.checkpoint_interval) {
         return;
     }
-    if table.upkeep.auto_compact {
-        if let Err(error) = merge_small_files(table).await {
-            tracing::warn!(table = table.name, version, %error, "small files could not be put together");
-        }
+    if table.upkeep.auto_compact
+        && let Err(error) = merge_small_files(table).await
+    {
+        tracing::warn!(table = table.name, version, %error, "small files could not be put together");
     }
     if let Err(error) = table.checkpoint().await {
         tracing::warn!(table = table.name, version, %error, "the checkpoint could not be written");

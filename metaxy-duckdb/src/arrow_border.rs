@@ -28,8 +28,12 @@ pub(crate) fn to_duckdb(batch: RecordBatch) -> Result<DuckBatch> {
     let (array, schema) = arrow::ffi::to_ffi(&data)?;
     // SAFETY: both types are `#[repr(C)]` and follow the C Data Interface field by field; `transmute` checks that their
     // sizes agree, and moving the value moves the duty to release it.
-    let (array, schema): (their_ffi::FFI_ArrowArray, their_ffi::FFI_ArrowSchema) =
-        unsafe { (transmute::<FFI_ArrowArray, _>(array), transmute::<FFI_ArrowSchema, _>(schema)) };
+    let (array, schema): (their_ffi::FFI_ArrowArray, their_ffi::FFI_ArrowSchema) = unsafe {
+        (
+            transmute::<FFI_ArrowArray, their_ffi::FFI_ArrowArray>(array),
+            transmute::<FFI_ArrowSchema, their_ffi::FFI_ArrowSchema>(schema),
+        )
+    };
     // SAFETY: the two structs were exported together just above and describe one array that nobody has released.
     let data = unsafe { their_ffi::from_ffi(array, &schema) }.map_err(|error| Error::backend(KIND, "write", error))?;
     Ok(theirs::StructArray::from(data).into())
@@ -42,7 +46,10 @@ pub(crate) fn from_duckdb(batch: DuckBatch) -> Result<RecordBatch> {
     let (array, schema) = their_ffi::to_ffi(&data).map_err(|error| Error::backend(KIND, "read", error))?;
     // SAFETY: as in `to_duckdb`, the other way round.
     let (array, schema): (FFI_ArrowArray, FFI_ArrowSchema) = unsafe {
-        (transmute::<their_ffi::FFI_ArrowArray, _>(array), transmute::<their_ffi::FFI_ArrowSchema, _>(schema))
+        (
+            transmute::<their_ffi::FFI_ArrowArray, FFI_ArrowArray>(array),
+            transmute::<their_ffi::FFI_ArrowSchema, FFI_ArrowSchema>(schema),
+        )
     };
     // SAFETY: as in `to_duckdb`.
     let data: ArrayData = unsafe { arrow::ffi::from_ffi(array, &schema) }?;

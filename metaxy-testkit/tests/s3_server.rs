@@ -112,7 +112,7 @@ async fn strangers_are_refused() {
     let refused = stranger.get(&Path::from("key")).await;
     assert!(matches!(refused, Err(Error::PermissionDenied { .. })), "{refused:?}");
     let other = Server::start().expect("a server").bucket();
-    let nowhere = AmazonS3Builder::from(client_options(&other)).with_bucket_name("no-such-bucket").build();
+    let nowhere = client_options(&other).with_bucket_name("no-such-bucket").build();
     let missing = nowhere.expect("a client").list(None).next().await;
     assert!(matches!(missing, Some(Err(_))), "{missing:?}");
 }

@@ -41,7 +41,7 @@ async fn fills_the_disk() {
     println!("\nwritten {written}");
     // What was there stays readable in this process.
     assert_eq!(read(&store, "small").await.num_rows(), 1);
-    assert_eq!(store.has_rows(&super::key("small")).await.unwrap(), true);
+    assert!(store.has_rows(&super::key("small")).await.unwrap());
     let _ = store.close().await;
 }
 

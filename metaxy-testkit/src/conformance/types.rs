@@ -71,21 +71,23 @@ fn with_null(array: &ArrayRef) -> ArrayRef {
 
 /// A storage system may keep values in another type, as long as each comes back unchanged in the type it was given in.
 fn assert_same_values(name: &str, given: &ArrayRef, stored: &ArrayRef) {
-    let back = cast(stored, given.data_type()).unwrap_or_else(|error| {
+    let expected = plain(given);
+    let back = cast(stored, expected.data_type()).unwrap_or_else(|error| {
         panic!("`{name}` comes back as {}, which is no {}: {error}", stored.data_type(), given.data_type())
     });
     assert_eq!(
-        plain(given).to_data(),
-        plain(&back).to_data(),
+        expected.to_data(),
+        back.to_data(),
         "`{name}` comes back changed, as {}: {stored:?}, given {given:?}",
         stored.data_type()
     );
 }
 
-/// The values without an encoding that has several forms for the same ones.
+/// The values without an encoding that has several forms for the same ones. (To lists of a fixed length arrow casts with a
+/// panic where the first list is null; so these are compared as lists of any length.)
 fn plain(array: &ArrayRef) -> ArrayRef {
     let plain = match array.data_type() {
-        DataType::ListView(item) => DataType::List(item.clone()),
+        DataType::ListView(item) | DataType::FixedSizeList(item, _) => DataType::List(item.clone()),
         DataType::LargeListView(item) => DataType::LargeList(item.clone()),
         DataType::RunEndEncoded(_, values) => values.data_type().clone(),
         _ => return array.clone(),
