@@ -20,7 +20,7 @@ use crate::config::{PostgresConfig, Settings};
 use crate::copy::{self, RowReader};
 use crate::insert;
 use crate::native;
-use crate::session::{Connection, Counters, Session};
+use crate::session::{self, Connection, Counters, Session, UNDEFINED_TABLE};
 use crate::sql::{self, Pushdown, quote};
 
 /// Metadata in the tables of a PostgreSQL schema.
@@ -215,7 +215,11 @@ impl StoreBackend for PostgresBackend {
         let mut connection = session.connection().await?;
         let query = format!("SELECT EXISTS (SELECT 1 FROM {})", name.quoted);
         let failed = |error| session.error("read", Some(&name.plain), error);
-        let row = sqlx::query(AssertSqlSafe(query)).fetch_one(&mut *connection).await.map_err(failed)?;
+        let row = match sqlx::query(AssertSqlSafe(query)).fetch_one(&mut *connection).await {
+            // Somebody has dropped it since it was looked up.
+            Err(error) if session::code(&error) == UNDEFINED_TABLE => return Ok(false),
+            row => row.map_err(failed)?,
+        };
         let found = row.try_get(0).map_err(failed)?;
         connection.done();
         Ok(found)

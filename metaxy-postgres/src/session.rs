@@ -25,6 +25,9 @@ const PREPARE: &str = "SELECT set_config(name, CASE lower(name) \
 /// The code with which a server says that its access rules (`pg_hba.conf`) know no such connection.
 const ACCESS_RULES: &str = "28000";
 
+/// The server's code for a table that is not there.
+pub(crate) const UNDEFINED_TABLE: &str = "42P01";
+
 /// Bytes of rows that went over the wire.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -156,7 +159,7 @@ async fn connect(options: PgConnectOptions) -> sqlx::Result<(PgConnection, PgCon
 }
 
 /// The code of what the server said, empty where it said nothing.
-fn code(error: &sqlx::Error) -> String {
+pub(crate) fn code(error: &sqlx::Error) -> String {
     error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
 }
 
