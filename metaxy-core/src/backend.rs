@@ -154,7 +154,7 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
 
     /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the
     /// increment crossing the wire. `Ok(Err(reason))` says why it cannot, and the core runs the plan itself. Only called
-    /// when all tables of the plan live in this backend.
+    /// when all tables of the plan live in this backend. [`plan::sql`](crate::plan::sql) helps with SQL.
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
         let _ = plan;
         Ok(Err(format!("{} has no engine of its own", self.info().kind)))
@@ -239,6 +239,7 @@ impl ScanRequest {
 }
 
 /// An increment that a storage system has computed itself; columns as the engine gives them.
+#[derive(Debug, Default)]
 pub struct NativeIncrement {
     /// Samples without a current row.
     pub new: Vec<RecordBatch>,

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use metaxy_core::config::{Environment, FeatureSelection, MetaxyConfig, StoreConfig};
 use metaxy_core::{AccessMode, Error, FeatureGraph, HashAlgorithm, Result, VersioningEngine};
@@ -215,8 +215,8 @@ const MALFORMED: &[Case] = &[
     case("the graph keeps another length", &[("metaxy.toml", "hash_truncation_length = 16\n[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\n")]).open("dev"),
 ];
 
-/// Every malformed configuration with what it is told, as in `config_errors.txt`. With `UPDATE=1` in the environment the
-/// file is written anew; read the difference before you commit it.
+/// Every malformed configuration with what it is told, as in `config_errors.txt`. With `UPDATE_EXPECT=1` in the
+/// environment the file is written anew; read the difference before you commit it.
 #[tokio::test]
 async fn malformed_configurations() {
     let mut found = String::new();
@@ -233,15 +233,7 @@ async fn malformed_configurations() {
         }
         writeln!(found, "=> {}\n", case.error().await).unwrap();
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_errors.txt");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&file, &found).unwrap();
-    }
-    let expected = std::fs::read_to_string(&file).unwrap_or_default();
-    for (expected, found) in expected.split("==== ").zip(found.split("==== ")) {
-        assert_eq!(expected, found, "run with UPDATE=1 if that is what it should say");
-    }
-    assert_eq!(expected.len(), found.len(), "cases were added or removed; run with UPDATE=1");
+    expect_test::expect_file!["config_errors.txt"].assert_eq(&found);
     assert!(MALFORMED.len() >= 60, "{}", MALFORMED.len());
     assert!(
         !found.contains("=> hunter2") && !found.lines().any(|line| line.starts_with("=>") && line.contains("hunter2"))

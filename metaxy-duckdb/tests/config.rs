@@ -1,38 +1,8 @@
 //! DuckDB stores by their names in a configuration.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
-use metaxy_core::config::{Environment, MetaxyConfig};
-use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, Result, columns};
+use metaxy_core::{AccessMode, Error};
 use metaxy_duckdb as _;
-
-fn graph() -> FeatureGraph {
-    let spec = |key: &str| FeatureSpec::builder(key).id_columns(["video_id"]);
-    FeatureGraph::new([
-        spec("raw/video").fields(["audio", "frames"]).build().unwrap(),
-        spec("made/transcript").dep("raw/video").build().unwrap(),
-    ])
-    .unwrap()
-}
-
-fn videos(ids: &[i64]) -> RecordBatch {
-    let text = |of: &str| Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("{of}{id}")))) as ArrayRef;
-    let fields = columns::by_field_fields(["audio", "frames"]);
-    let provenance = StructArray::new(fields, vec![text("a"), text("f")], None);
-    RecordBatch::try_from_iter([
-        ("video_id", Arc::new(Int64Array::from(ids.to_vec())) as ArrayRef),
-        (columns::PROVENANCE_BY_FIELD, Arc::new(provenance) as ArrayRef),
-    ])
-    .unwrap()
-}
-
-fn load(home: &Path, text: &str) -> Result<MetaxyConfig> {
-    std::fs::write(home.join("metaxy.toml"), text).unwrap();
-    let environment = Environment::from_iter([("HOME", home.display().to_string())]);
-    MetaxyConfig::loader().directory(home).environment(environment).load()
-}
+use metaxy_testkit::configured::{dev_leaves_prod_alone, graph, load, videos};
 
 /// One file serves the Python package and this program: its type strings, its settings, in both of their places.
 const CHAIN: &str = r#"
@@ -55,20 +25,7 @@ config = { threads = 1, memory_limit = "500MB" }
 async fn a_pipeline_whose_root_lives_in_prod() {
     let home = tempfile::tempdir().unwrap();
     let config = load(home.path(), CHAIN).unwrap();
-    config.check().unwrap();
-    let prod = config.open_store("prod", graph(), AccessMode::ReadWrite).await.unwrap();
-    prod.write("raw/video", videos(&[1, 2, 3])).await.unwrap();
-    prod.close().await.unwrap();
-    let bytes = || std::fs::read(home.path().join("prod.duckdb")).unwrap();
-    let before = bytes();
-    let dev = config.open_store("dev", graph(), AccessMode::ReadWrite).await.unwrap();
-    let increment = dev.resolve_update("made/transcript").await.unwrap();
-    assert_eq!(increment.new.num_rows(), 3);
-    dev.write("made/transcript", increment.new).await.unwrap();
-    assert!(dev.resolve_update("made/transcript").await.unwrap().is_empty());
-    assert_eq!(dev.store_of("raw/video").await.unwrap().as_deref(), Some("prod"));
-    dev.close().await.unwrap();
-    assert_eq!(bytes(), before);
+    dev_leaves_prod_alone(&config, || std::fs::read(home.path().join("prod.duckdb")).unwrap()).await;
 }
 
 #[tokio::test]
@@ -83,7 +40,7 @@ async fn settings_that_do_not_fit_are_shown_with_their_place() {
         ("table_prefix = 'x'", "1: `stores.dev`: `database` is missing"),
     ] {
         let config = load(home.path(), &format!("[stores.dev]\ntype = 'duckdb'\n{setting}")).unwrap();
-        let error = config.open_store("dev", graph(), AccessMode::ReadWrite).await.unwrap_err();
+        let error = config.open_default_store(graph(), AccessMode::ReadWrite).await.unwrap_err();
         assert_eq!(error.to_string(), format!("{}:{told}", home.path().join("metaxy.toml").display()));
     }
 }
@@ -98,8 +55,8 @@ async fn no_table_is_made_where_the_configuration_forbids_it() {
         format!("auto_create_tables = true\n{store}\nauto_create_tables = false"),
     ] {
         let config = load(home.path(), &text).unwrap();
-        let store = config.open_store("dev", graph(), AccessMode::ReadWrite).await.unwrap();
-        let error = store.write("raw/video", videos(&[1])).await.unwrap_err();
+        let store = config.open_default_store(graph(), AccessMode::ReadWrite).await.unwrap();
+        let error = store.write("raw/video", videos(0..1)).await.unwrap_err();
         assert!(matches!(error, Error::TableMissing { .. }), "{error}");
     }
 }
@@ -111,7 +68,7 @@ async fn no_setting_of_duckdb_is_shown() {
     let text = "[stores.dev]\ntype = 'duckdb'\n[stores.dev.config]\ndatabase = 'x.duckdb'\n\
                 config = { no_such_setting = 'hunter2' }";
     let config = load(home.path(), text).unwrap();
-    let error = config.open_store("dev", graph(), AccessMode::ReadWrite).await.unwrap_err();
+    let error = config.open_default_store(graph(), AccessMode::ReadWrite).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
     assert!(error.to_string().contains("no_such_setting"), "{error}");
 }

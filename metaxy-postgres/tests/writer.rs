@@ -1,15 +1,20 @@
 //! A process that is killed loses nothing that its buffered writer had promised to keep.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metaxy_core::{Result, SharedBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
-use metaxy_testkit::crash::{self, Victim};
-use metaxy_testkit::postgres_server;
+use metaxy_testkit::postgres_server::{self, Database};
 
 /// Where the processes that are killed find the database: a file beside the directories of the locations.
 const URL: &str = "url";
+
+fn database(directory: &Path) -> Database {
+    let database = postgres_server::database().unwrap_or_else(|reason| panic!("{reason}"));
+    std::fs::write(directory.join(URL), database.url()).unwrap();
+    database
+}
 
 /// Each location has tables of its own.
 async fn backend(location: PathBuf) -> Result<SharedBackend> {
@@ -20,22 +25,4 @@ async fn backend(location: PathBuf) -> Result<SharedBackend> {
     Ok(Arc::new(PostgresBackend::new(config)?))
 }
 
-async fn survives(test: &str, victim: Victim, kills: usize) {
-    let directory = tempfile::tempdir().unwrap();
-    let database =
-        (!crash::is_victim()).then(|| postgres_server::database().unwrap_or_else(|reason| panic!("{reason}")));
-    if let Some(database) = &database {
-        std::fs::write(directory.path().join(URL), database.url()).unwrap();
-    }
-    crash::survives_kills(test, victim, kills, directory.path(), backend).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn spooled_batches_survive() {
-    survives("spooled_batches_survive", Victim::SpoolingWriter, 100).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn flushed_batches_survive() {
-    survives("flushed_batches_survive", Victim::Writer, 40).await;
-}
+metaxy_testkit::writer_survives_kills!(backend, database);

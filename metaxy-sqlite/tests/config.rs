@@ -1,44 +1,8 @@
 //! SQLite stores by their names in a configuration.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
-use arrow::datatypes::{DataType, Field};
-use metaxy_core::config::{Environment, MetaxyConfig};
-use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, Result};
+use metaxy_core::{AccessMode, Error};
 use metaxy_sqlite as _;
-
-fn graph() -> FeatureGraph {
-    let spec = |key: &str| FeatureSpec::builder(key).id_columns(["video_id"]);
-    FeatureGraph::new([
-        spec("raw/video").fields(["audio", "frames"]).build().unwrap(),
-        spec("made/transcript")
-            .dep("raw/video")
-            .field(FieldSpec::new("text").depends_on("raw/video", ["audio"]))
-            .build()
-            .unwrap(),
-        spec("made/summary").dep("made/transcript").build().unwrap(),
-    ])
-    .unwrap()
-}
-
-fn videos(ids: &[i64]) -> RecordBatch {
-    let text = |of: &str| Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("{of}{id}")))) as ArrayRef;
-    let field = |name| (Arc::new(Field::new(name, DataType::Utf8, true)), text(name));
-    let provenance = StructArray::from(vec![field("audio"), field("frames")]);
-    RecordBatch::try_from_iter([
-        ("video_id", Arc::new(Int64Array::from(ids.to_vec())) as ArrayRef),
-        ("metaxy_provenance_by_field", Arc::new(provenance) as ArrayRef),
-    ])
-    .unwrap()
-}
-
-fn load(home: &Path, text: &str) -> Result<MetaxyConfig> {
-    std::fs::write(home.join("metaxy.toml"), text).unwrap();
-    let environment = Environment::from_iter([("HOME", home.display().to_string())]);
-    MetaxyConfig::loader().directory(home).environment(environment).load()
-}
+use metaxy_testkit::configured::{dev_leaves_prod_alone, graph, load, videos};
 
 const CHAIN: &str = r#"
 [stores.dev]
@@ -54,27 +18,10 @@ busy_timeout_ms = "1000"
 "#;
 
 #[tokio::test]
-async fn a_pipeline_whose_root_lives_in_prod_leaves_prod_as_it_is() {
+async fn a_pipeline_whose_root_lives_in_prod() {
     let home = tempfile::tempdir().unwrap();
     let config = load(home.path(), CHAIN).unwrap();
-    config.check().unwrap();
-    let prod = config.open_store("prod", graph(), AccessMode::ReadWrite).await.unwrap();
-    prod.write("raw/video", videos(&[1, 2, 3])).await.unwrap();
-    prod.close().await.unwrap();
-    let bytes = || std::fs::read(home.path().join("prod.db")).unwrap();
-    let before = bytes();
-
-    let dev = config.open_default_store(graph(), AccessMode::ReadWrite).await.unwrap();
-    for feature in ["made/transcript", "made/summary"] {
-        let increment = dev.resolve_update(feature).await.unwrap();
-        assert_eq!(increment.new.num_rows(), 3);
-        dev.write(feature, increment.new).await.unwrap();
-        assert!(dev.resolve_update(feature).await.unwrap().is_empty());
-    }
-    assert_eq!(dev.store_of("raw/video").await.unwrap().as_deref(), Some("prod"));
-    assert_eq!(dev.store_of("made/summary").await.unwrap().as_deref(), Some("dev"));
-    dev.close().await.unwrap();
-    assert_eq!(bytes(), before);
+    dev_leaves_prod_alone(&config, || std::fs::read(home.path().join("prod.db")).unwrap()).await;
 }
 
 #[tokio::test]
@@ -109,7 +56,7 @@ async fn no_table_is_made_where_the_configuration_forbids_it() {
     ] {
         let config = load(home.path(), &text).unwrap();
         let store = config.open_default_store(graph(), AccessMode::ReadWrite).await.unwrap();
-        let error = store.write("raw/video", videos(&[1])).await.unwrap_err();
+        let error = store.write("raw/video", videos(0..1)).await.unwrap_err();
         assert!(matches!(error, Error::TableMissing { .. }), "{error}");
     }
 }

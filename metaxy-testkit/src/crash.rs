@@ -46,11 +46,6 @@ pub enum Victim {
     SpoolingWriter,
 }
 
-/// Whether this process is one that is going to be killed. It is started with everything set up already.
-pub fn is_victim() -> bool {
-    std::env::var_os(LOCATION).is_some()
-}
-
 /// Starts and kills a writing process `rounds` times. After each time everything that it had said was safe has to be
 /// there, every batch whole or not at all, and every sample once. `backend` makes the backend of a location: it is
 /// called in this process and in the one that is killed. The rounds are spread over several locations, which are
@@ -79,6 +74,53 @@ pub async fn survives_kills<F>(
     });
     let safe: usize = futures::future::join_all(lanes).await.into_iter().sum();
     assert!(safe >= rounds / 2, "the processes wrote {safe} batches before they died: too few to show anything");
+}
+
+/// Makes two tests of a [`BufferedMetadataWriter`] on a backend: with a spool directory and without one, its process is
+/// killed again and again. `backend` is an `async fn(PathBuf) -> Result<SharedBackend>` that makes the backend of a
+/// location. A second argument sets up what all locations share, once, in the process that does not get killed: a
+/// `fn(&Path)` with the directory of the locations, whose result is kept while the test runs.
+///
+/// ```ignore
+/// metaxy_testkit::writer_survives_kills!(backend);
+/// ```
+#[macro_export]
+macro_rules! writer_survives_kills {
+    ($backend:path) => {
+        fn nothing_to_set_up(_: &std::path::Path) {}
+        $crate::writer_survives_kills!($backend, nothing_to_set_up);
+    };
+    ($backend:path, $set_up:path) => {
+        #[test]
+        fn spooled_batches_survive() {
+            use $crate::crash::{Victim, writer_survives_kills};
+            writer_survives_kills("spooled_batches_survive", Victim::SpoolingWriter, 100, $set_up, $backend);
+        }
+
+        #[test]
+        fn flushed_batches_survive() {
+            use $crate::crash::{Victim, writer_survives_kills};
+            writer_survives_kills("flushed_batches_survive", Victim::Writer, 40, $set_up, $backend);
+        }
+    };
+}
+
+#[doc(hidden)]
+pub fn writer_survives_kills<F, K>(
+    test: &str,
+    victim: Victim,
+    rounds: usize,
+    set_up: impl FnOnce(&Path) -> K,
+    backend: impl Fn(PathBuf) -> F,
+) where
+    F: Future<Output = Result<SharedBackend>>,
+{
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let is_victim = std::env::var_os(LOCATION).is_some();
+    let kept = (!is_victim).then(|| set_up(directory.path()));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(survives_kills(test, victim, rounds, directory.path(), backend));
+    drop(kept);
 }
 
 /// A location, and what is known of it.

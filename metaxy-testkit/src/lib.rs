@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod clock;
+pub mod configured;
 pub mod conformance;
 pub mod crash;
 pub mod faults;
@@ -13,6 +14,7 @@ pub mod postgres_server;
 pub mod s3_server;
 pub mod scenario;
 pub mod stores;
+pub mod tables;
 pub mod workload;
 
 pub use location::{Location, OtherProcesses, SharedLocation, Support};

@@ -1,7 +1,6 @@
 //! What the storage systems say of settings that do not fit, shown as a user sees it.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use metaxy_core::config::Environment;
 use metaxy_core::{AccessMode, FeatureGraph, MetaxyConfig};
@@ -101,8 +100,8 @@ async fn error(settings: &str, environment: &[(&str, &str)]) -> String {
     error.replace(&format!("{}/", directory.path().display()), "")
 }
 
-/// Every case with what it is told, as in `settings.txt`. With `UPDATE=1` in the environment the file is written anew;
-/// read the difference before you commit it.
+/// Every case with what it is told, as in `settings.txt`. With `UPDATE_EXPECT=1` in the environment the file is written
+/// anew; read the difference before you commit it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_settings() {
     let mut found = String::new();
@@ -115,13 +114,5 @@ async fn malformed_settings() {
         assert!(!told.contains("hunter2"), "{told}");
         writeln!(found, "=> {told}\n").unwrap();
     }
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/all_stores/settings.txt");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&file, &found).unwrap();
-    }
-    let expected = std::fs::read_to_string(&file).unwrap_or_default();
-    for (expected, found) in expected.split("==== ").zip(found.split("==== ")) {
-        assert_eq!(expected, found, "run with UPDATE=1 if that is what it should say");
-    }
-    assert_eq!(expected.len(), found.len(), "cases were added or removed; run with UPDATE=1");
+    expect_test::expect_file!["settings.txt"].assert_eq(&found);
 }

@@ -10,19 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::compute::concat_batches;
 use arrow::datatypes::Int64Type;
-use futures::TryStreamExt;
-use metaxy_core::{AccessMode, FeatureKey, Result, ScanRequest, StoreBackend};
+use metaxy_core::{AccessMode, Result, StoreBackend};
 use metaxy_delta::{DeltaBackend, DeltaSettings};
 use metaxy_testkit::s3_server::Bucket;
+use metaxy_testkit::tables::{self, key};
 
 /// The table that most tests use.
 const TABLE: &str = "raw/video";
-
-fn key(text: &str) -> FeatureKey {
-    text.parse().unwrap()
-}
 
 fn local(root: &Path) -> DeltaSettings {
     DeltaSettings::new(root.display().to_string())
@@ -52,13 +47,11 @@ fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
 }
 
 async fn append(backend: &DeltaBackend, batch: RecordBatch) -> Result<()> {
-    backend.append(&key(TABLE), batch.schema(), vec![batch]).await
+    tables::append(backend, TABLE, batch).await
 }
 
 async fn read(backend: &DeltaBackend) -> Result<RecordBatch> {
-    let scan = backend.scan(&key(TABLE), &ScanRequest::default()).await?;
-    let batches: Vec<RecordBatch> = scan.stream.try_collect().await?;
-    Ok(concat_batches(&scan.schema, &batches)?)
+    tables::read(backend, TABLE).await
 }
 
 /// All ids of the table, sorted, every row counted.

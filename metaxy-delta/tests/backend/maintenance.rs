@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use metaxy_core::{FeatureKey, ScanRequest, StoreBackend};
+use metaxy_core::{FeatureKey, ScanRequest, StoreBackend, col};
 use metaxy_delta::DeltaSettings;
 use tempfile::TempDir;
 
@@ -132,6 +132,34 @@ async fn writers_do_not_mind_compactions() {
     futures::join!(writing, keeping);
     assert_eq!(read_ids(&writer).await.unwrap(), (0..60).collect::<Vec<_>>());
     assert_eq!(read_ids(&keeper).await.unwrap(), (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_during_a_compaction_does_not_come_back() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = every(5, local(root.path()));
+    let (deleter, keeper) = (opened(&settings).await, opened(&settings).await);
+    for number in 0..40 {
+        append(&deleter, rows(number * 10..(number + 1) * 10)).await.unwrap();
+    }
+    let schema = deleter.schema(&key(TABLE)).await.unwrap().unwrap();
+    let deleting = async {
+        for id in (0..400).step_by(13) {
+            let predicate = col("id").eq(id).bind(&schema).unwrap();
+            assert_eq!(deleter.delete(&key(TABLE), &predicate).await.unwrap(), 1, "{id}");
+            append(&deleter, rows([1000 + id])).await.unwrap();
+        }
+    };
+    let keeping = async {
+        for _ in 0..20 {
+            keeper.compact(&key(TABLE)).await.unwrap();
+        }
+    };
+    futures::join!(deleting, keeping);
+    let (gone, kept): (Vec<i64>, Vec<i64>) = (0..400).partition(|id| id % 13 == 0);
+    let expected: Vec<i64> = kept.into_iter().chain(gone.iter().map(|id| 1000 + id)).collect();
+    assert_eq!(read_ids(&deleter).await.unwrap(), expected);
+    assert_eq!(read_ids(&keeper).await.unwrap(), expected);
 }
 
 #[tokio::test]

@@ -1,25 +1,13 @@
 //! One input in SQL: the rows of a scan with their keys, their columns, and the data versions of the fields.
 
 use arrow::datatypes::DataType;
+use metaxy_core::plan::sql::{column_name, key_name, version_name};
 use metaxy_core::plan::{GroupOrder, InputLineage, InputPlan};
 use metaxy_core::{ScanRequest, ScanStage, columns};
 
 use super::Part;
 use crate::catalog::StoredColumn;
 use crate::sql::{Relation, quoted, text};
-
-/// How the columns of input number `n` are called: keys, columns of the increment, data versions.
-pub(super) fn key_name(input: usize, index: usize) -> String {
-    format!("i{input}_k{index}")
-}
-
-pub(super) fn column_name(input: usize, index: usize) -> String {
-    format!("i{input}_c{index}")
-}
-
-pub(super) fn version_name(input: usize, index: usize) -> String {
-    format!("i{input}_d{index}")
-}
 
 /// All of a scan, or the reason why DuckDB would not do all of it.
 pub(super) fn whole_scan(part: &Part, request: &ScanRequest) -> Result<Relation, String> {
@@ -38,11 +26,6 @@ pub(super) fn find<'a>(part: &'a Part, name: &str) -> Result<&'a StoredColumn, S
     part.table.column(name).ok_or_else(|| format!("`{}` has no column `{name}`", part.key))
 }
 
-/// The name in the upstream table of a column of the increment.
-pub(super) fn source_of<'a>(input: &'a InputPlan, name: &'a str) -> &'a str {
-    input.columns.iter().find(|column| column.name == name).map_or(name, |column| &column.source)
-}
-
 /// The `SELECT` of an input. `hash` is the name of the hash function.
 pub(super) fn select(
     number: usize,
@@ -54,7 +37,7 @@ pub(super) fn select(
     let mut relation = whole_scan(part, &input.request)?;
     let mut outputs = Vec::new();
     for (index, name) in join_columns.iter().enumerate() {
-        outputs.push(format!("{} AS {}", key(part, source_of(input, name))?, key_name(number, index)));
+        outputs.push(format!("{} AS {}", key(part, input.source_of(name))?, key_name(number, index)));
     }
     for (index, column) in input.columns.iter().enumerate() {
         let column = find(part, &column.source)?;
@@ -154,7 +137,7 @@ fn window(
     on: &[String],
     order: &GroupOrder,
 ) -> Result<(Relation, String), String> {
-    let on = on.iter().map(|name| key(part, source_of(input, name))).collect::<Result<Vec<_>, _>>()?;
+    let on = on.iter().map(|name| key(part, input.source_of(name))).collect::<Result<Vec<_>, _>>()?;
     let ascending = |names: &[String]| -> Result<Vec<String>, String> {
         names.iter().map(|name| Ok(format!("{} ASC NULLS FIRST", key(part, name)?))).collect()
     };

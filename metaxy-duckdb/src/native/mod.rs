@@ -9,13 +9,14 @@ mod query;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StructArray};
-use arrow::compute::{concat, filter, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, Int16Array, Int64Array, RecordBatch};
+use arrow::compute::{concat, filter};
+use arrow::datatypes::{DataType, Field, Int16Type, Int64Type, Schema};
 use duckdb::Connection;
 use metaxy_core::backend::NativeIncrement;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::{FeatureKey, Result, columns};
+use metaxy_core::plan::sql::RowKind;
+use metaxy_core::{FeatureKey, Result};
 
 use crate::arrow_border::to_duckdb;
 use crate::catalog::StoredTable;
@@ -26,7 +27,7 @@ use crate::source::Source;
 use crate::sql::quoted;
 use crate::types::convert;
 
-use query::{Query, kinds};
+use query::Query;
 
 /// A table that takes part.
 pub(crate) struct Part {
@@ -58,7 +59,7 @@ pub(crate) fn resolve(
         Ok(query) => query,
         Err(reason) => return Ok(Err(reason)),
     };
-    let mut increment = NativeIncrement { new: Vec::new(), stale: Vec::new(), orphaned: Vec::new() };
+    let mut increment = NativeIncrement::default();
     let mut orphans = Vec::new();
     let mut statement = connection.prepare(&query.sql).map_err(during.fails())?;
     for batch in Rows::new(&mut statement, during)? {
@@ -67,9 +68,10 @@ pub(crate) fn resolve(
             increment.new.push(expected);
             continue;
         };
-        push(&mut increment.new, &expected, &kinds, kinds::NEW)?;
-        push(&mut increment.stale, &expected, &kinds, kinds::STALE)?;
-        orphans.extend(orphan_places(&kinds, &places)?);
+        let kinds = kinds.as_primitive::<Int16Type>();
+        increment.push(RowKind::New, kinds, &expected)?;
+        increment.push(RowKind::Stale, kinds, &expected)?;
+        orphans.extend(orphan_places(kinds, &places)?);
     }
     if let (Some(current), Some(current_plan), false) = (&current, &plan.current, orphans.is_empty()) {
         increment.orphaned = rows_at(connection, &current.table, &current_plan.orphan_columns, orphans, during)?;
@@ -78,8 +80,8 @@ pub(crate) fn resolve(
 }
 
 /// The places in the table of the rows that are orphaned.
-fn orphan_places(kinds: &ArrayRef, places: &Option<ArrayRef>) -> Result<Option<ArrayRef>> {
-    let (Some(places), wanted) = (places, of_kind(kinds, kinds::ORPHANED)) else { return Ok(None) };
+fn orphan_places(kinds: &Int16Array, places: &Option<ArrayRef>) -> Result<Option<ArrayRef>> {
+    let (Some(places), wanted) = (places, RowKind::Orphaned.mask(kinds)) else { return Ok(None) };
     if wanted.true_count() == 0 {
         return Ok(None);
     }
@@ -123,39 +125,10 @@ fn rows_at(
     Ok(found)
 }
 
-/// The four version columns, from the hash of each field and the one over all.
-fn version_columns(plan: &IncrementPlan, hashes: &[ArrayRef]) -> Result<Vec<(String, ArrayRef)>> {
-    let Some((provenance, fields)) = hashes.split_last() else { return Ok(Vec::new()) };
-    let members = columns::by_field_fields(plan.recipe.fields.iter().map(|field| &field.struct_key));
-    let by_field: ArrayRef =
-        Arc::new(StructArray::try_new_with_length(members, fields.to_vec(), None, provenance.len())?);
-    Ok(vec![
-        (columns::PROVENANCE_BY_FIELD.to_owned(), by_field.clone()),
-        (columns::PROVENANCE.to_owned(), provenance.clone()),
-        (columns::DATA_VERSION_BY_FIELD.to_owned(), by_field),
-        (columns::DATA_VERSION.to_owned(), provenance.clone()),
-    ])
-}
-
 /// A batch of at least one column.
 fn batch_of(columns: Vec<(String, ArrayRef)>) -> Result<RecordBatch> {
     let fields: Vec<Field> =
         columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
     let arrays = columns.into_iter().map(|(_, array)| array).collect();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
-}
-
-fn of_kind(kinds: &ArrayRef, kind: i8) -> BooleanArray {
-    kinds.as_primitive::<Int8Type>().iter().map(|value| Some(value == Some(kind))).collect()
-}
-
-/// Adds the rows of one kind.
-fn push(batches: &mut Vec<RecordBatch>, rows: &RecordBatch, kinds: &ArrayRef, kind: i8) -> Result<()> {
-    let wanted = of_kind(kinds, kind);
-    match wanted.true_count() {
-        0 => {}
-        all if all == wanted.len() => batches.push(rows.clone()),
-        _ => batches.push(filter_record_batch(rows, &wanted)?),
-    }
-    Ok(())
 }

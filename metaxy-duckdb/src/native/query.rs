@@ -2,22 +2,16 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
+use metaxy_core::plan::sql::RowKind;
 use metaxy_core::plan::{CurrentPlan, IncrementPlan};
 use metaxy_core::{Result, columns};
 
 use super::expected::{Expected, expected};
-use super::input::{KeyType, find, key, key_type, source_of, whole_scan};
-use super::{Part, batch_of, version_columns};
+use super::input::{KeyType, find, key, key_type, whole_scan};
+use super::{Part, batch_of};
 use crate::catalog::StoredColumn;
 use crate::sql::{condition, newest_of, quoted};
 use crate::types::convert;
-
-/// The kinds of rows.
-pub(super) mod kinds {
-    pub(in super::super) const NEW: i8 = 0;
-    pub(in super::super) const STALE: i8 = 1;
-    pub(in super::super) const ORPHANED: i8 = 2;
-}
 
 /// The statement. Its rows hold the expected columns, a hash for each field, and the provenance; where there is anything
 /// to compare with, then the kind, and the place of the current row, or of all current rows, in the table.
@@ -48,12 +42,12 @@ impl Query {
         let rows = CurrentRows::new(plan, current_plan, current)?;
         let on: Vec<String> = (0..plan.join_columns.len()).map(|index| format!("e.k{index} = c.k{index}")).collect();
         let sql = format!(
-            "SELECT {outputs}, e.p, CASE WHEN c.place IS NULL THEN {} WHEN e.p IS NULL THEN {} ELSE {} END::TINYINT, \
+            "SELECT {outputs}, e.p, CASE WHEN c.place IS NULL THEN {} WHEN e.p IS NULL THEN {} ELSE {} END, \
              c.place FROM ({sql}) AS e FULL JOIN ({}) AS c ON {} \
              WHERE c.place IS NULL OR e.p IS NULL OR {}",
-            kinds::NEW,
-            kinds::ORPHANED,
-            kinds::STALE,
+            RowKind::New.sql(),
+            RowKind::Orphaned.sql(),
+            RowKind::Stale.sql(),
             rows.sql,
             on.join(" AND "),
             rows.stale,
@@ -74,7 +68,7 @@ impl Query {
             named.push((column.name.clone(), convert(array, &column.data_type)?));
         }
         let hashes = hashes.iter().map(|array| Ok(convert(array, &DataType::Utf8)?)).collect::<Result<Vec<_>>>()?;
-        named.extend(version_columns(plan, &hashes)?);
+        named.extend(plan.version_columns(&hashes)?);
         let mut rest = rest.iter().filter(|_| self.compares).cloned();
         Ok((rest.next(), batch_of(named)?, rest.next()))
     }
@@ -83,7 +77,7 @@ impl Query {
 /// Join columns have to be of one kind in every table, or the engine's own rules decide.
 fn check_keys(plan: &IncrementPlan, parts: &[Part], current: Option<&Part>) -> Result<(), String> {
     for name in &plan.join_columns {
-        let inputs = parts.iter().zip(&plan.inputs).map(|(part, input)| (part, source_of(input, name)));
+        let inputs = parts.iter().zip(&plan.inputs).map(|(part, input)| (part, input.source_of(name)));
         let mut first: Option<KeyType> = None;
         for (part, own) in inputs.chain(current.map(|part| (part, name.as_str()))) {
             let kind = key_type(part, own)?;

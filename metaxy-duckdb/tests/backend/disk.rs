@@ -40,7 +40,7 @@ async fn fills_the_disk() {
     assert!(matches!(error, Error::Backend { transient: true, .. }), "{error:?}");
     println!("\nwritten {written}");
     // What was there stays readable in this process.
-    assert_eq!(read(&store, "small").await.num_rows(), 1);
+    assert_eq!(read(&store, "small").await.unwrap().num_rows(), 1);
     assert!(store.has_rows(&super::key("small")).await.unwrap());
     let _ = store.close().await;
 }
@@ -63,13 +63,13 @@ async fn a_full_disk_costs_nothing_that_was_written() {
     let written = said.lines().find_map(|line| line.strip_prefix("written ")).unwrap();
     let written: i64 = written.parse().unwrap();
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();
-    assert_eq!(read(&store, "small").await.num_rows(), 1);
+    assert_eq!(read(&store, "small").await.unwrap().num_rows(), 1);
     if written > 0 {
-        let rows = read(&store, "t").await;
+        let rows = read(&store, "t").await.unwrap();
         let sum: i64 = rows.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().iter().sum();
         let count = written * ROWS;
         assert_eq!((rows.num_rows() as i64, sum), (count, count * (count - 1) / 2));
     }
     append(&store, "t", noise(written * ROWS)).await.unwrap();
-    assert_eq!(read(&store, "t").await.num_rows() as i64, (written + 1) * ROWS);
+    assert_eq!(read(&store, "t").await.unwrap().num_rows() as i64, (written + 1) * ROWS);
 }

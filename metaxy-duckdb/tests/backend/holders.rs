@@ -59,7 +59,7 @@ async fn a_held_file_and_its_holder_are_named() {
     release(other);
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();
     append(&store, "t", batch(vec![("id", ints([2]))])).await.unwrap();
-    assert_eq!(read(&store, "t").await.num_rows(), 2);
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn any_number_of_readers() {
     store.close().await.unwrap();
     let others = [holder("holders::holds_for_reading", &path), holder("holders::holds_for_reading", &path)];
     let store = open(&path, AccessMode::ReadOnly).await.unwrap();
-    assert_eq!(read(&store, "t").await.num_rows(), 1);
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
     let error = open(&path, AccessMode::ReadWrite).await.unwrap_err();
     assert!(matches!(&error, Error::Locked { holder, .. } if holder.contains("this process")), "{error:?}");
     store.close().await.unwrap();

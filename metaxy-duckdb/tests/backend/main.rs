@@ -16,34 +16,7 @@ use futures::TryStreamExt;
 use metaxy_core::{AccessMode, FeatureKey, Result, ScanRequest, SharedBackend, StoreBackend};
 use metaxy_duckdb::DuckDbBackend;
 use metaxy_testkit::crash::{self, Victim};
-
-fn key(text: &str) -> FeatureKey {
-    text.parse().unwrap()
-}
-
-fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap()
-}
-
-fn ints(values: impl IntoIterator<Item = i64>) -> ArrayRef {
-    Arc::new(Int64Array::from_iter_values(values))
-}
-
-fn texts(values: &[&str]) -> ArrayRef {
-    Arc::new(StringArray::from(values.to_vec()))
-}
-
-async fn append(store: &dyn StoreBackend, table: &str, batch: RecordBatch) -> Result<()> {
-    store.append(&key(table), batch.schema(), vec![batch]).await
-}
-
-async fn read(store: &dyn StoreBackend, table: &str) -> RecordBatch {
-    let scan = store.scan(&key(table), &ScanRequest::default()).await.unwrap();
-    let schema = scan.schema.clone();
-    let batches: Vec<RecordBatch> = scan.stream.try_collect().await.unwrap();
-    assert!(batches.iter().all(|batch| batch.schema() == schema));
-    concat_batches(&schema, &batches).unwrap()
-}
+use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
 
 async fn open(path: &Path, mode: AccessMode) -> Result<DuckDbBackend> {
     let store = DuckDbBackend::file(path)?;

@@ -24,7 +24,7 @@ async fn columns_and_members_are_added() {
     let more = by_field(&[("y", "y"), ("X", "X"), ("x", "x")]);
     append(&store, "a/b", batch(vec![("s", more), ("late", texts(&["l"])), ("id", ints([2]))])).await.unwrap();
     append(&store, "a/b", batch(vec![("id", ints([3]))])).await.unwrap();
-    let rows = read(&store, "a/b").await;
+    let rows = read(&store, "a/b").await.unwrap();
     assert_eq!(rows.schema(), store.schema(&key("a/b")).await.unwrap().unwrap());
     let order: Vec<i64> = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
     let at = |id: i64| order.iter().position(|other| *other == id).unwrap();
@@ -45,8 +45,8 @@ async fn names_that_duckdb_would_confuse() {
     store.open(AccessMode::ReadWrite).await.unwrap();
     let names = ["id", "Id", "ID", "rowid", "ROWID", "say \"hi\"", "größe", "GRÖSSE", "a.b", "select", "id_2", "x'y"];
     let values: Vec<ArrayRef> = (0..names.len() as i64).map(|value| ints([value])).collect();
-    append(&store, "names", batch(names.iter().copied().zip(values).collect())).await.unwrap();
-    let rows = read(&store, "names").await;
+    append(&store, "names", batch(names.iter().copied().zip(values))).await.unwrap();
+    let rows = read(&store, "names").await.unwrap();
     for (position, name) in names.iter().enumerate() {
         let value = rows.column_by_name(name).unwrap().as_primitive::<Int64Type>().value(0);
         assert_eq!(value, position as i64, "{name}");
@@ -76,7 +76,7 @@ async fn stores_share_a_file_by_their_prefixes() {
     other.drop_table(&key("t")).await.unwrap();
     other.drop_table(&key("t")).await.unwrap();
     assert_eq!(other.schema(&key("t")).await.unwrap(), None);
-    assert_eq!(read(&store, "t").await.num_rows(), 1);
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
 }
 
 fn video() -> FeatureGraph {
@@ -200,11 +200,11 @@ async fn a_cancelled_write_is_whole_or_nothing() {
     store.open(AccessMode::ReadWrite).await.unwrap();
     append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap();
     for delay in [0, 1, 5, 20, 50] {
-        let before = read(&store, "t").await.num_rows();
+        let before = read(&store, "t").await.unwrap().num_rows();
         let write = append(&store, "t", batch(vec![("id", ints(0..50_000))]));
         let _ = tokio::time::timeout(std::time::Duration::from_millis(delay), write).await;
         append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap();
-        let added = read(&store, "t").await.num_rows() - before;
+        let added = read(&store, "t").await.unwrap().num_rows() - before;
         assert!([1, 50_001].contains(&added), "{added}");
     }
 }

@@ -2,6 +2,7 @@
 
 use arrow::datatypes::DataType;
 use metaxy_core::hash::RowHasher;
+use metaxy_core::plan::sql::{column_name, key_name, version_name};
 use metaxy_core::plan::{GroupOrder, InputLineage, InputPlan};
 use metaxy_core::{ScanRequest, ScanStage, columns};
 
@@ -9,19 +10,6 @@ use super::{ONCE, Source, hash};
 use crate::catalog::{Column, Table};
 use crate::sql::{self, Pushdown, Relation, literal};
 use crate::types::Wire;
-
-/// How the columns of input number `n` are called: keys, columns of the increment, data versions.
-pub(super) fn key_name(input: usize, index: usize) -> String {
-    format!("i{input}_k{index}")
-}
-
-pub(super) fn column_name(input: usize, index: usize) -> String {
-    format!("i{input}_c{index}")
-}
-
-pub(super) fn version_name(input: usize, index: usize) -> String {
-    format!("i{input}_d{index}")
-}
 
 /// All of a scan, or the reason why the server would not do all of it.
 pub(super) fn whole_scan(
@@ -54,7 +42,7 @@ pub(super) fn select(
     let mut relation = whole_scan(source, &input.request, &needed, false)?;
     let mut outputs = Vec::new();
     for (index, name) in join_columns.iter().enumerate() {
-        let column = find(source, source_of(input, name))?;
+        let column = find(source, input.source_of(name))?;
         outputs.push(format!("{} AS {}", key(column)?, key_name(number, index)));
     }
     for (index, column) in input.columns.iter().enumerate() {
@@ -75,11 +63,6 @@ pub(super) fn select(
     }
     let window = window.map(|window| format!(" WINDOW w AS ({window})")).unwrap_or_default();
     Ok(format!("SELECT {} {}{window} {ONCE}", outputs.join(", "), relation.sql()))
-}
-
-/// The name in the upstream table of a column of the increment.
-fn source_of<'a>(input: &'a InputPlan, name: &'a str) -> &'a str {
-    input.columns.iter().find(|column| column.name == name).map_or(name, |column| &column.source)
 }
 
 /// A column that rows are joined, grouped or sorted by.
@@ -112,7 +95,7 @@ fn window(
     on: &[String],
     order: &GroupOrder,
 ) -> Result<String, String> {
-    let on: Vec<String> = on.iter().map(|name| key(find(source, source_of(input, name))?)).collect::<Result<_, _>>()?;
+    let on: Vec<String> = on.iter().map(|name| key(find(source, input.source_of(name))?)).collect::<Result<_, _>>()?;
     let ascending = |names: &[String]| -> Result<Vec<String>, String> {
         names.iter().map(|name| Ok(format!("{} NULLS FIRST", key(find(source, name)?)?))).collect()
     };

@@ -9,13 +9,13 @@ mod query;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StructArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Int16Type, Schema};
 use futures::TryStreamExt;
 use metaxy_core::backend::NativeIncrement;
 use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::IncrementPlan;
+use metaxy_core::plan::sql::RowKind;
 use metaxy_core::{FeatureKey, HashAlgorithm, Result, columns};
 
 use crate::backend::PostgresBackend;
@@ -24,7 +24,7 @@ use crate::copy::{self, RowReader};
 use crate::session::Session;
 use crate::types::{Storage, Wire};
 
-use query::{Query, kinds};
+use query::Query;
 
 /// At the end of a `SELECT` whose columns are used several times: keeps the planner from putting their expressions, hashes
 /// among them, wherever they are used, to be computed again and again.
@@ -104,35 +104,23 @@ async fn run(session: Arc<Session>, plan: &IncrementPlan, query: Query) -> Resul
         .chain(query.orphaned.iter().map(|(name, storage)| (name.as_str(), storage)));
     let reader = RowReader::new(&plan.feature.table_name(), sent)?;
     let mut rows = copy::read(session, query.sql, reader, copy::Planner::ForWholeTables);
-    let mut increment = NativeIncrement { new: Vec::new(), stale: Vec::new(), orphaned: Vec::new() };
+    let mut increment = NativeIncrement::default();
     while let Some((arrays, count)) = rows.try_next().await? {
-        let Some((kind, arrays)) = arrays.split_first() else { continue };
+        let Some((kinds, arrays)) = arrays.split_first() else { continue };
         let (expected, arrays) = arrays.split_at(query.expected.len());
         let (versions, orphaned) = arrays.split_at(fields + 1);
         let mut named: Vec<(String, ArrayRef)> =
             query.expected.iter().map(|(name, _)| name.clone()).zip(expected.iter().cloned()).collect();
-        named.extend(version_columns(plan, versions, count)?);
+        named.extend(plan.version_columns(versions)?);
         let expected = batch(named, count)?;
         let orphaned = query.orphaned.iter().map(|(name, _)| name.clone()).zip(orphaned.iter().cloned());
         let orphaned = batch(orphaned.collect(), count)?;
-        push(&mut increment.new, &expected, kind, kinds::NEW)?;
-        push(&mut increment.stale, &expected, kind, kinds::STALE)?;
-        push(&mut increment.orphaned, &orphaned, kind, kinds::ORPHANED)?;
+        let kinds = kinds.as_primitive::<Int16Type>();
+        increment.push(RowKind::New, kinds, &expected)?;
+        increment.push(RowKind::Stale, kinds, &expected)?;
+        increment.push(RowKind::Orphaned, kinds, &orphaned)?;
     }
     Ok(increment)
-}
-
-/// The four version columns, from the hash of each field and the one over all.
-fn version_columns(plan: &IncrementPlan, hashes: &[ArrayRef], rows: usize) -> Result<Vec<(String, ArrayRef)>> {
-    let Some((provenance, fields)) = hashes.split_last() else { return Ok(Vec::new()) };
-    let members = columns::by_field_fields(plan.recipe.fields.iter().map(|field| &field.struct_key));
-    let by_field: ArrayRef = Arc::new(StructArray::try_new_with_length(members, fields.to_vec(), None, rows)?);
-    Ok(vec![
-        (columns::PROVENANCE_BY_FIELD.to_owned(), by_field.clone()),
-        (columns::PROVENANCE.to_owned(), provenance.clone()),
-        (columns::DATA_VERSION_BY_FIELD.to_owned(), by_field),
-        (columns::DATA_VERSION.to_owned(), provenance.clone()),
-    ])
 }
 
 fn batch(columns: Vec<(String, ArrayRef)>, rows: usize) -> Result<RecordBatch> {
@@ -141,16 +129,4 @@ fn batch(columns: Vec<(String, ArrayRef)>, rows: usize) -> Result<RecordBatch> {
     let arrays = columns.into_iter().map(|(_, array)| array).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
-}
-
-/// Adds the rows of one kind.
-fn push(batches: &mut Vec<RecordBatch>, rows: &RecordBatch, kinds: &ArrayRef, kind: i16) -> Result<()> {
-    let kinds = kinds.as_primitive::<Int16Type>();
-    let wanted: BooleanArray = kinds.iter().map(|value| Some(value == Some(kind))).collect();
-    match wanted.true_count() {
-        0 => {}
-        all if all == wanted.len() => batches.push(rows.clone()),
-        _ => batches.push(filter_record_batch(rows, &wanted)?),
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The whole statement: expected rows against current ones.
 
 use metaxy_core::columns;
+use metaxy_core::plan::sql::RowKind;
 use metaxy_core::plan::{CurrentPlan, IncrementPlan};
 
 use super::Source;
@@ -9,13 +10,6 @@ use super::input::{find, key, whole_scan};
 use crate::catalog::Column;
 use crate::sql::{self, collated};
 use crate::types::{Storage, Wire};
-
-/// The kinds of rows that are sent.
-pub(super) mod kinds {
-    pub(in super::super) const NEW: i16 = 0;
-    pub(in super::super) const STALE: i16 = 1;
-    pub(in super::super) const ORPHANED: i16 = 2;
-}
 
 /// The statement, and what its rows hold behind their kind: the expected columns, a hash for each field, the provenance,
 /// the columns of orphaned rows.
@@ -36,7 +30,7 @@ impl Query {
             columns.chain(hashes).chain([format!("{of}.p")]).collect()
         };
         let (Some(current), Some(current_plan)) = (current, &plan.current) else {
-            let sql = format!("SELECT {}::smallint, {} FROM ({sql}) AS e", kinds::NEW, outputs("e").join(", "));
+            let sql = format!("SELECT {}, {} FROM ({sql}) AS e", RowKind::New.sql(), outputs("e").join(", "));
             return Ok(Self { sql, expected: columns, orphaned: Vec::new() });
         };
         let orphan_columns: Vec<&Column> =
@@ -44,12 +38,12 @@ impl Query {
         let rows = current_rows(plan, current_plan, current)?;
         let on: Vec<String> = (0..plan.join_columns.len()).map(|index| format!("e.k{index} = c.k{index}")).collect();
         let differences = format!(
-            "SELECT CASE WHEN c.here IS NULL THEN {} WHEN e.p IS NULL THEN {} ELSE {} END::smallint AS kind, {}, c.places \
+            "SELECT CASE WHEN c.here IS NULL THEN {} WHEN e.p IS NULL THEN {} ELSE {} END AS kind, {}, c.places \
              FROM ({sql}) AS e FULL JOIN ({rows}) AS c ON {} \
              WHERE c.here IS NULL OR e.p IS NULL OR c.low IS DISTINCT FROM e.p OR c.high IS DISTINCT FROM e.p OR c.forced",
-            kinds::NEW,
-            kinds::ORPHANED,
-            kinds::STALE,
+            RowKind::New.sql(),
+            RowKind::Orphaned.sql(),
+            RowKind::Stale.sql(),
             outputs("e").join(", "),
             on.join(" AND "),
         );
@@ -72,7 +66,7 @@ impl Query {
             changed.join(", "),
             gone.join(", "),
             current.name.quoted,
-            orphan = kinds::ORPHANED,
+            orphan = RowKind::Orphaned.sql(),
         );
         Ok(Self { sql, expected: columns, orphaned })
     }
@@ -85,12 +79,8 @@ fn check_keys(plan: &IncrementPlan, sources: &[Source], current: Option<&Source>
         for (source, own) in sources
             .iter()
             .zip(&plan.inputs)
-            .map(|(source, input)| {
-                let own =
-                    input.columns.iter().find(|column| column.name == *name).map_or(name, |column| &column.source);
-                (source, own)
-            })
-            .chain(current.map(|source| (source, name)))
+            .map(|(source, input)| (source, input.source_of(name)))
+            .chain(current.map(|source| (source, name.as_str())))
         {
             let column = find(source, own)?;
             match first {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use arrow::array::*;
 use metaxy_core::{AccessMode, Error, StoreBackend};
 use metaxy_postgres::PostgresBackend;
+use metaxy_testkit::tables::{append, batch, key, read};
 
-use super::support::{append, batch, config, database, key, open, read};
+use super::support::{config, database, open};
 
 fn one() -> RecordBatch {
     batch([("x", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])

@@ -4,33 +4,26 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use metaxy_core::Error;
+use metaxy_testkit::tables::{append, batch, ints, read, texts};
 
-use super::support::{append, batch, database, open, read};
-
-fn ints(values: &[i64]) -> ArrayRef {
-    Arc::new(Int64Array::from(values.to_vec()))
-}
-
-fn texts(values: &[&str]) -> ArrayRef {
-    Arc::new(StringArray::from(values.to_vec()))
-}
+use super::support::{database, open};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_and_members_are_added() {
     let database = database();
     let backend = open(database.url()).await;
     let by_field = |members: Vec<(&str, ArrayRef)>| -> ArrayRef { Arc::new(StructArray::from(batch(members))) };
-    let first = batch([("id", ints(&[1])), ("metaxy_provenance_by_field", by_field(vec![("audio", texts(&["a"]))]))]);
+    let first = batch([("id", ints([1])), ("metaxy_provenance_by_field", by_field(vec![("audio", texts(&["a"]))]))]);
     let second = batch([
         ("metaxy_provenance_by_field", by_field(vec![("frames", texts(&["f"])), ("audio", texts(&["b"]))])),
         ("Id", texts(&["another column"])),
-        ("id", ints(&[2])),
+        ("id", ints([2])),
     ]);
     append(&backend, "grown", &first).await.unwrap();
     append(&backend, "grown", &second).await.unwrap();
     append(&backend, "grown", &first).await.unwrap();
     let found = read(&backend, "grown").await.unwrap();
-    assert_eq!(found.column(0), &ints(&[1, 2, 1]));
+    assert_eq!(found.column(0), &ints([1, 2, 1]));
     let members = found.column(1).as_struct();
     assert_eq!(members.column_names(), ["audio", "frames"]);
     assert_eq!(members.column(0), &texts(&["a", "b", "a"]));
@@ -42,7 +35,7 @@ async fn columns_and_members_are_added() {
 async fn a_column_of_another_type_is_an_error() {
     let database = database();
     let backend = open(database.url()).await;
-    append(&backend, "t", &batch([("x", ints(&[1]))])).await.unwrap();
+    append(&backend, "t", &batch([("x", ints([1]))])).await.unwrap();
     let error = append(&backend, "t", &batch([("x", texts(&["1"]))])).await.unwrap_err();
     assert!(matches!(&error, Error::TypeMismatch { column, .. } if column == "x"), "{error}");
     assert_eq!(read(&backend, "t").await.unwrap().num_rows(), 1);
@@ -53,11 +46,11 @@ async fn names_that_postgresql_would_cut_are_errors() {
     let database = database();
     let backend = open(database.url()).await;
     let long = "x".repeat(64);
-    let error = append(&backend, &long, &batch([("x", ints(&[1]))])).await.unwrap_err();
+    let error = append(&backend, &long, &batch([("x", ints([1]))])).await.unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     for name in [long.as_str(), "ctid", "a\0b"] {
-        let error = append(&backend, "t", &batch([(name, ints(&[1]))])).await.unwrap_err();
+        let error = append(&backend, "t", &batch([(name, ints([1]))])).await.unwrap_err();
         assert!(matches!(error, Error::InvalidColumn { .. }), "{error}");
     }
-    append(&backend, &long[..63], &batch([(&long[..63], ints(&[1]))])).await.unwrap();
+    append(&backend, &long[..63], &batch([(&long[..63], ints([1]))])).await.unwrap();
 }

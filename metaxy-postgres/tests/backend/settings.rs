@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arrow::array::*;
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, StoreBackend};
 use metaxy_postgres::{ConnectionParams, PostgresBackend, PostgresConfig};
+use metaxy_testkit::tables::{append, batch, read};
 use url::Url;
 
-use super::support::{append, batch, config, database, open, read};
+use super::support::{config, database, open};
 
 fn one() -> RecordBatch {
     batch([("x", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])

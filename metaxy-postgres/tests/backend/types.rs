@@ -6,8 +6,9 @@ use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::*;
 use metaxy_core::{Error, StoreBackend};
+use metaxy_testkit::tables::{append, batch, key, read};
 
-use super::support::{append, batch, database, key, open, read};
+use super::support::{database, open};
 
 fn array(array: impl Array + 'static) -> ArrayRef {
     Arc::new(array)

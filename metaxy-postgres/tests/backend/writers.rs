@@ -10,8 +10,9 @@ use futures::StreamExt;
 use metaxy_core::{AccessMode, Error, ScanRequest, StoreBackend};
 use metaxy_postgres::PostgresBackend;
 use metaxy_testkit::postgres_server::{Database, Server};
+use metaxy_testkit::tables::{append, batch, key, read};
 
-use super::support::{append, batch, config, database, key, open, read};
+use super::support::{config, database, open};
 
 /// Cuts all connections of a store.
 const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \

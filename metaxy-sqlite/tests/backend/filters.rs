@@ -162,7 +162,7 @@ async fn deletes_remove_what_the_core_would() {
         append(&store, "t", all.clone()).await.unwrap();
         let removed = store.delete(&key("t"), &filter.bind(&all.schema()).unwrap()).await.unwrap();
         assert_eq!(removed as usize, expected(&all, &filter).num_rows(), "{text}");
-        let left = read(&store, "t").await;
+        let left = read(&store, "t").await.unwrap();
         let kept = Filter::all([filter]).bind(&all.schema()).unwrap().evaluate(&all).unwrap();
         let kept: BooleanArray = kept.iter().map(|hit| Some(hit != Some(true))).collect();
         assert_eq!(left, filter_record_batch(&all, &kept).unwrap(), "{text}");

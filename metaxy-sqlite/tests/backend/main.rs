@@ -6,43 +6,14 @@ mod types;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::{
-    AccessMode, Error, FeatureKey, Result, ScanRequest, ScanStage, SharedBackend, StoreBackend, columns,
-};
+use metaxy_core::{AccessMode, Error, ScanRequest, ScanStage, SharedBackend, StoreBackend, columns};
 use metaxy_sqlite::{SqliteBackend, SqliteConfig};
 use metaxy_testkit::crash::{self, Victim};
-
-fn key(text: &str) -> FeatureKey {
-    text.parse().unwrap()
-}
-
-fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap()
-}
-
-fn ints(values: impl IntoIterator<Item = i64>) -> ArrayRef {
-    Arc::new(Int64Array::from_iter_values(values))
-}
-
-fn texts(values: &[&str]) -> ArrayRef {
-    Arc::new(StringArray::from(values.to_vec()))
-}
-
-async fn append(store: &dyn StoreBackend, table: &str, batch: RecordBatch) -> Result<()> {
-    store.append(&key(table), batch.schema(), vec![batch]).await
-}
-
-async fn read(store: &dyn StoreBackend, table: &str) -> RecordBatch {
-    let scan = store.scan(&key(table), &ScanRequest::default()).await.unwrap();
-    let schema = scan.schema.clone();
-    let batches: Vec<RecordBatch> = scan.stream.try_collect().await.unwrap();
-    assert!(batches.iter().all(|batch| batch.schema() == schema));
-    concat_batches(&schema, &batches).unwrap()
-}
+use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
 
 async fn open(path: &Path, mode: AccessMode) -> SqliteBackend {
     let store = SqliteBackend::file(path);
@@ -71,7 +42,7 @@ async fn columns_and_members_are_added() {
         .await
         .unwrap();
     append(&store, "a/b", batch(vec![("id", ints([3]))])).await.unwrap();
-    let rows = read(&store, "a/b").await;
+    let rows = read(&store, "a/b").await.unwrap();
     assert_eq!(rows.schema(), store.schema(&key("a/b")).await.unwrap().unwrap());
     let names: Vec<_> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["id", "s", "late"]);
@@ -90,8 +61,8 @@ async fn names_that_sqlite_would_confuse() {
     let names =
         ["id", "Id", "ID", "rowid", "_rowid_", "say \"hi\"", "größe", "GRÖSSE", "a.b", "select", "ta\u{0}b", "id$2"];
     let values: Vec<ArrayRef> = (0..names.len() as i64).map(|value| ints([value])).collect();
-    append(&store, "names", batch(names.iter().copied().zip(values).collect())).await.unwrap();
-    let rows = read(&store, "names").await;
+    append(&store, "names", batch(names.iter().copied().zip(values))).await.unwrap();
+    let rows = read(&store, "names").await.unwrap();
     for (position, name) in names.iter().enumerate() {
         let value = rows.column_by_name(name).unwrap().as_primitive::<arrow::datatypes::Int64Type>().value(0);
         assert_eq!(value, position as i64, "{name}");
@@ -106,18 +77,18 @@ async fn table_names() {
     let (_dir, path, store) = fresh().await;
     for table in ["sqlite/stat1", "metaxy/tables", "b-c/d"] {
         append(&store, table, batch(vec![("id", ints([1]))])).await.unwrap();
-        assert_eq!(read(&store, table).await.num_rows(), 1);
+        assert_eq!(read(&store, table).await.unwrap().num_rows(), 1);
     }
     assert_eq!(store.tables().await.unwrap(), ["b_c__d", "metaxy__tables", "sqlite__stat1"]);
     let other = SqliteBackend::new(SqliteConfig::new(path.to_str().unwrap()).table_prefix("other_")).unwrap();
     other.open(AccessMode::ReadWrite).await.unwrap();
     assert_eq!(other.tables().await.unwrap(), Vec::<String>::new());
     append(&other, "metaxy/tables", batch(vec![("id", ints([1, 2]))])).await.unwrap();
-    assert_eq!(read(&other, "metaxy/tables").await.num_rows(), 2);
+    assert_eq!(read(&other, "metaxy/tables").await.unwrap().num_rows(), 2);
     other.drop_table(&key("metaxy/tables")).await.unwrap();
     other.drop_table(&key("metaxy/tables")).await.unwrap();
     assert_eq!(other.schema(&key("metaxy/tables")).await.unwrap(), None);
-    assert_eq!(read(&store, "metaxy/tables").await.num_rows(), 1);
+    assert_eq!(read(&store, "metaxy/tables").await.unwrap().num_rows(), 1);
 }
 
 #[tokio::test]
@@ -147,7 +118,7 @@ async fn what_cannot_be_stored_is_refused_whole() {
     append(&store, "odd", batch(vec![("id", ints([1]))])).await.unwrap();
     let error = append(&store, "odd", batch(vec![("id", texts(&["one"]))])).await.unwrap_err();
     assert!(matches!(&error, Error::TypeMismatch { column, .. } if column == "id"), "{error}");
-    assert_eq!(read(&store, "odd").await.num_rows(), 1);
+    assert_eq!(read(&store, "odd").await.unwrap().num_rows(), 1);
 }
 
 #[tokio::test]
@@ -182,7 +153,7 @@ async fn an_odd_path_is_only_a_path() {
     store.close().await.unwrap();
     assert!(path.is_file());
     let store = open(&path, AccessMode::ReadOnly).await;
-    assert_eq!(read(&store, "t").await.num_rows(), 1);
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
 }
 
 #[tokio::test]
@@ -199,7 +170,7 @@ async fn closed_and_opened_again() {
         assert!(matches!(error, Error::Closed { .. }), "{error}");
     }
     store.open(AccessMode::ReadOnly).await.unwrap();
-    assert_eq!(read(&store, "t").await.num_rows(), 1);
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
     let error = append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap_err();
     assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
     let error = store.scan(&key("nothing"), &ScanRequest::default()).await.unwrap_err();
@@ -220,7 +191,7 @@ async fn a_read_only_directory() {
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o555)).unwrap();
     let may_write = std::fs::write(dir.path().join("probe"), "").is_ok();
     let store = open(&path, AccessMode::ReadOnly).await;
-    assert_eq!(read(&store, "t").await.num_rows(), 2);
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
     if !may_write {
         let writer = SqliteBackend::file(&path);
         let error = writer.open(AccessMode::ReadWrite).await.unwrap_err();
@@ -265,7 +236,7 @@ async fn readers_leave_the_write_ahead_log_alone() {
     let before = bytes();
     assert!(!before[1].is_empty());
     let reader = open(&copy, AccessMode::ReadOnly).await;
-    assert_eq!(read(&reader, "t").await.num_rows(), 1);
+    assert_eq!(read(&reader, "t").await.unwrap().num_rows(), 1);
     reader.close().await.unwrap();
     assert!(before == bytes());
 }
@@ -286,7 +257,7 @@ async fn a_stream_sees_one_state_and_holds_nobody_up() {
         seen += batch.num_rows();
     }
     assert_eq!(seen, rows as usize);
-    assert_eq!(read(&other, "t").await.num_rows(), rows as usize + 20);
+    assert_eq!(read(&other, "t").await.unwrap().num_rows(), rows as usize + 20);
 }
 
 #[tokio::test]
@@ -317,7 +288,7 @@ async fn memory_takes_reads_and_writes_in_turns() {
         append(&store, "t", one_row()).await.unwrap();
     }
     assert_eq!(seen, 100_000);
-    assert_eq!(read(&store, "t").await.num_rows(), 100_002);
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 100_002);
 }
 
 fn one_row() -> RecordBatch {
@@ -343,7 +314,7 @@ async fn many_writers_lose_nothing() {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(read(stores[1].as_ref(), "t").await.num_rows(), 40);
+    assert_eq!(read(stores[1].as_ref(), "t").await.unwrap().num_rows(), 40);
 }
 
 #[tokio::test]
@@ -357,7 +328,7 @@ async fn a_held_file_is_named() {
     let error = append(&hasty, "t", one_row()).await.unwrap_err();
     assert!(matches!(error, Error::Locked { .. }), "{error}");
     assert!(error.is_transient());
-    assert_eq!(read(&hasty, "t").await.num_rows(), 1);
+    assert_eq!(read(&hasty, "t").await.unwrap().num_rows(), 1);
     holder.execute_batch("ROLLBACK").unwrap();
     append(&hasty, "t", one_row()).await.unwrap();
 }
@@ -367,11 +338,11 @@ async fn a_cancelled_write_is_whole_or_nothing() {
     let (_dir, _path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     for delay in [0, 1, 5, 20, 50] {
-        let before = read(&store, "t").await.num_rows();
+        let before = read(&store, "t").await.unwrap().num_rows();
         let write = append(&store, "t", batch(vec![("id", ints(0..50_000))]));
         let _ = tokio::time::timeout(std::time::Duration::from_millis(delay), write).await;
         append(&store, "t", one_row()).await.unwrap();
-        let added = read(&store, "t").await.num_rows() - before;
+        let added = read(&store, "t").await.unwrap().num_rows() - before;
         assert!([1, 50_001].contains(&added), "{added}");
     }
 }
@@ -380,9 +351,9 @@ async fn a_cancelled_write_is_whole_or_nothing() {
 async fn wide_tables() {
     let (_dir, _path, store) = fresh().await;
     let names: Vec<String> = (0..300).map(|number| format!("column_{number}")).collect();
-    let columns = names.iter().map(|name| (name.as_str(), ints([1, 2, 3]))).collect();
+    let columns = names.iter().map(|name| (name.as_str(), ints([1, 2, 3])));
     append(&store, "wide", batch(columns)).await.unwrap();
-    let rows = read(&store, "wide").await;
+    let rows = read(&store, "wide").await.unwrap();
     assert_eq!((rows.num_rows(), rows.num_columns()), (3, 300));
 }
 

@@ -4,6 +4,8 @@
 //! runs it on Arrow batches; a storage system that can run it itself gets the same plan
 //! ([`StoreBackend::resolve_natively`](crate::backend::StoreBackend::resolve_natively)).
 
+pub mod sql;
+
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{Schema, SchemaRef};
