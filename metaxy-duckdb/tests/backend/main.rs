@@ -10,10 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::compute::concat_batches;
-use futures::TryStreamExt;
-use metaxy_core::{AccessMode, FeatureKey, Result, ScanRequest, SharedBackend, StoreBackend};
+use metaxy_core::{AccessMode, Result, SharedBackend, StoreBackend};
 use metaxy_duckdb::DuckDbBackend;
 use metaxy_testkit::crash::{self, Victim};
 use metaxy_testkit::tables::{append, batch, ints, key, read, texts};

@@ -72,15 +72,15 @@ async fn sixteen_writers_lose_and_double_nothing() {
 async fn a_write_that_is_given_up_is_whole_or_absent() {
     let database = database();
     let backend = Arc::new(open(database.url()).await);
-    append(&backend, "t", &write_of(-1, 1)).await.unwrap();
+    append(&*backend, "t", &write_of(-1, 1)).await.unwrap();
     let rows = 40_000;
     for number in 0..12_i64 {
         let write = write_of(number, rows);
         let backend = backend.clone();
         let limit = Duration::from_millis(5 * number as u64);
-        let _ = tokio::time::timeout(limit, append(&backend, "t", &write)).await;
+        let _ = tokio::time::timeout(limit, append(&*backend, "t", &write)).await;
     }
-    append(&backend, "t", &write_of(99, rows)).await.unwrap();
+    append(&*backend, "t", &write_of(99, rows)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let counts = counted(&backend).await;
     assert_eq!(counts.get(&99), Some(&rows));
@@ -118,23 +118,23 @@ async fn a_connection_that_is_cut_is_replaced() {
 async fn a_connection_that_is_cut_in_the_middle_leaves_no_half_write() {
     let database = Arc::new(database());
     let backend = Arc::new(open(database.url()).await);
-    append(&backend, "t", &write_of(-1, 1)).await.unwrap();
+    append(&*backend, "t", &write_of(-1, 1)).await.unwrap();
     // This write has sent all but its last row when it is cut.
     database.sql(WAIT).unwrap();
     let mut columns = write_of(0, 10_000).columns().to_vec();
     columns[1] = Arc::new(StringArray::from_iter_values((0..10_000).map(|row| if row == 9_999 { "wait" } else { "" })));
     let stuck = batch(["write", "text"].into_iter().zip(columns));
-    let error = cut_while(&database, append(&backend, "t", &stuck)).await.unwrap_err();
+    let error = cut_while(&database, append(&*backend, "t", &stuck)).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert_eq!(counted(&backend).await, BTreeMap::from([(-1, 1)]));
     // These are cut anywhere.
     let mut returned = Vec::new();
     for number in 1..8_i64 {
-        match cut_while(&database, append(&backend, "t", &write_of(number, 60_000))).await {
+        match cut_while(&database, append(&*backend, "t", &write_of(number, 60_000))).await {
             Ok(()) => returned.push(number),
             Err(error) => assert!(matches!(error, Error::Unreachable { .. }), "{error:?}"),
         }
-        append(&backend, "t", &write_of(100 + number, 10)).await.unwrap();
+        append(&*backend, "t", &write_of(100 + number, 10)).await.unwrap();
     }
     let counts = counted(&backend).await;
     for (number, count) in &counts {
@@ -169,13 +169,13 @@ async fn a_server_that_dies_in_the_middle_leaves_no_half_write() {
     let server = Arc::new(Server::start().unwrap_or_else(|reason| panic!("{reason}")));
     let database = server.database().unwrap();
     let backend = Arc::new(open(database.url()).await);
-    append(&backend, "t", &write_of(-1, 1)).await.unwrap();
+    append(&*backend, "t", &write_of(-1, 1)).await.unwrap();
     let rows = 60_000;
     let mut returned = Vec::new();
     for number in 0..4_i64 {
         let writing = tokio::spawn({
             let backend = backend.clone();
-            async move { append(&backend, "t", &write_of(number, rows)).await }
+            async move { append(&*backend, "t", &write_of(number, rows)).await }
         });
         tokio::time::sleep(Duration::from_millis(15 * number as u64)).await;
         let crashing = server.clone();
@@ -187,7 +187,7 @@ async fn a_server_that_dies_in_the_middle_leaves_no_half_write() {
         let starting = server.clone();
         tokio::task::spawn_blocking(move || starting.resume()).await.unwrap().unwrap();
         // The same store goes on.
-        append(&backend, "t", &write_of(100 + number, 10)).await.unwrap();
+        append(&*backend, "t", &write_of(100 + number, 10)).await.unwrap();
     }
     let counts = counted(&backend).await;
     for (number, count) in &counts {
