@@ -125,7 +125,7 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     /// nobody while it is not read. The request names columns that the table has.
     ///
     /// # Errors
-    /// [`Error::table`] where there is no table. An error on the way is an item of the stream.
+    /// [`Error::FeatureNotFound`] where there is no table (see [`not_found`]). An error on the way is an item of the stream.
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan>;
 
     /// Removes the rows for which the predicate is true, for good, all or none of them; returns how many. Rows for which
@@ -255,6 +255,11 @@ pub type SharedBackend = Arc<dyn StoreBackend>;
 /// Turns batches that are already there into a stream.
 pub fn stream_of(batches: Vec<RecordBatch>) -> BatchStream {
     futures::stream::iter(batches.into_iter().map(Ok)).boxed()
+}
+
+/// The error of a scan of a table that is not there.
+pub fn not_found(info: &BackendInfo, table: &FeatureKey) -> Error {
+    Error::FeatureNotFound { feature: table.clone(), searched: vec![format!("{} at {}", info.kind, info.location)] }
 }
 
 /// The error of a call on a backend that is not open.

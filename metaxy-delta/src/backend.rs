@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use deltalake::logstore::{StorageConfig, logstore_with, object_store_factories};
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::backend::closed;
+use metaxy_core::backend::{closed, not_found};
 use metaxy_core::error::{Error, Result};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Scan, ScanRequest, StoreBackend};
@@ -103,10 +103,7 @@ impl DeltaBackend {
         let table = self.table(self.session()?.as_ref(), key)?;
         match table.refresh().await? {
             Some(state) => Ok((table, state)),
-            None => {
-                let searched = vec![self.context.location.clone()];
-                Err(Error::FeatureNotFound { feature: key.clone(), searched })
-            }
+            None => Err(not_found(&self.info(), key)),
         }
     }
 

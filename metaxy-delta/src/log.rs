@@ -165,16 +165,17 @@ impl Table {
         Ok(current)
     }
 
-    /// The latest state that this process knows, where it is one of the same table as `state`; looks again where not.
-    pub async fn refresh_known(&self, state: Option<Arc<TableState>>) -> Result<Option<Arc<TableState>>> {
-        let known = self.known().clone();
-        match (state, known) {
-            (Some(state), Some(known)) if known.is_same_table(&state) && known.version >= state.version => {
-                Ok(Some(known))
+    /// Whether data files that no commit names yet are still there.
+    pub async fn has_files(&self, files: &[Add]) -> Result<bool> {
+        let store = self.log.object_store(None);
+        for file in files {
+            match store.head(&Path::from(file.path.as_str())).await {
+                Ok(_) => {}
+                Err(StoreError::NotFound { .. }) => return Ok(false),
+                Err(error) => return Err(self.context.store("write", Some(&self.name), error)),
             }
-            (None, None) => Ok(None),
-            _ => self.refresh().await,
         }
+        Ok(true)
     }
 
     /// Forgets what is known of the table.
@@ -303,7 +304,7 @@ impl Table {
         let put = self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await;
         if let Err(error) = put {
             // An answer may have been lost on the way, and the put repeated against its own success.
-            let written = self.commit_at(version).await.ok().flatten();
+            let written = self.commit_at(version).await?;
             let ours = written.is_some_and(|(bytes, _)| contains(&bytes, id.to_string().as_bytes()));
             if !ours {
                 return if is_race(&error) { Ok(Commit::Raced) } else { Err(self.commit_error(error)) };
@@ -391,8 +392,13 @@ impl TableState {
         }
     }
 
+    /// What tells a table from one that has been made under its name after it was dropped.
+    pub fn id(&self) -> &str {
+        self.metadata.id()
+    }
+
     fn is_same_table(&self, other: &Self) -> bool {
-        self.metadata.id() == other.metadata.id()
+        self.id() == other.id()
     }
 
     /// The state after one more commit.

@@ -109,17 +109,27 @@ fn drop_directory(directory: &FsPath) -> std::io::Result<()> {
 async fn drop_objects(table: &Arc<Table>) -> Result<()> {
     empty(table).await?;
     let store = table.log.object_store(None);
-    let mut log = objects(table, &store, Some(&Path::from(LOG_DIRECTORY))).await?;
+    for _ in 0..ATTEMPTS {
+        // A commit that comes in while others go belongs to the table that is dropped, and goes too.
+        let log = objects(table, &store, Some(&Path::from(LOG_DIRECTORY))).await?;
+        if log.is_empty() {
+            break;
+        }
+        remove_log(table, &store, log).await?;
+    }
+    let data = objects(table, &store, None).await?;
+    remove(table, &store, data).await
+}
+
+async fn remove_log(table: &Arc<Table>, store: &Arc<dyn ObjectStore>, mut log: Vec<Path>) -> Result<()> {
     log.sort();
     // The pointer to the checkpoint sorts last by its name, and must not outlive it.
     let (commits, others): (Vec<Path>, Vec<Path>) =
         log.into_iter().partition(|path| path.filename().is_some_and(|name| name.ends_with(".json")));
     let (last, earlier) = commits.split_last().map_or((None, &[][..]), |(last, earlier)| (Some(last), earlier));
-    remove(table, &store, others).await?;
-    remove(table, &store, earlier.to_vec()).await?;
-    remove(table, &store, last.cloned().into_iter().collect()).await?;
-    let data = objects(table, &store, None).await?;
-    remove(table, &store, data).await
+    remove(table, store, others).await?;
+    remove(table, store, earlier.to_vec()).await?;
+    remove(table, store, last.cloned().into_iter().collect()).await
 }
 
 /// Takes all files out of a table, in a commit that says all of the table by itself: when the log is removed and that stops

@@ -221,6 +221,10 @@ impl RowStatistics for FileStats {
     }
 
     fn range(&self, column: &Column) -> Range {
+        // Some writers count the nulls among the elements of a list.
+        if column.logical.data_type().is_nested() {
+            return unknown();
+        }
         let name = column.stored_name.as_str();
         let min = self.min.get(name).and_then(|value| stated(value, column));
         let max = self.max.get(name).and_then(|value| stated(value, column)).and_then(greatest);

@@ -38,36 +38,65 @@ pub(crate) fn parallelism() -> usize {
 pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let batches = Arc::new(batches);
-    let mut state = table.refresh().await?;
-    let mut plan = Plan::new(&table, state.as_ref(), &schema)?;
-    let mut files = if rows > 0 { write_files(&table, &plan, &batches).await? } else { Vec::new() };
+    let state = table.refresh().await?;
+    let plan = Plan::new(&table, state.as_ref(), &schema)?;
+    let mut written = Written::new(&table, state.as_deref(), &plan, &batches).await?;
     let _turn = table.turn.lock().await;
     for attempt in 0..COMMIT_ATTEMPTS {
         if attempt > 0 {
             table.back_off(attempt).await;
         }
         // Other writers may have come in between.
-        state = table.refresh_known(state).await?;
-        let next = Plan::new(&table, state.as_ref(), &schema)?;
-        if next.form != plan.form && rows > 0 {
-            files = write_files(&table, &next, &batches).await?;
+        let state = table.refresh().await?;
+        let plan = Plan::new(&table, state.as_ref(), &schema)?;
+        if !written.still_fit(&table, state.as_deref(), &plan).await? {
+            written = Written::new(&table, state.as_deref(), &plan, &batches).await?;
         }
-        plan = next;
         if rows == 0 && !plan.changes_schema {
             return Ok(());
         }
         let mut actions = plan.schema_actions(&table, state.as_deref())?;
-        actions.extend(files.iter().cloned().map(Action::Add));
+        actions.extend(written.files.iter().cloned().map(Action::Add));
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
         match table.commit(state.as_ref(), actions, operation).await? {
             Commit::Done(version) => {
                 merge::after_commit(&table, version).await;
                 return Ok(());
             }
-            Commit::Raced => state = table.refresh().await?,
+            Commit::Raced => {}
         }
     }
     Err(table.conflict())
+}
+
+/// Data files that no commit names yet.
+struct Written {
+    files: Vec<Add>,
+    /// How their columns are stored.
+    form: Vec<(String, DataType)>,
+    /// The table that they were written for, where there was one.
+    table: Option<String>,
+}
+
+impl Written {
+    async fn new(
+        table: &Arc<Table>,
+        state: Option<&TableState>,
+        plan: &Plan,
+        batches: &Arc<Vec<RecordBatch>>,
+    ) -> Result<Self> {
+        let files = write_files(table, plan, batches).await?;
+        Ok(Self { files, form: plan.form.clone(), table: state.map(|state| state.id().to_owned()) })
+    }
+
+    /// Whether the files can go into the table as it is now. Whoever has dropped it meanwhile has removed them too.
+    async fn still_fit(&self, table: &Table, state: Option<&TableState>, plan: &Plan) -> Result<bool> {
+        Ok(plan.form == self.form
+            && match (&self.table, state.map(TableState::id)) {
+                (Some(then), now) => now == Some(then),
+                (None, _) => table.has_files(&self.files).await?,
+            })
+    }
 }
 
 /// What a write does to the schema of the table that it was planned for.
@@ -162,6 +191,9 @@ fn upgraded(old: &Protocol) -> Result<Option<Protocol>, String> {
 async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBatch>>) -> Result<Vec<Add>> {
     let schema = Arc::new(plan.schema.clone());
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    if rows == 0 {
+        return Ok(Vec::new());
+    }
     let hands = parallelism();
     let least = if rows < PARALLEL_ROWS { 1 } else { hands };
     let share = rows.div_ceil(rows.div_ceil(FILE_ROWS).max(least)).max(1);

@@ -14,7 +14,7 @@ use crate::KIND;
 use crate::arrow_border::{from_duckdb, to_duckdb};
 use crate::catalog::{StoredColumn, StoredTable};
 use crate::database::Link;
-use crate::error::{During, is_broken};
+use crate::error::During;
 use crate::source::Source;
 use crate::sql::{condition, member_names, quoted};
 use crate::types::{convert, distinct_name, row_numbers, storage};
@@ -39,9 +39,6 @@ impl Writing<'_> {
     }
 
     fn failed(&self, error: duckdb::Error) -> Error {
-        if is_broken(&error) {
-            self.link.mark_broken();
-        }
         self.during.failed(error)
     }
 

@@ -151,8 +151,9 @@ impl StoreBackend for DuckDbBackend {
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
+        let (key, info, database) = (table.clone(), self.info(), self.database()?);
         let (sql_name, table) = self.names(table);
-        Reading { database: self.database()?, sql_name, table, request: request.clone() }.start().await
+        Reading { database, sql_name, table, key, info, request: request.clone() }.start().await
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {

@@ -11,12 +11,17 @@ use metaxy_core::hash::RowHasher;
 use metaxy_core::{AccessMode, Error, Result};
 
 use crate::config::{DuckDbConfig, invalid};
-use crate::error::During;
+use crate::error::{During, is_broken};
 use crate::hashing::{self, Hash};
 use crate::source::{BatchSource, FUNCTION};
+use crate::sql::text;
 
 /// Every file that this process has had open. Entries stay: two of them for one file would be two instances.
 static FILES: LazyLock<Mutex<HashMap<PathBuf, Arc<Slot>>>> = LazyLock::new(Mutex::default);
+
+/// Most texts in a store are hashes, which do not get smaller, and to try takes half the time of a write.
+const DISABLED_COMPRESSION: &str = "disabled_compression_methods";
+const FOR_TEXTS: &str = "fsst,dict_fsst";
 
 /// The one place in this process where a file is open, or not. Opening and closing hold its lock to the end.
 #[derive(Default)]
@@ -33,8 +38,6 @@ struct Running {
     /// The hash functions that it has got so far.
     hashes: HashSet<String>,
     users: usize,
-    /// DuckDB refuses to go on with this instance.
-    broken: bool,
 }
 
 /// How a database is opened.
@@ -87,27 +90,32 @@ impl Database {
             }
             None => {
                 let connection = opening.open(&location)?;
-                *running = Some(Running { connection, opening, hashes: HashSet::new(), users: 1, broken: false });
+                *running = Some(Running { connection, opening, hashes: HashSet::new(), users: 1 });
             }
         }
         drop(running);
         Ok(Self { slot, mode, location })
     }
 
-    /// A connection of its own.
+    /// A connection of its own. After some errors, a full disk among them, DuckDB refuses to go on: then it is started
+    /// anew.
     pub(crate) fn connect(self: &Arc<Self>) -> Result<Link> {
         let mut running = lock(&self.slot.running);
         let Some(running) = running.as_mut() else {
             return Err(Error::Closed { store: self.location.clone() });
         };
-        if running.broken {
-            running.connection = running.opening.open(&self.location)?;
-            running.hashes.clear();
-            running.broken = false;
-        }
         let during = During::new(&self.location, "connect");
         let connection = running.connection.try_clone().map_err(during.fails())?;
-        Ok(Link { connection, database: self.clone() })
+        match connection.execute_batch("SELECT 1") {
+            Ok(()) => Ok(Link { connection, database: self.clone() }),
+            Err(error) if is_broken(&error) => {
+                running.connection = running.opening.open(&self.location)?;
+                running.hashes.clear();
+                let connection = running.connection.try_clone().map_err(during.fails())?;
+                Ok(Link { connection, database: self.clone() })
+            }
+            Err(error) => Err(during.failed(error)),
+        }
     }
 
     /// Waits for this process's other writers.
@@ -130,13 +138,6 @@ impl Link {
             running.hashes.insert(name.clone());
         }
         Ok(name)
-    }
-
-    /// Says that DuckDB refuses to go on: the next call starts it anew.
-    pub(crate) fn mark_broken(&self) {
-        if let Some(running) = lock(&self.database.slot.running).as_mut() {
-            running.broken = true;
-        }
     }
 }
 
@@ -191,6 +192,11 @@ impl Opening {
         let connection =
             connection.map_err(|error| self.unknown_setting(&error).unwrap_or_else(|| during.failed(error)))?;
         connection.register_table_function::<BatchSource>(FUNCTION).map_err(during.fails())?;
+        // DuckDB does not hear this one when it starts.
+        let disabled = self.settings.get(DISABLED_COMPRESSION).map_or(FOR_TEXTS, String::as_str);
+        connection
+            .execute_batch(&format!("SET {DISABLED_COMPRESSION} = {}", text(disabled)))
+            .map_err(|_| invalid(&format!("config.{DISABLED_COMPRESSION}"), "DuckDB has no such methods".to_owned()))?;
         Ok(connection)
     }
 

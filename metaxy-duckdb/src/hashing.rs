@@ -9,7 +9,7 @@ use metaxy_core::hash::RowHasher;
 use crate::texts::Texts;
 
 /// The name of the function that hashes like `hasher`. It takes any number of texts and hashes them one after the other,
-/// as if they were one; a null counts as the empty text.
+/// as if they were one; of a null, as always in SQL, comes a null.
 pub(crate) fn name(hasher: RowHasher) -> String {
     format!("metaxy_{}_{}", hasher.algorithm(), hasher.truncation())
 }

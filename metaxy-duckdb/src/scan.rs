@@ -9,7 +9,8 @@ use arrow::datatypes::SchemaRef;
 use duckdb::arrow::compute::concat_batches;
 use duckdb::{ArrowStream, InterruptHandle, Statement};
 use futures::{Stream, StreamExt};
-use metaxy_core::{Error, Result, Scan, ScanRequest, ScanStage};
+use metaxy_core::backend::not_found;
+use metaxy_core::{BackendInfo, Error, FeatureKey, Result, Scan, ScanRequest, ScanStage};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::KIND;
@@ -34,6 +35,8 @@ pub(crate) struct Reading {
     pub(crate) sql_name: String,
     /// The table's name, for messages.
     pub(crate) table: String,
+    pub(crate) key: FeatureKey,
+    pub(crate) info: BackendInfo,
     pub(crate) request: ScanRequest,
 }
 
@@ -86,7 +89,7 @@ impl Reading {
         let link = self.database.connect()?;
         link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
         let table = StoredTable::find(&link.connection, &self.sql_name, during)?;
-        let table = table.ok_or_else(|| Error::table(KIND, "read", &self.table, "there is no such table"))?;
+        let table = table.ok_or_else(|| not_found(&self.info, &self.key))?;
         let select = select(&table, &self.request);
         let schema = Arc::new(table.schema.project(&select.columns)?);
         Ok((link, select, schema))

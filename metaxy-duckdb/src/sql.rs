@@ -126,8 +126,8 @@ impl Relation {
         relation.applied = ScanStage::RowFilter;
         let after = request.filter.as_ref().map(|predicate| condition(table, predicate));
         if let Some(ids) = &request.keep_latest {
-            let Some(latest) = keep_latest(table, ids) else { return relation };
-            relation = relation.qualified(&latest);
+            let Some(latest) = keep_latest(table, ids, &relation) else { return relation };
+            relation.add_condition(&latest);
         }
         relation.applied = ScanStage::KeepLatest;
         match after {
@@ -187,10 +187,15 @@ pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     Select { sql: format!("SELECT {names} {}", relation.sql()), columns, applied: relation.applied }
 }
 
-/// Says of a row that it is the newest of its ids: the condition of a QUALIFY.
-pub(crate) fn keep_latest(table: &StoredTable, ids: &[String]) -> Option<String> {
+/// Says of a row of a relation that it is the newest of its ids. Naming the rows that are not keeps the columns that are
+/// read out of the window's sort, and most often there are none to name.
+fn keep_latest(table: &StoredTable, ids: &[String], relation: &Relation) -> Option<String> {
+    if table.has_own_rowid() {
+        return None;
+    }
     let ids = ids.iter().map(|id| table.name_in_sql(id)).collect::<Option<Vec<_>>>()?;
-    Some(newest_of(table, &ids.join(", ")))
+    let newest = newest_of(table, &ids.join(", "));
+    Some(format!("rowid NOT IN (SELECT rowid {} QUALIFY NOT {newest})", relation.sql()))
 }
 
 /// Says of a row that it was written or deleted last among those that agree in some columns; of several the last one.
@@ -201,7 +206,7 @@ pub(crate) fn newest_of(table: &StoredTable, columns: &str) -> String {
         0 => String::new(),
         _ => format!("coalesce({}) DESC NULLS LAST, ", times.join(", ")),
     };
-    format!("row_number() OVER (PARTITION BY {columns} ORDER BY {newest}rowid DESC) = 1")
+    format!("(row_number() OVER (PARTITION BY {columns} ORDER BY {newest}rowid DESC) = 1)")
 }
 
 /// The names of a struct's members as DuckDB has them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use metaxy_core::backend::{NativeIncrement, closed};
+use metaxy_core::backend::{NativeIncrement, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
@@ -75,7 +75,7 @@ impl PostgresBackend {
             Some(table) => Ok((connection, table)),
             None => {
                 connection.done();
-                Err(Error::TableMissing { table: name.plain.clone(), location: session.location.clone() })
+                Err(not_found(&self.info(), &name.key))
             }
         }
     }

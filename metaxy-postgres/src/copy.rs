@@ -9,6 +9,7 @@ use metaxy_core::backend::BatchStream;
 use metaxy_core::{Error, Result};
 use tokio::sync::mpsc;
 
+use crate::KIND;
 use crate::catalog::{Column, TableName};
 use crate::session::{Counters, Session};
 use crate::types::Storage;
@@ -191,7 +192,11 @@ pub(crate) enum Planner {
 pub(crate) fn read(session: Arc<Session>, query: String, reader: RowReader, planner: Planner) -> ColumnStream {
     let (sender, receiver) = mpsc::channel::<Result<Message>>(2);
     let task = tokio::spawn(async move {
-        let outcome = read_rows(&session, &query, reader, planner, &sender).await;
+        let outcome = tokio::select! {
+            outcome = read_rows(&session, &query, reader, planner, &sender) => outcome,
+            () = session.closed() => Err(Error::Closed { store: format!("{KIND} at {}", session.location) }),
+        };
+        drop(session);
         let _ = sender.send(outcome.map(|()| Message::End)).await;
     });
     let running = Running { receiver, task };
@@ -227,10 +232,11 @@ async fn read_rows(
 ) -> Result<()> {
     let table = reader.table.clone();
     let failed = |error| session.error("read", Some(&table), error);
-    let mut connection = session.connection().await?;
+    let mut stream = session.stream().await?;
+    let connection = &mut stream.connection;
     if planner == Planner::ForWholeTables {
         sqlx::raw_sql("BEGIN READ ONLY; SET LOCAL enable_nestloop = off")
-            .execute(&mut *connection)
+            .execute(&mut **connection)
             .await
             .map_err(failed)?;
     }
@@ -250,9 +256,9 @@ async fn read_rows(
         }
     }
     if planner == Planner::ForWholeTables {
-        sqlx::raw_sql("COMMIT").execute(&mut *connection).await.map_err(failed)?;
+        sqlx::raw_sql("COMMIT").execute(&mut **connection).await.map_err(failed)?;
     }
-    connection.done();
+    stream.connection.done();
     if reader.rows > 0 {
         let (arrays, count) = reader.finish()?;
         let _ = sender.send(Ok(Message::Rows(arrays, count))).await;

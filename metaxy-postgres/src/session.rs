@@ -2,13 +2,14 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use metaxy_core::{AccessMode, Error, Result};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode, Postgres};
 use sqlx::{ConnectOptions, Connection as _, Row};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::KIND;
@@ -52,6 +53,11 @@ impl Counters {
 /// An open store.
 pub(crate) struct Session {
     pool: PgPool,
+    /// So many streams of rows share the pool with everything else; more of them have connections of their own.
+    most_streams: u32,
+    streams: AtomicU32,
+    /// Whether the store is being closed.
+    closing: watch::Sender<bool>,
     /// The schema of all tables.
     pub(crate) schema: String,
     /// Why the server cannot hash as we do; `None` where it can.
@@ -108,17 +114,44 @@ impl Session {
             .connect_lazy_with(options);
         let foreign_encoding = (encoding != "UTF8")
             .then(|| format!("the database is encoded in {encoding}, and hashes are those of UTF-8"));
-        Ok(Self { pool, schema, foreign_encoding, location: location.clone(), counters })
+        Ok(Self {
+            pool,
+            most_streams: settings.pool_size / 2,
+            streams: AtomicU32::new(0),
+            closing: watch::Sender::new(false),
+            schema,
+            foreign_encoding,
+            location: location.clone(),
+            counters,
+        })
     }
 
     pub(crate) async fn close(&self) {
+        self.closing.send_replace(true);
         self.pool.close().await;
+    }
+
+    /// Waits until the store is closed.
+    pub(crate) async fn closed(&self) {
+        // The sender lives as long as this.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    /// A connection for rows that may be read slowly, or never to their end: that must not keep others from theirs.
+    pub(crate) async fn stream(&self) -> Result<StreamConnection<'_>> {
+        let before = self.streams.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(&self.streams);
+        let mut connection = self.connection().await?;
+        if before >= self.most_streams {
+            connection.leave_pool();
+        }
+        Ok(StreamConnection { connection, _counted: counted })
     }
 
     /// A connection of the pool, tried before it is given out.
     pub(crate) async fn connection(&self) -> Result<Connection> {
         let inner = self.pool.acquire().await.map_err(|error| db_error(&self.location, "connect", None, error))?;
-        Ok(Connection { inner: Some(inner) })
+        Ok(Connection { inner: Some(Inner::Pooled(inner)) })
     }
 
     /// What an error of the server or of a connection means.
@@ -166,20 +199,45 @@ pub(crate) fn code(error: &sqlx::Error) -> String {
 /// A connection. It goes back to the pool when the work on it is [done](Connection::done); otherwise it is cut, and the
 /// server undoes what is half done.
 pub(crate) struct Connection {
-    inner: Option<PoolConnection<Postgres>>,
+    inner: Option<Inner>,
+}
+
+enum Inner {
+    Pooled(PoolConnection<Postgres>),
+    Own(Box<PgConnection>),
 }
 
 impl Connection {
     pub(crate) fn done(mut self) {
         self.inner = None;
     }
+
+    /// Makes room in the pool for another one.
+    fn leave_pool(&mut self) {
+        self.inner = self.inner.take().map(|inner| match inner {
+            Inner::Pooled(connection) => Inner::Own(Box::new(connection.detach())),
+            own => own,
+        });
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some(connection) = self.inner.take() {
-            drop(connection.detach());
-        }
+        self.leave_pool();
+    }
+}
+
+/// A connection that a stream of rows comes through.
+pub(crate) struct StreamConnection<'a> {
+    pub(crate) connection: Connection,
+    _counted: Counted<'a>,
+}
+
+struct Counted<'a>(&'a AtomicU32);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -188,7 +246,8 @@ impl Deref for Connection {
 
     fn deref(&self) -> &PgConnection {
         match &self.inner {
-            Some(connection) => connection,
+            Some(Inner::Pooled(connection)) => connection,
+            Some(Inner::Own(connection)) => connection,
             None => unreachable!("only `done` and `drop`, which take it, empty a connection"),
         }
     }
@@ -197,7 +256,8 @@ impl Deref for Connection {
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.inner {
-            Some(connection) => connection,
+            Some(Inner::Pooled(connection)) => connection,
+            Some(Inner::Own(connection)) => connection,
             None => unreachable!("only `done` and `drop`, which take it, empty a connection"),
         }
     }
@@ -251,7 +311,8 @@ fn db_error(location: &str, operation: &'static str, table: Option<&str>, error:
         (_, "3F000") => missing("create the schema, or name another"),
         (_, code) if code.starts_with("57P") || code.starts_with("08") || code == "53300" => unreachable(said),
         (_, code) => {
-            let passing = code.starts_with("40") || code == "55P03";
+            // Serialization, resources (a full disk among them), locks.
+            let passing = code.starts_with("40") || code.starts_with("53") || code == "55P03";
             match table {
                 Some(table) => Error::table(KIND, operation, table, error).with_transient(passing),
                 None => Error::backend(KIND, operation, error).with_transient(passing),

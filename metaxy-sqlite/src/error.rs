@@ -48,10 +48,13 @@ impl<'a> During<'a> {
                 table: self.table.unwrap_or("?").to_owned(),
                 reason: format!("{} in {location}", reason()),
             },
-            _ => match self.table {
-                Some(table) => Error::table(KIND, self.operation, table, error),
-                None => Error::backend(KIND, self.operation, error),
-            },
+            code => {
+                let passing = code == Some(ErrorCode::DiskFull);
+                match self.table {
+                    Some(table) => Error::table(KIND, self.operation, table, error).with_transient(passing),
+                    None => Error::backend(KIND, self.operation, error).with_transient(passing),
+                }
+            }
         }
     }
 }

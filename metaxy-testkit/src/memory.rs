@@ -12,7 +12,7 @@ use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, Sca
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::{BackendRegistration, BackendSettings};
 use metaxy_core::store::{conform, grown_schema};
-use metaxy_core::{Error, FeatureKey, HashAlgorithm, Result};
+use metaxy_core::{FeatureKey, HashAlgorithm, Result};
 use serde::Deserialize;
 
 const KIND: &str = "memory";
@@ -74,10 +74,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn no_table(table: &FeatureKey) -> Error {
-    Error::table(KIND, "reading", table.table_name(), "there is no such table")
-}
-
 #[async_trait]
 impl StoreBackend for MemoryBackend {
     fn info(&self) -> BackendInfo {
@@ -115,7 +111,7 @@ impl StoreBackend for MemoryBackend {
 
     async fn scan(&self, table: &FeatureKey, _request: &ScanRequest) -> Result<Scan> {
         let tables = self.tables()?;
-        let stored = tables.get(&table.table_name()).ok_or_else(|| no_table(table))?;
+        let stored = tables.get(&table.table_name()).ok_or_else(|| backend::not_found(&self.info(), table))?;
         let schema = stored.schema.clone();
         let batches = stored.batches.iter().map(|batch| conform(table, &schema, batch)).collect::<Result<_>>()?;
         Ok(Scan { schema, stream: backend::stream_of(batches), applied: ScanStage::Nothing })
@@ -123,7 +119,7 @@ impl StoreBackend for MemoryBackend {
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
         let mut tables = self.tables()?;
-        let stored = tables.get_mut(&table.table_name()).ok_or_else(|| no_table(table))?;
+        let stored = tables.get_mut(&table.table_name()).ok_or_else(|| backend::not_found(&self.info(), table))?;
         let mut kept = Vec::with_capacity(stored.batches.len());
         let mut deleted = 0;
         for batch in &stored.batches {

@@ -66,15 +66,15 @@ impl Current {
     }
 }
 
-/// Of the rows that share a key the one that was written last.
+/// Of the rows that share a key the one that was written last; of several the last in the table.
 pub(crate) fn newest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
     let keys = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?;
     let times = last_touched(table)?;
-    let groups = keys.groups(true);
+    let groups = keys.groups();
     let mut newest = groups.firsts;
     for (row, group) in groups.of_row.iter().enumerate() {
         let kept = &mut newest[*group as usize];
-        if times.value(row) > times.value(*kept as usize) {
+        if times.value(row) >= times.value(*kept as usize) {
             *kept = row as u32;
         }
     }

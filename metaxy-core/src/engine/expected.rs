@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::plan::IncrementPlan;
 
 use super::by_field;
-use super::input::{Input, source_of};
-use super::join::Joined;
+use super::input::Input;
+use super::join::{Joined, mismatch};
 use super::keys::{Keys, common_type};
 use super::parallel;
 use super::provenance::{Hashing, Scratch};
@@ -34,17 +34,15 @@ pub(crate) struct Samples {
 
 impl Samples {
     /// Samples whose versions are complete, with the types of the current key columns, where there are any.
-    pub(crate) fn new(table: Table, key: &[String], current: &[DataType]) -> Result<Self> {
-        let columns = key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
-        let typed: Vec<(ArrayRef, DataType)> = columns
-            .into_iter()
-            .enumerate()
-            .map(|(index, array)| {
-                let own = array.data_type().clone();
-                let shared = common_type(&own, current.get(index).unwrap_or(&own)).unwrap_or(own);
-                (array, shared)
-            })
-            .collect();
+    pub(crate) fn new(plan: &IncrementPlan, table: Table, current: &[DataType]) -> Result<Self> {
+        let mut typed: Vec<(ArrayRef, DataType)> = Vec::with_capacity(plan.join_columns.len());
+        for (index, name) in plan.join_columns.iter().enumerate() {
+            let array = table.column(name)?;
+            let own = array.data_type();
+            let stored = current.get(index).unwrap_or(own);
+            let shared = common_type(own, stored).ok_or_else(|| mismatch(plan, name, own, stored))?;
+            typed.push((array, shared));
+        }
         Ok(Self {
             keys: Keys::new(&typed)?,
             key_types: typed.into_iter().map(|(_, data_type)| data_type).collect(),
@@ -121,7 +119,7 @@ fn input_columns(
     rows: &[u32],
 ) -> Result<Vec<(String, ArrayRef)>> {
     let value = |input: usize, name: &str| {
-        let source = source_of(&plan.inputs[input], name);
+        let source = plan.inputs[input].source_of(name);
         inputs[input].table.values(source, rows.iter().map(|row| joined.rows[input][*row as usize]))
     };
     let mut columns = Vec::new();

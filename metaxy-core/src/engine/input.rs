@@ -72,13 +72,8 @@ impl Input {
 
     /// A column by its name in the increment.
     pub(crate) fn column(&self, plan: &InputPlan, name: &str) -> Result<ArrayRef> {
-        self.table.column(source_of(plan, name))
+        self.table.column(plan.source_of(name))
     }
-}
-
-/// The name in the upstream table of a column of the increment.
-pub(crate) fn source_of<'a>(plan: &'a InputPlan, name: &'a str) -> &'a str {
-    plan.columns.iter().find(|column| column.name == name).map_or(name, |column| &column.source)
 }
 
 /// The rows of an `N:1` input by group.
@@ -112,8 +107,8 @@ impl RowGroups {
 }
 
 fn group(plan: &InputPlan, table: &Table, on: &[String], order: &GroupOrder) -> Result<RowGroups> {
-    let columns = on.iter().map(|name| table.column(source_of(plan, name))).collect::<Result<Vec<_>>>()?;
-    let groups = Keys::within(columns)?.groups(true);
+    let columns = on.iter().map(|name| table.column(plan.source_of(name))).collect::<Result<Vec<_>>>()?;
+    let groups = Keys::within(columns)?.groups();
     let mut rows = ordered_rows(table, order)?;
     rows.sort_by_key(|row| groups.of_row[*row as usize]);
     let mut ends = vec![0; groups.firsts.len()];

@@ -110,14 +110,16 @@ fn input_keys(plan: &IncrementPlan, inputs: &[Input], also: &[DataType]) -> Resu
     Ok((keys, types))
 }
 
-fn mismatch(plan: &IncrementPlan, column: &str, left: &DataType, right: &DataType) -> Error {
+/// Rows that cannot be matched by a column.
+pub(crate) fn mismatch(plan: &IncrementPlan, column: &str, left: &DataType, right: &DataType) -> Error {
     let inputs: Vec<String> = plan.inputs.iter().map(|input: &InputPlan| format!("`{}`", input.feature)).collect();
+    let among = match inputs.as_slice() {
+        [] => format!("it is {left} in the samples and {right} in the table"),
+        inputs => format!("it is {left} in one table and {right} in another (inputs: {})", inputs.join(", ")),
+    };
     Error::InvalidColumn {
         feature: plan.feature.clone(),
         column: column.to_owned(),
-        reason: format!(
-            "rows are matched by it, but it is {left} in one table and {right} in another (inputs: {}); store one type",
-            inputs.join(", ")
-        ),
+        reason: format!("rows are matched by it, but {among}; store one type"),
     }
 }

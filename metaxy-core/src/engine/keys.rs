@@ -3,7 +3,7 @@
 use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray};
 use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
@@ -19,7 +19,7 @@ const HASHER: RandomState = RandomState::with_seeds(0x6d65, 0x7461, 0x7879, 0x2e
 pub(crate) struct Keys {
     columns: Vec<KeyColumn>,
     hashes: Vec<u64>,
-    /// Rows with a null in a key column; such a key equals nothing.
+    /// Rows with a null in a key column.
     nulls: Option<NullBuffer>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn common_type(left: &DataType, right: &DataType) -> Option<DataType>
     match (&left, &right) {
         _ if left == right => Some(left),
         (DataType::Int64, DataType::UInt64) | (DataType::UInt64, DataType::Int64) => Some(DataType::Decimal128(20, 0)),
-        (DataType::Timestamp(_, _), DataType::Timestamp(_, _)) => Some(left),
+        (DataType::Timestamp(a, zone), DataType::Timestamp(b, _)) => Some(DataType::Timestamp(*a.max(b), zone.clone())),
         _ => None,
     }
 }
@@ -59,7 +59,11 @@ impl Keys {
         let mut keys = Vec::with_capacity(columns.len());
         let mut hashes = Vec::new();
         for (array, data_type) in columns {
-            let array = if array.data_type() == data_type { array.clone() } else { cast(array, data_type)? };
+            let array = match array.data_type() == data_type {
+                true => array.clone(),
+                // A value that does not fit must not become a null, which equals others.
+                false => cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })?,
+            };
             nulls = NullBuffer::union(nulls.as_ref(), array.logical_nulls().as_ref());
             let column = KeyColumn::new(array)?;
             column.hash_into(&mut hashes);
@@ -92,22 +96,18 @@ impl Keys {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
+    /// Whether two keys are the same; nulls are the same as nulls.
     fn equal(&self, row: usize, other: &Keys, other_row: usize) -> bool {
-        self.columns.iter().zip(&other.columns).all(|(left, right)| left.equal(row, right, other_row))
+        self.is_null(row) == other.is_null(other_row)
+            && self.columns.iter().zip(&other.columns).all(|(left, right)| left.equal(row, right, other_row))
     }
 
-    /// Numbers the distinct keys in the order of their first row; rows with a null key have a group of their own each,
-    /// unless `nulls_equal`.
-    pub(crate) fn groups(&self, nulls_equal: bool) -> Groups {
+    /// Numbers the distinct keys in the order of their first row.
+    pub(crate) fn groups(&self) -> Groups {
         let mut firsts: Vec<u32> = Vec::new();
         let mut of_row = Vec::with_capacity(self.len());
         let mut table: HashTable<u32> = HashTable::with_capacity(self.len());
         for row in 0..self.len() {
-            if !nulls_equal && self.is_null(row) {
-                of_row.push(firsts.len() as u32);
-                firsts.push(row as u32);
-                continue;
-            }
             let hash = self.hashes[row];
             let same = |group: &u32| self.equal(firsts[*group as usize] as usize, self, row);
             let found = table.find(hash, same).copied();
@@ -145,16 +145,28 @@ pub(crate) fn count_distinct<'a>(rows: impl Iterator<Item = (&'a Keys, usize)>) 
 /// Finds rows by their key.
 pub(crate) struct KeyIndex<'a> {
     keys: &'a Keys,
+    /// Whether a key with a null is found too.
+    finds_nulls: bool,
     table: HashTable<u32>,
     /// For each row the next one with the same key.
     next: Vec<u32>,
 }
 
 impl<'a> KeyIndex<'a> {
+    /// For joins: as in SQL, a key with a null equals nothing.
     pub(crate) fn new(keys: &'a Keys) -> Self {
+        Self::of(keys, false)
+    }
+
+    /// A key with a null is found by one that has nulls in the same columns.
+    pub(crate) fn with_nulls(keys: &'a Keys) -> Self {
+        Self::of(keys, true)
+    }
+
+    fn of(keys: &'a Keys, finds_nulls: bool) -> Self {
         let mut table: HashTable<u32> = HashTable::with_capacity(keys.len());
         let mut next = Vec::new();
-        for row in (0..keys.len()).filter(|row| !keys.is_null(*row)) {
+        for row in (0..keys.len()).filter(|row| finds_nulls || !keys.is_null(*row)) {
             let hash = keys.hashes[row];
             match table.find_mut(hash, |other| keys.equal(*other as usize, keys, row)) {
                 Some(head) => {
@@ -167,12 +179,12 @@ impl<'a> KeyIndex<'a> {
                 }
             }
         }
-        Self { keys, table, next }
+        Self { keys, finds_nulls, table, next }
     }
 
     /// One row with the key of `row` in `other`, [`NO_ROW`] where there is none.
     pub(crate) fn find(&self, other: &Keys, row: usize) -> u32 {
-        if other.is_null(row) {
+        if !self.finds_nulls && other.is_null(row) {
             return NO_ROW;
         }
         let same = |own: &u32| self.keys.equal(*own as usize, other, row);
@@ -202,18 +214,29 @@ impl KeyColumn {
 
     fn hash_into(&self, hashes: &mut Vec<u64>) {
         match self {
-            Self::Int(array) => combine(hashes, array.values().iter().map(|value| HASHER.hash_one(value))),
+            Self::Int(array) if array.null_count() == 0 => {
+                combine(hashes, array.values().iter().map(|value| HASHER.hash_one(value)));
+            }
+            Self::Int(array) => combine(hashes, array.iter().map(|value| HASHER.hash_one(value.unwrap_or_default()))),
             Self::Text(array) => {
-                combine(hashes, (0..array.len()).map(|row| HASHER.hash_one(array.value(row).as_bytes())));
+                let bytes = |row: usize| if array.is_valid(row) { array.value(row).as_bytes() } else { &[] };
+                combine(hashes, (0..array.len()).map(|row| HASHER.hash_one(bytes(row))));
             }
             Self::Other(rows) => combine(hashes, rows.iter().map(|row| HASHER.hash_one(row.as_ref()))),
         }
     }
 
     fn equal(&self, row: usize, other: &KeyColumn, other_row: usize) -> bool {
+        // What lies where a null is means nothing.
         match (self, other) {
-            (Self::Int(left), Self::Int(right)) => left.values()[row] == right.values()[other_row],
-            (Self::Text(left), Self::Text(right)) => left.value(row) == right.value(other_row),
+            (Self::Int(left), Self::Int(right)) => match (left.is_valid(row), right.is_valid(other_row)) {
+                (true, true) => left.values()[row] == right.values()[other_row],
+                (left, right) => left == right,
+            },
+            (Self::Text(left), Self::Text(right)) => match (left.is_valid(row), right.is_valid(other_row)) {
+                (true, true) => left.value(row) == right.value(other_row),
+                (left, right) => left == right,
+            },
             (Self::Other(left), Self::Other(right)) => left.row(row).as_ref() == right.row(other_row).as_ref(),
             _ => false,
         }

@@ -14,7 +14,7 @@ use super::table::Table;
 pub(crate) fn latest_rows(table: &Table, ids: &[String]) -> Result<Vec<u32>> {
     let keys = Keys::within(ids.iter().map(|id| table.column(id)).collect::<Result<Vec<_>>>()?)?;
     let times = last_touched(table)?;
-    let groups = keys.groups(true);
+    let groups = keys.groups();
     let mut best: Vec<u32> = groups.firsts.clone();
     for (row, group) in groups.of_row.iter().enumerate() {
         let kept = &mut best[*group as usize];

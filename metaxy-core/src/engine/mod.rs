@@ -82,7 +82,7 @@ pub(crate) fn execute(plan: &IncrementPlan, rows: Rows, count_units: bool) -> Re
     let current_types: Vec<DataType> =
         current.iter().flat_map(|current| &current.key_columns).map(|array| array.data_type().clone()).collect();
     if let Some(samples) = rows.samples {
-        let expected = Expected::Given(Box::new(Samples::new(samples, &plan.join_columns, &current_types)?));
+        let expected = Expected::Given(Box::new(Samples::new(plan, samples, &current_types)?));
         return finish_comparison(&expected, current.as_ref(), count_units);
     }
     let work: Vec<_> = plan.inputs.iter().zip(rows.inputs).collect();
@@ -132,7 +132,7 @@ impl OrphanKeys {
         mut stream: BatchStream,
     ) -> Result<Vec<RecordBatch>> {
         let Some(current) = &plan.current else { return Ok(Vec::new()) };
-        let index = KeyIndex::new(&self.keys);
+        let index = KeyIndex::with_nulls(&self.keys);
         let mut found = Vec::new();
         while let Some(batch) = stream.try_next().await? {
             let mask = self.mask(&index, plan, &batch)?;

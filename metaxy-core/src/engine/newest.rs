@@ -16,11 +16,17 @@ use crate::error::{Error, Result};
 use super::latest::last_touched;
 use super::table::Table;
 
-/// When the newest row of each sample was written or deleted, by the sample's encoded ids.
+/// Which row of each sample is the newest, by the sample's encoded ids.
 pub(crate) struct Newest {
     ids: Vec<String>,
     converter: RowConverter,
-    times: AHashMap<Box<[u8]>, i64>,
+    found: AHashMap<Box<[u8]>, Found>,
+}
+
+/// When the newest row of a sample was written or deleted, and how many rows have that time: the last of them counts.
+struct Found {
+    time: i64,
+    rows: u32,
 }
 
 impl Newest {
@@ -28,7 +34,7 @@ impl Newest {
     pub(crate) async fn learn(schema: &Schema, ids: &[String], stream: BatchStream) -> Result<Self> {
         let fields = ids.iter().map(|id| Ok(SortField::new(schema.field_with_name(id)?.data_type().clone())));
         let converter = RowConverter::new(fields.collect::<Result<_>>()?)?;
-        let newest = Self { ids: ids.to_vec(), converter, times: AHashMap::new() };
+        let newest = Self { ids: ids.to_vec(), converter, found: AHashMap::new() };
         stream.try_fold(newest, |newest, batch| in_background(newest, move |newest| newest.note(&batch))).await
     }
 
@@ -47,10 +53,12 @@ impl Newest {
     fn note(&mut self, batch: &RecordBatch) -> Result<()> {
         let (keys, times) = self.read(batch)?;
         for (key, time) in keys.iter().zip(times) {
-            match self.times.get_mut(key.as_ref()) {
-                Some(newest) => *newest = time.max(*newest),
+            match self.found.get_mut(key.as_ref()) {
+                Some(newest) if newest.time == time => newest.rows += 1,
+                Some(newest) if newest.time > time => {}
+                Some(newest) => *newest = Found { time, rows: 1 },
                 None => {
-                    self.times.insert(key.as_ref().into(), time);
+                    self.found.insert(key.as_ref().into(), Found { time, rows: 1 });
                 }
             }
         }
@@ -60,9 +68,11 @@ impl Newest {
     fn admit(&mut self, batch: &RecordBatch) -> Result<BooleanArray> {
         let (keys, times) = self.read(batch)?;
         let is_newest = keys.iter().zip(times).map(|(key, time)| {
-            let found = self.times.get(key.as_ref()) == Some(&time);
-            // Of several rows with the same time one is enough.
-            found && self.times.remove(key.as_ref()).is_some()
+            let Some(newest) = self.found.get_mut(key.as_ref()).filter(|newest| newest.time == time) else {
+                return false;
+            };
+            newest.rows = newest.rows.saturating_sub(1);
+            newest.rows == 0 && self.found.remove(key.as_ref()).is_some()
         });
         Ok(BooleanArray::from(is_newest.collect::<Vec<_>>()))
     }

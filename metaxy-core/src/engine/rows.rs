@@ -74,7 +74,15 @@ pub(crate) fn carry_over(plan: &FeaturePlan, old: &Rows, expected: &Rows) -> Res
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for id in shared {
         let (own, other) = (old.column(id)?, expected.column(id)?);
-        let Some(shared) = common_type(own.data_type(), other.data_type()) else { continue };
+        let shared = common_type(own.data_type(), other.data_type()).ok_or_else(|| Error::InvalidColumn {
+            feature: plan.spec.key.clone(),
+            column: id.clone(),
+            reason: format!(
+                "rows are matched by it, but it is {} in the table and {} upstream; store one type",
+                own.data_type(),
+                other.data_type()
+            ),
+        })?;
         left.push((own, shared.clone()));
         right.push((other, shared));
     }

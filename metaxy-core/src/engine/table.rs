@@ -72,7 +72,7 @@ impl Table {
         }
     }
 
-    /// The table with each batch passed through `change`, which keeps the number of rows.
+    /// The table with these columns alone.
     pub(crate) fn project(&self, columns: &[String]) -> Result<Self> {
         let indices = columns.iter().map(|name| self.schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
         let schema = Arc::new(self.schema.project(&indices)?);

@@ -58,7 +58,12 @@ fn target_schema(key: &FeatureKey, table: Option<&SchemaRef>, batches: &[RecordB
             .get(name)
             .cloned()
             .or_else(|| table.and_then(|table| table.field_with_name(name).ok()).map(|field| Arc::new(field.clone())));
+        let in_table = table.is_some_and(|table| table.column_with_name(name).is_some());
         let target = match &known {
+            // The first batch that has a value decides.
+            Some(known) if *known.data_type() == DataType::Null && !in_table => {
+                Arc::new(given.as_ref().clone().with_nullable(true))
+            }
             Some(known) => {
                 Arc::new(Field::new(name, merged_type(key, name, known.data_type(), given.data_type())?, true))
             }

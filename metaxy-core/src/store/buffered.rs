@@ -37,13 +37,18 @@ impl MetadataStore {
         self.complete(self.plan(key)?, batch, &self.stamping(at))
     }
 
-    /// Writes rows that are complete, under whatever definitions.
-    pub(crate) async fn append_complete(&self, key: FeatureKey, batches: Vec<RecordBatch>) -> Result<()> {
+    /// Writes rows that are complete as they are, under whatever definitions; returns how many.
+    pub(crate) async fn append_complete(&self, key: FeatureKey, batches: Vec<RecordBatch>) -> Result<u64> {
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if rows == 0 {
+            return Ok(0);
+        }
         let table = self.table_to_write(&key).await?;
         let of = key.clone();
         let (schema, batches) =
             tokio::task::spawn_blocking(move || align(&of, table.as_ref(), joined(batches)?)).await??;
-        self.inner.backend.append(&key, schema, batches).await
+        self.inner.backend.append(&key, schema, batches).await?;
+        Ok(rows as u64)
     }
 
     /// The hash of each row's id.

@@ -10,7 +10,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use futures::{Stream, TryStreamExt};
 
-use crate::backend::{BatchStream, stream_of};
+use crate::backend::BatchStream;
 use crate::error::Result;
 
 /// Anything that holds rows: one batch, many, a reader, a part of an [`Increment`](crate::Increment).
@@ -102,11 +102,6 @@ impl Rows {
     /// [`Error::Arrow`](crate::Error::Arrow) where a text column would hold more than 2 GiB.
     pub fn to_batch(&self) -> Result<RecordBatch> {
         Ok(concat_batches(&self.schema, &self.batches)?)
-    }
-
-    /// The batches, one after the other.
-    pub fn into_stream(self) -> RowStream {
-        RowStream { schema: self.schema, stream: stream_of(self.batches) }
     }
 
     /// The batches; the same call as on a [`RowStream`].

@@ -27,7 +27,8 @@ pub struct DeleteRequest {
 
 impl MetadataStore {
     /// Deletes samples of a feature: all of them, or those that pass the filters. Softly, unless told otherwise: the
-    /// rows stay, and readers no longer see them.
+    /// rows stay, and readers no longer see them. (A feature whose last row has gone for good is one that this store does
+    /// not have: reads go on to its fallbacks then, where it has any.)
     ///
     /// # Errors
     /// Awaiting it gives [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::FeatureNotFound`], the errors of
@@ -76,7 +77,7 @@ impl DeleteRequest {
         let batches = read.await?.collect().await?;
         let at = self.store.inner.stamps.next();
         let marked = batches.iter().map(|batch| marked_deleted(batch, at)).collect::<Result<Vec<_>>>()?;
-        self.store.write(key, marked).preserve_versions().await
+        self.store.append_complete(key, marked).await
     }
 
     async fn run_hard(self) -> Result<u64> {

@@ -213,7 +213,7 @@ impl CopyRequest {
     }
 
     async fn flush(&mut self, key: &FeatureKey, batches: Vec<RecordBatch>, before: u64, done: bool) -> Result<u64> {
-        let rows = self.target.copy_rows(key, batches).await?;
+        let rows = self.target.append_complete(key.clone(), batches).await?;
         if let Some(progress) = &mut self.progress {
             progress(&CopyProgress { feature: key.clone(), rows: before + rows, done });
         }
@@ -224,23 +224,6 @@ impl CopyRequest {
 /// How much memory the rows of a batch take; a part of a larger one counts as what it shows of it.
 fn bytes_of(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
-}
-
-impl MetadataStore {
-    /// Writes rows as they are, whatever definition they were written under.
-    async fn copy_rows(&self, key: &FeatureKey, batches: Vec<RecordBatch>) -> Result<u64> {
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows == 0 {
-            return Ok(0);
-        }
-        let table = self.inner.backend.schema(key).await?;
-        if table.is_none() && !self.inner.auto_create_tables {
-            return Err(Error::TableMissing { table: key.table_name(), location: self.inner.info.location.clone() });
-        }
-        let (schema, batches) = super::align::align(key, table.as_ref(), batches)?;
-        self.inner.backend.append(key, schema, batches).await?;
-        Ok(rows as u64)
-    }
 }
 
 impl IntoFuture for CopyRequest {

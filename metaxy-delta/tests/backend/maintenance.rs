@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use metaxy_core::{FeatureKey, ScanRequest, StoreBackend, col};
+use metaxy_core::{Error, FeatureKey, ScanRequest, StoreBackend, col};
 use metaxy_delta::DeltaSettings;
 use tempfile::TempDir;
 
@@ -160,6 +160,29 @@ async fn what_is_deleted_during_a_compaction_does_not_come_back() {
     let expected: Vec<i64> = kept.into_iter().chain(gone.iter().map(|id| 1000 + id)).collect();
     assert_eq!(read_ids(&deleter).await.unwrap(), expected);
     assert_eq!(read_ids(&keeper).await.unwrap(), expected);
+}
+
+/// What a drop takes away, files of a write that is under way among them, no later commit may name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_dropped_during_writes_stays_readable() {
+    let root = tempfile::tempdir().unwrap();
+    let (writer, dropper) = (opened(&local(root.path())).await, opened(&local(root.path())).await);
+    let missing = |error: &Error| matches!(error, Error::FeatureNotFound { .. });
+    let writing = async {
+        for number in 0..150 {
+            append(&writer, rows(number * 100..(number + 1) * 100)).await.unwrap();
+            read_ids(&writer).await.or_else(|error| if missing(&error) { Ok(Vec::new()) } else { Err(error) }).unwrap();
+        }
+    };
+    let dropping = async {
+        for _ in 0..100 {
+            dropper.drop_table(&key(TABLE)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    };
+    futures::join!(writing, dropping);
+    append(&writer, rows([-1])).await.unwrap();
+    assert!(read_ids(&dropper).await.unwrap().contains(&-1));
 }
 
 #[tokio::test]

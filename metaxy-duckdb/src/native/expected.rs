@@ -44,7 +44,7 @@ pub(super) fn expected(plan: &IncrementPlan, parts: &[Part], hash: &str) -> Resu
 fn field_hash(plan: &IncrementPlan, field: &FieldRecipe, hash: &str) -> Result<String, String> {
     let parts = hash_parts(plan, field)?.into_iter().map(|part| match part {
         HashPart::Fixed(fixed) => text(&fixed),
-        HashPart::Version(version) => version,
+        HashPart::Version(version) => format!("coalesce({version}, '')"),
     });
     Ok(format!("{hash}({})", parts.collect::<Vec<_>>().join(", ")))
 }

@@ -8,7 +8,7 @@ use metaxy_core::{ScanRequest, ScanStage, columns};
 
 use super::{ONCE, Source, hash};
 use crate::catalog::{Column, Table};
-use crate::sql::{self, Pushdown, Relation, literal};
+use crate::sql::{self, Pushdown, Relation, literal, quote};
 use crate::types::Wire;
 
 /// All of a scan, or the reason why the server would not do all of it.
@@ -120,22 +120,28 @@ fn arrival(relation: &mut Relation, table: &Table, ids: &[String]) -> Result<Str
     if table.find(columns::UPDATED_AT).is_none() {
         return Err("the table does not say when its rows were written".to_owned());
     }
-    let mut name = "arrival".to_owned();
-    while table.find(&name).is_some() {
-        name.push('_');
-    }
+    let free = |name: &str| {
+        let mut name = format!("metaxy {name}");
+        while table.find(&name).is_some() {
+            name.push('_');
+        }
+        quote(&name)
+    };
+    let [number, total, single, arrival] = ["number", "total", "single", "arrival"].map(free);
     let updated = sql::column(columns::UPDATED_AT);
-    let number = format!("row_number() OVER (ORDER BY {updated} DESC NULLS LAST, {}) - 1", ids.join(", "));
-    // Of a single write the second half comes first.
-    let rotated = "(x.number - (x.total + 1) / 2 + x.total) % x.total";
     let inner = format!(
-        "SELECT t.*, {number} AS number, count(*) OVER () AS total, \
+        "SELECT t.*, row_number() OVER (ORDER BY {updated} DESC NULLS LAST, {}) - 1 AS {number}, \
+         count(*) OVER () AS {total}, \
          min({updated}) OVER () IS NOT DISTINCT FROM max({updated}) OVER () \
-         AND count({updated}) OVER () IN (0, count(*) OVER ()) AS single {}",
+         AND count({updated}) OVER () IN (0, count(*) OVER ()) AS {single} {}",
+        ids.join(", "),
         relation.sql()
     );
-    relation.from =
-        format!("(SELECT x.*, CASE WHEN x.single THEN {rotated} ELSE x.number END AS {name} FROM ({inner}) AS x) AS t");
+    // Of a single write the second half comes first.
+    let rotated = format!("(x.{number} - (x.{total} + 1) / 2 + x.{total}) % x.{total}");
+    relation.from = format!(
+        "(SELECT x.*, CASE WHEN x.{single} THEN {rotated} ELSE x.{number} END AS {arrival} FROM ({inner}) AS x) AS t"
+    );
     relation.conditions.clear();
-    Ok(format!("t.{name}"))
+    Ok(format!("t.{arrival}"))
 }

@@ -8,7 +8,9 @@ use arrow::array::{Int64Array, RecordBatch};
 use futures::future::try_join_all;
 use metaxy_core::{AccessMode, Error, MetadataStore, Result};
 
-use super::kit::{GENERATION, PASSED, ROOT, generation, ids, only_generation, pair, read, read_ids, samples, texts};
+use super::kit::{
+    GENERATION, PASSED, ROOT, generation, ids, only_generation, pair, read, read_ids, samples, sorted, texts,
+};
 use super::second_process::{as_child, assert_child_passes, child};
 use super::{Bench, Outcome};
 use crate::location::OtherProcesses;
@@ -164,13 +166,20 @@ pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
 }
 
 pub(super) async fn an_open_stream_stops_nobody(bench: Bench) -> Result<Outcome> {
+    const PATIENCE: Duration = Duration::from_secs(20);
     let store = bench.store(pair()?).await?;
-    store.write(ROOT, generation(0)).await?;
-    let stream = store.read(ROOT).await?;
+    store.write(ROOT, samples(ids("s", 70_000), "v1").column("n", Int64Array::from(vec![0; 70_000])).batch()).await?;
+    let mut streams = Vec::new();
+    for _ in 0..12 {
+        streams.push(store.read(ROOT).await?);
+    }
     let write = store.write(ROOT, generation(1)).into_future();
-    tokio::time::timeout(Duration::from_secs(20), write).await.expect("a stream that nobody reads blocks a write")?;
-    drop(stream);
-    assert_eq!(texts(&read(&store, ROOT).await?, "n")[0], "1");
+    tokio::time::timeout(PATIENCE, write).await.expect("streams that nobody reads block a write")?;
+    let read = async { store.read(ROOT).filter("n = 1").await?.rows().await };
+    let rows = tokio::time::timeout(PATIENCE, read).await.expect("streams that nobody reads block a read")?;
+    assert_eq!(only_generation(&sorted(rows)?), 1);
+    streams.truncate(1);
+    tokio::time::timeout(PATIENCE, store.close()).await.expect("a stream that nobody reads blocks closing")?;
     PASSED
 }
 

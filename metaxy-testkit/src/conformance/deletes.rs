@@ -1,7 +1,7 @@
 //! Deleting: softly, so that readers no longer see a sample, or for good.
 
 use arrow::array::Int64Array;
-use metaxy_core::{Error, MetadataStore, Result, columns};
+use metaxy_core::{Error, FeatureGraph, FeatureSpec, MetadataStore, Result, columns};
 
 use super::kit::{
     PASSED, ROOT, assert_error, everything, pair, read, read_ids, samples, sorted, texts, versioned_pair,
@@ -64,6 +64,20 @@ pub(super) async fn soft_delete_looks_at_the_newest_row(bench: Bench) -> Result<
     store.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![5])).batch()).await?;
     assert_eq!(store.delete(ROOT).filter("n = 1").await?, 0);
     assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2", "s3"]);
+    PASSED
+}
+
+pub(super) async fn soft_delete_of_every_version(bench: Bench) -> Result<Outcome> {
+    let store = three(&bench).await?;
+    let other = FeatureGraph::new([FeatureSpec::builder(ROOT).id_columns(["id"]).fields(["a", "c"]).build()?])?;
+    let later = store.with_graph(other)?;
+    later.write(ROOT, samples(["s1"], "v2").provenance(&["a", "c"], "v2").batch()).await?;
+    assert_eq!(later.delete(ROOT).with_feature_history().await?, 3);
+    for store in [&store, &later] {
+        assert_eq!(read_ids(store, ROOT).await?, Vec::<String>::new());
+    }
+    let deleted = later.read(ROOT).with_feature_history().include_soft_deleted().await?.rows().await?;
+    assert_eq!(texts(&sorted(deleted)?, "id"), ["s1", "s2", "s3"]);
     PASSED
 }
 

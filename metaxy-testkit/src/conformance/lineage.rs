@@ -1,7 +1,7 @@
 //! Lineage: features whose samples are groups, or parts, of upstream samples.
 
 use arrow::array::{Int64Array, StringArray};
-use metaxy_core::{FeatureDep, FeatureGraph, FeatureSpec, Lineage, MetadataStore, Result};
+use metaxy_core::{FeatureDep, FeatureGraph, FeatureSpec, Lineage, MetadataStore, Result, columns};
 
 use super::kit::{PASSED, ROOT, assert_engines_agree, read, root, samples, texts};
 use super::{Bench, Outcome};
@@ -47,16 +47,43 @@ pub(super) async fn groups_of_samples(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn parts_of_samples(bench: Bench) -> Result<Outcome> {
+pub(super) async fn groups_of_nothing(bench: Bench) -> Result<Outcome> {
     let graph = FeatureGraph::new([
+        root(ROOT)?,
+        FeatureSpec::builder("by/scene")
+            .id_columns(["id"])
+            .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["scene"])))
+            .fields(["x"])
+            .build()?,
+    ])?;
+    let store = bench.store(graph).await?;
+    let clips = |ids: &[&str], scenes: Vec<Option<i64>>, version: &str| {
+        samples(ids, version).column("scene", Int64Array::from(scenes)).batch()
+    };
+    store.write(ROOT, clips(&["s1", "s2", "s3"], vec![Some(0), Some(0), None], "v1")).await?;
+    let new = store.resolve_update("by/scene").await?.new;
+    assert_eq!(new.num_rows(), 3);
+    store.write("by/scene", new).await?;
+    assert_eq!(sizes(&store, "by/scene").await?, [1, 0, 1]);
+    store.write(ROOT, clips(&["s3"], vec![None], "v2")).await?;
+    assert_eq!(sizes(&store, "by/scene").await?, [1, 0, 1], "group 0 is as it was");
+    PASSED
+}
+
+/// A feature of which every sample has several parts.
+fn chunks() -> Result<FeatureGraph> {
+    FeatureGraph::new([
         root(ROOT)?,
         FeatureSpec::builder("chunk")
             .id_columns(["id", "part"])
             .dep(FeatureDep::new(ROOT)?.lineage(Lineage::expansion(["id"])))
             .fields(["x"])
             .build()?,
-    ])?;
-    let store = bench.store(graph).await?;
+    ])
+}
+
+pub(super) async fn parts_of_samples(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(chunks()?).await?;
     store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
     assert_eq!(sizes(&store, "chunk").await?, [2, 0, 0]);
     write_parts(&store).await?;
@@ -65,6 +92,22 @@ pub(super) async fn parts_of_samples(bench: Bench) -> Result<Outcome> {
     store.write(ROOT, samples(["s1", "s3"], "v2").batch()).await?;
     store.delete(ROOT).filter("id = 's2'").await?;
     assert_eq!(sizes(&store, "chunk").await?, [1, 1, 1]);
+    PASSED
+}
+
+pub(super) async fn the_last_part_of_a_write_counts(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(chunks()?).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+    write_parts(&store).await?;
+    let batch = read(&store, "chunk").await?;
+    // The same parts again, all in one write.
+    let names = ["id", "part", columns::PROVENANCE_BY_FIELD].map(|name| batch.schema().index_of(name));
+    let kept = names.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    store.write("chunk", batch.project(&kept)?).await?;
+    for part in 0..2 {
+        let resolve = || store.resolve_update("chunk").staleness(format!("part = {part}"));
+        assert_engines_agree(resolve).await?;
+    }
     PASSED
 }
 

@@ -11,6 +11,7 @@ macro_rules! __each_case {
         $($callback)*! {
             tables {
                 unwritten_table_is_none "A table that was never written has no schema; that is no error."
+                unwritten_table_cannot_be_scanned "Scanning a table that was never written, or was dropped, gives `FeatureNotFound`."
                 opening_creates_no_table "Opening a store writes nothing."
                 read_only_opening_creates_nothing "Opening for reading creates nothing: a place that is not there is still not there afterwards."
                 closed_backend_refuses "Before `open` and after `close` every call gives `Closed`."
@@ -114,6 +115,7 @@ macro_rules! __each_case {
                 added_columns "A column that the table lacks is added, null in older rows; one that a write lacks is null."
                 reordered_columns "Columns are matched by name, never by position."
                 wider_type_for_an_old_column "Values of a wider type are stored where they fit; others come back whole or are refused."
+                nulls_before_values "A column of which the first batch of a write knows nothing takes the type of a later one."
                 incompatible_type_is_refused "A column of another kind than the table's is refused, and nothing is written."
                 added_struct_members "A member that a struct column lacks is added, null in older rows."
                 case_of_names_is_kept "Column names keep their case, and are found in that case alone."
@@ -150,6 +152,7 @@ macro_rules! __each_case {
                 deleting_everything "Without a filter everything goes, once."
                 writing_again_revives "A sample that is written again after a deletion lives again."
                 soft_delete_looks_at_the_newest_row "A deletion looks at the newest row, not at older ones."
+                soft_delete_of_every_version "A soft delete of the whole feature history takes rows of other definitions too, whose fields were others."
                 hard_delete_removes_rows "A hard delete removes all rows for which the filter is true, and counts them."
                 hard_delete_spares_the_unknown "A hard delete leaves rows alone for which the filter is null."
                 hard_delete_of_one_version "A hard delete keeps to the current feature version, unless told otherwise."
@@ -173,6 +176,7 @@ macro_rules! __each_case {
                 a_new_definition_makes_all_new "Under a new feature version nothing has been processed yet."
                 only_what_depends_on_a_change_is_stale "A change of one field makes only those features stale that depend on it."
                 samples_of_a_root "The samples that are given for a root are compared with its rows."
+                samples_of_another_kind_are_refused "Samples whose ids are of another kind than those in the table are refused; nothing is compared with them."
                 filters_of_a_resolve "Filters of a resolve keep to the features that they are meant for."
                 staleness_predicates "Rows for which a staleness predicate is true are stale."
                 static_filters_and_renames "A dependency's columns are renamed, then filtered, then selected."
@@ -183,6 +187,8 @@ macro_rules! __each_case {
             lineage {
                 groups_of_samples "A group changes when one of its samples does, is added, or goes."
                 parts_of_samples "The parts of a sample are compared with it as one."
+                the_last_part_of_a_write_counts "Of the parts of a sample that were written together one speaks for all, whoever computes the increment."
+                groups_of_nothing "Samples without a group are none of the group 0, and match no result; a result without a group is orphaned."
             }
             fallback {
                 chains_of_one_to_four "In a chain of up to four stores the first that has a feature serves all of it."
@@ -208,7 +214,7 @@ macro_rules! __each_case {
                 writes_and_deletes_at_once "Writes and deletions at the same time lose no row and bring none back."
                 readers_see_whole_writes "A reader sees all of a write or nothing of it."
                 a_stream_shows_one_state "A stream shows one state of its table, whatever happens while it is read."
-                an_open_stream_stops_nobody "A stream that is not read to its end blocks no write."
+                an_open_stream_stops_nobody "Streams that are not read to their end block no write, no other read, and no closing."
                 a_second_process_reads "Another process reads what this one has written."
                 two_processes_write "Two processes may write at once, and no row is lost."
             }

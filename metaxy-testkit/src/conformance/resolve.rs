@@ -117,6 +117,17 @@ pub(super) async fn samples_of_a_root(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
+pub(super) async fn samples_of_another_kind_are_refused(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["1", "01", "a"], "v1").batch()).await?;
+    let numbers = samples(["1", "2"], "v1").without("id").column("id", Int64Array::from(vec![1, 2])).batch();
+    assert_error!(
+        store.resolve_update(ROOT).samples(numbers).await,
+        Error::InvalidColumn { ref column, .. } if column == "id"
+    );
+    PASSED
+}
+
 pub(super) async fn filters_of_a_resolve(bench: Bench) -> Result<Outcome> {
     let store = processed(&bench).await?;
     store.write(ROOT, samples(["s1", "s2", "s3", "s4"], "v2").batch()).await?;

@@ -25,6 +25,17 @@ pub(super) async fn unwritten_table_is_none(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
+pub(super) async fn unwritten_table_cannot_be_scanned(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let scan = async || store.backend().scan(&key(ROOT)?, &ScanRequest::default()).await;
+    assert_error!(scan().await, Error::FeatureNotFound { .. });
+    store.write(ROOT, samples(["s1"], "v1").batch()).await?;
+    scan().await?;
+    store.drop_feature(ROOT).await?;
+    assert_error!(scan().await, Error::FeatureNotFound { .. });
+    PASSED
+}
+
 pub(super) async fn opening_creates_no_table(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     assert_eq!(store.backend().tables().await?, Vec::<String>::new());

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, NullArray, RecordBatch, StringArray,
+    StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, Result, columns};
@@ -147,6 +148,15 @@ pub(super) async fn wider_type_for_an_old_column(bench: Bench) -> Result<Outcome
         Err(Error::TypeMismatch { .. }) => assert_eq!(everything(&store, ROOT).await?, before),
         Err(error) => return Err(error),
     }
+    PASSED
+}
+
+pub(super) async fn nulls_before_values(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let first = samples(["s1"], "v1").column("note", NullArray::new(1)).batch();
+    let second = samples(["s2"], "v1").column("note", StringArray::from(vec!["kept"])).batch();
+    store.write(ROOT, vec![first, second]).await?;
+    assert_eq!(texts(&read(&store, ROOT).await?, "note"), ["NULL", "kept"]);
     PASSED
 }
 

@@ -14,7 +14,7 @@ use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, Sca
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::BackendRegistration;
 use metaxy_core::store::{conform, grown_schema};
-use metaxy_core::{Error, FeatureKey, HashAlgorithm, Result};
+use metaxy_core::{FeatureKey, HashAlgorithm, Result};
 use tokio::sync::RwLock;
 
 use files::{Files, State};
@@ -93,7 +93,7 @@ impl StoreBackend for ParquetDir {
     async fn scan(&self, table: &FeatureKey, _request: &ScanRequest) -> Result<Scan> {
         let (files, table) = (self.files().await?, table.clone());
         let State { schema, data, .. } = files.state(&table.table_name()).await?;
-        let schema = schema.ok_or_else(|| Error::table(KIND, "reading", &table, "there is no such table"))?;
+        let schema = schema.ok_or_else(|| backend::not_found(&self.info(), &table))?;
         let grown = schema.clone();
         let stream = futures::stream::iter(data)
             .then(move |file| files.clone().read(file))
