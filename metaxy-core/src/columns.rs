@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, RecordBatch, StructArray};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+
+use crate::error::Result;
 
 /// Struct of strings: for each field, by its struct key, the hash of what it was made from.
 pub const PROVENANCE_BY_FIELD: &str = "metaxy_provenance_by_field";
@@ -60,6 +63,30 @@ pub fn by_field_type<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) ->
 /// The members of a by-field column.
 pub fn by_field_fields<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) -> Fields {
     struct_keys.into_iter().map(|key| Arc::new(Field::new(key.as_ref(), DataType::Utf8, true))).collect()
+}
+
+/// A by-field column, from the texts of every field, by its struct key: what the samples of a root have as their
+/// [`PROVENANCE_BY_FIELD`].
+///
+/// # Errors
+/// [`Error::Arrow`](crate::Error::Arrow) where these are no columns of text, or of different lengths.
+pub fn by_field<S: AsRef<str>>(values: impl IntoIterator<Item = (S, ArrayRef)>) -> Result<ArrayRef> {
+    let (keys, values): (Vec<S>, Vec<ArrayRef>) = values.into_iter().unzip();
+    Ok(Arc::new(StructArray::try_new(by_field_fields(keys), values, None)?))
+}
+
+/// A batch with a column more, or with other values in the column of that name.
+///
+/// # Errors
+/// [`Error::Arrow`](crate::Error::Arrow) where there are more or fewer values than rows.
+pub fn with_column(batch: &RecordBatch, name: &str, values: ArrayRef) -> Result<RecordBatch> {
+    let schema = batch.schema();
+    let others = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| field.name() != name);
+    let (mut fields, mut arrays): (Vec<_>, Vec<_>) =
+        others.map(|(field, array)| (field.clone(), array.clone())).unzip();
+    fields.push(Arc::new(Field::new(name, values.data_type().clone(), true)));
+    arrays.push(values);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }
 
 /// The field of a system column in a table whose feature has these struct keys; `None` for any other name.

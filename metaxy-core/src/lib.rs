@@ -17,6 +17,7 @@ pub mod spec;
 pub mod store;
 pub mod writer;
 
+pub use arrow;
 pub use arrow::array::RecordBatch;
 pub use backend::{AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
 pub use config::MetaxyConfig;

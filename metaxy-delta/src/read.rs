@@ -1,11 +1,11 @@
 //! Reading rows: which files and row groups, by how many hands, and in which form.
 //!
 //! The files of one version of the table are cut into pieces (a small file, or one row group of a large one), and a few
-//! workers on blocking threads take them one after the other, decode what is asked for and send it on. What has been
+//! workers take them one after the other, decode what is asked for on blocking threads and send it on. What has been
 //! decoded and not yet been fetched is bounded, so memory does not grow with the table.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
@@ -20,7 +20,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::schema::types::SchemaDescriptor;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
 use crate::file::FileBytes;
@@ -194,13 +194,7 @@ impl Workers {
         let hands = hands.min(pieces.len());
         let (sender, batches) = mpsc::channel((hands * WAITING).max(1));
         let pieces = Arc::new(Mutex::new(pieces));
-        let runtime = tokio::runtime::Handle::current();
-        let handles = (0..hands)
-            .map(|_| {
-                let (job, pieces, sender, runtime) = (job.clone(), pieces.clone(), sender.clone(), runtime.clone());
-                tokio::task::spawn_blocking(move || runtime.block_on(work(&job, &pieces, &sender)))
-            })
-            .collect();
+        let handles = (0..hands).map(|_| tokio::spawn(work(job.clone(), pieces.clone(), sender.clone()))).collect();
         let workers = Self { batches, handles };
         futures::stream::unfold(workers, |mut workers| async move {
             let next = workers.next().await?;
@@ -223,43 +217,96 @@ impl Workers {
     }
 }
 
-/// Takes pieces until there are none, or nobody listens any more.
-async fn work(job: &Job, pieces: &Mutex<VecDeque<Piece>>, sender: &mpsc::Sender<Result<RecordBatch>>) {
+type Pieces = Arc<Mutex<VecDeque<Piece>>>;
+type Sender = mpsc::Sender<Result<RecordBatch>>;
+
+/// Reads pieces until there are none, or nobody listens any more. A thread is taken to decode, and given back while nobody
+/// takes what is there: any number of scans may wait.
+async fn work(job: Arc<Job>, pieces: Pieces, sender: Sender) {
+    let mut reading = None;
     loop {
-        let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let Some(piece) = piece else { return };
-        if sender.is_closed() {
-            return;
-        }
-        if let Err(error) = read_piece(job, piece, sender).await {
-            pieces.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            // Where nobody listens, nobody needs to know.
-            let _ = sender.send(Err(error)).await;
-            return;
+        let step = tokio::task::spawn_blocking({
+            let (job, pieces, sender) = (job.clone(), pieces.clone(), sender.clone());
+            let runtime = tokio::runtime::Handle::current();
+            move || runtime.block_on(decode(&job, &pieces, &sender, reading))
+        });
+        match step.await.map_err(Error::from).flatten() {
+            Ok(None) => return,
+            Ok(Some((batch, rest))) => {
+                if sender.send(Ok(batch)).await.is_err() {
+                    return;
+                }
+                reading = Some(rest);
+            }
+            Err(error) => {
+                lock(&pieces).clear();
+                // Where nobody listens, nobody needs to know.
+                let _ = sender.send(Err(error)).await;
+                return;
+            }
         }
     }
 }
 
-async fn read_piece(job: &Job, piece: Piece, sender: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
-    let (file, filtered, reader) = match piece {
-        Piece::File(file, filtered) => {
-            let reader = open_small(job, &file, filtered).await?;
-            (file, filtered, reader)
-        }
-        Piece::RowGroup(file, filtered, metadata, group) => {
-            let Some(reader) = open_group(job, &file, filtered, metadata, group).await? else { return Ok(()) };
-            (file, filtered, reader)
-        }
-    };
-    for batch in reader {
-        let batch = batch
-            .map_err(|error| corrupt(job, &file, &error.to_string()))
-            .and_then(|batch| finish(job, &file, filtered, &batch))?;
-        if batch.num_rows() > 0 && sender.send(Ok(batch)).await.is_err() {
-            return Ok(());
-        }
+fn lock(pieces: &Mutex<VecDeque<Piece>>) -> MutexGuard<'_, VecDeque<Piece>> {
+    pieces.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A piece that is being read.
+struct Reading {
+    file: Arc<DataFile>,
+    filtered: bool,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Reading {
+    async fn open(job: &Job, piece: Piece) -> Result<Option<Self>> {
+        Ok(match piece {
+            Piece::File(file, filtered) => {
+                let reader = open_small(job, &file, filtered).await?;
+                Some(Self { file, filtered, reader })
+            }
+            Piece::RowGroup(file, filtered, metadata, group) => {
+                let reader = open_group(job, &file, filtered, metadata, group).await?;
+                reader.map(|reader| Self { file, filtered, reader })
+            }
+        })
     }
-    Ok(())
+
+    fn next(&mut self, job: &Job) -> Result<Option<RecordBatch>> {
+        let Some(batch) = self.reader.next() else { return Ok(None) };
+        let batch = batch.map_err(|error| corrupt(job, &self.file, &error.to_string()))?;
+        finish(job, &self.file, self.filtered, &batch).map(Some)
+    }
+}
+
+/// Reads on until there is nothing left, or there is no room for a batch: then that batch, and where to go on.
+async fn decode(
+    job: &Job,
+    pieces: &Mutex<VecDeque<Piece>>,
+    sender: &Sender,
+    mut reading: Option<Reading>,
+) -> Result<Option<(RecordBatch, Reading)>> {
+    loop {
+        let mut current = match reading.take() {
+            Some(current) => current,
+            None => {
+                let Some(piece) = lock(pieces).pop_front() else { return Ok(None) };
+                let Some(opened) = Reading::open(job, piece).await? else { continue };
+                opened
+            }
+        };
+        match current.next(job)? {
+            None => continue,
+            Some(batch) if batch.num_rows() == 0 => {}
+            Some(batch) => match sender.try_send(Ok(batch)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(Ok(batch))) => return Ok(Some((batch, current))),
+                Err(_) => return Ok(None),
+            },
+        }
+        reading = Some(current);
+    }
 }
 
 async fn open_small(job: &Job, file: &DataFile, filtered: bool) -> Result<ParquetRecordBatchReader> {

@@ -5,7 +5,7 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, FieldSpec, Increment, MetadataStore, Result, Rows, columns};
 use metaxy_sqlite::SqliteBackend;
@@ -79,12 +79,8 @@ fn features() -> Result<FeatureGraph> {
 fn video_rows(videos: &[Video]) -> Result<RecordBatch> {
     let texts =
         |pick: fn(&Video) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(videos.iter().map(pick))) };
-    let fields = columns::by_field_fields(["audio", "frames"]);
-    let versions = StructArray::try_new(fields, vec![texts(|video| video.1), texts(|video| video.2)], None)?;
-    Ok(RecordBatch::try_from_iter([
-        ("video_id", texts(|video| video.0)),
-        (columns::PROVENANCE_BY_FIELD, Arc::new(versions) as ArrayRef),
-    ])?)
+    let versions = columns::by_field([("audio", texts(|video| video.1)), ("frames", texts(|video| video.2))])?;
+    Ok(RecordBatch::try_from_iter([("video_id", texts(|video| video.0)), (columns::PROVENANCE_BY_FIELD, versions)])?)
 }
 
 /// Stands for a speech model.

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use metaxy_core::{AccessMode, BufferedMetadataWriter, FeatureGraph, FeatureSpec, MetadataStore, Result, columns};
 use metaxy_sqlite::SqliteBackend;
 
@@ -80,10 +80,9 @@ async fn open(directory: &Path) -> Result<MetadataStore> {
 
 fn clips() -> Result<RecordBatch> {
     let versions = StringArray::from_iter_values((0..SAMPLES).map(|clip| format!("frames of {clip}")));
-    let versions = StructArray::try_new(columns::by_field_fields(["frames"]), vec![Arc::new(versions)], None)?;
     Ok(RecordBatch::try_from_iter([
         ("clip", Arc::new(Int64Array::from_iter_values(0..SAMPLES)) as ArrayRef),
-        (columns::PROVENANCE_BY_FIELD, Arc::new(versions)),
+        (columns::PROVENANCE_BY_FIELD, columns::by_field([("frames", Arc::new(versions) as ArrayRef)])?),
     ])?)
 }
 

@@ -8,6 +8,8 @@ use metaxy_core::Result;
 use metaxy_core::backend::SharedBackend;
 use metaxy_core::store::StoreBuilder;
 
+use crate::conformance::CASES;
+
 /// A place for rows that is empty when a case begins: a temporary directory, a schema of a test database. It is removed
 /// when it is dropped.
 #[async_trait]
@@ -95,9 +97,19 @@ impl Default for Support {
 
 impl Support {
     /// Names types that the backend refuses.
+    ///
+    /// # Panics
+    /// Where the group `types` has no case of that name.
     #[must_use]
     pub fn refuses(mut self, types: impl IntoIterator<Item = &'static str>) -> Self {
-        self.refused_types.extend(types);
+        for name in types {
+            let mut cases = CASES.iter().filter(|case| case.group == "types");
+            assert!(
+                cases.any(|case| stands_for(name, case.name)),
+                "the suite has no type `{name}` that could be refused"
+            );
+            self.refused_types.push(name);
+        }
         self
     }
 
@@ -131,7 +143,11 @@ impl Support {
 
     /// Whether a type case is among those that are refused.
     pub(crate) fn is_refused(&self, case: &str) -> bool {
-        let continues = |rest: &str| rest.is_empty() || rest.starts_with('_');
-        self.refused_types.iter().any(|name| case.strip_prefix(name).is_some_and(continues))
+        self.refused_types.iter().any(|name| stands_for(name, case))
     }
+}
+
+/// A name stands for itself and for all that continue it.
+fn stands_for(name: &str, case: &str) -> bool {
+    case.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }

@@ -34,7 +34,7 @@
 //! | `hash_truncation_length` | how many characters of every version are kept | 8 |
 //! | `auto_create_tables` | whether writes may create SQL tables | as the backend prefers |
 //! | `enable_map_datatype` | whether the Python package keeps map columns as maps; here they always stay maps | `false` |
-//! | `sync`, `locked`, `extra_features` | how definitions of external features are brought up to date | `true`, none, none |
+//! | `sync`, `locked`, `extra_features` | how the Python package brings definitions of external features up to date; not used here | `true`, none, none |
 //!
 //! Every store, whatever its backend, has the settings of [`CommonSettings`]. Keys that nobody knows are refused, with the
 //! file, the line and the key that may be meant. Keys that only mean something to the Python package are accepted with a
@@ -178,17 +178,18 @@ impl MetaxyConfig {
         self.fields.enable_map_datatype
     }
 
-    /// Whether definitions of external features are brought up to date from the store.
+    /// Whether the Python package brings definitions of external features up to date from the store. Not used here: a graph
+    /// holds the definitions that the program gives it.
     pub fn sync(&self) -> bool {
         self.fields.sync
     }
 
-    /// Whether an external feature whose version is not the stored one is an error.
+    /// Whether the Python package takes an external feature whose version is not the stored one for an error. Not used here.
     pub fn locked(&self) -> Option<bool> {
         self.fields.locked
     }
 
-    /// Features to load from the store beside those that the project names.
+    /// Features that the Python package loads from the store beside those that the project names. Not used here.
     pub fn extra_features(&self) -> &[FeatureSelection] {
         &self.fields.extra_features
     }

@@ -29,6 +29,20 @@ pub(crate) fn member(array: &ArrayRef, struct_key: &str) -> Result<StringArray> 
     Ok(values)
 }
 
+/// The values of some members, each in the chunks of the column. The column goes, so that members can go one by one.
+pub(crate) fn members(chunks: Vec<ArrayRef>, struct_keys: &[String]) -> Result<Vec<Vec<StringArray>>> {
+    struct_keys.iter().map(|key| chunks.iter().map(|chunk| member(chunk, key)).collect()).collect()
+}
+
+/// The values of all chunks.
+pub(crate) fn joined(chunks: Vec<StringArray>) -> Result<StringArray> {
+    match chunks.as_slice() {
+        [] => Ok(null_strings(0)),
+        [only] => Ok(only.clone()),
+        chunks => text(&concat(&chunks.iter().map(|chunk| chunk as &dyn Array).collect::<Vec<_>>())?),
+    }
+}
+
 /// The names of the members, sorted; of a map those that occur.
 pub(crate) fn member_names(array: &ArrayRef) -> Result<Vec<String>> {
     let mut names: Vec<String> = match array.data_type() {
@@ -61,24 +75,20 @@ pub(crate) fn conform(array: &ArrayRef, struct_keys: &[String]) -> Result<ArrayR
 pub(crate) fn combined_hash(values: &[StringArray], rows: usize, hasher: RowHasher) -> Result<StringArray> {
     let parts = parallel::over_rows(rows, |range| {
         let mut builder = StringBuilder::with_capacity(range.len(), range.len() * hasher.truncation().min(20));
-        let (mut joined, mut hash) = (String::new(), String::new());
+        let (mut line, mut hash) = (String::new(), String::new());
         for row in range {
-            joined.clear();
+            line.clear();
             hash.clear();
             for (index, array) in values.iter().enumerate() {
-                joined.push_str(if index == 0 { "" } else { "|" });
-                joined.push_str(value_or_empty(array, row));
+                line.push_str(if index == 0 { "" } else { "|" });
+                line.push_str(value_or_empty(array, row));
             }
-            hasher.hash_into(joined.as_bytes(), &mut hash);
+            hasher.hash_into(line.as_bytes(), &mut hash);
             builder.append_value(&hash);
         }
         Ok(builder.finish())
     })?;
-    match parts.as_slice() {
-        [] => Ok(StringArray::new_null(0)),
-        [only] => Ok(only.clone()),
-        parts => text(&concat(&parts.iter().map(|part| part as &dyn Array).collect::<Vec<_>>())?),
-    }
+    joined(parts)
 }
 
 /// The value of a row, empty for a null.

@@ -33,18 +33,17 @@ struct Versions {
 impl Input {
     /// Takes the data versions out of the rows that were read, and applies the lineage.
     pub(crate) fn new(plan: &InputPlan, table: Table, hasher: RowHasher) -> Result<Self> {
-        let by_field = match table.schema.column_with_name(columns::DATA_VERSION_BY_FIELD) {
-            Some(_) => Some(table.column(columns::DATA_VERSION_BY_FIELD)?),
-            None => None,
-        };
         let mut versions = HashMap::new();
+        if table.schema.column_with_name(columns::DATA_VERSION_BY_FIELD).is_none() {
+            return Ok(Self { table, versions });
+        }
         let groups = match &plan.lineage {
             InputLineage::Groups { on, order } if table.num_rows() > 0 => Some(group(plan, &table, on, order)?),
             _ => None,
         };
-        for field in &plan.fields {
-            let Some(by_field) = &by_field else { continue };
-            let values = by_field::member(by_field, field)?;
+        let (table, by_field) = table.without(columns::DATA_VERSION_BY_FIELD)?;
+        for (field, chunks) in plan.fields.iter().zip(by_field::members(by_field, &plan.fields)?) {
+            let values = by_field::joined(chunks)?;
             let versions_of_field = match &groups {
                 None => Versions { values, group_of_row: None },
                 Some(groups) => {
@@ -54,8 +53,7 @@ impl Input {
             versions.insert(field.clone(), versions_of_field);
         }
         let kept: Vec<String> = plan.columns.iter().map(|column| column.source.clone()).collect();
-        let table = if by_field.is_some() { table.project(&kept)? } else { table };
-        Ok(Self { table, versions })
+        Ok(Self { table: table.project(&kept)?, versions })
     }
 
     /// The data versions of a field, as a function of the row.

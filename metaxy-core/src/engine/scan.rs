@@ -58,10 +58,7 @@ async fn keep_latest(schema: SchemaRef, stream: BatchStream, ids: Vec<String>) -
     let kept = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
         let table = Table::new(schema, batches)?;
         let rows = latest_rows(&table, &ids)?;
-        if rows.len() == table.num_rows() {
-            return Ok(table.into_batches());
-        }
-        Ok(table.take(&rows)?.into_batches())
+        table.retain(&rows)
     })
     .await??;
     Ok(stream_of(kept))

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{concat, interleave};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array,
+};
+use arrow::compute::{concat, filter_record_batch, interleave};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::TryStreamExt;
 
@@ -91,6 +93,39 @@ impl Table {
             batches.push(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?);
         }
         Table::new(self.schema.clone(), batches)
+    }
+
+    /// The batches with these rows alone, in whatever order: what goes is let go batch by batch.
+    pub(crate) fn retain(self, rows: &[u32]) -> Result<Vec<RecordBatch>> {
+        if rows.len() == self.rows {
+            return Ok(self.batches);
+        }
+        let mut kept = BooleanBufferBuilder::new(self.rows);
+        kept.append_n(self.rows, false);
+        rows.iter().for_each(|row| kept.set_bit(*row as usize, true));
+        let kept = BooleanArray::new(kept.finish(), None);
+        let batches = self.batches.into_iter().zip(self.starts).filter_map(|(batch, start)| {
+            let mask = kept.slice(start, batch.num_rows());
+            match mask.true_count() {
+                0 => None,
+                all if all == batch.num_rows() => Some(Ok(batch)),
+                _ => Some(filter_record_batch(&batch, &mask)),
+            }
+        });
+        Ok(batches.collect::<Result<_, _>>()?)
+    }
+
+    /// Takes a column out: the rest, and the values of each batch.
+    pub(crate) fn without(self, name: &str) -> Result<(Self, Vec<ArrayRef>)> {
+        let index = self.schema.index_of(name)?;
+        let (mut batches, mut taken) = (Vec::with_capacity(self.batches.len()), Vec::with_capacity(self.batches.len()));
+        for mut batch in self.batches {
+            taken.push(batch.remove_column(index));
+            batches.push(batch);
+        }
+        let kept: Vec<usize> = (0..self.schema.fields().len()).filter(|other| *other != index).collect();
+        let schema = Arc::new(self.schema.project(&kept)?);
+        Ok((Self { schema, batches, starts: self.starts, rows: self.rows }, taken))
     }
 
     /// The values of a column at these rows; [`NO_ROW`] gives null.

@@ -324,9 +324,12 @@ impl MetadataStore {
     /// The schema of the feature's own table, where it has rows. A table that was created beforehand and is empty
     /// counts as none, so that a fallback can answer.
     async fn own_table(&self, key: &FeatureKey) -> Result<Option<arrow::datatypes::SchemaRef>> {
-        match self.inner.backend.schema(key).await? {
-            Some(schema) if self.inner.backend.has_rows(key).await? => Ok(Some(schema)),
-            _ => Ok(None),
+        let Some(schema) = self.inner.backend.schema(key).await? else { return Ok(None) };
+        match self.inner.backend.has_rows(key).await {
+            Ok(has_rows) => Ok(has_rows.then_some(schema)),
+            // Dropped between the two looks.
+            Err(Error::FeatureNotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -349,7 +352,7 @@ impl MetadataStore {
                 return Ok(Some(Served { store: self.clone(), schema }));
             }
             for fallback in &self.inner.fallbacks {
-                let store = fallback.open().await?;
+                let store = fallback.open().await.map_err(|error| self.as_fallback(fallback, error))?;
                 self.check_hash(&store)?;
                 if let Some(served) = store.serving_beyond(key, searched).await? {
                     tracing::info!(feature = %key, store = self.name(), fallback = served.store.name(), "a fallback store answers");
@@ -359,6 +362,22 @@ impl MetadataStore {
             Ok(None)
         }
         .boxed()
+    }
+
+    /// A store that is not there tells how to make it, but nobody writes to a fallback.
+    fn as_fallback(&self, fallback: &Fallback, error: Error) -> Error {
+        match error {
+            Error::LocationNotFound { location, .. } => Error::LocationNotFound {
+                location,
+                hint: format!(
+                    "it is that of store `{name}`, which `{}` falls back on and never writes to; open `{name}` itself for \
+                     writing to create it, or take it out of `fallback_stores`",
+                    self.name(),
+                    name = fallback.name(),
+                ),
+            },
+            error => error,
+        }
     }
 
     /// The names of this store and all its fallbacks, in the order in which they are searched.

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
-use crate::backend::{BatchStream, ScanRequest, ScanStage};
+use crate::backend::{BatchStream, Scan, ScanRequest, ScanStage};
 use crate::columns;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -57,13 +57,32 @@ impl MetadataStore {
 
     /// Scans a table of this store's own backend, and finishes what the backend leaves undone.
     pub(super) async fn scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
-        engine::finish(self.inner.backend.scan(key, request).await?, request).await
+        engine::finish(self.checked_scan(key, request).await?, request).await
+    }
+
+    /// What the backend gives, held to the schema that it has promised.
+    async fn checked_scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
+        let scan = self.inner.backend.scan(key, request).await?;
+        let (kind, table, promised) = (self.inner.info.kind, key.table_name(), scan.schema.clone());
+        let stream = scan.stream.map(move |batch| {
+            let batch = batch?;
+            if same_columns(&promised, batch.schema_ref()) {
+                return Ok(batch);
+            }
+            let reason = format!(
+                "a batch has the columns {}, but the scan has promised {}; `metaxy_core::store::conform` brings batches in line",
+                listed(batch.schema_ref()),
+                listed(&promised)
+            );
+            Err(Error::table(kind, "read", &table, reason))
+        });
+        Ok(Scan { stream: stream.boxed(), ..scan })
     }
 
     /// The same in memory that does not grow with the rows, only, where the backend does not keep the latest rows itself,
     /// with their ids. Then the table is read twice.
     async fn scan_in_little_memory(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
-        let scan = self.inner.backend.scan(key, request).await?;
+        let scan = self.checked_scan(key, request).await?;
         let (Some(ids), true) = (&request.keep_latest, scan.applied < ScanStage::KeepLatest) else {
             return engine::finish(scan, request).await;
         };
@@ -154,6 +173,19 @@ impl IntoFuture for ReadRequest {
     fn into_future(self) -> Self::IntoFuture {
         self.run().boxed()
     }
+}
+
+/// Whether two schemas have the same columns; what else they say does not matter.
+fn same_columns(left: &SchemaRef, right: &SchemaRef) -> bool {
+    let columns = |schema: &SchemaRef| -> Vec<(String, DataType)> {
+        schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
+    };
+    Arc::ptr_eq(left, right) || left.fields() == right.fields() || columns(left) == columns(right)
+}
+
+fn listed(schema: &Schema) -> String {
+    let columns = schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
+    columns.collect::<Vec<_>>().join(", ")
 }
 
 fn check_columns(key: &FeatureKey, schema: &Schema, columns: &[String]) -> Result<()> {

@@ -16,6 +16,14 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     below(directory).into_iter().filter(|path| path.is_file()).map(|path| (path.clone(), read(&path))).collect()
 }
 
+/// Everything in a directory, and the directory itself, as far as it is there.
+pub(super) fn paths(directory: &Path) -> Vec<PathBuf> {
+    let mut found = below(directory);
+    found.retain(|path| path.exists());
+    found.sort();
+    found
+}
+
 /// A directory and everything in it, what is deeper later.
 fn below(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_owned()];

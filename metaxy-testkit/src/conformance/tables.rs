@@ -11,6 +11,7 @@ use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, Result, columns};
 use super::kit::{
     PASSED, ROOT, assert_error, builder_on, builder_over, everything, ids, pair, read, read_ids, root, samples, texts,
 };
+use super::read_only::paths;
 use super::{Bench, Outcome};
 
 fn key(text: &str) -> Result<FeatureKey> {
@@ -44,6 +45,9 @@ pub(super) async fn opening_creates_no_table(bench: Bench) -> Result<Outcome> {
 
 pub(super) async fn read_only_opening_creates_nothing(bench: Bench) -> Result<Outcome> {
     let mut said = Vec::new();
+    let directory = bench.location.directory();
+    let there = || directory.as_deref().map(paths);
+    let before = there();
     for _ in 0..2 {
         match bench.builder(pair()?).await?.open(AccessMode::ReadOnly).await {
             Ok(store) => {
@@ -57,6 +61,7 @@ pub(super) async fn read_only_opening_creates_nothing(bench: Bench) -> Result<Ou
         }
     }
     assert_eq!(said[0], said[1], "the first opening has changed something");
+    assert_eq!(before, there(), "files came or went");
     PASSED
 }
 

@@ -90,20 +90,20 @@ impl Scenario {
     }
 }
 
-/// The rows of all roots, and those of the first after its change.
-pub(super) struct Data {
-    pub(super) roots: Vec<Vec<RecordBatch>>,
-    pub(super) changed: Vec<RecordBatch>,
-}
+impl Case {
+    /// The rows of all roots.
+    pub(super) fn roots(self) -> metaxy_core::Result<Vec<Vec<RecordBatch>>> {
+        (0..self.scenario.roots().len() as u64).map(|index| self.root(42 + index, false)).collect()
+    }
 
-impl Data {
-    pub(super) fn generate(case: Case) -> metaxy_core::Result<Self> {
-        let root = |seed: u64, bumped: bool| -> metaxy_core::Result<Vec<RecordBatch>> {
-            let starts = (0..case.size).step_by(BATCH);
-            starts.map(|start| batch(case.scenario, seed, start, BATCH.min(case.size - start), bumped)).collect()
-        };
-        let seeds = (0..case.scenario.roots().len() as u64).map(|index| 42 + index);
-        Ok(Self { roots: seeds.map(|seed| root(seed, false)).collect::<Result<_, _>>()?, changed: root(42, true)? })
+    /// The rows of the first root after its change.
+    pub(super) fn changed(self) -> metaxy_core::Result<Vec<RecordBatch>> {
+        self.root(42, true)
+    }
+
+    fn root(self, seed: u64, bumped: bool) -> metaxy_core::Result<Vec<RecordBatch>> {
+        let starts = (0..self.size).step_by(BATCH);
+        starts.map(|start| batch(self.scenario, seed, start, BATCH.min(self.size - start), bumped)).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use metaxy_core::error::BoxError;
 use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, MetadataStore, Rows, SharedBackend};
 use serde::{Deserialize, Serialize};
 
-use super::data::{Case, Data, LEAF};
+use super::data::{Case, LEAF};
 use super::subject::{Phase, Probe, Subject};
 
 /// By phase, one value for each round.
@@ -61,7 +61,7 @@ pub(super) fn measure(
     extras: bool,
 ) -> Result<Measures, BoxError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (data, graph) = (Data::generate(case)?, case.scenario.graph()?);
+    let graph = case.scenario.graph()?;
     let mut measures = Measures::default();
     for _ in 0..rounds {
         let dir = tempfile::tempdir()?;
@@ -69,7 +69,7 @@ pub(super) fn measure(
             subject,
             case,
             hash,
-            data: &data,
+            roots: case.roots()?,
             graph: &graph,
             dir: dir.path(),
             runtime: &runtime,
@@ -94,7 +94,8 @@ struct Round<'a> {
     subject: &'a Subject,
     case: Case,
     hash: Option<HashAlgorithm>,
-    data: &'a Data,
+    /// Rows are let go when they are written, but for extras.
+    roots: Vec<Vec<RecordBatch>>,
     graph: &'a FeatureGraph,
     dir: &'a Path,
     runtime: &'a tokio::runtime::Runtime,
@@ -106,8 +107,9 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn run(&mut self) -> Result<(), BoxError> {
-        self.phase(Phase::Write, |store, round| {
-            let roots = round.case.scenario.roots().iter().zip(round.data.roots.clone());
+        let rows = if self.extras { self.roots.clone() } else { std::mem::take(&mut self.roots) };
+        let roots = self.case.scenario.roots().iter().zip(rows);
+        self.phase(Phase::Write, |store| {
             Box::pin(async move {
                 for (root, rows) in roots {
                     store.write(*root, rows).await?;
@@ -119,8 +121,10 @@ impl Round<'_> {
         expect("new", new.0.num_rows(), self.case.size)?;
         expect("stale", new.1, 0)?;
         let leaf = new.0;
-        self.leaf = leaf.batches().to_vec();
-        self.phase(Phase::WriteLeaf, |store, _| Box::pin(async move { store.write(LEAF, leaf).await.map(|_| ()) }))?;
+        if self.extras {
+            self.leaf = leaf.batches().to_vec();
+        }
+        self.phase(Phase::WriteLeaf, |store| Box::pin(async move { store.write(LEAF, leaf).await.map(|_| ()) }))?;
         let (new, stale) = self.resolve(Phase::Noop)?;
         expect("new", new.num_rows(), 0)?;
         expect("stale", stale, 0)?;
@@ -136,7 +140,7 @@ impl Round<'_> {
 
     /// New samples, and the number of stale ones.
     fn resolve(&mut self, phase: Phase) -> Result<(Rows, usize), BoxError> {
-        self.phase(phase, |store, _| {
+        self.phase(phase, |store| {
             Box::pin(async move {
                 let increment = store.resolve_update(LEAF).await?;
                 Ok((increment.new, increment.stale.num_rows()))
@@ -147,15 +151,15 @@ impl Round<'_> {
     /// Writes the first root again, changed. Nobody times it.
     fn rewrite(&mut self) -> Result<(), BoxError> {
         let Some(root) = self.case.scenario.roots().first() else { return Ok(()) };
-        let changed = self.data.changed.clone();
-        self.with_store(|store, _| Box::pin(async move { store.write(*root, changed).await.map(|_| ()) }))
+        let changed = self.case.changed()?;
+        self.with_store(|store| Box::pin(async move { store.write(*root, changed).await.map(|_| ()) }))
     }
 
     /// Times a phase, and what comes with it.
     fn phase<T>(
         &mut self,
         phase: Phase,
-        work: impl FnOnce(MetadataStore, &Self) -> BoxFuture<'static, metaxy_core::Result<T>>,
+        work: impl FnOnce(MetadataStore) -> BoxFuture<'static, metaxy_core::Result<T>>,
     ) -> Result<T, BoxError> {
         let before = self.read_meters()?;
         let start = Instant::now();
@@ -185,8 +189,7 @@ impl Round<'_> {
                 phase,
                 scenario: self.case.scenario,
                 size: self.case.size,
-                roots: &self.data.roots,
-                changed: &self.data.changed,
+                roots: &self.roots,
                 leaf: &self.leaf,
             };
             if let Some(elapsed) = run(&probe)? {
@@ -199,7 +202,7 @@ impl Round<'_> {
     /// Opens the store, works, closes it.
     fn with_store<T>(
         &mut self,
-        work: impl FnOnce(MetadataStore, &Self) -> BoxFuture<'static, metaxy_core::Result<T>>,
+        work: impl FnOnce(MetadataStore) -> BoxFuture<'static, metaxy_core::Result<T>>,
     ) -> Result<T, BoxError> {
         let backend = match &self.kept {
             Some(backend) => Arc::clone(backend),
@@ -215,7 +218,7 @@ impl Round<'_> {
             builder = builder.hash_algorithm(algorithm);
         }
         let store = self.runtime.block_on(builder.open(AccessMode::ReadWrite))?;
-        let work = work(store.clone(), self);
+        let work = work(store.clone());
         let answer = self.runtime.block_on(work)?;
         if !self.subject.kept_open {
             self.runtime.block_on(store.close())?;

@@ -63,8 +63,6 @@ pub struct Probe<'a> {
     pub size: usize,
     /// The rows of the roots, as they were written first.
     pub roots: &'a [Vec<RecordBatch>],
-    /// The rows of the first root after the change.
-    pub changed: &'a [RecordBatch],
     /// The rows of the leaf, as `new` found them; empty before.
     pub leaf: &'a [RecordBatch],
 }

@@ -1,5 +1,6 @@
 //! The backend keeps every promise, and `metaxy.toml` finds it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, MetaxyConfig, SharedBackend};
@@ -22,7 +23,12 @@ impl Location for Directory {
         toml::Table::from_iter([("path".to_owned(), self.0.path().join("rows").display().to_string().into())])
     }
 
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.0.path().join("rows"))
+    }
+
     fn support(&self) -> Support {
+        // The state of a table names all its files: the ten thousandth write would be slow.
         Support::default().refuses(["interval", "run_end_encoded", "union"]).tiny_writes(300)
     }
 }
