@@ -23,6 +23,7 @@ use parquet::schema::types::SchemaDescriptor;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
+use crate::config::KIND;
 use crate::file::FileBytes;
 use crate::log::{DataFile, Table, TableState, check_files};
 use crate::prune::{self, RowStatistics, Verdict};
@@ -48,6 +49,8 @@ struct Job {
     wanted_schema: SchemaRef,
     filters: Filters,
     schema: Arc<TableSchema>,
+    /// Which table of this name it is.
+    id: String,
 }
 
 /// What rows have to fulfil.
@@ -125,6 +128,7 @@ pub(crate) fn rows(
         wanted: columns(&wanted),
         filters,
         schema: state.schema.clone(),
+        id: state.id().to_owned(),
         table,
     };
     run(Arc::new(job), files)
@@ -132,11 +136,26 @@ pub(crate) fn rows(
 
 /// Sets the workers to work once the stream is first asked, and passes on what they find.
 fn run(job: Arc<Job>, files: Vec<(Arc<DataFile>, bool)>) -> BatchStream {
-    let start = async move {
-        let pieces = cut(&job, files).await?;
-        Ok::<_, Error>(Workers::start(&job, pieces))
+    let start = {
+        let job = job.clone();
+        async move {
+            let pieces = cut(&job, files).await?;
+            Ok::<_, Error>(Workers::start(&job, pieces))
+        }
     };
-    futures::stream::once(start).try_flatten_unordered(None).boxed()
+    let batches = futures::stream::once(start).try_flatten_unordered(None);
+    batches.or_else(move |error| explained(job.clone(), error)).boxed()
+}
+
+/// A file that is missing is one thing where the table is gone with it, and another where it is not.
+async fn explained(job: Arc<Job>, error: Error) -> Result<RecordBatch> {
+    let is_there = |state: Option<Arc<TableState>>| state.is_some_and(|state| state.id() == job.id);
+    match error {
+        Error::Corrupt { .. } if !job.table.refresh().await.is_ok_and(is_there) => {
+            Err(Error::table(KIND, "reading", &job.table.name, "it was dropped meanwhile").with_transient(true))
+        }
+        error => Err(error),
+    }
 }
 
 /// Cuts large files into row groups.

@@ -38,9 +38,7 @@ pub(crate) fn parallelism() -> usize {
 pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let batches = Arc::new(batches);
-    let state = table.refresh().await?;
-    let plan = Plan::new(&table, state.as_ref(), &schema)?;
-    let mut written = Written::new(&table, state.as_deref(), &plan, &batches).await?;
+    let mut written = Written::new(&table, &schema, &batches).await?;
     let _turn = table.turn.lock().await;
     for attempt in 0..COMMIT_ATTEMPTS {
         if attempt > 0 {
@@ -50,7 +48,8 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         let state = table.refresh().await?;
         let plan = Plan::new(&table, state.as_ref(), &schema)?;
         if !written.still_fit(&table, state.as_deref(), &plan).await? {
-            written = Written::new(&table, state.as_deref(), &plan, &batches).await?;
+            written = Written::new(&table, &schema, &batches).await?;
+            continue;
         }
         if rows == 0 && !plan.changes_schema {
             return Ok(());
@@ -79,14 +78,31 @@ struct Written {
 }
 
 impl Written {
-    async fn new(
-        table: &Arc<Table>,
-        state: Option<&TableState>,
-        plan: &Plan,
-        batches: &Arc<Vec<RecordBatch>>,
-    ) -> Result<Self> {
-        let files = write_files(table, plan, batches).await?;
-        Ok(Self { files, form: plan.form.clone(), table: state.map(|state| state.id().to_owned()) })
+    /// Writes them for the table as it is. They fail where it is dropped meanwhile; then it is another table to write for.
+    async fn new(table: &Arc<Table>, schema: &Schema, batches: &Arc<Vec<RecordBatch>>) -> Result<Self> {
+        let id = |state: Option<&Arc<TableState>>| state.map(|state| state.id().to_owned());
+        let mut attempt = 0;
+        loop {
+            let state = table.refresh().await?;
+            let plan = Plan::new(table, state.as_ref(), schema)?;
+            let before = id(state.as_ref());
+            let error = match write_files(table, &plan, batches).await {
+                Ok(files) => return Ok(Self { files, form: plan.form, table: before }),
+                Err(error) => error,
+            };
+            attempt += 1;
+            let now = id(table.refresh().await?.as_ref());
+            // Where there is none before and after, one may have come and gone.
+            let attempts = match (&before, &now) {
+                (None, None) => 3,
+                (before, now) if before == now => 1,
+                _ => COMMIT_ATTEMPTS,
+            };
+            if attempt >= attempts {
+                return Err(error);
+            }
+            table.back_off(attempt).await;
+        }
     }
 
     /// Whether the files can go into the table as it is now. Whoever has dropped it meanwhile has removed them too.

@@ -152,7 +152,7 @@ macro_rules! __each_case {
                 deleting_everything "Without a filter everything goes, once."
                 writing_again_revives "A sample that is written again after a deletion lives again."
                 soft_delete_looks_at_the_newest_row "A deletion looks at the newest row, not at older ones."
-                soft_delete_of_every_version "A soft delete of the whole feature history takes rows of other definitions too, whose fields were others."
+                soft_delete_of_every_version "A soft delete of the feature history takes samples of other definitions too, whose fields were others."
                 hard_delete_removes_rows "A hard delete removes all rows for which the filter is true, and counts them."
                 hard_delete_spares_the_unknown "A hard delete leaves rows alone for which the filter is null."
                 hard_delete_of_one_version "A hard delete keeps to the current feature version, unless told otherwise."

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use metaxy_core::error::BoxError;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::data::Case;
@@ -14,6 +15,10 @@ use super::subject::Subject;
 const TASK: &str = "METAXY_BENCH_TASK";
 /// What a line with the answer starts with; a backend may print what it likes beside it.
 const ANSWER: &str = "metaxy-bench-answer: ";
+
+/// Large blocks that are freed go back to the system at once, in the Python package's processes too: what is measured is
+/// the memory in use, not what glibc keeps in case.
+pub(super) const ALLOCATOR: [(&str, &str); 1] = [("MALLOC_MMAP_THRESHOLD_", "262144")];
 
 /// What a process has to measure.
 #[derive(Serialize, Deserialize)]
@@ -45,8 +50,7 @@ pub(super) fn answer(subjects: &[Subject], task: &Task) -> Result<(), BoxError> 
     let case = Case { scenario: task.scenario.parse()?, size: task.size };
     let hash = task.hash.as_deref().map(str::parse).transpose()?;
     let measures = measure::measure(subject, case, hash, task.rounds, task.extras)?;
-    println!("{ANSWER}{}", serde_json::to_string(&measures)?);
-    Ok(())
+    tell(&measures)
 }
 
 /// Measures a subject in a process of its own.
@@ -65,22 +69,33 @@ pub(super) fn measure(
         hash: subject.algorithm(options.hash).map(|algorithm| algorithm.to_string()),
         extras,
     };
+    ask(subject, TASK, &task).map_err(|error| format!("{}, {} records: {error}", case.scenario, case.size).into())
+}
+
+/// Has a task done by a process of its own: this program once more, which finds the task in a variable.
+pub(super) fn ask<T: DeserializeOwned>(
+    subject: &Subject,
+    variable: &str,
+    task: &impl Serialize,
+) -> Result<T, BoxError> {
     let output = Command::new(std::env::current_exe()?)
-        .env(TASK, serde_json::to_string(&task)?)
+        .env(variable, serde_json::to_string(task)?)
+        .envs(ALLOCATOR)
         .envs(subject.child_env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()?;
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let found = stdout.lines().rev().find_map(|line| line.strip_prefix(ANSWER));
-    match found {
+    match stdout.lines().rev().find_map(|line| line.strip_prefix(ANSWER)) {
         Some(text) if output.status.success() => Ok(serde_json::from_str(text)?),
-        _ => Err(format!(
-            "measuring `{}`, {} with {} records, failed: {}",
-            subject.name, case.scenario, case.size, output.status
-        )
-        .into()),
+        _ => Err(format!("measuring `{}` failed: {}", subject.name, output.status).into()),
     }
+}
+
+/// Prints what a process was asked for.
+pub(super) fn tell(answer: &impl Serialize) -> Result<(), BoxError> {
+    println!("{ANSWER}{}", serde_json::to_string(answer)?);
+    Ok(())
 }
 
 /// Small cases are measured several times in one process, as a program that lives longer would run them; this holds

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::data::Case;
 use super::measure::Measures;
-use super::process::rounds_at_once;
+use super::process::{ALLOCATOR, rounds_at_once};
 use super::subject::{Phase, Subject};
 
 /// A Python interpreter that has the package, and the script.
@@ -51,6 +51,7 @@ impl Reference {
         let output = Command::new(&self.python)
             .arg(&self.script)
             .args([kind, &case.scenario.to_string(), &case.size.to_string(), &rounds.to_string()])
+            .envs(ALLOCATOR)
             .envs(subject.reference_env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .output()?;

@@ -5,7 +5,7 @@
 //! made as they are needed, so that what is kept waiting shows.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::peak_memory;
 use super::options::Options;
+use super::process;
 use super::report::grouped;
 use super::subject::Subject;
 
@@ -27,8 +28,6 @@ const BOUND: usize = 64 << 20;
 
 /// The variable that carries a [`Task`].
 const TASK: &str = "METAXY_BENCH_WRITER_TASK";
-/// What a line with the answer starts with.
-const ANSWER: &str = "metaxy-writer-bench-answer: ";
 
 /// What a process has to measure.
 #[derive(Serialize, Deserialize)]
@@ -121,17 +120,7 @@ fn measure(
 ) -> Result<Measured, BoxError> {
     let directory = tempfile::tempdir()?;
     let task = Task { subject: index, rows, directory: directory.path().to_owned(), through_writer, rows_made_before };
-    let output = Command::new(std::env::current_exe()?)
-        .env(TASK, serde_json::to_string(&task)?)
-        .envs(subject.child_env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()?;
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    match stdout.lines().rev().find_map(|line| line.strip_prefix(ANSWER)) {
-        Some(text) if output.status.success() => Ok(serde_json::from_str(text)?),
-        _ => Err(format!("measuring `{}` failed: {}", subject.name, output.status).into()),
-    }
+    process::ask(subject, TASK, &task)
 }
 
 /// Does a task and prints the answer.
@@ -152,8 +141,7 @@ fn answer(subjects: &[Subject], task: &str) -> Result<(), BoxError> {
     if let Some(clean) = &subject.cleanup {
         clean(&task.directory)?;
     }
-    println!("{ANSWER}{}", serde_json::to_string(&measured)?);
-    Ok(())
+    process::tell(&measured)
 }
 
 /// Takes the time, and the memory above what is in use now, until it is asked.
