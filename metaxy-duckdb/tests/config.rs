@@ -2,7 +2,9 @@
 
 use metaxy_core::{AccessMode, Error};
 use metaxy_duckdb as _;
-use metaxy_testkit::configured::{dev_leaves_prod_alone, graph, load, videos};
+use metaxy_testkit::configured::{
+    dev_leaves_prod_alone, graph, load, no_table_is_made_where_that_is_forbidden, settings_are_refused, videos,
+};
 
 /// One file serves the Python package and this program: its type strings, its settings, in both of their places.
 const CHAIN: &str = r#"
@@ -30,35 +32,25 @@ async fn a_pipeline_whose_root_lives_in_prod() {
 
 #[tokio::test]
 async fn settings_that_do_not_fit_are_shown_with_their_place() {
-    let home = tempfile::tempdir().unwrap();
-    for (setting, told) in [
+    let cases = [
         ("databse = 'x.duckdb'", "3: `stores.dev.databse`: unknown key; did you mean `database`?"),
         (
             "database = 'x.duckdb'\ntable_prefix = '1'",
             "4: `stores.dev.table_prefix`: use ASCII letters, digits and `_`, and start with no digit",
         ),
         ("table_prefix = 'x'", "1: `stores.dev`: `database` is missing"),
-    ] {
-        let config = load(home.path(), &format!("[stores.dev]\ntype = 'duckdb'\n{setting}")).unwrap();
-        let error = config.open_default_store(graph(), AccessMode::ReadWrite).await.unwrap_err();
-        assert_eq!(error.to_string(), format!("{}:{told}", home.path().join("metaxy.toml").display()));
-    }
+    ];
+    settings_are_refused("duckdb", &cases).await;
 }
 
 #[tokio::test]
 async fn no_table_is_made_where_the_configuration_forbids_it() {
-    let home = tempfile::tempdir().unwrap();
     let store = "[stores.dev]\ntype = 'duckdb'\ndatabase = '${HOME}/no.duckdb'";
-    for text in [
-        store.to_owned(),
-        format!("auto_create_tables = false\n{store}"),
-        format!("auto_create_tables = true\n{store}\nauto_create_tables = false"),
-    ] {
-        let config = load(home.path(), &text).unwrap();
-        let store = config.open_default_store(graph(), AccessMode::ReadWrite).await.unwrap();
-        let error = store.write("raw/video", videos(0..1)).await.unwrap_err();
-        assert!(matches!(error, Error::TableMissing { .. }), "{error}");
-    }
+    no_table_is_made_where_that_is_forbidden(store).await;
+    // Nor where nobody has said anything.
+    let home = tempfile::tempdir().unwrap();
+    let store = load(home.path(), store).unwrap().open_default_store(graph(), AccessMode::ReadWrite).await.unwrap();
+    assert!(matches!(store.write("raw/video", videos(0..1)).await, Err(Error::TableMissing { .. })));
 }
 
 /// What DuckDB is told may be a secret.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
 use metaxy_core::config::Environment;
-use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, FieldSpec, MetaxyConfig, Result, Rows, columns};
+use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, MetaxyConfig, Result, Rows, columns};
 
 /// `raw/video`, the `made/transcript` of its audio, and the `made/summary` of that.
 ///
@@ -80,4 +80,37 @@ pub async fn dev_leaves_prod_alone<S: PartialEq>(config: &MetaxyConfig, prod_now
     assert_eq!(rows.expect("rows").num_rows(), 5);
     dev.close().await.expect("dev closes");
     assert!(prod_now() == before, "prod has been written");
+}
+
+/// Settings of the default store `dev`, each with what it has to be told of them behind the name of the file:
+/// `3: \`stores.dev.databse\`: unknown key`. The first line of the file is `[stores.dev]`, the second its type.
+///
+/// # Panics
+/// Where something else is said; this is a test.
+pub async fn settings_are_refused(kind: &str, cases: &[(&str, &str)]) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    for (settings, told) in cases {
+        let config = load(home.path(), &format!("[stores.dev]\ntype = '{kind}'\n{settings}")).expect("a configuration");
+        let opened = config.open_default_store(graph(), AccessMode::ReadWrite).await;
+        let error = opened.err().unwrap_or_else(|| panic!("{settings} is accepted"));
+        assert_eq!(error.to_string(), format!("{}:{told}", home.path().join("metaxy.toml").display()));
+    }
+}
+
+/// A write makes no table where the configuration, or the settings of the store, forbid it. `store` is the default store
+/// with all that it needs, in a directory `${HOME}`.
+///
+/// # Panics
+/// Where a table is made; this is a test.
+pub async fn no_table_is_made_where_that_is_forbidden(store: &str) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    for text in [
+        format!("auto_create_tables = false\n{store}"),
+        format!("auto_create_tables = true\n{store}\nauto_create_tables = false"),
+    ] {
+        let config = load(home.path(), &text).expect("a configuration");
+        let store = config.open_default_store(graph(), AccessMode::ReadWrite).await.expect("the store opens");
+        let written = store.write("raw/video", videos(0..1)).await;
+        assert!(matches!(written, Err(Error::TableMissing { .. })), "{written:?}");
+    }
 }

@@ -39,6 +39,28 @@ async fn columns_and_members_are_added() {
     assert!(members.is_null(at(3)));
 }
 
+/// Hashes do not get smaller, so nobody tries; where a user wants it, texts are compressed.
+#[tokio::test]
+async fn texts_are_compressed_where_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sizes = Vec::new();
+    for (name, disabled) in [("default", None), ("compressed", Some(""))] {
+        let path = directory.path().join(name);
+        let mut config = DuckDbConfig::new(path.display().to_string());
+        if let Some(disabled) = disabled {
+            config = config.setting("disabled_compression_methods", disabled);
+        }
+        let store = DuckDbBackend::new(config).unwrap();
+        store.open(AccessMode::ReadWrite).await.unwrap();
+        let paths = (0..200_000).map(|number| format!("s3://corpus/videos/2026/11/25/take-{number:06}/frames.mp4"));
+        let paths: ArrayRef = Arc::new(StringArray::from_iter_values(paths));
+        append(&store, "t", batch([("path", paths)])).await.unwrap();
+        store.close().await.unwrap();
+        sizes.push(std::fs::metadata(path).unwrap().len());
+    }
+    assert!(sizes[1] * 2 < sizes[0], "{sizes:?}");
+}
+
 #[tokio::test]
 async fn names_that_duckdb_would_confuse() {
     let store = DuckDbBackend::in_memory();

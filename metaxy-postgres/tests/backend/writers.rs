@@ -136,16 +136,23 @@ async fn a_connection_that_is_cut_in_the_middle_leaves_no_half_write() {
         }
         append(&*backend, "t", &write_of(100 + number, 10)).await.unwrap();
     }
-    let counts = counted(&backend).await;
+    assert_whole(&backend, &returned, 60_000).await;
+}
+
+/// Every write that is there is there as a whole, those that have returned among them. The first has one row, those from
+/// 100 on have ten, and the others so many.
+async fn assert_whole(backend: &PostgresBackend, returned: &[i64], rows: usize) -> BTreeMap<i64, usize> {
+    let counts = counted(backend).await;
     for (number, count) in &counts {
         let whole = match number {
             -1 => 1,
             100.. => 10,
-            _ => 60_000,
+            _ => rows,
         };
         assert_eq!(*count, whole, "{counts:?}");
     }
     assert!(returned.iter().all(|number| counts.contains_key(number)), "{returned:?} {counts:?}");
+    counts
 }
 
 /// Cuts a store's connections again and again while it works.
@@ -189,15 +196,6 @@ async fn a_server_that_dies_in_the_middle_leaves_no_half_write() {
         // The same store goes on.
         append(&*backend, "t", &write_of(100 + number, 10)).await.unwrap();
     }
-    let counts = counted(&backend).await;
-    for (number, count) in &counts {
-        let whole = match number {
-            -1 => 1,
-            100.. => 10,
-            _ => rows,
-        };
-        assert_eq!(*count, whole, "{counts:?}");
-    }
-    assert!(returned.iter().all(|number| counts.contains_key(number)), "{returned:?} {counts:?}");
+    let counts = assert_whole(&backend, &returned, rows).await;
     assert_eq!(counts.keys().filter(|number| **number >= 100).count(), 4);
 }

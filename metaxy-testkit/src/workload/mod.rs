@@ -3,7 +3,9 @@
 //! One or two root features and a leaf that depends on them go through five phases: `write` (the roots), `new` (ask what
 //! the leaf lacks: everything), `write_leaf`, `noop` (ask again: nothing) and `stale` (a tenth of the first root's samples
 //! have another `audio` by now: ask again). The store is opened anew for each phase, and the time of a phase includes
-//! opening and closing it. Every measurement runs in a process of its own, so that its peak memory is its own.
+//! opening and closing it. Every measurement runs in a process of its own, so that its peak memory is its own; glibc is set
+//! to keep little of what is freed (`MALLOC_ARENA_MAX=2`, `MALLOC_MMAP_THRESHOLD_=1048576`), for the Python package too.
+//! Rows are let go when they have been written.
 //!
 //! A backend's `benches/workload.rs` (with `harness = false`) is a few lines:
 //!

@@ -16,9 +16,9 @@ const TASK: &str = "METAXY_BENCH_TASK";
 /// What a line with the answer starts with; a backend may print what it likes beside it.
 const ANSWER: &str = "metaxy-bench-answer: ";
 
-/// Large blocks that are freed go back to the system at once, in the Python package's processes too: what is measured is
-/// the memory in use, not what glibc keeps in case.
-pub(super) const ALLOCATOR: [(&str, &str); 1] = [("MALLOC_MMAP_THRESHOLD_", "262144")];
+/// What is measured is the memory in use, not what glibc keeps for each thread in case: a few threads share what is freed,
+/// and large blocks go back to the system at once. The Python package's processes are set the same way.
+pub(super) const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "1048576")];
 
 /// What a process has to measure.
 #[derive(Serialize, Deserialize)]
