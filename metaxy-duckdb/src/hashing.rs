@@ -1,12 +1,12 @@
 //! The row hashes as SQL functions. They run in this program: DuckDB itself has two of them, and would download an
 //! extension for the others.
 
-use duckdb::core::{DataChunkHandle, Inserter, LogicalTypeHandle, LogicalTypeId};
+use duckdb::core::{DataChunkHandle, LogicalTypeHandle, LogicalTypeId};
 use duckdb::vscalar::{ScalarFunctionSignature, VScalar};
 use duckdb::vtab::arrow::WritableVector;
 use metaxy_core::hash::RowHasher;
 
-use crate::texts::Texts;
+use crate::texts::{NewTexts, Texts};
 
 /// The name of the function that hashes like `hasher`. It takes any number of texts and hashes them one after the other,
 /// as if they were one; of a null, as always in SQL, comes a null.
@@ -26,14 +26,14 @@ impl VScalar for Hash {
         output: &mut dyn WritableVector,
     ) -> Result<(), Box<dyn std::error::Error>> {
         let parts: Vec<Texts<'_>> = (0..input.num_columns()).map(|column| Texts::new(input, column)).collect();
-        let output = output.flat_vector();
+        let mut output = NewTexts::new(output.flat_vector());
         let (mut text, mut hash) = (Vec::new(), String::new());
         for row in 0..input.len() {
             text.clear();
             parts.iter().for_each(|part| text.extend_from_slice(part.get(row)));
             hash.clear();
             hasher.hash_into(&text, &mut hash);
-            output.insert(row, hash.as_str());
+            output.set(row, &hash);
         }
         Ok(())
     }

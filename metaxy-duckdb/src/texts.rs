@@ -1,9 +1,9 @@
-//! Texts in DuckDB's vectors, read where they lie: what its binding gives would copy each of them.
+//! Texts in DuckDB's vectors, read and written where they lie: its binding would copy each of them, and call DuckDB for each.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 
-use duckdb::core::DataChunkHandle;
+use duckdb::core::{DataChunkHandle, FlatVector, Inserter};
 use duckdb::ffi::{
     duckdb_data_chunk_get_vector, duckdb_string_t, duckdb_validity_row_is_valid, duckdb_vector_get_data,
     duckdb_vector_get_validity,
@@ -47,5 +47,29 @@ impl<'a> Texts<'a> {
             let start = if length <= INLINE { value.inlined.inlined.as_ptr() } else { value.pointer.ptr.cast_const() };
             std::slice::from_raw_parts(start.cast(), length)
         }
+    }
+}
+
+/// A column of texts that is written.
+pub(crate) struct NewTexts<'a>(FlatVector<'a>);
+
+impl<'a> NewTexts<'a> {
+    /// The vector has to be VARCHAR, as that of a function is that gives texts.
+    pub(crate) fn new(vector: FlatVector<'a>) -> Self {
+        Self(vector)
+    }
+
+    /// Puts a text into a row. DuckDB keeps long ones elsewhere, and does that itself.
+    pub(crate) fn set(&mut self, row: usize, text: &str) {
+        if text.len() > INLINE {
+            return self.0.insert(row, text);
+        }
+        // What follows a short text is zero.
+        let mut inlined = [0; INLINE];
+        inlined.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte.cast_signed());
+        // SAFETY: the vector holds texts, as many as its capacity says; every bit pattern of one can be overwritten.
+        let values = unsafe { self.0.as_mut_slice::<duckdb_string_t>() };
+        values[row].value.inlined.length = text.len() as u32;
+        values[row].value.inlined.inlined = inlined;
     }
 }

@@ -14,6 +14,7 @@ pub(super) struct Buffer {
     max_bytes: usize,
     /// What waits to be written. All but the last are closed.
     waiting: VecDeque<Parcel>,
+    next_parcel: u64,
     /// Bytes that wait or are being written.
     pending_bytes: usize,
     /// Puts that wait for room, by their turn, and the bytes that they bring.
@@ -80,6 +81,7 @@ impl Buffer {
             size,
             max_bytes,
             waiting: VecDeque::new(),
+            next_parcel: 0,
             pending_bytes: 0,
             queue: BTreeMap::new(),
             next_turn: 0,
@@ -100,8 +102,8 @@ impl Buffer {
         }
     }
 
-    /// Takes in the entries of one put.
-    pub(super) fn push(&mut self, put: Vec<Entry>) {
+    /// Takes in the entries of one put. The answer is the number of the parcel, where it is full now.
+    pub(super) fn push(&mut self, put: Vec<Entry>) -> Option<u64> {
         for entry in &put {
             let progress = self.progress.entry(entry.feature.clone()).or_default();
             progress.put += entry.rows() as u64;
@@ -109,13 +111,25 @@ impl Buffer {
             self.pending_bytes += entry.bytes();
             self.pushed += 1;
         }
-        match self.waiting.back_mut().filter(|parcel| parcel.takes(&put, self.size)) {
-            Some(parcel) => parcel.add(put),
-            None => {
-                let mut parcel = Parcel::default();
-                parcel.add(put);
-                self.waiting.push_back(parcel);
-            }
+        if !self.waiting.back().is_some_and(|parcel| parcel.takes(&put, self.size)) {
+            self.next_parcel += 1;
+            self.waiting.push_back(Parcel::new(self.next_parcel));
+        }
+        let parcel = self.waiting.back_mut()?;
+        parcel.add(put);
+        parcel.is_full(self.size).then_some(parcel.number)
+    }
+
+    /// The entries of a parcel that still waits.
+    pub(super) fn waiting_entries(&self, parcel: u64) -> Option<&[Entry]> {
+        Some(&self.waiting.iter().find(|waiting| waiting.number == parcel)?.entries)
+    }
+
+    /// Puts the same rows in the place of a parcel's entries, where it still waits; the answer is what is not needed.
+    pub(super) fn replace(&mut self, parcel: u64, entries: Vec<Entry>) -> Vec<Entry> {
+        match self.waiting.iter_mut().find(|waiting| waiting.number == parcel) {
+            Some(waiting) => std::mem::replace(&mut waiting.entries, entries),
+            None => entries,
         }
     }
 }
@@ -193,7 +207,7 @@ impl Buffer {
     /// The next parcel. It is under way until [`Buffer::finish`] or [`Buffer::give_up`].
     pub(super) fn take(&mut self) -> Vec<Entry> {
         let entries = self.waiting.pop_front().unwrap_or_default().entries;
-        self.taken += entries.len() as u64;
+        self.taken += entries.iter().map(|entry| entry.batches).sum::<u64>();
         entries
     }
 

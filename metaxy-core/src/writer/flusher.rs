@@ -136,7 +136,7 @@ impl<'a> Flight<'a> {
     async fn settle(&self, written: Vec<Entry>) {
         self.shared.buffer().settle_written(&written);
         self.shared.change.notify_waiters();
-        let files = written.into_iter().filter_map(|entry| entry.file).collect();
+        let files = written.into_iter().flat_map(|entry| entry.files).collect();
         if let Some(spool) = &self.shared.spool {
             spool.remove_later(files).await;
         }

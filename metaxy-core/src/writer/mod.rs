@@ -202,10 +202,24 @@ impl Shared {
         }
         let mut files = files.into_iter();
         let entry = |((key, batch), ids)| Entry::new(key, batch, ids).kept_in(files.next());
-        room.fill(batches.into_iter().zip(ids).map(entry).collect());
+        let full = room.fill(batches.into_iter().zip(ids).map(entry).collect());
+        if let Some(parcel) = full {
+            room.shared.condense(parcel);
+        }
         self.work.notify_one();
         self.report();
         Ok(())
+    }
+
+    /// Joins the batches of a full parcel, which the task finds ready when it comes to it.
+    fn condense(self: &Arc<Self>, parcel: u64) {
+        let shared = self.clone();
+        self.runtime.spawn_blocking(move || {
+            let entries = shared.buffer().waiting_entries(parcel).map(<[Entry]>::to_vec);
+            let Some(entries) = entries else { return };
+            let condensed = parcel::condensed(&entries);
+            let _small = shared.buffer().replace(parcel, condensed);
+        });
     }
 
     /// Waits until `ready` gives something.
@@ -284,7 +298,9 @@ impl WriterBuilder {
             None => None,
             Some(directory) => {
                 let (spool, left) = tokio::task::spawn_blocking(move || Spool::open(directory)).await??;
-                left.into_iter().for_each(|entry| buffer.push(vec![entry]));
+                left.into_iter().for_each(|entry| {
+                    buffer.push(vec![entry]);
+                });
                 Some(spool)
             }
         };
@@ -451,8 +467,9 @@ struct Room {
 }
 
 impl Room {
-    fn fill(&self, entries: Vec<Entry>) {
-        self.shared.buffer().push(entries);
+    /// The answer is the number of a parcel that is full now.
+    fn fill(&self, entries: Vec<Entry>) -> Option<u64> {
+        self.shared.buffer().push(entries)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::compute::concat_batches;
 use metaxy_core::error::BoxError;
 use metaxy_core::{AccessMode, BufferedMetadataWriter, FeatureGraph, FeatureSpec, MetadataStore, columns};
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,7 @@ fn report(subjects: &[Subject]) -> Result<(), BoxError> {
     let rows = if options.smoke { 3_200 } else { options.sizes.last().copied().unwrap_or(1_000_000) as i64 };
     println!(
         "{} rows: {PRODUCERS} producers put batches of {ROWS_PER_PUT}, flushed by {}; beside it the same rows written \
-         directly, {0} at once.\nMemory is above what was in use before; the writer may hold {} MB of it.\n",
+         directly, {1} at once.\nMemory is above what was in use before; the writer may hold {} MB of it.\n",
         grouped(rows as f64),
         grouped(ROWS_PER_FLUSH as f64),
         BOUND >> 20,
@@ -177,8 +178,20 @@ async fn open(subject: &Subject, directory: &Path) -> Result<MetadataStore, BoxE
     Ok(builder.open(AccessMode::ReadWrite).await?)
 }
 
+/// The rows of each flush, in one batch: as many of each producer.
+fn flushes(rows: i64, now: bool) -> metaxy_core::Result<Batches> {
+    let (share, count) = (rows / PRODUCERS, (rows + ROWS_PER_FLUSH - 1) / ROWS_PER_FLUSH);
+    let part = (share + count - 1) / count;
+    let made = (0..share).step_by(part as usize).map(move |start| {
+        let parts = (0..PRODUCERS).map(|producer| samples(producer * share + start, part.min(share - start)));
+        let parts = parts.collect::<metaxy_core::Result<Vec<_>>>()?;
+        Ok(concat_batches(parts[0].schema_ref(), &parts)?)
+    });
+    if now { Ok(Box::new(made.collect::<Vec<_>>().into_iter())) } else { Ok(Box::new(made)) }
+}
+
 async fn write_directly(store: &MetadataStore, task: &Task) -> Result<Measured, BoxError> {
-    let batches = batches(0..task.rows, ROWS_PER_FLUSH, task.rows_made_before)?;
+    let batches = flushes(task.rows, task.rows_made_before)?;
     let watch = Watch::start();
     for batch in batches {
         store.write(FEATURE, batch?).await?;
