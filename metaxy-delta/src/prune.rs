@@ -431,7 +431,7 @@ mod tests {
                 }
             }
         }
-        assert!(skipped > 60 && whole > 20, "only {skipped} sets are skipped, and {whole} are taken whole");
+        assert!(skipped > 80 && whole > 30, "only {skipped} sets are skipped, and {whole} are taken whole");
     }
 
     #[test]
