@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use metaxy_core::config::Environment;
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, MetaxyConfig, Result, Rows, columns};
 
@@ -30,12 +30,11 @@ pub fn graph() -> FeatureGraph {
 pub fn videos(ids: Range<i64>) -> RecordBatch {
     let text =
         |of: &str| Arc::new(StringArray::from_iter_values(ids.clone().map(|id| format!("{of}{id}")))) as ArrayRef;
-    let fields = columns::by_field_fields(["audio", "frames"]);
-    let provenance = StructArray::new(fields, vec![text("audio"), text("frames")], None);
+    let provenance = columns::by_field(["audio", "frames"].map(|field| (field, text(field))));
     RecordBatch::try_from_iter([
         ("video_id", Arc::new(Int64Array::from_iter_values(ids.clone())) as ArrayRef),
         ("path", text("s3://corpus/")),
-        (columns::PROVENANCE_BY_FIELD, Arc::new(provenance)),
+        (columns::PROVENANCE_BY_FIELD, provenance.expect("texts")),
     ])
     .expect("a batch")
 }

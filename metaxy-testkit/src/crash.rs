@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use metaxy_core::{
     AccessMode, BufferedMetadataWriter, FeatureGraph, FeatureSpec, MetadataStore, Result, SharedBackend, columns,
@@ -298,11 +298,11 @@ async fn open(backend: SharedBackend) -> Result<MetadataStore> {
 fn batch(number: i64) -> RecordBatch {
     let ids: Vec<i64> = (number * ROWS_PER_BATCH..(number + 1) * ROWS_PER_BATCH).collect();
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| text_of(*id))));
-    let provenance = StructArray::new(columns::by_field_fields(["value"]), vec![texts.clone()], None);
+    let provenance = columns::by_field([("value", texts.clone())]).expect("texts");
     RecordBatch::try_from_iter([
         ("id", Arc::new(Int64Array::from(ids)) as ArrayRef),
         ("text", texts),
-        (columns::PROVENANCE_BY_FIELD, Arc::new(provenance)),
+        (columns::PROVENANCE_BY_FIELD, provenance),
     ])
     .expect("the columns have one length")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::DataType;
 use metaxy_core::{FeatureGraph, FeatureSpec, FieldSpec, MetadataStore, Rows, columns};
@@ -28,11 +28,11 @@ pub fn samples<S: ToString>(ids: impl IntoIterator<Item = S>, version: &str) -> 
     let text = |of: &str| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("{of}-{id}-{version}"))))
     };
-    let provenance = StructArray::new(columns::by_field_fields(["a", "b"]), vec![text("a"), text("b")], None);
+    let provenance = columns::by_field([("a", text("a")), ("b", text("b"))]).unwrap();
     RecordBatch::try_from_iter([
         ("id", Arc::new(StringArray::from(ids.clone())) as ArrayRef),
         ("title", text("title")),
-        (columns::PROVENANCE_BY_FIELD, Arc::new(provenance)),
+        (columns::PROVENANCE_BY_FIELD, provenance),
     ])
     .unwrap()
 }

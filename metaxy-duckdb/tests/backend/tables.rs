@@ -157,8 +157,7 @@ async fn maps_are_read_resolved_and_appended_to() {
     let store = video_store(&path).await;
     let rows = |ids: &[i64], audio: &str| {
         let values = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; ids.len()])) };
-        let fields = columns::by_field_fields(["audio", "frames"]);
-        let provenance: ArrayRef = Arc::new(StructArray::new(fields, vec![values(audio), values("f")], None));
+        let provenance = columns::by_field([("audio", values(audio)), ("frames", values("f"))]).unwrap();
         batch(vec![("id", ints(ids.iter().copied())), (columns::PROVENANCE_BY_FIELD, provenance)])
     };
     store.write("raw/video", rows(&[1, 2], "a")).await.unwrap();

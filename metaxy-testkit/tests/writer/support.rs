@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use metaxy_core::writer::{RetryPolicy, WriterBuilder};
 use metaxy_core::{AccessMode, BufferedMetadataWriter, FeatureGraph, FeatureSpec, MetadataStore, columns};
@@ -94,10 +94,10 @@ pub fn texts(ids: Range<i64>) -> RecordBatch {
 fn rows(field: &str, ids: Range<i64>) -> RecordBatch {
     let ids: Vec<i64> = ids.collect();
     let versions: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("v{id}"))));
-    let provenance = StructArray::new(columns::by_field_fields([field]), vec![versions], None);
+    let provenance = columns::by_field([(field, versions)]).expect("texts");
     RecordBatch::try_from_iter([
         ("id", Arc::new(Int64Array::from(ids)) as ArrayRef),
-        (columns::PROVENANCE_BY_FIELD, Arc::new(provenance)),
+        (columns::PROVENANCE_BY_FIELD, provenance),
     ])
     .expect("one length")
 }
