@@ -27,14 +27,15 @@ impl VScalar for Hash {
     ) -> Result<(), Box<dyn std::error::Error>> {
         let parts: Vec<Texts<'_>> = (0..input.num_columns()).map(|column| Texts::new(input, column)).collect();
         let mut output = NewTexts::new(output.flat_vector());
-        let (mut text, mut hash) = (Vec::new(), String::new());
+        let mut place = 0;
+        let mut hashes = hasher.many(|hash| {
+            output.set(place, hash);
+            place += 1;
+        });
         for row in 0..input.len() {
-            text.clear();
-            parts.iter().for_each(|part| text.extend_from_slice(part.get(row)));
-            hash.clear();
-            hasher.hash_into(&text, &mut hash);
-            output.set(row, &hash);
+            hashes.push(parts.iter().map(|part| part.get(row)));
         }
+        hashes.finish();
         Ok(())
     }
 

@@ -75,20 +75,19 @@ pub(crate) fn conform(array: &ArrayRef, struct_keys: &[String]) -> Result<ArrayR
 pub(crate) fn combined_hash(values: &[StringArray], rows: usize, hasher: RowHasher) -> Result<StringArray> {
     let parts = parallel::over_rows(rows, |range| {
         let mut builder = StringBuilder::with_capacity(range.len(), range.len() * hasher.truncation().min(20));
-        let (mut line, mut hash) = (String::new(), String::new());
+        let mut hashes = hasher.many(|hash| builder.append_value(hash));
         for row in range {
-            line.clear();
-            hash.clear();
-            for (index, array) in values.iter().enumerate() {
-                line.push_str(if index == 0 { "" } else { "|" });
-                line.push_str(value_or_empty(array, row));
-            }
-            hasher.hash_into(line.as_bytes(), &mut hash);
-            builder.append_value(&hash);
+            hashes.push(line(values.iter().map(|array| value_or_empty(array, row))));
         }
+        hashes.finish();
         Ok(builder.finish())
     })?;
     joined(parts)
+}
+
+/// Values joined by `|`, in parts.
+pub(crate) fn line<'a>(values: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    values.enumerate().flat_map(|(index, value)| [if index == 0 { "" } else { "|" }, value])
 }
 
 /// The value of a row, empty for a null.

@@ -87,19 +87,14 @@ impl RowGroups {
     /// For each group the hash of its values joined by `|`.
     fn hash(&self, values: &StringArray, hasher: RowHasher) -> StringArray {
         let mut builder = StringBuilder::with_capacity(self.ends.len(), self.ends.len() * 20);
-        let (mut joined, mut hash) = (String::new(), String::new());
+        let mut hashes = hasher.many(|hash| builder.append_value(hash));
         let mut start = 0;
         for end in &self.ends {
-            joined.clear();
-            hash.clear();
-            for (index, row) in self.rows[start..*end].iter().enumerate() {
-                joined.push_str(if index == 0 { "" } else { "|" });
-                joined.push_str(by_field::value_or_empty(values, *row as usize));
-            }
-            hasher.hash_into(joined.as_bytes(), &mut hash);
-            builder.append_value(&hash);
+            let rows = self.rows[start..*end].iter();
+            hashes.push(by_field::line(rows.map(|row| by_field::value_or_empty(values, *row as usize))));
             start = *end;
         }
+        hashes.finish();
         builder.finish()
     }
 }

@@ -1,5 +1,7 @@
 //! Hashes of definitions and of rows.
 
+mod md5;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -107,8 +109,13 @@ impl RowHasher {
             HashAlgorithm::Xxh3_64 => self.push_decimal(xxhash_rust::xxh3::xxh3_64(bytes), out),
             HashAlgorithm::Wyhash => self.push_decimal(wyhash::wyhash(bytes, 0), out),
             HashAlgorithm::Sha256 => push_hex(&Sha256::digest(bytes), self.truncation, out),
-            HashAlgorithm::Md5 => push_hex(&md5::Md5::digest(bytes), self.truncation, out),
+            HashAlgorithm::Md5 => push_hex(&::md5::Md5::digest(bytes), self.truncation, out),
         }
+    }
+
+    /// Hashes text after text, several at once where that is faster.
+    pub fn many<F: FnMut(&str)>(self, each: F) -> ManyHashes<F> {
+        ManyHashes { hasher: self, each, waiting: Vec::new(), ends: Vec::new(), hash: String::new() }
     }
 
     fn push_decimal(self, value: u64, out: &mut String) {
@@ -118,11 +125,85 @@ impl RowHasher {
     }
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Hashes texts and hands over their hashes, in the order of the texts.
+///
+/// ```
+/// # use metaxy_core::hash::{HashAlgorithm, RowHasher};
+/// # fn main() -> metaxy_core::Result<()> {
+/// let mut hashes = Vec::new();
+/// let mut many = RowHasher::new(HashAlgorithm::Md5, 8)?.many(|hash| hashes.push(hash.to_owned()));
+/// many.push(["audio", "|", "frames"]);
+/// many.push(["audio"]);
+/// many.finish();
+/// assert_eq!(hashes, ["ed428509", "a5ca0b58"]);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "what waits is hashed when it is finished"]
+pub struct ManyHashes<F> {
+    hasher: RowHasher,
+    each: F,
+    /// Texts that wait for others, one behind the other, and where each ends.
+    waiting: Vec<u8>,
+    ends: Vec<usize>,
+    hash: String,
+}
+
+impl<F: FnMut(&str)> ManyHashes<F> {
+    /// Hashes a text that is given in parts.
+    pub fn push<P: AsRef<[u8]>>(&mut self, parts: impl IntoIterator<Item = P>) {
+        parts.into_iter().for_each(|part| self.waiting.extend_from_slice(part.as_ref()));
+        self.ends.push(self.waiting.len());
+        let at_once = if self.hasher.algorithm == HashAlgorithm::Md5 { md5::LANES } else { 1 };
+        if self.ends.len() == at_once {
+            self.hash_waiting();
+        }
+    }
+
+    /// Hashes what waits.
+    pub fn finish(mut self) {
+        self.hash_waiting();
+    }
+
+    fn hash_waiting(&mut self) {
+        let mut texts: [&[u8]; md5::LANES] = [&[]; md5::LANES];
+        let mut start = 0;
+        for (text, end) in texts.iter_mut().zip(&self.ends) {
+            *text = &self.waiting[start..*end];
+            start = *end;
+        }
+        let texts = &texts[..self.ends.len()];
+        let digests = <&[&[u8]; md5::LANES]>::try_from(texts).ok().map(|texts| md5::digests(*texts));
+        for (lane, text) in texts.iter().enumerate() {
+            self.hash.clear();
+            match &digests {
+                Some(digests) => push_hex(&digests[lane], self.hasher.truncation, &mut self.hash),
+                None => self.hasher.hash_into(text, &mut self.hash),
+            }
+            (self.each)(&self.hash);
+        }
+        self.waiting.clear();
+        self.ends.clear();
+    }
+}
+
+impl<F> fmt::Debug for ManyHashes<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManyHashes").field("hasher", &self.hasher).finish_non_exhaustive()
+    }
+}
+
+/// The digits of the longest digest.
+const MAX_DIGITS: usize = 64;
 
 fn push_hex(digest: &[u8], limit: usize, out: &mut String) {
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    out.extend(digits.take(limit).map(|digit| char::from(HEX[usize::from(digit)])));
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; MAX_DIGITS];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(digest) {
+        pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+    let length = limit.min(2 * digest.len()).min(MAX_DIGITS);
+    out.push_str(std::str::from_utf8(&digits[..length]).unwrap_or_default());
 }
 
 /// Checks the number of characters that are kept of every hash.
