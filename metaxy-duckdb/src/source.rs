@@ -7,15 +7,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use duckdb::arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use duckdb::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use duckdb::arrow::compute::take;
 use duckdb::arrow::datatypes::{DataType, Fields};
 use duckdb::arrow::error::ArrowError;
-use duckdb::core::{DataChunkHandle, LogicalTypeHandle, LogicalTypeId};
-use duckdb::vtab::arrow::{record_batch_to_duckdb_data_chunk, to_duckdb_logical_type_for_field};
+use duckdb::core::{
+    ArrayVector, DataChunkHandle, FlatVector, ListVector, LogicalTypeHandle, LogicalTypeId, StructVector,
+};
+use duckdb::vtab::arrow::{WritableVector, to_duckdb_logical_type_for_field, write_arrow_array_to_vector};
 use duckdb::vtab::{BindInfo, InitInfo, TableFunctionInfo, VTab};
 
 use crate::arrow_border::{DuckBatch, vector_size};
+use crate::texts::NewTexts;
 
 /// The name of the table function.
 pub(crate) const FUNCTION: &str = "metaxy_batches";
@@ -109,16 +112,61 @@ impl VTab for BatchSource {
     fn func(call: &TableFunctionInfo<Self>, output: &mut DataChunkHandle) -> Result<(), BoxError> {
         let part = call.get_init_data().fetch_add(1, Ordering::Relaxed);
         match call.get_bind_data().get(part)? {
-            Some(rows) => record_batch_to_duckdb_data_chunk(&rows, output),
-            None => {
-                output.set_len(0);
-                Ok(())
+            Some(rows) => {
+                for (index, column) in rows.columns().iter().enumerate() {
+                    Column { chunk: output, index }.fill(column)?;
+                }
+                output.set_len(rows.num_rows());
             }
+            None => output.set_len(0),
         }
+        Ok(())
     }
 
     fn parameters() -> Option<Vec<LogicalTypeHandle>> {
         Some(vec![LogicalTypeHandle::from(LogicalTypeId::UBigint)])
+    }
+}
+
+/// A column of a chunk that is filled.
+struct Column<'a> {
+    chunk: &'a mut DataChunkHandle,
+    index: usize,
+}
+
+impl Column<'_> {
+    /// Most columns are short texts and structs of them; the binding calls DuckDB for each value of those.
+    fn fill(&mut self, array: &ArrayRef) -> Result<(), BoxError> {
+        match array.data_type() {
+            DataType::Utf8 => NewTexts::new(self.flat_vector()).set_all(array.as_string()),
+            DataType::Struct(members) if members.iter().all(|member| *member.data_type() == DataType::Utf8) => {
+                let mut vector = self.struct_vector();
+                for (index, member) in array.as_struct().columns().iter().enumerate() {
+                    NewTexts::new(vector.child(index, array.len())).set_all(member.as_string());
+                }
+                (0..array.len()).filter(|row| array.is_null(*row)).for_each(|row| vector.set_null(row));
+            }
+            _ => write_arrow_array_to_vector(array, self)?,
+        }
+        Ok(())
+    }
+}
+
+impl WritableVector for Column<'_> {
+    fn flat_vector(&mut self) -> FlatVector<'_> {
+        self.chunk.flat_vector(self.index)
+    }
+
+    fn list_vector(&mut self) -> ListVector<'_> {
+        self.chunk.list_vector(self.index)
+    }
+
+    fn array_vector(&mut self) -> ArrayVector<'_> {
+        self.chunk.array_vector(self.index)
+    }
+
+    fn struct_vector(&mut self) -> StructVector<'_> {
+        self.chunk.struct_vector(self.index)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 
+use duckdb::arrow::array::{Array, StringArray};
 use duckdb::core::{DataChunkHandle, FlatVector, Inserter};
 use duckdb::ffi::{
     duckdb_data_chunk_get_vector, duckdb_string_t, duckdb_validity_row_is_valid, duckdb_vector_get_data,
@@ -59,9 +60,20 @@ impl<'a> NewTexts<'a> {
         Self(vector)
     }
 
-    /// Puts a text into a row. DuckDB keeps long ones elsewhere, and does that itself.
+    /// Puts the values of an array into the rows from the first one on.
+    pub(crate) fn set_all(&mut self, array: &StringArray) {
+        for row in 0..array.len() {
+            if array.is_null(row) {
+                self.0.set_null(row);
+            } else {
+                self.set(row, array.value(row));
+            }
+        }
+    }
+
+    /// Puts a text into a row. DuckDB keeps long ones elsewhere, and looks after those that hold a NUL character.
     pub(crate) fn set(&mut self, row: usize, text: &str) {
-        if text.len() > INLINE {
+        if text.len() > INLINE || text.as_bytes().contains(&0) {
             return self.0.insert(row, text);
         }
         // What follows a short text is zero.
