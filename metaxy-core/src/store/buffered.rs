@@ -25,13 +25,6 @@ impl MetadataStore {
         self.inner.stamps.next()
     }
 
-    /// Writes rows of one feature under a given time.
-    pub(crate) async fn write_at(&self, key: FeatureKey, batches: Vec<RecordBatch>, at: i64) -> Result<()> {
-        let batches = tokio::task::spawn_blocking(move || joined(batches)).await??;
-        let (schema, batches) = self.prepare(key.clone(), batches, self.stamping(at)).await?;
-        self.inner.backend.append(&key, schema, batches).await
-    }
-
     /// Rows with all that a write adds to them.
     pub(crate) fn completed(&self, key: &FeatureKey, batch: &RecordBatch, at: i64) -> Result<RecordBatch> {
         self.complete(self.plan(key)?, batch, &self.stamping(at))
@@ -43,12 +36,34 @@ impl MetadataStore {
         if rows == 0 {
             return Ok(0);
         }
-        let table = self.table_to_write(&key).await?;
-        let of = key.clone();
-        let (schema, batches) =
-            tokio::task::spawn_blocking(move || align(&of, table.as_ref(), joined(batches)?)).await??;
-        self.inner.backend.append(&key, schema, batches).await?;
+        let ready = self.ready(key.clone(), batches, None).await?;
+        self.append_ready(&key, ready).await?;
         Ok(rows as u64)
+    }
+
+    /// Rows as they are appended: in the schema of their table, and completed under a time where one is given.
+    pub(crate) async fn ready(&self, key: FeatureKey, batches: Vec<RecordBatch>, at: Option<i64>) -> Result<ReadyRows> {
+        let table = self.table_to_write(&key).await?;
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut batches = joined(batches)?;
+            if let Some(at) = at {
+                batches = batches.iter().map(|batch| store.completed(&key, batch, at)).collect::<Result<_>>()?;
+            }
+            let (schema, batches) = align(&key, table.as_ref(), batches)?;
+            let stored = |field: &Arc<Field>| {
+                let known = table.as_ref().and_then(|table| table.field_with_name(field.name()).ok());
+                known.is_some_and(|known| known.data_type() == field.data_type())
+            };
+            let changes_table = !schema.fields().iter().all(stored);
+            Ok(ReadyRows { schema, batches, changes_table })
+        })
+        .await?
+    }
+
+    /// Appends rows that are ready.
+    pub(crate) async fn append_ready(&self, key: &FeatureKey, rows: ReadyRows) -> Result<()> {
+        self.inner.backend.append(key, rows.schema, rows.batches).await
     }
 
     /// The hash of each row's id.
@@ -69,6 +84,15 @@ impl MetadataStore {
     }
 }
 
+/// Rows in the schema of the table that they are for.
+#[derive(Clone)]
+pub(crate) struct ReadyRows {
+    schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+    /// Whether the table lacks some of it, so that another write may bring that in another form first.
+    pub(crate) changes_table: bool,
+}
+
 /// Refuses batches that a later write would refuse: for their columns, or because values of a column cannot be stored in
 /// the type that the column has in the table or in a batch that was accepted before.
 #[derive(Clone, Debug)]
@@ -81,6 +105,26 @@ pub(crate) struct BatchCheck {
 }
 
 impl BatchCheck {
+    /// Whether batches of this schema are taken as they are.
+    pub(crate) fn takes_as_it_is(&self, schema: &SchemaRef) -> bool {
+        self.as_it_is.as_ref() == Some(schema)
+    }
+
+    /// The batch under the one schema of all that are taken as they are: many small batches need not keep one each.
+    pub(crate) fn take_as_it_is(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        self.check_rows(&batch)?;
+        match &self.as_it_is {
+            Some(schema) => Ok(batch.with_schema(schema.clone())?),
+            None => Ok(batch),
+        }
+    }
+
+    /// Refuses rows without ids or without versions.
+    fn check_rows(&self, batch: &RecordBatch) -> Result<()> {
+        check_ids(&self.plan, batch)?;
+        engine::check_provenance(&self.plan.spec, batch)
+    }
+
     /// The batch with its columns in their types, and the checks of later batches, where the batch has changed them.
     /// Columns of no type that nobody has brought before are left out: whoever brings them with a type decides on it.
     pub(crate) fn accept(
@@ -88,12 +132,11 @@ impl BatchCheck {
         store: &MetadataStore,
         batch: &RecordBatch,
     ) -> Result<(RecordBatch, Option<BatchCheck>)> {
-        check_ids(&self.plan, batch)?;
-        engine::check_provenance(&self.plan.spec, batch)?;
         let given = batch.schema();
-        if self.as_it_is.as_ref() == Some(&given) {
-            return Ok((batch.clone(), None));
+        if self.takes_as_it_is(&given) {
+            return Ok((self.take_as_it_is(batch.clone())?, None));
         }
+        self.check_rows(batch)?;
         let batch = self.without_untyped(batch)?;
         let empty = store.complete(&self.plan, &batch.slice(0, 0), &store.stamping(0))?;
         let (target, _) = align(&self.plan.spec.key, Some(&self.known), vec![empty])?;

@@ -36,7 +36,7 @@ pub use resolve::{InputProgress, ResolveRequest};
 pub use transfer::{CopyProgress, CopyRequest, CopySummary};
 pub use write::WriteRequest;
 
-pub(crate) use buffered::BatchCheck;
+pub(crate) use buffered::{BatchCheck, ReadyRows};
 
 use clock::Stamps;
 

@@ -3,26 +3,27 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::error::Error;
+use arrow::array::RecordBatch;
+
+use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
-use super::parcel::{Entry, Parcel, Size};
+use super::load::Load;
+use super::parcel::{Entry, Parcel, Size, bytes_in_memory, summary};
+use super::room::Room;
 use super::{WriterError, WriterProgress};
 
 pub(super) struct Buffer {
     size: Size,
-    max_bytes: usize,
+    /// Where everything that waits or is being written has its place.
+    room: Arc<Room>,
     /// What waits to be written. All but the last are closed.
     waiting: VecDeque<Parcel>,
     next_parcel: u64,
-    /// Bytes that wait or are being written.
-    pending_bytes: usize,
-    /// Puts that wait for room, by their turn, and the bytes that they bring.
-    queue: BTreeMap<u64, usize>,
-    next_turn: u64,
-    /// Puts that have been given room and are not in the buffer yet, and their bytes.
-    granted: usize,
-    granted_bytes: usize,
+    /// Puts that wait for room.
+    queued: usize,
+    /// Puts that have been given room and are not in the buffer yet.
+    admitted: usize,
     progress: BTreeMap<FeatureKey, WriterProgress>,
     /// How many entries have come, how many the task has taken, and up to which one all are written or given up.
     pushed: u64,
@@ -76,17 +77,14 @@ pub(super) struct Ticket {
 }
 
 impl Buffer {
-    pub(super) fn new(size: Size, max_bytes: usize) -> Self {
+    pub(super) fn new(size: Size, room: Arc<Room>) -> Self {
         Self {
             size,
-            max_bytes,
+            room,
             waiting: VecDeque::new(),
             next_parcel: 0,
-            pending_bytes: 0,
-            queue: BTreeMap::new(),
-            next_turn: 0,
-            granted: 0,
-            granted_bytes: 0,
+            queued: 0,
+            admitted: 0,
             progress: BTreeMap::new(),
             pushed: 0,
             taken: 0,
@@ -102,80 +100,79 @@ impl Buffer {
         }
     }
 
-    /// Takes in the entries of one put. The answer is the number of the parcel, where it is full now.
+    /// Takes in the entries of one put. The answer is the number of a parcel that this has closed, and that is due now.
     pub(super) fn push(&mut self, put: Vec<Entry>) -> Option<u64> {
         for entry in &put {
             let progress = self.progress.entry(entry.feature.clone()).or_default();
             progress.put += entry.rows() as u64;
             progress.pending += entry.rows() as u64;
-            self.pending_bytes += entry.bytes();
             self.pushed += 1;
         }
-        if !self.waiting.back().is_some_and(|parcel| parcel.takes(&put, self.size)) {
+        let mut closed = None;
+        let last = self.waiting.back_mut();
+        if !last.as_ref().is_some_and(|parcel| parcel.takes(&put, self.size)) {
+            closed = last.filter(|parcel| !parcel.is_full(self.size)).map(Parcel::close);
             self.next_parcel += 1;
             self.waiting.push_back(Parcel::new(self.next_parcel));
         }
         let parcel = self.waiting.back_mut()?;
         parcel.add(put);
-        parcel.is_full(self.size).then_some(parcel.number)
+        if parcel.is_full(self.size) { Some(parcel.close()) } else { closed }
     }
 
-    /// The entries of a parcel that still waits.
-    pub(super) fn waiting_entries(&self, parcel: u64) -> Option<&[Entry]> {
-        Some(&self.waiting.iter().find(|waiting| waiting.number == parcel)?.entries)
+    /// What could be joined in a parcel that still waits.
+    pub(super) fn runs(&self, parcel: u64) -> Option<Vec<Vec<RecordBatch>>> {
+        self.waiting.iter().find(|waiting| waiting.number == parcel).map(Parcel::runs)
     }
 
-    /// Puts the same rows in the place of a parcel's entries, where it still waits; the answer is what is not needed.
-    pub(super) fn replace(&mut self, parcel: u64, entries: Vec<Entry>) -> Vec<Entry> {
+    /// Puts the joined batches of a parcel in their place, where it still waits; gives back what is not needed any more.
+    pub(super) fn condense(&mut self, parcel: u64, joined: Vec<RecordBatch>) -> Vec<RecordBatch> {
         match self.waiting.iter_mut().find(|waiting| waiting.number == parcel) {
-            Some(waiting) => std::mem::replace(&mut waiting.entries, entries),
-            None => entries,
+            Some(waiting) => waiting.condense(joined),
+            None => joined,
         }
+    }
+
+    /// Takes in what an earlier process has left, in as much room as there is.
+    pub(super) fn push_left(&mut self, entry: Entry) {
+        let place = self.room.take_free(bytes_in_memory(&entry.batch)).map(Arc::new);
+        self.push(vec![entry.in_place(place)]);
+    }
+
+    /// The next parcel, once nothing more comes into it: its number, and its rows.
+    pub(super) fn next_closed(&self) -> Option<(u64, Vec<Load<Vec<RecordBatch>>>)> {
+        let next = self.waiting.front().filter(|next| next.is_full(self.size) || self.waiting.len() > 1)?;
+        Some((next.number, Load::of(&next.entries)))
     }
 }
 
 /// Room.
 impl Buffer {
-    /// Queues up a put; the answer is its turn.
-    pub(super) fn enqueue(&mut self, bytes: usize) -> u64 {
-        self.next_turn += 1;
-        self.queue.insert(self.next_turn, bytes);
-        self.next_turn
+    /// A put waits for room.
+    pub(super) fn queue(&mut self) {
+        self.queued += 1;
     }
 
-    /// Leaves the queue, for the next one to have its turn; whether there is a next one.
-    pub(super) fn leave_queue(&mut self, turn: u64) -> bool {
-        self.queue.remove(&turn);
-        !self.queue.is_empty()
+    /// A put waits no longer.
+    pub(super) fn leave_queue(&mut self) {
+        self.queued -= 1;
     }
 
-    /// Gives room to the put whose turn it is, where there is enough.
-    pub(super) fn grant(&mut self, turn: u64) -> bool {
-        match self.queue.first_key_value() {
-            Some((first, bytes)) if *first == turn && self.fits(*bytes) => {
-                self.granted += 1;
-                self.granted_bytes += bytes;
-                self.queue.remove(&turn);
-                true
-            }
-            _ => false,
-        }
+    /// Lets in a put that has room.
+    pub(super) fn admit(&mut self, store: &str) -> Result<()> {
+        self.refusal(store).map_or(Ok(()), Err)?;
+        self.admitted += 1;
+        Ok(())
     }
 
-    /// Takes room back that was granted.
-    pub(super) fn release(&mut self, bytes: usize) {
-        self.granted -= 1;
-        self.granted_bytes -= bytes;
+    /// A put that was let in is in the buffer, or has given up its room; whether somebody may wait for that.
+    pub(super) fn leave(&mut self) -> bool {
+        self.admitted -= 1;
+        self.admitted == 0 && self.state >= State::Closed
     }
 
-    pub(super) fn has_granted(&self) -> bool {
-        self.granted > 0
-    }
-
-    /// A put that is larger than the bound gets room when nothing else has any.
-    fn fits(&self, bytes: usize) -> bool {
-        let held = self.pending_bytes + self.granted_bytes;
-        held == 0 || held.saturating_add(bytes) <= self.max_bytes
+    pub(super) fn has_admitted(&self) -> bool {
+        self.admitted > 0
     }
 
     /// Why nothing more is taken.
@@ -197,7 +194,7 @@ impl Buffer {
         let Some(first) = self.waiting.front().filter(|_| self.failed.is_none()) else { return false };
         let is_ready = first.is_full(self.size) || self.waiting.len() > 1;
         let is_wanted = self.flush_until > self.taken || self.state >= State::Closed;
-        is_ready || is_wanted || self.queue.values().next().is_some_and(|bytes| !self.fits(*bytes))
+        is_ready || is_wanted || (self.queued > 0 && self.room.is_taken())
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -205,23 +202,23 @@ impl Buffer {
     }
 
     /// The next parcel. It is under way until [`Buffer::finish`] or [`Buffer::give_up`].
-    pub(super) fn take(&mut self) -> Vec<Entry> {
-        let entries = self.waiting.pop_front().unwrap_or_default().entries;
-        self.taken += entries.iter().map(|entry| entry.batches).sum::<u64>();
-        entries
+    pub(super) fn take(&mut self) -> Parcel {
+        let parcel = self.waiting.pop_front().unwrap_or_default();
+        self.taken += parcel.entries.iter().map(|entry| entry.batches).sum::<u64>();
+        parcel
     }
 
     /// These entries are in the store.
-    pub(super) fn settle_written(&mut self, entries: &[Entry]) {
-        for entry in entries {
+    pub(super) fn settle_written(&mut self, entries: &mut [Entry]) {
+        for entry in &*entries {
             self.progress.entry(entry.feature.clone()).or_default().written += entry.rows() as u64;
         }
         self.settle(entries);
     }
 
-    fn settle(&mut self, entries: &[Entry]) {
+    fn settle(&mut self, entries: &mut [Entry]) {
         for entry in entries {
-            self.pending_bytes -= entry.bytes();
+            entry.leave_place();
             self.progress.entry(entry.feature.clone()).or_default().pending -= entry.rows() as u64;
         }
     }
@@ -233,8 +230,8 @@ impl Buffer {
     }
 
     /// The rest of the parcel is not going to be in the store.
-    pub(super) fn give_up(&mut self, error: Arc<Error>, entries: Vec<Entry>) {
-        self.settle(&entries);
+    pub(super) fn give_up(&mut self, error: Arc<Error>, mut entries: Vec<Entry>) {
+        self.settle(&mut entries);
         self.last_error = Some(error.clone());
         let after = std::mem::replace(&mut self.done, self.taken);
         match &mut self.failed {
@@ -299,8 +296,8 @@ impl Buffer {
     /// What has come since the failure goes back with it, for it may depend on it.
     fn give_back(&mut self, failed: Failed) {
         let Failed { error, after, mut entries } = failed;
-        let late: Vec<Entry> = self.waiting.drain(..).flat_map(|parcel| parcel.entries).collect();
-        self.settle(&late);
+        let mut late: Vec<Entry> = self.waiting.drain(..).flat_map(|parcel| parcel.entries).collect();
+        self.settle(&mut late);
         (self.taken, self.done) = (self.pushed, self.pushed);
         entries.extend(late);
         self.returns += 1;
@@ -309,7 +306,7 @@ impl Buffer {
     }
 
     pub(super) fn has_pending(&self) -> bool {
-        self.pending_bytes + self.granted_bytes > 0
+        self.admitted > 0 || self.done < self.pushed
     }
 }
 
@@ -317,6 +314,7 @@ impl Buffer {
 impl Buffer {
     /// Takes nothing more.
     pub(super) fn close(&mut self) {
+        self.room.close();
         self.state = self.state.max(State::Closed);
     }
 
@@ -328,7 +326,7 @@ impl Buffer {
     /// Whether the task may end.
     pub(super) fn is_over(&mut self) -> bool {
         self.heard = self.state >= State::Stopped;
-        self.heard && !self.has_waiting() && self.granted == 0
+        self.heard && !self.has_waiting() && self.admitted == 0
     }
 
     /// Whether the task is known to live since it was told to stop: it has heard of it, or is writing.
@@ -341,7 +339,7 @@ impl Buffer {
         self.state = State::Ended;
         let left: Vec<Entry> = self.waiting.drain(..).flat_map(|parcel| parcel.entries).collect();
         self.taken = self.pushed;
-        let summary = super::parcel::summary(&left);
+        let summary = summary(&left);
         if !left.is_empty() {
             self.give_up(error.clone(), left);
         }

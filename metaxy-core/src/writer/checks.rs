@@ -1,7 +1,7 @@
 //! What rows have to satisfy to be taken.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 
@@ -12,19 +12,25 @@ use crate::store::{BatchCheck, MetadataStore};
 /// For each feature that was put the columns that its table has, and those that earlier batches have brought.
 #[derive(Default)]
 pub(super) struct Checks {
-    known: Mutex<BTreeMap<FeatureKey, BatchCheck>>,
+    known: Mutex<BTreeMap<FeatureKey, Arc<BatchCheck>>>,
+    /// Many producers begin at once, and one of them looks.
+    looking: tokio::sync::Mutex<()>,
 }
 
 impl Checks {
-    fn known(&self) -> MutexGuard<'_, BTreeMap<FeatureKey, BatchCheck>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<FeatureKey, Arc<BatchCheck>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks up the table of a feature that has not been put before.
     pub(super) async fn prepare(&self, store: &MetadataStore, key: &FeatureKey) -> Result<()> {
+        if self.known().contains_key(key) {
+            return Ok(());
+        }
+        let _turn = self.looking.lock().await;
         if !self.known().contains_key(key) {
             let check = store.batch_check(key).await?;
-            self.known().entry(key.clone()).or_insert(check);
+            self.known().insert(key.clone(), Arc::new(check));
         }
         Ok(())
     }
@@ -36,8 +42,12 @@ impl Checks {
         store: &MetadataStore,
         batches: Vec<(FeatureKey, RecordBatch)>,
     ) -> Result<Vec<(FeatureKey, RecordBatch)>> {
+        if let Some(checks) = self.that_take_as_it_is(&batches) {
+            let taken = batches.into_iter().zip(checks);
+            return taken.map(|((key, batch), check)| Ok((key, check.take_as_it_is(batch)?))).collect();
+        }
         let mut known = self.known();
-        let mut grown: BTreeMap<FeatureKey, BatchCheck> = BTreeMap::new();
+        let mut grown: BTreeMap<FeatureKey, Arc<BatchCheck>> = BTreeMap::new();
         let mut accepted = Vec::with_capacity(batches.len());
         for (key, batch) in batches {
             let Some(check) = grown.get(&key).or_else(|| known.get(&key)) else {
@@ -46,11 +56,20 @@ impl Checks {
                 continue;
             };
             let (batch, after) = check.accept(store, &batch)?;
-            grown.extend(after.map(|after| (key.clone(), after)));
+            grown.extend(after.map(|after| (key.clone(), Arc::new(after))));
             accepted.push((key, batch));
         }
         known.extend(grown);
         Ok(accepted)
+    }
+
+    /// The check of each batch, where every batch is like one before it; nobody has to wait then.
+    fn that_take_as_it_is(&self, batches: &[(FeatureKey, RecordBatch)]) -> Option<Vec<Arc<BatchCheck>>> {
+        let known = self.known();
+        let check = |(key, batch): &(FeatureKey, RecordBatch)| {
+            known.get(key).filter(|check| check.takes_as_it_is(batch.schema_ref())).cloned()
+        };
+        batches.iter().map(check).collect()
     }
 
     /// Forgets the tables: they may have been changed by others.

@@ -15,7 +15,8 @@ const VIEW: usize = size_of::<u128>();
 /// The same rows. A few rows cut out of a large batch are copied, for they would keep all of it in memory as long as they
 /// wait.
 pub(super) fn compact(batch: RecordBatch) -> Result<RecordBatch> {
-    if batch.get_array_memory_size() <= 2 * bytes_of_rows(&batch) + SLACK {
+    let kept = batch.get_array_memory_size();
+    if kept <= SLACK || kept <= 2 * bytes_of_rows(&batch) + SLACK {
         return Ok(batch);
     }
     let rows = UInt32Array::from_iter_values(0..batch.num_rows() as u32);

@@ -1,16 +1,19 @@
 //! The background task: takes what is due, and writes it, as often as it takes.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Error, Result};
-use crate::key::FeatureKey;
+use crate::store::ReadyRows;
 
+use super::load::{Load, ready};
 use super::parcel::{Entry, summary};
 use super::{RetryPolicy, Shared};
 
@@ -23,13 +26,14 @@ pub(super) fn task(shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
     async move { run(&running.0).await }
 }
 
-async fn run(shared: &Shared) {
+async fn run(shared: &Arc<Shared>) {
     let interval = shared.settings.interval.clamp(Duration::from_millis(1), A_YEAR);
     let mut next = Instant::now() + interval;
+    let mut ready = None;
     while !shared.buffer().is_over() {
         let is_time = Instant::now() >= next;
         if shared.buffer().is_due() || (is_time && shared.buffer().has_waiting()) {
-            Flight::start(shared).fly().await;
+            ready = fly(shared, ready.take()).await;
             next = Instant::now() + interval;
         } else if is_time {
             next = Instant::now() + interval;
@@ -65,17 +69,55 @@ impl Shared {
     }
 }
 
+/// Writes a parcel, and makes the next one ready meanwhile.
+async fn fly(shared: &Arc<Shared>, ready: Option<Ready>) -> Option<Ready> {
+    let mut flight = pin!(Flight::start(shared, ready).fly());
+    let mut next = Ready::begin(shared);
+    loop {
+        tokio::select! {
+            () = &mut flight => break,
+            () = shared.work.notified(), if next.is_none() => next = Ready::begin(shared),
+        }
+    }
+    let next = next?.await.ok().flatten();
+    // After a failure it is not going to be written.
+    next.filter(|_| shared.buffer().has_waiting())
+}
+
+/// A parcel that was made ready before its turn.
+struct Ready {
+    parcel: u64,
+    stamp: i64,
+    loads: VecDeque<Load<ReadyRows>>,
+}
+
+impl Ready {
+    /// Begins to make the next parcel ready, once nothing more comes into it. An error is left for its flight to meet.
+    fn begin(shared: &Arc<Shared>) -> Option<JoinHandle<Option<Self>>> {
+        let (parcel, loads) = shared.buffer().next_closed()?;
+        let (store, stamp) = (shared.store.clone(), shared.store.next_stamp());
+        Some(tokio::spawn(async move { Some(Self { parcel, stamp, loads: ready(&store, loads, stamp).await.ok()? }) }))
+    }
+}
+
 /// A parcel that is being written. Where the task dies on the way, its rows are given up.
 struct Flight<'a> {
     shared: &'a Shared,
     entries: Vec<Entry>,
     /// The time of all its rows, in every attempt.
     stamp: i64,
+    /// What is still to be written, once it is ready.
+    loads: Option<VecDeque<Load<ReadyRows>>>,
 }
 
 impl<'a> Flight<'a> {
-    fn start(shared: &'a Shared) -> Self {
-        Self { shared, entries: shared.buffer().take(), stamp: shared.store.next_stamp() }
+    fn start(shared: &'a Shared, ready: Option<Ready>) -> Self {
+        let parcel = shared.buffer().take();
+        let (stamp, loads) = match ready.filter(|ready| ready.parcel == parcel.number) {
+            Some(ready) => (ready.stamp, Some(ready.loads)),
+            None => (shared.store.next_stamp(), None),
+        };
+        Self { shared, entries: parcel.entries, stamp, loads }
     }
 
     async fn fly(mut self) {
@@ -89,6 +131,8 @@ impl<'a> Flight<'a> {
             }
             tracing::warn!(%error, attempt, "a flush failed and will be made again");
             self.shared.buffer().note_error(Arc::new(error));
+            // The table may be another one by then.
+            self.loads = None;
             tokio::time::sleep(pause(policy, attempt)).await;
         }
         self.shared.buffer().finish();
@@ -102,41 +146,29 @@ impl<'a> Flight<'a> {
         AssertUnwindSafe(self.write()).catch_unwind().await.unwrap_or_else(panicked)
     }
 
-    /// Writes feature by feature, dependents first; what is written is settled at once, so that another attempt does not
-    /// write it again.
+    /// Writes feature by feature; what is written is settled at once, so that another attempt does not write it again.
     async fn write(&mut self) -> Result<()> {
-        while let Some((feature, is_complete)) = self.next_group() {
-            let is_member = |entry: &Entry| entry.feature == feature && entry.is_complete == is_complete;
-            let batches =
-                self.entries.iter().filter(|entry| is_member(entry)).map(|entry| entry.batch.clone()).collect();
-            if is_complete {
-                self.shared.store.append_complete(feature.clone(), batches).await?;
-            } else {
-                self.shared.store.write_at(feature.clone(), batches, self.stamp).await?;
-            }
-            let (written, rest) = std::mem::take(&mut self.entries).into_iter().partition(is_member);
-            self.entries = rest;
-            self.settle(written).await;
+        if self.loads.is_none() {
+            self.loads = Some(ready(&self.shared.store, Load::of(&self.entries), self.stamp).await?);
+        }
+        while let Some(load) = self.loads.as_ref().and_then(VecDeque::front) {
+            load.append(&self.shared.store).await?;
+            self.settle().await;
         }
         Ok(())
     }
 
-    /// What is written next: what an earlier process has left, then the feature that most others feed.
-    fn next_group(&self) -> Option<(FeatureKey, bool)> {
-        let order = self.shared.store.graph().topological_order();
-        let positions: HashMap<&FeatureKey, usize> =
-            order.iter().enumerate().map(|(index, key)| (key, index)).collect();
-        let rank = |entry: &&Entry| {
-            let position = positions.get(&entry.feature).copied().unwrap_or(usize::MAX);
-            (!entry.is_complete, std::cmp::Reverse(position))
-        };
-        self.entries.iter().min_by_key(rank).map(|entry| (entry.feature.clone(), entry.is_complete))
-    }
-
-    async fn settle(&self, written: Vec<Entry>) {
-        self.shared.buffer().settle_written(&written);
+    /// The first of the loads is in the store.
+    async fn settle(&mut self) {
+        let Some(load) = self.loads.as_mut().and_then(VecDeque::pop_front) else { return };
+        let (mut written, rest): (Vec<Entry>, _) =
+            std::mem::take(&mut self.entries).into_iter().partition(|entry| load.has(entry));
+        self.entries = rest;
+        self.shared.buffer().settle_written(&mut written);
         self.shared.change.notify_waiters();
-        let files = written.into_iter().flat_map(|entry| entry.files).collect();
+        let files = written.iter_mut().flat_map(|entry| std::mem::take(&mut entry.files)).collect();
+        // To let go of many small batches takes a while.
+        spawn_blocking(move || drop((load, written)));
         if let Some(spool) = &self.shared.spool {
             spool.remove_later(files).await;
         }

@@ -42,23 +42,26 @@
 //!   not. On a runtime with several threads, and outside of async code, the drop waits for that; the only thread of a
 //!   runtime cannot wait for its own task, which goes on as long as the runtime does.
 
+mod admission;
 mod blocking;
 mod buffer;
+mod builder;
 mod checks;
 mod compact;
 mod flusher;
+mod load;
 mod parcel;
+mod room;
 mod spool;
 mod unclosed;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Notify;
 
@@ -67,47 +70,15 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::store::{IntoBatches, MetadataStore};
 
 pub use blocking::BlockingWriter;
+pub use builder::{RetryPolicy, WriterBuilder};
 
+use admission::Admission;
 use buffer::{Buffer, Ticket};
+use builder::Settings;
 use checks::Checks;
-use parcel::{Entry, Size};
+use parcel::{Entry, bytes_in_memory};
+use room::Room;
 use spool::Spool;
-
-/// How often and how patiently a failed flush is made again.
-#[derive(Clone, Copy, Debug)]
-pub struct RetryPolicy {
-    /// How many times a flush is tried in all.
-    pub attempts: usize,
-    /// The pause after the first failure; it doubles with every further one, with a random share taken off.
-    pub initial_pause: Duration,
-    /// The longest pause.
-    pub max_pause: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self { attempts: 8, initial_pause: Duration::from_millis(100), max_pause: Duration::from_secs(10) }
-    }
-}
-
-/// Collects the settings of a writer.
-#[must_use = "a writer does nothing until it is started"]
-pub struct WriterBuilder {
-    store: MetadataStore,
-    settings: Settings,
-    spool: Option<PathBuf>,
-}
-
-pub(crate) struct Settings {
-    flush_rows: usize,
-    flush_bytes: usize,
-    max_pending_bytes: usize,
-    interval: Duration,
-    retry: RetryPolicy,
-    on_progress: Option<ProgressHook>,
-}
-
-type ProgressHook = Box<dyn Fn(&BTreeMap<FeatureKey, WriterProgress>) + Send + Sync>;
 
 /// Rows of one feature on their way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,6 +130,7 @@ struct Shared {
     store: MetadataStore,
     settings: Settings,
     spool: Option<Spool>,
+    room: Arc<Room>,
     buffer: Mutex<Buffer>,
     checks: Checks,
     /// Where the background task runs.
@@ -189,7 +161,7 @@ impl Shared {
     }
 
     /// Checks rows, keeps them on disk where there is a spool directory, and takes them in: all of them or none.
-    fn take(&self, batches: Vec<(FeatureKey, RecordBatch)>, room: &Room) -> Result<()> {
+    fn take(&self, batches: Vec<(FeatureKey, RecordBatch)>, admission: Admission) -> Result<()> {
         let batches = self.checks.accept(&self.store, batches)?;
         let batches: Vec<_> = batches.into_iter().filter(|(_, batch)| batch.num_rows() > 0).collect();
         let ids = batches.iter().map(|(key, batch)| self.store.id_hashes(key, batch)).collect::<Result<Vec<_>>>()?;
@@ -202,23 +174,23 @@ impl Shared {
         }
         let mut files = files.into_iter();
         let entry = |((key, batch), ids)| Entry::new(key, batch, ids).kept_in(files.next());
-        let full = room.fill(batches.into_iter().zip(ids).map(entry).collect());
-        if let Some(parcel) = full {
-            room.shared.condense(parcel);
-        }
-        self.work.notify_one();
+        admission.fill(batches.into_iter().zip(ids).map(entry));
         self.report();
         Ok(())
     }
 
-    /// Joins the batches of a full parcel, which the task finds ready when it comes to it.
+    /// Joins the small batches of a parcel while it waits: they take more memory than their rows do, and the task finds
+    /// less to do when it comes to them.
     fn condense(self: &Arc<Self>, parcel: u64) {
         let shared = self.clone();
         self.runtime.spawn_blocking(move || {
-            let entries = shared.buffer().waiting_entries(parcel).map(<[Entry]>::to_vec);
-            let Some(entries) = entries else { return };
-            let condensed = parcel::condensed(&entries);
-            let _small = shared.buffer().replace(parcel, condensed);
+            let runs = shared.buffer().runs(parcel)?;
+            let join = |run: &Vec<RecordBatch>| concat_batches(run.first()?.schema_ref(), run).ok();
+            // What would not fit into one batch stays in several.
+            let joined = runs.iter().map(join).collect::<Option<Vec<_>>>()?;
+            let small = shared.buffer().condense(parcel, joined);
+            drop(small);
+            Some(())
         });
     }
 
@@ -236,101 +208,10 @@ impl Shared {
     }
 }
 
-impl WriterBuilder {
-    /// Flushes when this many rows are waiting; 50,000 by default. Whatever waits is written in portions of this size.
-    pub fn flush_rows(mut self, rows: usize) -> Self {
-        self.settings.flush_rows = rows.max(1);
-        self
-    }
-
-    /// Flushes when this many bytes are waiting; 64 MiB by default.
-    pub fn flush_bytes(mut self, bytes: usize) -> Self {
-        self.settings.flush_bytes = bytes.max(1);
-        self
-    }
-
-    /// How many bytes may be pending, those that are being written included, before `put` waits; 256 MiB by default. A
-    /// batch that is larger is taken when nothing else is pending.
-    pub fn max_pending_bytes(mut self, bytes: usize) -> Self {
-        self.settings.max_pending_bytes = bytes.max(1);
-        self
-    }
-
-    /// Flushes this long after the last flush; 2 seconds by default.
-    pub fn interval(mut self, interval: Duration) -> Self {
-        self.settings.interval = interval;
-        self
-    }
-
-    /// How a failed flush is made again.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.settings.retry = policy;
-        self
-    }
-
-    /// Keeps every batch in this directory until it is in the store. What a killed process has left there is written
-    /// first, under the time and the definitions of the put, so that it never hides what was written since. A directory
-    /// serves one writer at a time.
-    pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.spool = Some(directory.into());
-        self
-    }
-
-    /// Calls `hook` after every put and every flush, for a progress bar.
-    pub fn on_progress(mut self, hook: impl Fn(&BTreeMap<FeatureKey, WriterProgress>) + Send + Sync + 'static) -> Self {
-        self.settings.on_progress = Some(Box::new(hook));
-        self
-    }
-
-    /// Starts the background task on the current runtime.
-    ///
-    /// # Errors
-    /// [`Error::ReadOnly`], [`Error::Task`] outside of a tokio runtime, and where there is a spool directory:
-    /// [`Error::LocationNotFound`], [`Error::Locked`] where another writer uses it, [`Error::Corrupt`].
-    pub async fn start(self) -> Result<BufferedMetadataWriter> {
-        self.store.check_writable("write")?;
-        let runtime = Runtime::try_current().map_err(|error| Error::Task(error.to_string()))?;
-        let settings = self.settings;
-        // Half of the room is filled while the other half is written.
-        let size = Size { rows: settings.flush_rows, bytes: settings.flush_bytes.min(settings.max_pending_bytes / 2) };
-        let mut buffer = Buffer::new(size, settings.max_pending_bytes);
-        let spool = match self.spool {
-            None => None,
-            Some(directory) => {
-                let (spool, left) = tokio::task::spawn_blocking(move || Spool::open(directory)).await??;
-                left.into_iter().for_each(|entry| {
-                    buffer.push(vec![entry]);
-                });
-                Some(spool)
-            }
-        };
-        let shared = Arc::new(Shared {
-            store: self.store,
-            settings,
-            spool,
-            buffer: Mutex::new(buffer),
-            checks: Checks::default(),
-            runtime,
-            work: Notify::new(),
-            change: Notify::new(),
-        });
-        tokio::spawn(flusher::task(shared.clone()));
-        Ok(BufferedMetadataWriter { handle: Arc::new(Handle { shared }) })
-    }
-}
-
 impl BufferedMetadataWriter {
     /// Starts the settings of a writer.
     pub fn builder(store: MetadataStore) -> WriterBuilder {
-        let settings = Settings {
-            flush_rows: 50_000,
-            flush_bytes: 64 << 20,
-            max_pending_bytes: 256 << 20,
-            interval: Duration::from_secs(2),
-            retry: RetryPolicy::default(),
-            on_progress: None,
-        };
-        WriterBuilder { store, settings, spool: None }
+        WriterBuilder::new(store)
     }
 
     /// Hands over rows of a feature. Returns when they are buffered (and, where there is a spool directory, safe there);
@@ -359,15 +240,19 @@ impl BufferedMetadataWriter {
                 batches.push((key.clone(), compact::compact(batch)?));
             }
         }
-        let room = self.wait_for_room(batches.iter().map(|(_, batch)| batch.get_array_memory_size()).sum()).await?;
+        let admission = Admission::wait(shared, batches.iter().map(|(_, batch)| bytes_in_memory(batch)).sum()).await?;
         for (key, _) in &batches {
             shared.checks.prepare(&shared.store, key).await?;
         }
         if shared.spool.is_none() {
-            return shared.take(batches, &room);
+            shared.take(batches, admission)?;
+        } else {
+            let shared = shared.clone();
+            tokio::task::spawn_blocking(move || shared.take(batches, admission)).await??;
         }
-        let shared = shared.clone();
-        tokio::task::spawn_blocking(move || shared.take(batches, &room)).await?
+        // Producers that always find room would keep the task waiting at each of its steps.
+        tokio::task::yield_now().await;
+        Ok(())
     }
 
     /// Waits until everything that was put before is in the store.
@@ -390,7 +275,7 @@ impl BufferedMetadataWriter {
         shared.buffer().close();
         shared.change.notify_waiters();
         // Puts that have room already come in.
-        shared.wait(|buffer| (!buffer.has_granted()).then_some(())).await;
+        shared.wait(|buffer| (!buffer.has_admitted()).then_some(())).await;
         let result = self.flush().await;
         shared.buffer().stop();
         shared.work.notify_one();
@@ -426,58 +311,6 @@ impl BufferedMetadataWriter {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
-    }
-
-    /// Waits for room in the buffer, behind those that have come before, and keeps it.
-    async fn wait_for_room(&self, bytes: usize) -> Result<Room> {
-        let shared = self.shared();
-        let turn = Turn { shared, number: shared.buffer().enqueue(bytes) };
-        let name = shared.store.name();
-        let look = |buffer: &mut Buffer| match buffer.refusal(name) {
-            Some(refusal) => Some(Err(refusal)),
-            None if buffer.grant(turn.number) => Some(Ok(Room { shared: shared.clone(), bytes })),
-            None => {
-                // What waits may have to be written to make room.
-                shared.work.notify_one();
-                None
-            }
-        };
-        shared.wait(look).await
-    }
-}
-
-/// A place in the queue of puts that wait for room.
-struct Turn<'a> {
-    shared: &'a Shared,
-    number: u64,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if self.shared.buffer().leave_queue(self.number) {
-            self.shared.change.notify_waiters();
-        }
-    }
-}
-
-/// Room in the buffer, given back when it is filled, or not going to be.
-struct Room {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Room {
-    /// The answer is the number of a parcel that is full now.
-    fn fill(&self, entries: Vec<Entry>) -> Option<u64> {
-        self.shared.buffer().push(entries)
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.shared.buffer().release(self.bytes);
-        self.shared.change.notify_waiters();
-        self.shared.work.notify_one();
     }
 }
 
@@ -520,11 +353,5 @@ impl fmt::Debug for BufferedMetadataWriter {
             .field("store", &self.shared().store)
             .field("progress", &self.progress())
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for WriterBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriterBuilder").field("store", &self.store).field("spool", &self.spool).finish_non_exhaustive()
     }
 }

@@ -2,19 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 
 use crate::key::FeatureKey;
 
-/// So many batches of a few rows become one.
-const JOINED_AT_ONCE: usize = 64;
-/// A batch of this many rows is large enough.
-const LARGE: usize = 4096;
+use super::room::Place;
 
 /// A batch on its way, or several that have been joined.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Entry {
     pub(super) feature: FeatureKey,
     pub(super) batch: RecordBatch,
@@ -26,13 +23,31 @@ pub(super) struct Entry {
     pub(super) is_complete: bool,
     /// How many batches it was.
     pub(super) batches: u64,
+    /// The room that it takes, together with others of its put.
+    places: Vec<Arc<Place>>,
     bytes: usize,
+}
+
+/// The bytes that a batch keeps in memory while it waits, with the hashes of its ids.
+pub(super) fn bytes_in_memory(batch: &RecordBatch) -> usize {
+    batch.get_array_memory_size() + batch.num_rows() * size_of::<u64>()
 }
 
 impl Entry {
     pub(super) fn new(feature: FeatureKey, batch: RecordBatch, ids: Vec<u64>) -> Self {
-        let bytes = batch.get_array_memory_size() + ids.len() * size_of::<u64>();
-        Self { feature, batch, ids, files: Vec::new(), is_complete: false, batches: 1, bytes }
+        let bytes = bytes_in_memory(&batch);
+        Self { feature, batch, ids, files: Vec::new(), is_complete: false, batches: 1, places: Vec::new(), bytes }
+    }
+
+    /// Keeps some room until it is settled.
+    pub(super) fn in_place(mut self, place: Option<Arc<Place>>) -> Self {
+        self.places.extend(place);
+        self
+    }
+
+    /// Gives back its room.
+    pub(super) fn leave_place(&mut self) {
+        self.places.clear();
     }
 
     pub(super) fn kept_in(mut self, file: Option<PathBuf>) -> Self {
@@ -49,36 +64,20 @@ impl Entry {
         self.batch.num_rows()
     }
 
-    /// Whether it waits for others to be joined with.
-    fn is_small(&self) -> bool {
-        !self.is_complete && self.rows() < LARGE
-    }
-
+    /// Whether the two could be one batch.
     fn goes_with(&self, other: &Self) -> bool {
-        !self.is_complete
-            && !other.is_complete
+        self.is_complete == other.is_complete
             && self.feature == other.feature
             && self.batch.schema_ref() == other.batch.schema_ref()
     }
 
-    /// One of several that go with each other; `None` where they would not fit into one.
-    fn joined(entries: &[Self]) -> Option<Self> {
-        let first = entries.first()?;
-        let batch = concat_batches(first.batch.schema_ref(), entries.iter().map(|entry| &entry.batch)).ok()?;
-        Some(Self {
-            feature: first.feature.clone(),
-            batch,
-            ids: Vec::new(),
-            files: entries.iter().flat_map(|entry| entry.files.iter().cloned()).collect(),
-            is_complete: false,
-            batches: entries.iter().map(|entry| entry.batches).sum(),
-            bytes: entries.iter().map(|entry| entry.bytes).sum(),
-        })
-    }
-
-    /// Bytes that it keeps in memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Takes over what another one stands for; gives back its batch.
+    fn absorb(&mut self, other: Self) -> RecordBatch {
+        self.files.extend(other.files);
+        self.places.extend(other.places);
+        self.batches += other.batches;
+        self.bytes += other.bytes;
+        other.batch
     }
 }
 
@@ -122,41 +121,38 @@ impl Parcel {
             self.rows += entry.rows();
             self.bytes += entry.bytes;
             self.entries.push(entry);
-            self.join_small_ones();
         }
     }
 
-    /// Whoever puts the last of many small batches joins them: a flush has less to do then, and memory fewer pieces.
-    fn join_small_ones(&mut self) {
-        let Some(start) = self.entries.len().checked_sub(JOINED_AT_ONCE) else { return };
-        let Some((first, others)) = self.entries[start..].split_first() else { return };
-        if first.is_small()
-            && others.iter().all(|other| other.is_small() && first.goes_with(other))
-            && let Some(joined) = Entry::joined(&self.entries[start..])
-        {
-            self.entries.truncate(start);
-            self.entries.push(joined);
+    /// Nothing more comes in. The answer is its number.
+    pub(super) fn close(&mut self) -> u64 {
+        self.ids = BTreeMap::new();
+        self.number
+    }
+
+    /// The batches, neighbours together that could be one.
+    pub(super) fn runs(&self) -> Vec<Vec<RecordBatch>> {
+        let batches = |run: &[Entry]| run.iter().map(|entry| entry.batch.clone()).collect();
+        self.entries.chunk_by(Entry::goes_with).map(batches).collect()
+    }
+
+    /// Puts one batch in the place of each run; gives back what is not needed any more.
+    pub(super) fn condense(&mut self, joined: Vec<RecordBatch>) -> Vec<RecordBatch> {
+        let mut small = Vec::new();
+        for entry in std::mem::take(&mut self.entries) {
+            match self.entries.last_mut() {
+                Some(last) if last.goes_with(&entry) => small.push(last.absorb(entry)),
+                _ => self.entries.push(entry),
+            }
         }
+        let replaced = self.entries.iter_mut().zip(joined);
+        small.extend(replaced.map(|(entry, batch)| std::mem::replace(&mut entry.batch, batch)));
+        small
     }
 
     pub(super) fn is_full(&self, size: Size) -> bool {
         self.rows >= size.rows || self.bytes >= size.bytes
     }
-}
-
-/// The same rows in as few entries as may be.
-pub(super) fn condensed(entries: &[Entry]) -> Vec<Entry> {
-    let mut condensed = Vec::new();
-    for run in entries.chunk_by(Entry::goes_with) {
-        match run {
-            [one] => condensed.push(one.clone()),
-            several => match Entry::joined(several) {
-                Some(joined) => condensed.push(joined),
-                None => condensed.extend(several.iter().cloned()),
-            },
-        }
-    }
-    condensed
 }
 
 /// How many rows of which features there are, for a log.

@@ -69,7 +69,8 @@ pub(super) fn measure(
         hash: subject.algorithm(options.hash).map(|algorithm| algorithm.to_string()),
         extras,
     };
-    ask(subject, TASK, &task).map_err(|error| format!("{}, {} records: {error}", case.scenario, case.size).into())
+    ask(subject, TASK, &task, &ALLOCATOR)
+        .map_err(|error| format!("{}, {} records: {error}", case.scenario, case.size).into())
 }
 
 /// Has a task done by a process of its own: this program once more, which finds the task in a variable.
@@ -77,10 +78,11 @@ pub(super) fn ask<T: DeserializeOwned>(
     subject: &Subject,
     variable: &str,
     task: &impl Serialize,
+    allocator: &[(&str, &str)],
 ) -> Result<T, BoxError> {
     let output = Command::new(std::env::current_exe()?)
         .env(variable, serde_json::to_string(task)?)
-        .envs(ALLOCATOR)
+        .envs(allocator.iter().copied())
         .envs(subject.child_env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -1,15 +1,15 @@
 //! What the buffered writer costs: many producers of small batches through it, beside the same rows written directly in
 //! batches as large as its flushes.
 //!
-//! Each measurement runs in a process of its own. Time is taken with rows that were made before; memory with rows that are
-//! made as they are needed, so that what is kept waiting shows.
+//! Each measurement runs in a process of its own. Time is taken with rows that were made before and glibc as it is; memory
+//! with rows that are made as they are needed, so that what is kept waiting shows, and glibc set as in [`run`](super::run).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use metaxy_core::error::BoxError;
 use metaxy_core::{AccessMode, BufferedMetadataWriter, FeatureGraph, FeatureSpec, MetadataStore, columns};
@@ -121,7 +121,7 @@ fn measure(
 ) -> Result<Measured, BoxError> {
     let directory = tempfile::tempdir()?;
     let task = Task { subject: index, rows, directory: directory.path().to_owned(), through_writer, rows_made_before };
-    process::ask(subject, TASK, &task)
+    process::ask(subject, TASK, &task, if rows_made_before { &[] } else { &process::ALLOCATOR })
 }
 
 /// Does a task and prints the answer.
@@ -237,11 +237,10 @@ fn samples(start: i64, rows: i64) -> metaxy_core::Result<RecordBatch> {
             ids.clone().map(|id| format!("{field}{}", id.wrapping_mul(2_654_435_761) >> 7)),
         ))
     };
-    let by_field =
-        StructArray::try_new(columns::by_field_fields(["audio", "frames"]), vec![versions('a'), versions('f')], None)?;
+    let by_field = columns::by_field([("audio", versions('a')), ("frames", versions('f'))])?;
     Ok(RecordBatch::try_from_iter([
         ("id", Arc::new(Int64Array::from_iter_values(ids.clone())) as ArrayRef),
         ("path", versions('p')),
-        (columns::PROVENANCE_BY_FIELD, Arc::new(by_field)),
+        (columns::PROVENANCE_BY_FIELD, by_field),
     ])?)
 }

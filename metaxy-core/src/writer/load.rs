@@ -1,0 +1,78 @@
+//! What a parcel becomes before it is written: complete rows, feature by feature.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+
+use arrow::array::RecordBatch;
+
+use crate::error::Result;
+use crate::key::FeatureKey;
+use crate::store::{MetadataStore, ReadyRows};
+
+use super::parcel::Entry;
+
+/// The rows of one feature in a parcel.
+pub(super) struct Load<R> {
+    feature: FeatureKey,
+    /// Whether they are complete because an earlier process has put them.
+    is_left: bool,
+    rows: R,
+}
+
+impl<R> Load<R> {
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        self.feature == entry.feature && self.is_left == entry.is_complete
+    }
+}
+
+impl Load<Vec<RecordBatch>> {
+    /// The rows of a parcel by feature.
+    pub(super) fn of(entries: &[Entry]) -> Vec<Self> {
+        let mut loads: Vec<Self> = Vec::new();
+        for entry in entries {
+            match loads.iter_mut().find(|load| load.has(entry)) {
+                Some(load) => load.rows.push(entry.batch.clone()),
+                None => loads.push(Self {
+                    feature: entry.feature.clone(),
+                    is_left: entry.is_complete,
+                    rows: vec![entry.batch.clone()],
+                }),
+            }
+        }
+        loads
+    }
+
+    async fn ready(self, store: &MetadataStore, at: i64) -> Result<Load<ReadyRows>> {
+        let Self { feature, is_left, rows } = self;
+        let rows = store.ready(feature.clone(), rows, (!is_left).then_some(at)).await?;
+        Ok(Load { feature, is_left, rows })
+    }
+}
+
+impl Load<ReadyRows> {
+    /// Writes the rows. Where they bring something new, the table is looked at once more: since they were made ready, the
+    /// parcel before them may have brought the same.
+    pub(super) async fn append(&self, store: &MetadataStore) -> Result<()> {
+        let mut rows = self.rows.clone();
+        if rows.changes_table {
+            rows = store.ready(self.feature.clone(), rows.batches, None).await?;
+        }
+        store.append_ready(&self.feature, rows).await
+    }
+}
+
+/// Rows as they are appended, under one time, in the order in which they are: what an earlier process has left, then
+/// dependents first.
+pub(super) async fn ready(
+    store: &MetadataStore,
+    mut loads: Vec<Load<Vec<RecordBatch>>>,
+    at: i64,
+) -> Result<VecDeque<Load<ReadyRows>>> {
+    let order = store.graph().topological_order();
+    loads.sort_by_key(|load| (!load.is_left, Reverse(order.iter().position(|key| *key == load.feature))));
+    let mut ready = VecDeque::with_capacity(loads.len());
+    for load in loads {
+        ready.push_back(load.ready(store, at).await?);
+    }
+    Ok(ready)
+}
