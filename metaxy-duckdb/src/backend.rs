@@ -177,8 +177,14 @@ impl StoreBackend for DuckDbBackend {
     async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
         let (sql_name, name) = self.names(table);
         self.read("read", move |link, during| {
+            let during = during.on(&name);
+            // In one transaction, which ends with the connection: a table that is found is still there when it is read.
+            link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
+            if StoredTable::find(&link.connection, &sql_name, during)?.is_none() {
+                return Ok(false);
+            }
             let sql = format!("SELECT count(*) > 0 FROM (SELECT 1 FROM {} LIMIT 1)", quoted(&sql_name));
-            link.connection.query_row(&sql, [], |row| row.get(0)).map_err(during.on(&name).fails())
+            link.connection.query_row(&sql, [], |row| row.get(0)).map_err(during.fails())
         })
         .await
     }

@@ -68,8 +68,11 @@ impl SqliteBackend {
         let (database, prefix) = (self.database()?, self.config.table_prefix.clone());
         let guard = if database.is_memory() { Some(database.lock().await) } else { None };
         tokio::task::spawn_blocking(move || {
+            // In one transaction: a table that is found is still there when it is read.
             let run = |connection: &Connection| {
-                work(&Catalog { connection, prefix: &prefix, during: During::new(&database.place, operation) })
+                let during = During::new(&database.place, operation);
+                let transaction = connection.unchecked_transaction().map_err(|error| during.error(error))?;
+                work(&Catalog { connection: &transaction, prefix: &prefix, during })
             };
             match guard {
                 Some(mut guard) => run(database.writer(&mut guard)?),
