@@ -82,7 +82,8 @@ impl WriterBuilder {
     }
 
     /// How many bytes may be pending, those that are being written included, before `put` waits; 256 MiB by default. A
-    /// batch that is larger is taken when nothing else is pending.
+    /// batch that is larger is taken when nothing else is pending. Beside these come the columns that a write adds, of the
+    /// flush that is written and of the one that is made ready meanwhile.
     pub fn max_pending_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_pending_bytes = bytes.max(1);
         self
