@@ -141,8 +141,12 @@ impl Buffer {
 
     /// The next parcel, once nothing more comes into it: its number, and its rows.
     pub(super) fn next_closed(&self) -> Option<(u64, Vec<Load<Vec<RecordBatch>>>)> {
-        let next = self.waiting.front().filter(|next| next.is_full(self.size) || self.waiting.len() > 1)?;
+        let next = self.waiting.front().filter(|_| self.is_next_closed())?;
         Some((next.number, Load::of(&next.entries)))
+    }
+
+    fn is_next_closed(&self) -> bool {
+        self.waiting.len() > 1 || self.waiting.front().is_some_and(|next| next.is_full(self.size))
     }
 }
 
@@ -191,10 +195,9 @@ impl Buffer {
 impl Buffer {
     /// Whether it is time to write: a parcel is large enough, or somebody waits for it or for its room.
     pub(super) fn is_due(&self) -> bool {
-        let Some(first) = self.waiting.front().filter(|_| self.failed.is_none()) else { return false };
-        let is_ready = first.is_full(self.size) || self.waiting.len() > 1;
         let is_wanted = self.flush_until > self.taken || self.state >= State::Closed;
-        is_ready || is_wanted || (self.queued > 0 && self.room.is_taken())
+        let is_in_the_way = self.queued > 0 && self.room.is_taken();
+        self.has_waiting() && (self.is_next_closed() || is_wanted || is_in_the_way)
     }
 
     pub(super) fn has_waiting(&self) -> bool {
