@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use duckdb::Connection;
 use metaxy_core::backend::{NativeIncrement, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
@@ -14,7 +15,7 @@ use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Res
 use crate::append::Writing;
 use crate::catalog::{StoredTable, table_names};
 use crate::config::invalid;
-use crate::database::{Database, Link};
+use crate::database::Database;
 use crate::error::During;
 use crate::native;
 use crate::scan::{Interrupting, Reading};
@@ -71,14 +72,20 @@ impl DuckDbBackend {
         (format!("{}{name}", self.config.table_prefix), name)
     }
 
-    /// Runs a short read.
+    /// Runs a short read, in one transaction, which ends with the connection: a table that is found is still there when
+    /// it is read.
     async fn read<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&Link, During<'_>) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Connection, During<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let database = self.database()?;
-        let run = move || work(&database.connect()?, During::new(&database.location, operation));
+        let run = move || {
+            let during = During::new(&database.location, operation);
+            let link = database.connect()?;
+            link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
+            work(&link.connection, during)
+        };
         tokio::task::spawn_blocking(run).await?
     }
 
@@ -140,8 +147,8 @@ impl StoreBackend for DuckDbBackend {
 
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
         let (sql_name, name) = self.names(table);
-        self.read("read the schema", move |link, during| {
-            Ok(StoredTable::find(&link.connection, &sql_name, during.on(&name))?.map(|table| table.schema))
+        self.read("read the schema", move |connection, during| {
+            Ok(StoredTable::find(connection, &sql_name, during.on(&name))?.map(|table| table.schema))
         })
         .await
     }
@@ -167,8 +174,8 @@ impl StoreBackend for DuckDbBackend {
 
     async fn tables(&self) -> Result<Vec<String>> {
         let prefix = self.config.table_prefix.clone();
-        self.read("list the tables", move |link, during| {
-            let names = table_names(&link.connection).map_err(during.fails())?;
+        self.read("list the tables", move |connection, during| {
+            let names = table_names(connection).map_err(during.fails())?;
             Ok(names.iter().filter_map(|name| name.strip_prefix(prefix.as_str()).map(str::to_owned)).collect())
         })
         .await
@@ -176,15 +183,13 @@ impl StoreBackend for DuckDbBackend {
 
     async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
         let (sql_name, name) = self.names(table);
-        self.read("read", move |link, during| {
+        self.read("read", move |connection, during| {
             let during = during.on(&name);
-            // In one transaction, which ends with the connection: a table that is found is still there when it is read.
-            link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
-            if StoredTable::find(&link.connection, &sql_name, during)?.is_none() {
+            if StoredTable::find(connection, &sql_name, during)?.is_none() {
                 return Ok(false);
             }
             let sql = format!("SELECT count(*) > 0 FROM (SELECT 1 FROM {} LIMIT 1)", quoted(&sql_name));
-            link.connection.query_row(&sql, [], |row| row.get(0)).map_err(during.fails())
+            connection.query_row(&sql, [], |row| row.get(0)).map_err(during.fails())
         })
         .await
     }
