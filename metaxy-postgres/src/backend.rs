@@ -234,8 +234,10 @@ impl StoreBackend for PostgresBackend {
         let session = self.session()?;
         let name = self.name(&session, table)?;
         let mut connection = session.connection().await?;
-        let statement = format!("VACUUM (ANALYZE) {}", name.quoted);
-        execute(&session, &mut connection, "compact", &name, &statement).await?;
+        if catalog::table(&mut connection, &session, &name).await?.is_some() {
+            let statement = format!("VACUUM (ANALYZE) {}", name.quoted);
+            execute(&session, &mut connection, "compact", &name, &statement).await?;
+        }
         connection.done();
         Ok(())
     }

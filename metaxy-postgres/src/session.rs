@@ -311,8 +311,9 @@ fn db_error(location: &str, operation: &'static str, table: Option<&str>, error:
         (_, "3F000") => missing("create the schema, or name another"),
         (_, code) if code.starts_with("57P") || code.starts_with("08") || code == "53300" => unreachable(said),
         (_, code) => {
-            // Serialization, resources (a full disk among them), locks.
-            let passing = code.starts_with("40") || code.starts_with("53") || code == "55P03";
+            // Serialization, resources (a full disk among them), locks; a table that somebody has dropped since it was
+            // looked up.
+            let passing = code.starts_with("40") || code.starts_with("53") || ["55P03", UNDEFINED_TABLE].contains(&code);
             match table {
                 Some(table) => Error::table(KIND, operation, table, error).with_transient(passing),
                 None => Error::backend(KIND, operation, error).with_transient(passing),
