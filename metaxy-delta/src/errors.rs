@@ -130,6 +130,11 @@ fn find_store_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Store
     causes(error).find_map(|error| error.downcast_ref::<StoreError>())
 }
 
+/// Whether a file or directory that is not there is to blame.
+pub(crate) fn is_missing(error: &(dyn StdError + 'static)) -> bool {
+    matches!(find_store_error(error), Some(StoreError::NotFound { .. }))
+}
+
 fn is_storage(error: &(dyn StdError + 'static)) -> bool {
     find_store_error(error).is_some_and(|error| !matches!(error, StoreError::NotFound { .. }))
 }

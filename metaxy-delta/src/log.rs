@@ -34,6 +34,8 @@ pub(crate) const LOG_DIRECTORY: &str = "_delta_log";
 const COMMIT_KEY: &str = "metaxyCommit";
 /// So many commits behind, a table is loaded anew.
 const LONGEST_TAIL: u64 = 200;
+/// A log that cannot be read so often, while it stays where it is, is damaged.
+const LOAD_FAILURES: usize = 3;
 /// How often a commit is tried against other writers before it is given up.
 pub(crate) const COMMIT_ATTEMPTS: usize = 300;
 
@@ -199,20 +201,34 @@ impl Table {
         }
     }
 
+    /// Reads the log from its beginning. While a table is dropped its log vanishes file by file, and another table may
+    /// follow under its name: what was read counts where the log that it began with is still there.
     async fn load(&self) -> Result<Option<Arc<TableState>>> {
-        if !self.has_log().await? {
-            return Ok(None);
-        }
-        let state = match DeltaTableState::try_new(self.log.as_ref(), None).await {
-            Ok(state) => state,
-            // Dropped between the two looks.
-            Err(_) if !self.has_log().await? => return Ok(None),
-            Err(DeltaTableError::NotATable(reason)) => {
-                return Err(Error::Corrupt { table: self.name.clone(), reason: self.context.redact(&reason) });
+        let mut failures = 0;
+        for attempt in 0..COMMIT_ATTEMPTS {
+            if attempt > 0 {
+                self.back_off(attempt).await;
             }
-            Err(error) => return Err(self.context.delta("reading the log", &self.name, error)),
+            let Some(first) = self.first_of_log().await? else { return Ok(None) };
+            let loaded = self.load_once().await;
+            failures += usize::from(loaded.is_err());
+            let now = self.log_object(&first.location).await?;
+            let same = now.is_some_and(|now| same_object(&now, &first));
+            if same && (loaded.is_ok() || failures == LOAD_FAILURES) {
+                return loaded.map(Some);
+            }
+        }
+        Err(self.conflict())
+    }
+
+    async fn load_once(&self) -> Result<Arc<TableState>> {
+        let unreadable = |error| match error {
+            DeltaTableError::NotATable(reason) => {
+                Error::Corrupt { table: self.name.clone(), reason: self.context.redact(&reason) }
+            }
+            error => self.context.delta("reading the log", &self.name, error),
         };
-        let unreadable = |error| self.context.delta("reading the log", &self.name, error);
+        let state = DeltaTableState::try_new(self.log.as_ref(), None).await.map_err(unreadable)?;
         let files = state
             .snapshot()
             .try_log_data()
@@ -226,27 +242,32 @@ impl Table {
         let (metadata, protocol) = (state.metadata().clone(), state.protocol().clone());
         let mut state = TableState::new(&self.name, state.version(), metadata, protocol, files)?;
         state.anchor = self.anchor(state.version).await?;
-        Ok(Some(Arc::new(state)))
+        Ok(Arc::new(state))
     }
 
-    /// Whether there is a log. Only the beginning of a listing is asked for, and a bucket that cannot be listed is an
-    /// error, never an answer.
-    async fn has_log(&self) -> Result<bool> {
+    /// A file of the log; `None` where there is none. Only the beginning of a listing is asked for, and a bucket that
+    /// cannot be listed is an error, never an answer.
+    async fn first_of_log(&self) -> Result<Option<ObjectMeta>> {
         let mut listing = self.log.object_store(None).list(Some(&Path::from(LOG_DIRECTORY)));
         while let Some(object) = listing.next().await {
             match object {
-                Ok(object) if is_log_file(object.location.filename().unwrap_or_default()) => return Ok(true),
+                Ok(object) if is_log_file(object.location.filename().unwrap_or_default()) => return Ok(Some(object)),
                 Ok(_) => {}
-                Err(StoreError::NotFound { .. }) if self.directory.is_some() => return Ok(false),
+                Err(StoreError::NotFound { .. }) if self.directory.is_some() => return Ok(None),
                 Err(error) => return Err(self.context.store("look for a table", Some(&self.name), error)),
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     async fn anchor(&self, version: u64) -> Result<Option<Anchor>> {
-        match self.log.object_store(None).head(&commit_uri_from_version(Some(version))).await {
-            Ok(object) => Ok(Some(Anchor { version, object })),
+        let object = self.log_object(&commit_uri_from_version(Some(version))).await?;
+        Ok(object.map(|object| Anchor { version, object }))
+    }
+
+    async fn log_object(&self, path: &Path) -> Result<Option<ObjectMeta>> {
+        match self.log.object_store(None).head(path).await {
+            Ok(object) => Ok(Some(object)),
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.context.store("read the log", Some(&self.name), error)),
         }
@@ -254,26 +275,20 @@ impl Table {
 
     /// Reads on from a state that is known.
     async fn follow(&self, state: Arc<TableState>) -> Result<Option<Arc<TableState>>> {
-        let Some(anchor) = &state.anchor else { return self.load().await };
-        let (now, next) = futures::join!(self.anchor(anchor.version), self.commit_at(state.version + 1));
-        if !now?.is_some_and(|now| same_object(&now.object, &anchor.object)) {
-            return self.load().await;
-        }
+        let Some(anchor) = state.anchor.clone() else { return self.load().await };
         let mut state = state;
-        let mut next = next?;
-        let mut steps = 0;
-        while let Some((bytes, object)) = next {
-            let version = state.version + 1;
-            let Ok(actions) = get_actions(version, &bytes) else { return self.load().await };
-            let anchor = Anchor { version, object };
-            state = Arc::new(state.after(&self.name, &actions, Some(anchor))?);
-            steps += 1;
-            if steps == LONGEST_TAIL {
+        for _ in 0..LONGEST_TAIL {
+            // The anchor is looked at after all commits that are taken over: they belong to the table that it stands for.
+            let (now, next) = futures::join!(self.anchor(anchor.version), self.commit_at(state.version + 1));
+            if !now?.is_some_and(|now| same_object(&now.object, &anchor.object)) {
                 return self.load().await;
             }
-            next = self.commit_at(state.version + 1).await?;
+            let Some((bytes, object)) = next? else { return Ok(Some(state)) };
+            let version = state.version + 1;
+            let Ok(actions) = get_actions(version, &bytes) else { return self.load().await };
+            state = Arc::new(state.after(&self.name, &actions, Some(Anchor { version, object }))?);
         }
-        Ok(Some(state))
+        self.load().await
     }
 
     async fn commit_at(&self, version: u64) -> Result<Option<(bytes::Bytes, ObjectMeta)>> {

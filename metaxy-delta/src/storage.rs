@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use deltalake::logstore::commit_uri_from_version;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -20,7 +21,11 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use crate::log::LOG_DIRECTORY;
+
 const STORE: &str = "LocalFileSystem";
+/// So often the directory of a file that is put may be taken away meanwhile.
+const PUT_ATTEMPTS: usize = 100;
 
 /// The whole local file system, durable.
 #[derive(Clone, Debug)]
@@ -60,8 +65,13 @@ impl ObjectStore for DurableFileSystem {
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let path = self.inner.path_to_filesystem(location)?;
-        let directory = parent(&path).to_owned();
-        blocking(move || create_directories(&directory)).await?;
+        let target = path.clone();
+        blocking(move || match Role::of(&target) {
+            // The store below would make the directory.
+            Role::RestOfLog if !parent(&target).exists() => Err(failed(&target, io::ErrorKind::NotFound.into())),
+            role => role.make_room(&target),
+        })
+        .await?;
         let upload = self.inner.put_multipart_opts(location, opts).await?;
         Ok(Box::new(DurableUpload { upload, path }))
     }
@@ -132,20 +142,25 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.map_err(Error::from)?
 }
 
-/// Writes a file under another name, and gives it its own once it is complete and on the disk.
+/// Writes a file, and makes the directories that it may make. They may be taken away meanwhile, with a table that is dropped.
 fn put(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
+    let role = Role::of(path);
+    for _ in 0..PUT_ATTEMPTS {
+        match put_once(path, payload, create) {
+            Err(Error::NotFound { .. }) if role != Role::RestOfLog => role.make_room(path)?,
+            result => return result,
+        }
+    }
+    put_once(path, payload, create)
+}
+
+/// Writes a file under another name, and gives it its own once it is complete and on the disk.
+fn put_once(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
     // `LocalFileSystem` never lists names that end like this.
     let mut staged = path.as_os_str().to_owned();
     staged.push(format!("#{}", rand::random::<u64>()));
     let staged = PathBuf::from(staged);
-    let mut file = match File::create_new(&staged) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !continues_a_log(path) => {
-            create_directories(parent(path))?;
-            File::create_new(&staged)
-        }
-        result => result,
-    }
-    .map_err(|error| failed(path, error))?;
+    let mut file = File::create_new(&staged).map_err(|error| failed(path, error))?;
     let written = payload
         .iter()
         .try_for_each(|bytes| file.write_all(bytes))
@@ -155,15 +170,39 @@ fn put(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
         // A left-over does no harm; nothing ever reads it.
         let _ = fs::remove_file(&staged);
     }
-    written.map_err(|error| failed(path, error))?;
-    sync_directory(parent(path))
+    written.and_then(|()| sync_directory(parent(path))).map_err(|error| failed(path, error))
 }
 
-/// Whether a file is a commit to a table that must exist already: where its directory is gone, the table is.
-fn continues_a_log(path: &FsPath) -> bool {
-    let version = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| stem.len() == 20);
-    let commit = path.extension().is_some_and(|extension| extension == "json");
-    commit && version.and_then(|version| version.parse::<u64>().ok()).is_some_and(|version| version > 0)
+/// What a file is to its table.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// It may be there before its table.
+    Data,
+    /// It makes the table, from data files that are there.
+    FirstCommit,
+    /// It belongs to a table that is there: where the directory of the log is gone, the table is.
+    RestOfLog,
+}
+
+impl Role {
+    fn of(path: &FsPath) -> Self {
+        let in_log = parent(path).file_name().is_some_and(|name| name == LOG_DIRECTORY);
+        let first = commit_uri_from_version(Some(0));
+        match in_log {
+            false => Self::Data,
+            true if path.file_name().and_then(|name| name.to_str()) == first.filename() => Self::FirstCommit,
+            true => Self::RestOfLog,
+        }
+    }
+
+    /// Makes the directories that a file of this role may make.
+    fn make_room(self, path: &FsPath) -> Result<()> {
+        match self {
+            Self::Data => create_directories(parent(path)),
+            Self::FirstCommit => create_directory(parent(path)),
+            Self::RestOfLog => Ok(()),
+        }
+    }
 }
 
 fn parent(path: &FsPath) -> &FsPath {
@@ -172,21 +211,26 @@ fn parent(path: &FsPath) -> &FsPath {
 
 fn create_directories(directory: &FsPath) -> Result<()> {
     let missing: Vec<&FsPath> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-    fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
-    missing.into_iter().try_for_each(|created| sync_directory(parent(created)))
+    let created = fs::create_dir_all(directory);
+    let synced = created.and_then(|()| missing.into_iter().try_for_each(|created| sync_directory(parent(created))));
+    synced.map_err(|error| failed(directory, error))
+}
+
+fn create_directory(directory: &FsPath) -> Result<()> {
+    match fs::create_dir(directory).and_then(|()| sync_directory(parent(directory))) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result.map_err(|error| failed(directory, error)),
+    }
 }
 
 fn sync(path: &FsPath) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| failed(path, error))?;
-    sync_directory(parent(path))
+    let synced = File::open(path).and_then(|file| file.sync_all()).and_then(|()| sync_directory(parent(path)));
+    synced.map_err(|error| failed(path, error))
 }
 
 /// Only Unix lets a directory be opened to this end.
-fn sync_directory(directory: &FsPath) -> Result<()> {
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(directory, error))
+fn sync_directory(directory: &FsPath) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 fn failed(path: &FsPath, error: io::Error) -> Error {
@@ -224,11 +268,39 @@ mod tests {
     #[tokio::test]
     async fn a_commit_does_not_bring_a_dropped_table_back() {
         let directory = tempfile::tempdir().expect("a directory");
-        let log = Path::from_absolute_path(directory.path()).expect("a path").join("t.delta").join("_delta_log");
+        let table = Path::from_absolute_path(directory.path()).expect("a path").join("t.delta");
+        let log = table.clone().join("_delta_log");
         let store = DurableFileSystem::new();
         let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let later = store.put_opts(&log.clone().join("00000000000000000007.json"), "{}".into(), create()).await;
-        assert!(matches!(later, Err(Error::NotFound { .. })), "{later:?}");
-        store.put_opts(&log.join("00000000000000000000.json"), "{}".into(), create()).await.expect("created");
+        for file in
+            ["00000000000000000000.json", "00000000000000000007.json", "00000000000000000007.checkpoint.parquet"]
+        {
+            let refused = store.put_opts(&log.clone().join(file), "{}".into(), create()).await;
+            assert!(matches!(refused, Err(Error::NotFound { .. })), "{file}: {refused:?}");
+            let refused = store.put_multipart_opts(&log.clone().join(file), PutMultipartOptions::default()).await;
+            assert!(matches!(refused, Err(Error::NotFound { .. })), "{file}");
+        }
+        store.put(&table.join("part.parquet"), "rows".into()).await.expect("data come first");
+        for file in ["00000000000000000000.json", "00000000000000000001.json"] {
+            store.put_opts(&log.clone().join(file), "{}".into(), create()).await.expect(file);
+        }
+    }
+
+    #[test]
+    fn data_find_a_place_while_their_directory_comes_and_goes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let table = directory.path().join("t.delta");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for drop in 0..PUT_ATTEMPTS / 2 {
+                    let gone = directory.path().join(format!("gone-{drop}"));
+                    let _ = fs::rename(&table, gone);
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            });
+            let puts = (0..200).map(|file| put(&table.join(format!("{file}.parquet")), &"rows".into(), false));
+            let failed: Vec<_> = puts.filter_map(Result::err).collect();
+            assert!(failed.is_empty(), "{failed:?}");
+        });
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use deltalake::DeltaTableError;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::{Action, Add, MetadataExt, Protocol, contains_timestampntz, new_metadata};
 use deltalake::operations::get_num_idx_cols_and_stats_columns;
@@ -18,6 +19,7 @@ use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
 use crate::config::KIND;
+use crate::errors::is_missing;
 use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_writable};
 use crate::merge;
 use crate::types::{TableSchema, stored_form};
@@ -36,7 +38,9 @@ pub(crate) fn parallelism() -> usize {
 
 /// Appends rows, all in one commit.
 pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Ok(());
+    }
     let batches = Arc::new(batches);
     let mut written = Written::new(&table, &schema, &batches).await?;
     let _turn = table.turn.lock().await;
@@ -50,9 +54,6 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         if !written.still_fit(&table, state.as_deref(), &plan).await? {
             written = Written::new(&table, &schema, &batches).await?;
             continue;
-        }
-        if rows == 0 && !plan.changes_schema {
-            return Ok(());
         }
         let mut actions = plan.schema_actions(&table, state.as_deref())?;
         actions.extend(written.files.iter().cloned().map(Action::Add));
@@ -207,9 +208,6 @@ fn upgraded(old: &Protocol) -> Result<Option<Protocol>, String> {
 async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBatch>>) -> Result<Vec<Add>> {
     let schema = Arc::new(plan.schema.clone());
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    if rows == 0 {
-        return Ok(Vec::new());
-    }
     let hands = parallelism();
     let least = if rows < PARALLEL_ROWS { 1 } else { hands };
     let share = rows.div_ceil(rows.div_ceil(FILE_ROWS).max(least)).max(1);
@@ -277,7 +275,7 @@ impl FileSink {
         }
         let rows = self.schema.to_file(&self.table.name, &self.file_schema, batch)?;
         self.check_nulls(&rows)?;
-        self.writer.write(&rows).await.map_err(|error| self.table.context.delta("writing", &self.table.name, error))
+        self.writer.write(&rows).await.map_err(|error| failed(&self.table, error))
     }
 
     /// Another program may have promised that a column has no nulls.
@@ -298,8 +296,16 @@ impl FileSink {
     /// Finishes the file, and gives the action that adds it to the table.
     pub async fn close(self) -> Result<Vec<Add>> {
         let Self { table, writer, .. } = self;
-        writer.close().await.map_err(|error| table.context.delta("writing", &table.name, error))
+        writer.close().await.map_err(|error| failed(&table, error))
     }
+}
+
+fn failed(table: &Table, error: DeltaTableError) -> Error {
+    if is_missing(&error) {
+        let gone = "the table's directory was taken away meanwhile";
+        return Error::table(KIND, "writing", &table.name, gone).with_transient(true);
+    }
+    table.context.delta("writing", &table.name, error)
 }
 
 /// How data files are written.
