@@ -80,6 +80,8 @@ pub struct BackendInfo {
 ///   then or a little later. The same goes for a process that is killed.
 /// - Several backends on one place, in one process or in many, see the same tables. Where two cannot write at once, the
 ///   second one waits, or gives an error that is transient ([`Error::is_transient`]); no row is lost.
+/// - A table may be dropped, and made anew, between any two calls and while a stream is read. Then a call finds no table, or
+///   gives an error that is transient.
 /// - Values come back as they went in, nulls as nulls. What the storage system cannot hold is refused.
 /// - No error and no `Debug` output carries a password, key or token; [`secret`](crate::secret) masks them.
 ///
@@ -139,7 +141,8 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     /// The names of all tables, as [`FeatureKey::table_name`] spells them.
     async fn tables(&self) -> Result<Vec<String>>;
 
-    /// Whether a table that exists has any row. The default reads until it finds one.
+    /// Whether a table that exists has any row. The default reads until it finds one. A table that is not there has none,
+    /// or gives [`Error::FeatureNotFound`].
     async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
         let request =
             ScanRequest { columns: Some(vec![columns::FEATURE_VERSION.to_owned()]), ..ScanRequest::default() };
@@ -160,13 +163,15 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
         Ok(Err(format!("{} has no engine of its own", self.info().kind)))
     }
 
-    /// Rewrites a table's storage so that it is read faster, without changing a row.
+    /// Rewrites a table's storage so that it is read faster, without changing a row. A table that is not there needs none
+    /// of it.
     async fn compact(&self, table: &FeatureKey) -> Result<()> {
         let _ = table;
         Ok(())
     }
 
-    /// Removes what no reader needs any more and is older than `retention`; returns the number of removed objects.
+    /// Removes what no reader needs any more and is older than `retention`; returns the number of removed objects, none
+    /// for a table that is not there.
     async fn vacuum(&self, table: &FeatureKey, retention: Duration) -> Result<u64> {
         let _ = (table, retention);
         Ok(0)

@@ -57,25 +57,3 @@ pub async fn read(backend: &dyn StoreBackend, table: &str) -> Result<RecordBatch
     assert!(batches.iter().all(|batch| batch.schema() == scan.schema), "a batch has another schema than its scan");
     Ok(concat_batches(&scan.schema, &batches)?)
 }
-
-/// Writes and drops a table over and over, while another task asks whether it has rows.
-///
-/// # Errors
-/// Those of the backend; a table that goes between two looks is none.
-pub async fn come_and_go(store: &dyn StoreBackend, rounds: usize) -> Result<()> {
-    let table = key("comes/and/goes");
-    let changes = async {
-        for _ in 0..rounds {
-            append(store, "comes/and/goes", batch(vec![("id", ints([1]))])).await?;
-            store.drop_table(&table).await?;
-        }
-        Ok(())
-    };
-    let looks = async {
-        for _ in 0..20 * rounds {
-            store.has_rows(&table).await?;
-        }
-        Ok(())
-    };
-    futures::try_join!(changes, looks).map(|_| ())
-}

@@ -229,10 +229,3 @@ async fn a_cancelled_write_is_whole_or_nothing() {
         assert!([1, 50_001].contains(&added), "{added}");
     }
 }
-
-#[tokio::test]
-async fn a_table_that_comes_and_goes_is_there_or_not() {
-    let store = DuckDbBackend::in_memory();
-    store.open(AccessMode::ReadWrite).await.unwrap();
-    metaxy_testkit::tables::come_and_go(&store, 30).await.unwrap();
-}

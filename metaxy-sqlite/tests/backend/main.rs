@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use metaxy_core::{AccessMode, Error, ScanRequest, ScanStage, SharedBackend, StoreBackend, columns};
 use metaxy_sqlite::{SqliteBackend, SqliteConfig};
 use metaxy_testkit::crash::{self, Victim};
-use metaxy_testkit::tables::{append, batch, come_and_go, ints, key, read, texts};
+use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
 
 async fn open(path: &Path, mode: AccessMode) -> SqliteBackend {
     let store = SqliteBackend::file(path);
@@ -448,10 +448,4 @@ async fn schemas_keep_their_metadata() {
     let rows = RecordBatch::try_new(schema.clone(), vec![ints([1])]).unwrap();
     append(&store, "t", rows).await.unwrap();
     assert_eq!(store.schema(&key("t")).await.unwrap().unwrap(), schema);
-}
-
-#[tokio::test]
-async fn a_table_that_comes_and_goes_is_there_or_not() {
-    let (_dir, _path, store) = fresh().await;
-    come_and_go(&store, 100).await.unwrap();
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch};
 use futures::future::try_join_all;
-use metaxy_core::{AccessMode, Error, MetadataStore, Result};
+use metaxy_core::{AccessMode, Error, MetadataStore, Result, VersioningEngine};
 
 use super::kit::{
-    GENERATION, PASSED, ROOT, generation, ids, only_generation, pair, read, read_ids, samples, sorted, texts,
+    GENERATION, LEAF, PASSED, ROOT, generation, ids, only_generation, pair, read, read_ids, samples, sorted, texts,
 };
 use super::second_process::{as_child, assert_child_passes, child};
 use super::{Bench, Outcome};
@@ -180,6 +180,58 @@ pub(super) async fn an_open_stream_stops_nobody(bench: Bench) -> Result<Outcome>
     assert_eq!(only_generation(&sorted(rows)?), 1);
     streams.truncate(1);
     tokio::time::timeout(PATIENCE, store.close()).await.expect("a stream that nobody reads blocks closing")?;
+    PASSED
+}
+
+/// Makes a call again and again until the writes are done. The table may be gone, or go meanwhile.
+async fn look<T, F: IntoFuture<Output = Result<T>>>(done: &AtomicBool, call: impl Fn() -> F) -> Result<()> {
+    while !done.load(Ordering::SeqCst) {
+        match call().await {
+            Ok(_) | Err(Error::FeatureNotFound { .. }) => {}
+            Err(error) if error.is_transient() => {}
+            Err(error) => return Err(error),
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+async fn whole_rows(store: &MetadataStore) -> Result<()> {
+    let rows = read(store, ROOT).await?;
+    if rows.num_rows() > 0 {
+        only_generation(&rows);
+    }
+    Ok(())
+}
+
+async fn whole_increment(store: &MetadataStore, engine: VersioningEngine) -> Result<()> {
+    let increment = store.resolve_update(LEAF).versioning_engine(engine).await?;
+    assert!([0, GENERATION].contains(&increment.new.num_rows()), "a resolve sees a part of a write");
+    Ok(())
+}
+
+pub(super) async fn a_table_that_comes_and_goes(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let done = AtomicBool::new(false);
+    let writes = async {
+        for number in 0..30 {
+            write_patiently(&store, generation(number)).await?;
+        }
+        done.store(true, Ordering::SeqCst);
+        Ok(())
+    };
+    futures::try_join!(
+        writes,
+        look(&done, || store.drop_feature(ROOT)),
+        look(&done, || whole_rows(&store)),
+        look(&done, || store.has_feature(ROOT)),
+        look(&done, || store.delete(ROOT).filter("n = 1").soft(false)),
+        look(&done, || store.delete(ROOT).filter("n = 2")),
+        look(&done, || whole_increment(&store, VersioningEngine::Auto)),
+        look(&done, || whole_increment(&store, VersioningEngine::Arrow)),
+    )?;
+    store.drop_feature(ROOT).await?;
+    assert!(!store.has_feature(ROOT).await?, "a table that was dropped is still there");
     PASSED
 }
 

@@ -27,7 +27,7 @@ macro_rules! __each_case {
                 type_string_is_registered "The backend is found in the registry by its type string, and is made from its settings."
                 info_holds_still "A backend says the same of itself, open or not."
                 secrets_stay_secret "No password, key or token shows in what a backend says of itself, in its `Debug` or in an error."
-                maintenance_changes_no_row "`compact` and `vacuum` change no row."
+                maintenance_changes_no_row "`compact` and `vacuum` change no row, and do nothing where there is no table."
             }
             types {
                 boolean "Values come back as they went in, null among them; or the write is refused by the column's name."
@@ -215,6 +215,7 @@ macro_rules! __each_case {
                 readers_see_whole_writes "A reader sees all of a write or nothing of it."
                 a_stream_shows_one_state "A stream shows one state of its table, whatever happens while it is read."
                 an_open_stream_stops_nobody "Streams that are not read to their end block no write, no other read, and no closing."
+                a_table_that_comes_and_goes "While a table is written and dropped over and over, every call finds it whole, finds none, or says that the same call may succeed later."
                 a_second_process_reads "Another process reads what this one has written."
                 two_processes_write "Two processes may write at once, and no row is lost."
             }

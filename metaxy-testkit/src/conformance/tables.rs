@@ -9,7 +9,8 @@ use metaxy_core::registry::{self, BackendSettings};
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, Result, columns};
 
 use super::kit::{
-    PASSED, ROOT, assert_error, builder_on, builder_over, everything, ids, pair, read, read_ids, root, samples, texts,
+    LEAF, PASSED, ROOT, assert_error, builder_on, builder_over, everything, ids, pair, read, read_ids, root, samples,
+    texts,
 };
 use super::read_only::paths;
 use super::{Bench, Outcome};
@@ -286,14 +287,16 @@ pub(super) async fn secrets_stay_secret(bench: Bench) -> Result<Outcome> {
 }
 
 pub(super) async fn maintenance_changes_no_row(bench: Bench) -> Result<Outcome> {
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
     let store = bench.store(pair()?).await?;
+    store.backend().compact(&key(LEAF)?).await?;
+    store.backend().vacuum(&key(LEAF)?, week).await?;
     for value in 0..5 {
         store.write(ROOT, samples(["s1", "s2"], "v1").column("n", Int64Array::from(vec![value; 2])).batch()).await?;
     }
     store.delete(ROOT).filter("id = 's2'").soft(false).await?;
     let before = everything(&store, ROOT).await?;
     let table = key(ROOT)?;
-    let week = std::time::Duration::from_secs(7 * 24 * 3600);
     for _ in 0..2 {
         store.backend().compact(&table).await?;
         store.backend().vacuum(&table, week).await?;
