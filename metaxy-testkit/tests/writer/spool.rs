@@ -172,3 +172,37 @@ async fn a_damaged_file_is_named() {
     assert!(matches!(error, Error::Corrupt { .. }), "{error}");
     assert!(error.to_string().contains(&file.display().to_string()), "{error}");
 }
+
+/// On Linux a thread can be forbidden to put files safely on disk; those that it starts are forbidden it too.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_batch_that_does_not_reach_the_disk_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let put = || {
+        if let Err(error) = forbid_syncing() {
+            return eprintln!("not tested, since this system takes no seccomp filter: {error}");
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let fixture = Fixture::new().await;
+            let writer = start(&fixture.store, directory.path()).await.expect("it starts");
+            let refused = writer.put(VIDEO, videos(0..10)).await.expect_err("the disk keeps nothing");
+            assert!(matches!(refused, Error::AccessDenied { .. }), "{refused}");
+            assert_eq!((writer.pending_rows(), kept(directory.path())), (0, 0));
+            writer.close().await.expect("a close");
+        });
+    };
+    std::thread::scope(|scope| scope.spawn(put).join()).expect("a thread of its own, which keeps the ban");
+}
+
+/// From here on every `fsync` of this thread fails.
+#[cfg(target_os = "linux")]
+fn forbid_syncing() -> Result<(), seccompiler::Error> {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+    let calls = [libc::SYS_fsync, libc::SYS_fdatasync].map(|call| (call, Vec::new()));
+    let fails = SeccompAction::Errno(libc::EIO.cast_unsigned());
+    let here = std::env::consts::ARCH.try_into().expect("a processor that seccomp knows");
+    let filter = SeccompFilter::new(calls.into(), SeccompAction::Allow, fails, here).expect("a filter");
+    apply_filter(&BpfProgram::try_from(filter).expect("a program"))
+}

@@ -1,0 +1,135 @@
+//! Chains of stores: the first that has rows of a feature serves all of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::error::{Error, Result};
+use crate::graph::FeaturePlan;
+use crate::key::FeatureKey;
+use crate::plan::PlanTable;
+
+use super::{Fallback, MetadataStore};
+
+/// A feature's table in the store that serves it.
+pub(super) struct Served {
+    pub(super) store: MetadataStore,
+    pub(super) schema: SchemaRef,
+}
+
+impl Served {
+    pub(super) fn plan_table(&self, feature: &FeaturePlan) -> PlanTable {
+        PlanTable { schema: self.schema.clone(), feature_version: feature.feature_version.clone() }
+    }
+}
+
+impl MetadataStore {
+    /// The schema of the feature's own table, where it has rows. A table that was created beforehand and is empty
+    /// counts as none, so that a fallback can answer.
+    pub(super) async fn own_table(&self, key: &FeatureKey) -> Result<Option<SchemaRef>> {
+        let Some(schema) = self.inner.backend.schema(key).await? else { return Ok(None) };
+        match self.inner.backend.has_rows(key).await {
+            Ok(has_rows) => Ok(has_rows.then_some(schema)),
+            // Dropped between the two looks.
+            Err(Error::FeatureNotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The store that serves a feature, found in the order of the fallback list, each with its own fallbacks.
+    pub(super) async fn serving(&self, key: &FeatureKey) -> Result<Option<Served>> {
+        self.serving_beyond(key, &mut BTreeSet::new()).await
+    }
+
+    /// The same, without the stores that have been searched: many ways may lead to one store.
+    fn serving_beyond<'a>(
+        &'a self,
+        key: &'a FeatureKey,
+        searched: &'a mut BTreeSet<usize>,
+    ) -> BoxFuture<'a, Result<Option<Served>>> {
+        async move {
+            if !searched.insert(self.identity()) {
+                return Ok(None);
+            }
+            if let Some(schema) = self.own_table(key).await? {
+                return Ok(Some(Served { store: self.clone(), schema }));
+            }
+            for fallback in &self.inner.fallbacks {
+                let store = fallback.open().await.map_err(|error| self.as_fallback(fallback, error))?;
+                self.check_hash(&store)?;
+                if let Some(served) = store.serving_beyond(key, searched).await? {
+                    tracing::info!(feature = %key, store = self.name(), fallback = served.store.name(), "a fallback store answers");
+                    return Ok(Some(served));
+                }
+            }
+            Ok(None)
+        }
+        .boxed()
+    }
+
+    /// A store that is not there tells how to make it, but nobody writes to a fallback.
+    fn as_fallback(&self, fallback: &Fallback, error: Error) -> Error {
+        match error {
+            Error::LocationNotFound { location, .. } => Error::LocationNotFound {
+                location,
+                hint: format!(
+                    "it is that of store `{name}`, which `{}` falls back on and never writes to; open `{name}` itself for \
+                     writing to create it, or take it out of `fallback_stores`",
+                    self.name(),
+                    name = fallback.name(),
+                ),
+            },
+            error => error,
+        }
+    }
+
+    /// The names of this store and all its fallbacks, in the order in which they are searched.
+    async fn chain(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        self.collect_chain(&mut BTreeSet::new(), &mut names).await;
+        names
+    }
+
+    fn collect_chain<'a>(&'a self, seen: &'a mut BTreeSet<usize>, names: &'a mut Vec<String>) -> BoxFuture<'a, ()> {
+        async move {
+            if !seen.insert(self.identity()) {
+                return;
+            }
+            names.push(self.inner.name.clone());
+            for fallback in &self.inner.fallbacks {
+                match fallback.open().await {
+                    Ok(store) => store.collect_chain(seen, names).await,
+                    Err(_) => names.push(fallback.name().to_owned()),
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// What tells one open store from another.
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.inner).addr()
+    }
+
+    pub(super) async fn not_found(&self, key: &FeatureKey) -> Error {
+        Error::FeatureNotFound { feature: key.clone(), searched: self.chain().await }
+    }
+
+    /// Stores that hash differently cannot compare their rows.
+    pub(super) fn check_hash(&self, fallback: &MetadataStore) -> Result<()> {
+        let (own, other) = (self.inner.hasher, fallback.inner.hasher);
+        if own.algorithm() == other.algorithm() {
+            return Ok(());
+        }
+        Err(Error::HashAlgorithmMismatch {
+            store: self.inner.name.clone(),
+            expected: own.algorithm(),
+            fallback: fallback.inner.name.clone(),
+            found: other.algorithm(),
+            place: None,
+        })
+    }
+}
