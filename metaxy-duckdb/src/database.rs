@@ -89,6 +89,7 @@ impl Database {
                 running.users += 1;
             }
             None => {
+                opening.file.as_deref().map_or(Ok(()), |file| check_start(file, &location))?;
                 let connection = opening.open(&location)?;
                 *running = Some(Running { connection, opening, hashes: HashSet::new(), users: 1 });
             }
@@ -238,7 +239,6 @@ fn found(file: &Path, mode: AccessMode, location: &str) -> Result<PathBuf> {
     }
     let missing = |hint: &str| Error::LocationNotFound { location: location.to_owned(), hint: hint.to_owned() };
     if let Ok(canonical) = file.canonicalize() {
-        check_start(&canonical, location)?;
         return Ok(canonical);
     }
     if mode == AccessMode::ReadOnly {
@@ -255,6 +255,9 @@ fn found(file: &Path, mode: AccessMode, location: &str) -> Result<PathBuf> {
 
 /// Refuses what is no database at all: DuckDB would look for an extension that can read some of it. An empty file becomes
 /// a database, and what cannot be read is left to DuckDB to complain about.
+///
+/// Only for files that this process does not have open: closing one takes away all locks that the process has on it, and
+/// others could write then.
 fn check_start(file: &Path, location: &str) -> Result<()> {
     let mut start = Vec::new();
     let read = std::fs::File::open(file).and_then(|file| file.take(12).read_to_end(&mut start));

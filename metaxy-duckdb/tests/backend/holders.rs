@@ -62,6 +62,29 @@ async fn a_held_file_and_its_holder_are_named() {
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
 }
 
+/// Tries to open the file for writing.
+#[tokio::test]
+async fn tries_to_write() {
+    let Some(path) = std::env::var_os(TARGET).map(PathBuf::from) else { return };
+    let error = open(&path, AccessMode::ReadWrite).await.unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+}
+
+/// Whoever closes a file, however he opened it, takes away all locks that his process has on it.
+#[tokio::test]
+async fn a_second_store_of_a_process_leaves_its_lock_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let first = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&first, "t", batch(vec![("id", ints([1]))])).await.unwrap();
+    first.close().await.unwrap();
+    let _first = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let second = open(&path, AccessMode::ReadWrite).await.unwrap();
+    assert!(process("holders::tries_to_write", &path).status().unwrap().success());
+    second.close().await.unwrap();
+    assert!(process("holders::tries_to_write", &path).status().unwrap().success());
+}
+
 #[tokio::test]
 async fn any_number_of_readers() {
     let dir = tempfile::tempdir().unwrap();
