@@ -71,11 +71,12 @@ impl DeleteRequest {
     /// Appends the rows that a read returns again, marked as deleted.
     async fn run_soft(self) -> Result<u64> {
         let key = self.feature?;
+        // Before the read: what is written while it runs is later than the deletion, which has not seen it.
+        let at = self.store.next_stamp();
         let mut read = self.store.read(&key);
         read.with_feature_history = self.with_feature_history;
         let read = self.filters.into_iter().try_fold(read, |read, filter| Ok::<_, Error>(read.filter(filter?)))?;
         let batches = read.await?.collect().await?;
-        let at = self.store.inner.stamps.next();
         let marked = batches.iter().map(|batch| marked_deleted(batch, at)).collect::<Result<Vec<_>>>()?;
         self.store.append_complete(key, marked).await
     }

@@ -101,6 +101,8 @@ impl MetadataStore {
         if from_version == plan.feature_version {
             return Ok(0);
         }
+        // Before the reads: what is written while they run is later.
+        let at = self.next_stamp();
         let old = self.read(&key).of_version(from_version).await?.rows().await?;
         let expected = self.resolve_update(&key).skip_comparison().await?.new;
         let rebased = tokio::task::spawn_blocking({
@@ -112,7 +114,7 @@ impl MetadataStore {
         if rows == 0 {
             return Ok(0);
         }
-        self.write(key, rebased).await
+        self.write(key, rebased).stamped(at).await
     }
 }
 
