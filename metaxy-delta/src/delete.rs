@@ -51,6 +51,10 @@ pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u
         let removes = work.removes.iter().cloned().map(Action::Remove);
         let actions = removes.chain(work.adds.iter().cloned().map(Action::Add)).collect();
         let _turn = table.turn.lock().await;
+        // It may have been dropped and made anew meanwhile, and the next version be one of another table.
+        if !table.refresh().await?.is_some_and(|now| now.is_same_version(&state)) {
+            continue;
+        }
         match table.commit(Some(&state), actions, DeltaOperation::Delete { predicate: None }).await? {
             Commit::Done(version) => {
                 merge::after_commit(&table, version).await;

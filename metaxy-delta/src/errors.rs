@@ -132,7 +132,9 @@ fn find_store_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Store
 
 /// Whether a file or directory that is not there is to blame.
 pub(crate) fn is_missing(error: &(dyn StdError + 'static)) -> bool {
+    let mut io = causes(error).filter_map(|error| error.downcast_ref::<std::io::Error>());
     matches!(find_store_error(error), Some(StoreError::NotFound { .. }))
+        || io.any(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn is_storage(error: &(dyn StdError + 'static)) -> bool {

@@ -416,6 +416,10 @@ impl TableState {
         self.id() == other.id()
     }
 
+    pub fn is_same_version(&self, other: &Self) -> bool {
+        self.is_same_table(other) && self.version == other.version
+    }
+
     /// The state after one more commit.
     fn after(&self, table: &str, actions: &[Action], anchor: Option<Anchor>) -> Result<Self> {
         let mut next = self.clone();

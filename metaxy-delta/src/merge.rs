@@ -47,7 +47,8 @@ async fn merge_small_files(table: &Arc<Table>) -> Result<()> {
     if files.len() < LEAST {
         return Ok(());
     }
-    merge(table, state, files).await.map(|_| ())
+    let adds = rewrite(table, &state, &files).await?;
+    replace(table, &files, &adds).await.map(|_| ())
 }
 
 /// Puts together all files that are smaller than they should be.
@@ -58,28 +59,28 @@ pub(crate) async fn compact(table: &Arc<Table>) -> Result<()> {
         }
         let Some(state) = table.refresh().await? else { return Ok(()) };
         let files: Vec<_> = state.files.iter().filter(|file| file.size < FULL).cloned().collect();
-        if files.len() < 2 || merge(table, state, files).await? {
+        if files.len() < 2 {
+            return table.checkpoint().await;
+        }
+        let adds = rewrite(table, &state, &files).await?;
+        let _turn = table.turn.lock().await;
+        if replace(table, &files, &adds).await? {
             return table.checkpoint().await;
         }
     }
     Err(table.conflict())
 }
 
-/// Rewrites files as one; whether that has come about. It has not where others have changed one of them meanwhile: the
-/// rows of a file that is no longer there must not come back.
-async fn merge(table: &Arc<Table>, mut state: Arc<TableState>, files: Vec<Arc<DataFile>>) -> Result<bool> {
-    check_writable(&table.name, &state, false)?;
-    check_files(&table.name, &files)?;
-    let adds = rewrite(table, &state, files.clone()).await?;
+/// Puts one file in the place of several; whether that has come about. It has not where others have changed one of them
+/// meanwhile: the rows of a file that is no longer there must not come back.
+async fn replace(table: &Arc<Table>, files: &[Arc<DataFile>], adds: &[Add]) -> Result<bool> {
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             table.back_off(attempt).await;
         }
-        let still_there = {
-            let names = state.file_names();
-            files.iter().all(|file| names.contains(file.name.as_str()))
-        };
-        if !still_there {
+        let Some(state) = table.refresh().await? else { return Ok(false) };
+        let names = state.file_names();
+        if !files.iter().all(|file| names.contains(file.name.as_str())) {
             return Ok(false);
         }
         let removes = files.iter().map(|file| Action::Remove(file.remove(false)));
@@ -88,10 +89,6 @@ async fn merge(table: &Arc<Table>, mut state: Arc<TableState>, files: Vec<Arc<Da
         match table.commit(Some(&state), actions, operation).await? {
             Commit::Done(_) => return Ok(true),
             Commit::Raced => {}
-        }
-        match table.refresh().await? {
-            Some(now) => state = now,
-            None => return Ok(false),
         }
     }
     Ok(false)
@@ -112,9 +109,11 @@ fn small_files(state: &TableState) -> Vec<Arc<DataFile>> {
 }
 
 /// Writes the rows of some files into one.
-async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: Vec<Arc<DataFile>>) -> Result<Vec<Add>> {
+async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: &[Arc<DataFile>]) -> Result<Vec<Add>> {
+    check_writable(&table.name, state, false)?;
+    check_files(&table.name, files)?;
     let names: Vec<String> = state.schema.logical.fields().iter().map(|field| field.name().clone()).collect();
-    let mut stream = read::rows(table.clone(), state, files, &names, Filters::default());
+    let mut stream = read::rows(table.clone(), state, files.to_vec(), &names, Filters::default());
     let (table, schema) = (table.clone(), state.schema.clone());
     let runtime = tokio::runtime::Handle::current();
     let work = move || {

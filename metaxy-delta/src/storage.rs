@@ -25,7 +25,7 @@ use crate::log::LOG_DIRECTORY;
 
 const STORE: &str = "LocalFileSystem";
 /// So often the directory of a file that is put may be taken away meanwhile.
-const PUT_ATTEMPTS: usize = 100;
+const PUT_ATTEMPTS: usize = 10;
 
 /// The whole local file system, durable.
 #[derive(Clone, Debug)]
@@ -211,7 +211,11 @@ fn parent(path: &FsPath) -> &FsPath {
 
 fn create_directories(directory: &FsPath) -> Result<()> {
     let missing: Vec<&FsPath> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-    let created = fs::create_dir_all(directory);
+    let created = match fs::create_dir_all(directory) {
+        // One that was there, and is gone again.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !directory.exists() => return Ok(()),
+        created => created,
+    };
     let synced = created.and_then(|()| missing.into_iter().try_for_each(|created| sync_directory(parent(created))));
     synced.map_err(|error| failed(directory, error))
 }
@@ -292,10 +296,9 @@ mod tests {
         let table = directory.path().join("t.delta");
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                for drop in 0..PUT_ATTEMPTS / 2 {
-                    let gone = directory.path().join(format!("gone-{drop}"));
-                    let _ = fs::rename(&table, gone);
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                for drop in 1..PUT_ATTEMPTS {
+                    std::thread::sleep(std::time::Duration::from_millis(3));
+                    let _ = fs::rename(&table, directory.path().join(format!("gone-{drop}")));
                 }
             });
             let puts = (0..200).map(|file| put(&table.join(format!("{file}.parquet")), &"rows".into(), false));

@@ -42,21 +42,31 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         return Ok(());
     }
     let batches = Arc::new(batches);
-    let mut written = Written::new(&table, &schema, &batches).await?;
+    // Outside of the turn, so that the writers of one process write their files side by side.
+    let mut written = Written::new(&table, &schema, &batches).await;
     let _turn = table.turn.lock().await;
     for attempt in 0..COMMIT_ATTEMPTS {
         if attempt > 0 {
             table.back_off(attempt).await;
         }
+        let files = match &written {
+            Ok(files) => files,
+            // The table was dropped meanwhile; while it is our turn nobody in this process does that.
+            Err(Error::Backend { transient: true, .. }) if attempt + 1 < COMMIT_ATTEMPTS => {
+                written = Written::new(&table, &schema, &batches).await;
+                continue;
+            }
+            Err(_) => break,
+        };
         // Other writers may have come in between.
         let state = table.refresh().await?;
         let plan = Plan::new(&table, state.as_ref(), &schema)?;
-        if !written.still_fit(&table, state.as_deref(), &plan).await? {
-            written = Written::new(&table, &schema, &batches).await?;
+        if !files.still_fit(&table, state.as_deref(), &plan).await? {
+            written = Written::new(&table, &schema, &batches).await;
             continue;
         }
         let mut actions = plan.schema_actions(&table, state.as_deref())?;
-        actions.extend(written.files.iter().cloned().map(Action::Add));
+        actions.extend(files.files.iter().cloned().map(Action::Add));
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
         match table.commit(state.as_ref(), actions, operation).await? {
             Commit::Done(version) => {
@@ -66,7 +76,7 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
             Commit::Raced => {}
         }
     }
-    Err(table.conflict())
+    written.and_then(|_| Err(table.conflict()))
 }
 
 /// Data files that no commit names yet.
@@ -79,31 +89,12 @@ struct Written {
 }
 
 impl Written {
-    /// Writes them for the table as it is. They fail where it is dropped meanwhile; then it is another table to write for.
+    /// Writes them for the table as it is.
     async fn new(table: &Arc<Table>, schema: &Schema, batches: &Arc<Vec<RecordBatch>>) -> Result<Self> {
-        let id = |state: Option<&Arc<TableState>>| state.map(|state| state.id().to_owned());
-        let mut attempt = 0;
-        loop {
-            let state = table.refresh().await?;
-            let plan = Plan::new(table, state.as_ref(), schema)?;
-            let before = id(state.as_ref());
-            let error = match write_files(table, &plan, batches).await {
-                Ok(files) => return Ok(Self { files, form: plan.form, table: before }),
-                Err(error) => error,
-            };
-            attempt += 1;
-            let now = id(table.refresh().await?.as_ref());
-            // Where there is none before and after, one may have come and gone.
-            let attempts = match (&before, &now) {
-                (None, None) => 3,
-                (before, now) if before == now => 1,
-                _ => COMMIT_ATTEMPTS,
-            };
-            if attempt >= attempts {
-                return Err(error);
-            }
-            table.back_off(attempt).await;
-        }
+        let state = table.refresh().await?;
+        let plan = Plan::new(table, state.as_ref(), schema)?;
+        let files = write_files(table, &plan, batches).await?;
+        Ok(Self { files, form: plan.form, table: state.map(|state| state.id().to_owned()) })
     }
 
     /// Whether the files can go into the table as it is now. Whoever has dropped it meanwhile has removed them too.
