@@ -11,7 +11,7 @@ use super::Shared;
 /// How long the drop of a writer waits for its last flush.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it waits for a sign that the task lives: a runtime that is being shut down no longer runs it.
-const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Waits for the last flush, where the task runs while this thread waits; else the task is left to itself.

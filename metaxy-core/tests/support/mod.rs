@@ -5,10 +5,11 @@ pub mod films;
 #[allow(dead_code)]
 pub mod flood;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, Once};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
@@ -213,12 +214,33 @@ impl StoreBackend for Memory {
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
+thread_local! {
+    static LOG: RefCell<Log> = RefCell::default();
+}
+
+/// Ends the collecting.
+#[allow(dead_code)]
+pub struct Collecting;
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        LOG.take();
+    }
+}
+
 #[allow(dead_code)]
 impl Log {
     /// Collects from now on, as long as the guard lives.
-    pub fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false).finish();
-        tracing::subscriber::set_default(subscriber)
+    pub fn start(&self) -> Collecting {
+        // One subscriber for all threads: whether anybody listens to an event is asked once, by the thread that comes first.
+        static LISTENS: Once = Once::new();
+        LISTENS.call_once(|| {
+            let here = || LOG.with_borrow(Log::clone);
+            let subscriber = tracing_subscriber::fmt().with_writer(here).with_ansi(false).finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+        });
+        LOG.set(self.clone());
+        Collecting
     }
 
     pub fn text(&self) -> String {
@@ -233,13 +255,5 @@ impl std::io::Write for Log {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-impl tracing_subscriber::fmt::MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }

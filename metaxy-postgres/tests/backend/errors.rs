@@ -15,8 +15,12 @@ fn one() -> RecordBatch {
 }
 
 async fn open_error(url: &str) -> Error {
+    open_error_within(60.0, url).await
+}
+
+async fn open_error_within(seconds: f64, url: &str) -> Error {
     let mut config = config(url);
-    config.connect_timeout = Some(2.0);
+    config.connect_timeout = Some(seconds);
     PostgresBackend::new(config).unwrap().open(AccessMode::ReadWrite).await.unwrap_err()
 }
 
@@ -37,12 +41,13 @@ async fn a_server_that_is_not_there_is_unreachable() {
     assert!(matches!(refused, Error::Unreachable { .. }), "{refused}");
     // Nobody answers there (RFC 5737); some networks refuse at once.
     let start = Instant::now();
-    let silent = open_error("postgresql://me@192.0.2.1:5432/x").await;
+    let silent = open_error_within(2.0, "postgresql://me@192.0.2.1:5432/x").await;
     assert!(matches!(silent, Error::Unreachable { .. }), "{silent}");
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(30));
     // Something else than PostgreSQL that never speaks.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mute = open_error(&format!("postgresql://me@127.0.0.1:{}/x", listener.local_addr().unwrap().port())).await;
+    let mute = format!("postgresql://me@127.0.0.1:{}/x", listener.local_addr().unwrap().port());
+    let mute = open_error_within(2.0, &mute).await;
     assert!(matches!(mute, Error::Unreachable { .. }), "{mute}");
 }
 

@@ -92,7 +92,7 @@ async fn a_reader_that_is_dropped_frees_its_connection() {
     let database = database();
     let mut config = config(database.url());
     config.pool_size = Some(1);
-    config.connect_timeout = Some(5.0);
+    config.connect_timeout = Some(60.0);
     let backend = PostgresBackend::new(config).unwrap();
     backend.open(AccessMode::ReadWrite).await.unwrap();
     append(&backend, "t", &write_of(1, 200_000)).await.unwrap();

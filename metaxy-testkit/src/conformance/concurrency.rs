@@ -166,7 +166,7 @@ pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
 }
 
 pub(super) async fn an_open_stream_stops_nobody(bench: Bench) -> Result<Outcome> {
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(120);
     let store = bench.store(pair()?).await?;
     store.write(ROOT, samples(ids("s", 70_000), "v1").column("n", Int64Array::from(vec![0; 70_000])).batch()).await?;
     let mut streams = Vec::new();

@@ -132,8 +132,8 @@ fn a_runtime_that_goes_logs_what_was_not_written() {
         };
         let runtime = runtime.expect("a runtime");
         let started = std::time::Instant::now();
+        let fixture = runtime.block_on(Fixture::new());
         runtime.block_on(async {
-            let fixture = Fixture::new().await;
             let writer = fixture.writer().await;
             writer.put(VIDEO, videos(0..rows)).await.expect("a put");
             // It goes with the runtime, which no longer runs anything by then.
@@ -144,7 +144,9 @@ fn a_runtime_that_goes_logs_what_was_not_written() {
             tokio::task::yield_now().await;
         });
         drop(runtime);
-        assert!(logged(&format!("{rows} of raw/video")), "{threads} thread(s)");
+        // The task may have been at work already.
+        let written = fixture.appends() == 1;
+        assert!(written || logged(&format!("{rows} of raw/video")), "{threads} thread(s)");
         assert!(started.elapsed() < Duration::from_secs(10), "{threads} thread(s): nothing was left to wait for");
     }
 }

@@ -107,14 +107,24 @@ fn graph() -> Result<FeatureGraph> {
 async fn counts(store: &MetadataStore, features: &[String], prefix: &str) -> Result<Vec<usize>> {
     let mut counts = Vec::new();
     for feature in features {
-        let ids = match store.read(feature).columns(["id"]).await {
-            Ok(rows) => texts(&rows.rows().await?.to_batch()?, "id"),
-            Err(Error::FeatureNotFound { .. }) => Vec::new(),
-            Err(error) => return Err(error),
+        let ids = loop {
+            match ids_in(store, feature).await {
+                // What the change has begun may still go on.
+                Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(5)).await,
+                ids => break ids?,
+            }
         };
         counts.push(ids.iter().filter(|id| id.starts_with(prefix)).count());
     }
     Ok(counts)
+}
+
+async fn ids_in(store: &MetadataStore, feature: &str) -> Result<Vec<String>> {
+    match store.read(feature).columns(["id"]).await {
+        Ok(rows) => Ok(texts(&rows.rows().await?.to_batch()?, "id")),
+        Err(Error::FeatureNotFound { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 pub(in crate::conformance) async fn failed_changes_are_whole(bench: Bench) -> Result<Outcome> {
