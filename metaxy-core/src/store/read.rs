@@ -57,11 +57,11 @@ impl MetadataStore {
 
     /// Scans a table of this store's own backend, and finishes what the backend leaves undone.
     pub(super) async fn scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
-        engine::finish(self.checked_scan(key, request).await?, request).await
+        engine::finish(self.begin_scan(key, request).await?, request).await
     }
 
     /// What the backend gives, held to the schema that it has promised.
-    async fn checked_scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
+    pub(super) async fn begin_scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
         let scan = self.inner.backend.scan(key, request).await?;
         let (kind, table, promised) = (self.inner.info.kind, key.table_name(), scan.schema.clone());
         let stream = scan.stream.map(move |batch| {
@@ -82,7 +82,7 @@ impl MetadataStore {
     /// The same in memory that does not grow with the rows, only, where the backend does not keep the latest rows itself,
     /// with their ids. Then the table is read twice.
     async fn scan_in_little_memory(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
-        let scan = self.checked_scan(key, request).await?;
+        let scan = self.begin_scan(key, request).await?;
         let (Some(ids), true) = (&request.keep_latest, scan.applied < ScanStage::KeepLatest) else {
             return engine::finish(scan, request).await;
         };

@@ -352,11 +352,12 @@ impl MetadataStore {
         // The current rows are those of an earlier moment than the inputs: a sample that is written and processed between
         // the two is done once more. The other way round its result would be taken for an orphan.
         let current = match &plan.current {
-            Some(current) => Some(self.scan(&plan.feature, &current.request).await?),
+            Some(current) => Some((self.begin_scan(&plan.feature, &current.request).await?, &current.request)),
             None => None,
         };
         let current = async {
-            let Some((schema, stream)) = current else { return Ok(None) };
+            let Some((scan, request)) = current else { return Ok(None) };
+            let (schema, stream) = engine::finish(scan, request).await?;
             Table::collect(schema, stream).await.map(Some)
         };
         let (inputs, current) = futures::try_join!(try_join_all(inputs), current)?;
