@@ -114,7 +114,9 @@ impl MetadataStore {
         if rows == 0 {
             return Ok(0);
         }
-        self.write(key, rebased).stamped(at).await
+        let ready = self.ready(key.clone(), rebased, Some(at)).await?;
+        self.append_ready(&key, ready).await?;
+        Ok(rows as u64)
     }
 }
 

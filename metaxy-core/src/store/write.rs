@@ -26,7 +26,6 @@ pub struct WriteRequest {
     features: Vec<Result<(FeatureKey, Vec<RecordBatch>)>>,
     materialization_id: Option<String>,
     preserve_versions: bool,
-    at: Option<i64>,
 }
 
 impl MetadataStore {
@@ -54,7 +53,7 @@ impl MetadataStore {
     ) -> WriteRequest {
         let features =
             features.into_iter().map(|(key, data)| Ok((key.into_feature_key()?, data.into_batches()?))).collect();
-        WriteRequest { store: self.clone(), features, materialization_id: None, preserve_versions: false, at: None }
+        WriteRequest { store: self.clone(), features, materialization_id: None, preserve_versions: false }
     }
 }
 
@@ -65,12 +64,6 @@ impl WriteRequest {
         self
     }
 
-    /// Writes with this stamp, of [`MetadataStore::next_stamp`], instead of one that is taken when the write begins.
-    pub(super) fn stamped(mut self, at: i64) -> Self {
-        self.at = Some(at);
-        self
-    }
-
     /// Keeps feature and project versions, timestamps and data versions that the rows carry, as a copy does.
     pub fn preserve_versions(mut self) -> Self {
         self.preserve_versions = true;
@@ -78,10 +71,10 @@ impl WriteRequest {
     }
 
     async fn run(self) -> Result<u64> {
-        let Self { store, features, materialization_id, preserve_versions, at } = self;
+        let Self { store, features, materialization_id, preserve_versions } = self;
         store.check_writable("write")?;
         let stamping = Stamping {
-            at: at.unwrap_or_else(|| store.next_stamp()),
+            at: store.next_stamp(),
             materialization_id: materialization_id.or_else(|| store.inner.materialization_id.clone()),
             preserve: preserve_versions,
         };
