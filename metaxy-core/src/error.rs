@@ -178,6 +178,41 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// One call writes two rows of one sample.
+    #[error(
+        "feature `{feature}`: one write holds {count} rows of the sample {id}; a sample has one row in a write: leave the \
+         others out, or open the store with `duplicates = \"last\"`, which keeps the last one"
+    )]
+    DuplicateId {
+        /// The feature.
+        feature: FeatureKey,
+        /// The sample, as `column=value` of each id column.
+        id: String,
+        /// How many rows it has in the call.
+        count: usize,
+    },
+    /// A value that cannot be stored as it is.
+    #[error("table `{table}`, column `{column}`, row {row}: {reason}")]
+    InvalidValue {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The row, from 0, counted over all batches of the call.
+        row: usize,
+        /// What is wrong with the value and what to do.
+        reason: String,
+    },
+    /// Something that is larger or deeper than this library takes.
+    #[error("{what} exceeds the limit of {limit}: {hint}")]
+    LimitExceeded {
+        /// What is too large.
+        what: String,
+        /// The limit, with its unit.
+        limit: String,
+        /// The way out.
+        hint: String,
+    },
     /// A root feature was resolved without samples.
     #[error(
         "feature `{0}` has no dependencies, so nothing says which samples it should have; pass them with `samples`, \
@@ -320,6 +355,17 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// A place without room: a full disk, an exhausted quota.
+    #[error("{location} has no room left to {operation}: {source}; free some, and try again")]
+    StorageFull {
+        /// The place.
+        location: String,
+        /// What was tried.
+        operation: String,
+        /// What the storage system said.
+        #[source]
+        source: BoxError,
+    },
     /// Stored data that cannot be what was written.
     #[error("table `{table}` is damaged: {reason}")]
     Corrupt {
@@ -427,7 +473,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Backend { transient, .. } => *transient,
-            Self::Conflict { .. } | Self::Locked { .. } | Self::Unreachable { .. } => true,
+            Self::Conflict { .. } | Self::Locked { .. } | Self::Unreachable { .. } | Self::StorageFull { .. } => true,
             _ => false,
         }
     }
