@@ -66,7 +66,8 @@ pub struct Support {
     pub several_writers: bool,
     /// When another process can read.
     pub other_processes: OtherProcesses,
-    /// How many one-row writes the case of many tiny writes makes; 10,000 in full.
+    /// How many one-row writes the case of many tiny writes makes at most; 10,000 unless told otherwise. Where they take
+    /// longer than 20 seconds, 200 are enough.
     pub tiny_writes: usize,
     /// How many random histories are played and compared with the oracle; 25 unless told otherwise.
     pub histories: usize,
@@ -127,7 +128,7 @@ impl Support {
         self
     }
 
-    /// Makes fewer tiny writes, where each takes long.
+    /// Makes fewer tiny writes, where each leaves much behind.
     #[must_use]
     pub fn tiny_writes(mut self, count: usize) -> Self {
         self.tiny_writes = count;

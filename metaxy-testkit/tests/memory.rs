@@ -61,9 +61,10 @@ fn the_report_is_a_table() {
     let [history, lineage] =
         ["history", "lineage"].map(|group| CASES.iter().filter(|case| case.group == group).count());
     let expected = format!(
-        "| backend | tables | history | lineage |\n|---|---|---|---|\n| memory | 1 | {history} | {lineage} |\n"
+        "| backend | tables | history | lineage | seconds |\n|---|---|---|---|---|\n| memory | 1 | {history} | {lineage} | "
     );
-    assert_eq!(table, expected);
+    let seconds = table.strip_prefix(&expected).unwrap_or_else(|| panic!("{table}"));
+    seconds.trim_end_matches(" |\n").parse::<u32>().unwrap();
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! Several at once: tasks, stores, processes; and readers that see whole writes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::Int64Type;
 use futures::future::try_join_all;
-use metaxy_core::{AccessMode, Error, MetadataStore, Result, VersioningEngine};
+use futures::{StreamExt, TryStreamExt};
+use metaxy_core::key::IntoFeatureKey;
+use metaxy_core::{AccessMode, Error, MetadataStore, Result, ScanRequest, VersioningEngine};
 
 use super::kit::{
     GENERATION, LEAF, PASSED, ROOT, generation, ids, only_generation, pair, read, read_ids, samples, sorted, texts,
@@ -17,20 +21,21 @@ use crate::location::OtherProcesses;
 
 async fn write_own(store: &MetadataStore, task: usize, writes: usize) -> Result<()> {
     for write in 0..writes {
-        write_patiently(store, samples(ids(&format!("t{task}-w{write}-"), 4), "v1").batch()).await?;
+        write_patiently(store, [samples(ids(&format!("t{task}-w{write}-"), 4), "v1").batch()]).await?;
     }
     Ok(())
 }
 
 /// Tries again where a store says that the same call may succeed later.
-async fn write_patiently(store: &MetadataStore, batch: RecordBatch) -> Result<()> {
+async fn write_patiently(store: &MetadataStore, batches: impl Into<Vec<RecordBatch>>) -> Result<()> {
+    let batches = batches.into();
     for _ in 0..50 {
-        match store.write(ROOT, &batch).await {
+        match store.write(ROOT, batches.clone()).await {
             Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(20)).await,
             other => return other.map(|_| ()),
         }
     }
-    store.write(ROOT, batch).await.map(|_| ())
+    store.write(ROOT, batches).await.map(|_| ())
 }
 
 pub(super) async fn tasks_write_at_once(bench: Bench) -> Result<Outcome> {
@@ -54,7 +59,7 @@ pub(super) async fn tasks_write_different_columns(bench: Bench) -> Result<Outcom
             let batch = samples([format!("s{task}")], "v1")
                 .column(&format!("column_{task}"), Int64Array::from(vec![task]))
                 .batch();
-            write_patiently(&store, batch).await
+            write_patiently(&store, [batch]).await
         })
     });
     for outcome in try_join_all(tasks).await? {
@@ -163,6 +168,47 @@ pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
     let rows = stream.rows().await?.to_batch()?;
     assert!([0, GENERATION].contains(&rows.num_rows()), "a reader sees a part of a deletion");
     PASSED
+}
+
+/// Rows of which a stream makes many batches, whatever its size of a batch.
+fn many(number: i64) -> RecordBatch {
+    const MANY: usize = 100_000;
+    samples(ids("s", MANY), "v1").column("n", Int64Array::from(vec![number; MANY])).batch()
+}
+
+pub(super) async fn a_half_read_stream_keeps_its_state(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, many(0)).await?;
+    let backend = store.backend().clone();
+    let key = ROOT.into_feature_key()?;
+    // What the core asks of a backend, without what it does itself: one batch, then the change, then the rest.
+    let request = ScanRequest { columns: Some(vec!["n".to_owned()]), ..ScanRequest::default() };
+    for change in ["write", "delete", "compact", "delete everything"] {
+        let mut stream = backend.scan(&key, &request).await?.stream;
+        let mut batches: Vec<RecordBatch> = stream.next().await.into_iter().collect::<Result<_>>()?;
+        let before = backend.scan(&key, &request).await?.stream.try_collect::<Vec<_>>().await?;
+        match change {
+            "write" => write_patiently(&store, [many(1)]).await?,
+            "delete" => delete_patiently(&store, "n = 0").await?,
+            "compact" => backend.compact(&key).await?,
+            _ => delete_patiently(&store, "n >= 0").await?,
+        }
+        batches.extend(stream.try_collect::<Vec<_>>().await?);
+        assert_eq!(tally(&batches), tally(&before), "a stream that is half read sees the {change} that came after it");
+    }
+    PASSED
+}
+
+/// How many rows have each number.
+fn tally(batches: &[RecordBatch]) -> BTreeMap<Option<i64>, usize> {
+    let numbers = batches.iter().flat_map(|batch| {
+        let column = batch.column_by_name("n").expect("it was asked for");
+        column.as_primitive::<Int64Type>().iter().collect::<Vec<_>>()
+    });
+    numbers.fold(BTreeMap::new(), |mut tally, number| {
+        *tally.entry(number).or_default() += 1;
+        tally
+    })
 }
 
 pub(super) async fn an_open_stream_stops_nobody(bench: Bench) -> Result<Outcome> {

@@ -11,9 +11,14 @@ use super::{Bench, Outcome};
 /// Three samples with `n` of 1, 2 and null.
 async fn three(bench: &Bench) -> Result<MetadataStore> {
     let store = bench.store(pair()?).await?;
+    write_three(&store).await?;
+    Ok(store)
+}
+
+async fn write_three(store: &MetadataStore) -> Result<()> {
     let values = Int64Array::from(vec![Some(1), Some(2), None]);
     store.write(ROOT, samples(["s1", "s2", "s3"], "v1").column("n", values).batch()).await?;
-    Ok(store)
+    Ok(())
 }
 
 pub(super) async fn softly_deleted_is_not_read(bench: Bench) -> Result<Outcome> {
@@ -123,7 +128,7 @@ pub(super) async fn deleting_what_is_not_there(bench: Bench) -> Result<Outcome> 
     let store = bench.store(pair()?).await?;
     assert_error!(store.delete(ROOT).await, Error::FeatureNotFound { .. });
     assert_error!(store.delete(ROOT).soft(false).await, Error::FeatureNotFound { .. });
-    let store = three(&bench).await?;
+    write_three(&store).await?;
     assert_eq!(store.delete(ROOT).filter("id = 'nobody'").await?, 0);
     assert_eq!(store.delete(ROOT).filter("id = 'nobody'").soft(false).await?, 0);
     assert_error!(store.delete(ROOT).filter("nothing = 1").await, Error::FilterColumn { .. });

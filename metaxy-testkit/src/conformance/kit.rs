@@ -122,9 +122,14 @@ impl Samples {
 /// How many rows a [`generation`] has.
 pub(super) const GENERATION: usize = 40;
 
-/// The same samples with another number each time: a reader must never see two numbers at once.
-pub(super) fn generation(number: i64) -> RecordBatch {
-    samples(ids("s", GENERATION), "v1").column("n", Int64Array::from(vec![number; GENERATION])).batch()
+/// In how many batches a [`generation`] is written.
+const BATCHES: usize = 4;
+
+/// The same samples with another number each time, in several batches of one write: a reader must never see two numbers
+/// at once, nor a part of the batches.
+pub(super) fn generation(number: i64) -> Vec<RecordBatch> {
+    let of = |ids: &[String]| samples(ids, "v1").column("n", Int64Array::from(vec![number; ids.len()])).batch();
+    ids("s", GENERATION).chunks(GENERATION / BATCHES).map(of).collect()
 }
 
 /// The number of the one generation that some rows show.

@@ -214,6 +214,7 @@ macro_rules! __each_case {
                 writes_and_deletes_at_once "Writes and deletions at the same time lose no row and bring none back."
                 readers_see_whole_writes "A reader sees all of a write or nothing of it."
                 a_stream_shows_one_state "A stream shows one state of its table, whatever happens while it is read."
+                a_half_read_stream_keeps_its_state "A stream of which a part has been read goes on with the state that it began with, after writes, deletions and compactions."
                 an_open_stream_stops_nobody "Streams that are not read to their end block no write, no other read, and no closing."
                 a_table_that_comes_and_goes "While a table is written and dropped over and over, every call finds it whole, finds none, or says that the same call may succeed later."
                 a_second_process_reads "Another process reads what this one has written."
@@ -231,6 +232,7 @@ macro_rules! __each_case {
                 failed_reads_are_errors "A read or resolve that fails at any touch of the backend is an error, never a shorter answer."
                 slow_calls_show_no_half "However slow the backend is, readers see whole writes, in their order."
                 a_killed_process_tears_no_write "What a process has written is there after it was killed; what it was writing is there as a whole, or not at all."
+                mixed_processes "Processes that write, delete, compact, read and resolve at once, while some are stopped and killed, lose no write and bring none back."
             }
             oracle {
                 random_histories "On random definitions and histories the store answers as the oracle does, after every step."
@@ -240,7 +242,7 @@ macro_rules! __each_case {
                 long_ids "Ids may have thousands of characters."
                 two_hundred_columns "A table may have two hundred columns."
                 a_hundred_thousand_rows "A write may have a hundred thousand rows."
-                many_tiny_writes "Thousands of writes of one row each are read back whole."
+                many_tiny_writes "Thousands of writes of one row each are read back whole; fewer, at least 200, where they take long."
                 long_lists "A list may have thousands of items."
                 fifty_features "A store may hold many features."
             }

@@ -25,6 +25,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -234,8 +235,9 @@ async fn run_reported(
 ) {
     let bench = bench.unwrap_or_else(|error| panic!("no location for the case: {error}"));
     let tested = tested(&bench).await;
+    let begun = Instant::now();
     let outcome = outcome(&tested, promise, bench, run).await;
-    report::record(&tested, group, name, &outcome);
+    report::record(&tested, group, name, &outcome, begun.elapsed());
     match outcome {
         Ok(Outcome::Passed) => {}
         Ok(Outcome::Refused(why)) => println!("{tested} refuses, as it may: {why}"),

@@ -1,4 +1,4 @@
-//! The suite finds what is wrong: ten deliberate faults, one at a time in a copy of the in-memory backend, and the case
+//! The suite finds what is wrong: deliberate faults, one at a time in a copy of the in-memory backend, and the case
 //! that catches each. Every case is first shown to pass on the copy without a fault.
 
 mod native;
@@ -89,6 +89,10 @@ caught! {
         which says "Times are stored to the microsecond"
     a_forgotten_rename: ForgottenRename is caught by resolve::static_filters_and_renames
         which says "columns are renamed"
+    a_commit_for_each_batch: BatchByBatch is caught by concurrency::readers_see_whole_writes
+        which says "all of a write or nothing"
+    a_snapshot_for_each_chunk: SnapshotPerChunk is caught by concurrency::a_half_read_stream_keeps_its_state
+        which says "goes on with the state that it began with"
 }
 
 /// What the oracle finds is made small and written down, and whoever repairs it can play it again.

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{cast, concat_batches, filter_record_batch, is_not_null, or_kleene, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
-use futures::TryStreamExt;
-use metaxy_core::backend::{self, NativeIncrement};
+use futures::{StreamExt, TryStreamExt};
+use metaxy_core::backend::{self, BatchStream, NativeIncrement};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::store::conform;
@@ -30,11 +31,13 @@ pub enum Defect {
     CaseFolded,
     TruncatedTimestamp,
     ForgottenRename,
+    BatchByBatch,
+    SnapshotPerChunk,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WrongBackend {
-    inner: MemoryBackend,
+    inner: Arc<MemoryBackend>,
     name: String,
     all: Arc<Mutex<Vec<String>>>,
     defect: Option<Defect>,
@@ -42,7 +45,7 @@ pub struct WrongBackend {
 
 impl WrongBackend {
     pub fn new(name: &str, all: Arc<Mutex<Vec<String>>>, defect: Option<Defect>) -> Self {
-        Self { inner: MemoryBackend::named(name), name: name.to_owned(), all, defect }
+        Self { inner: Arc::new(MemoryBackend::named(name)), name: name.to_owned(), all, defect }
     }
 
     fn has(&self, defect: Defect) -> bool {
@@ -87,6 +90,40 @@ impl WrongBackend {
             return Ok(filter_record_batch(&rows, &or_kleene(&filter.evaluate(&rows)?, &deleted)?)?);
         }
         filtered(rows, request.filter.as_ref())
+    }
+
+    /// Commits each batch of an append by itself. The task goes on when the call is dropped, so that only a reader beside
+    /// it, or a kill, can tell.
+    async fn append_batch_by_batch(
+        &self,
+        table: &FeatureKey,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    ) -> Result<()> {
+        let (inner, table) = (self.inner.clone(), table.clone());
+        let commits = async move {
+            for batch in batches {
+                inner.append(&table, schema.clone(), vec![batch]).await?;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Ok(())
+        };
+        tokio::spawn(commits).await?
+    }
+
+    /// A stream that looks at the table again for each chunk.
+    fn chunks(&self, table: &FeatureKey, request: &ScanRequest) -> BatchStream {
+        const CHUNK: usize = 1_000;
+        let (backend, table, request) = (self.clone(), table.clone(), request.clone());
+        let chunk = move |start: usize| {
+            let (backend, table, request) = (backend.clone(), table.clone(), request.clone());
+            async move {
+                let rows = backend.rows(&table, &request).await?;
+                let length = CHUNK.min(rows.num_rows().saturating_sub(start));
+                Ok((length > 0).then(|| (rows.slice(start, length), start + CHUNK)))
+            }
+        };
+        futures::stream::try_unfold(0, chunk).boxed()
     }
 
     fn spoiled(&self, batch: &RecordBatch) -> Result<RecordBatch> {
@@ -165,6 +202,9 @@ impl StoreBackend for WrongBackend {
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let batches = batches.iter().map(|batch| self.spoiled(batch)).collect::<Result<Vec<_>>>()?;
         let schema = batches.first().map_or(schema, RecordBatch::schema);
+        if self.has(Defect::BatchByBatch) {
+            return self.append_batch_by_batch(table, schema, batches).await;
+        }
         if !self.has(Defect::TornWrite) {
             return self.inner.append(table, schema, batches).await;
         }
@@ -180,6 +220,9 @@ impl StoreBackend for WrongBackend {
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
         let rows = self.rows(table, request).await?;
+        if self.has(Defect::SnapshotPerChunk) {
+            return Ok(Scan { schema: rows.schema(), stream: self.chunks(table, request), applied: ScanStage::Filter });
+        }
         Ok(Scan { schema: rows.schema(), stream: backend::stream_of(vec![rows]), applied: ScanStage::Filter })
     }
 

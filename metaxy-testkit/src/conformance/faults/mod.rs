@@ -4,6 +4,7 @@
 mod dropped;
 mod injected;
 mod killed;
+mod mixed;
 
 pub(super) use dropped::{
     a_store_that_is_dropped_open, dropped_delete_is_whole, dropped_drop_is_whole, dropped_open_can_be_tried_again,
@@ -11,3 +12,4 @@ pub(super) use dropped::{
 };
 pub(super) use injected::{failed_changes_are_whole, failed_reads_are_errors, slow_calls_show_no_half};
 pub(super) use killed::a_killed_process_tears_no_write;
+pub(super) use mixed::mixed_processes;

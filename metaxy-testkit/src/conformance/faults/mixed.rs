@@ -1,0 +1,262 @@
+//! Processes that write, delete, compact and read at once, while some of them are stopped and killed.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use fastrand::Rng;
+use metaxy_core::key::IntoFeatureKey;
+use metaxy_core::{AccessMode, Error, MetadataStore, Result};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use crate::conformance::kit::{LEAF, PASSED, ROOT, ids, pair, samples, texts};
+use crate::conformance::second_process::{as_child, child};
+use crate::conformance::{Bench, Outcome};
+use crate::location::OtherProcesses;
+
+/// Tells a process its number, which makes its rows its own.
+const NUMBER: &str = "METAXY_CONFORMANCE_NUMBER";
+/// For how many seconds processes run; a few unless it is set.
+const SECONDS: &str = "METAXY_MIXED_SECONDS";
+/// What a process says begins so, to tell it from what the test harness prints.
+const SAID: &str = "mixed: ";
+const PROCESSES: usize = 3;
+/// Rows of one write, in two batches.
+const ROWS: usize = 10;
+/// Nothing that a process still reads or commits is as old.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+pub(in crate::conformance) async fn mixed_processes(bench: Bench) -> Result<Outcome> {
+    if let Some(store) = as_child(&bench, AccessMode::ReadWrite).await? {
+        return work_until_killed(&store).await;
+    }
+    let support = bench.location.support();
+    if support.other_processes != OtherProcesses::AtAnyTime || !support.several_writers {
+        return Ok(Outcome::Refused("only one process may write at a time".to_owned()));
+    }
+    bench.store(pair()?).await?.close().await?;
+    let claims = disturb(&bench).await;
+    let store = bench.store(pair()?).await?;
+    claims.check(&count(&store).await?);
+    assert!(claims.written() > PROCESSES, "the processes wrote too little to show anything");
+    PASSED
+}
+
+/// Runs processes, stops and kills some of them at random moments, and starts others in their place; what all of them said.
+async fn disturb(bench: &Bench) -> Claims {
+    let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let (begun, random) = (Instant::now(), &mut Rng::with_seed(seconds));
+    let claims = Arc::<Mutex<Claims>>::default();
+    let mut numbers = 0..;
+    let mut start = || Worker::start(child(bench), numbers.next().unwrap_or_default(), &claims);
+    let mut workers: Vec<Worker> = (0..PROCESSES).map(|_| start()).collect();
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        tokio::time::sleep(Duration::from_millis(random.u64(50..400))).await;
+        let at = random.usize(0..PROCESSES);
+        if random.bool() {
+            workers[at].stop_for(Duration::from_millis(random.u64(20..300))).await;
+        } else {
+            std::mem::replace(&mut workers[at], start()).kill().await;
+        }
+    }
+    for worker in workers {
+        worker.kill().await;
+    }
+    let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut claims)
+}
+
+/// A process that works on the location.
+struct Worker {
+    process: Child,
+    listener: JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(mut command: Command, number: usize, claims: &Arc<Mutex<Claims>>) -> Self {
+        let mut process = command.env(NUMBER, number.to_string()).spawn().expect("the process starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("its output is piped")).lines();
+        let claims = Arc::clone(claims);
+        let listener = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(said) = line.strip_prefix(SAID) {
+                    claims.lock().unwrap_or_else(PoisonError::into_inner).hear(said);
+                }
+            }
+        });
+        Self { process, listener }
+    }
+
+    /// Holds the process still, wherever it is, while the others go on.
+    async fn stop_for(&self, time: Duration) {
+        let Some(id) = self.process.id() else { return };
+        for signal in ["-STOP", "-CONT"] {
+            let _ = Command::new("kill").args([signal, &id.to_string()]).status().await;
+            tokio::time::sleep(if signal == "-STOP" { time } else { Duration::ZERO }).await;
+        }
+    }
+
+    async fn kill(mut self) {
+        self.process.kill().await.expect("the process is killed");
+        self.listener.await.expect("its output is read");
+    }
+}
+
+/// What processes said of their writes and deletions, by the write's name.
+#[derive(Default)]
+struct Claims {
+    writes: BTreeMap<String, Progress>,
+    deletes: BTreeMap<String, Progress>,
+    failures: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Begun,
+    Done,
+}
+
+impl Claims {
+    /// `begin write p1-7-`, `done delete p1-3-`, `failed read: ...`.
+    fn hear(&mut self, said: &str) {
+        let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
+        let progress = if word == "done" { Progress::Done } else { Progress::Begun };
+        match rest.split_once(' ') {
+            Some(("write", name)) if word != "failed" => self.writes.insert(name.to_owned(), progress),
+            Some(("delete", name)) if word != "failed" => self.deletes.insert(name.to_owned(), progress),
+            _ => {
+                self.failures.push(rest.to_owned());
+                None
+            }
+        };
+    }
+
+    fn written(&self) -> usize {
+        self.writes.values().filter(|progress| **progress == Progress::Done).count()
+    }
+
+    /// Whether the rows that were found are those that must be there.
+    fn check(&self, found: &BTreeMap<String, usize>) {
+        assert!(self.failures.is_empty(), "calls failed for good:\n{}", self.failures.join("\n"));
+        for (name, rows) in found {
+            assert_eq!(*rows, ROWS, "write {name} is there in part");
+            assert!(self.deletes.get(name) != Some(&Progress::Done), "write {name} was deleted, and is back");
+        }
+        let is_safe = |name: &String| self.writes[name] == Progress::Done && !self.deletes.contains_key(name);
+        let lost: Vec<_> = self.writes.keys().filter(|name| is_safe(name) && !found.contains_key(*name)).collect();
+        assert!(lost.is_empty(), "these writes had returned, and are lost: {lost:?}");
+    }
+}
+
+/// How many living rows each write has.
+async fn count(store: &MetadataStore) -> Result<BTreeMap<String, usize>> {
+    let rows = match store.read(ROOT).columns(["id"]).await {
+        Ok(rows) => texts(&rows.rows().await?.to_batch()?, "id"),
+        Err(Error::FeatureNotFound { .. }) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let mut counts = BTreeMap::new();
+    for id in rows {
+        let end = id.rfind('-').map_or(0, |dash| dash + 1);
+        *counts.entry(id[..end].to_owned()).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+fn say(what: &str) {
+    let mut output = std::io::stdout().lock();
+    // The harness prints the name of the test without a line end. Where the parent is gone, the kill is on its way.
+    let _ = writeln!(output, "\n{SAID}{what}").and_then(|()| output.flush());
+}
+
+/// Does one thing after the other until the process is killed; a failure that does not pass ends it.
+async fn work_until_killed(store: &MetadataStore) -> Result<Outcome> {
+    let number: u64 = std::env::var(NUMBER).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let mut work = Work { store, number, random: Rng::with_seed(number), writes: 0, living: Vec::new() };
+    loop {
+        let name =
+            work.random.choice(["write", "write", "write", "hard", "soft", "compact", "vacuum", "read", "resolve"]);
+        let name = name.unwrap_or("read");
+        if let Err(error) = work.step(name).await {
+            say(&format!("failed {name}: {error} ({error:?})"));
+            return Err(error);
+        }
+    }
+}
+
+struct Work<'a> {
+    store: &'a MetadataStore,
+    number: u64,
+    random: Rng,
+    writes: usize,
+    /// Own writes that no deletion has begun to take away.
+    living: Vec<String>,
+}
+
+impl Work<'_> {
+    async fn step(&mut self, name: &str) -> Result<()> {
+        let (store, key) = (self.store, ROOT.into_feature_key()?);
+        match name {
+            "write" => self.write().await,
+            "hard" => self.delete(false).await,
+            "soft" => self.delete(true).await,
+            "compact" => passing(|| store.backend().compact(&key)).await,
+            "vacuum" => passing(|| store.backend().vacuum(&key, RETENTION)).await.map(|_| ()),
+            "resolve" => match passing(|| store.resolve_update(LEAF)).await {
+                Err(Error::FeatureNotFound { .. }) => Ok(()),
+                other => other.map(|_| ()),
+            },
+            _ => self.read().await,
+        }
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        let name = format!("p{}-{}-", self.number, self.writes);
+        self.writes += 1;
+        let half = |ids: &[String]| samples(ids, "v1").batch();
+        let batches: Vec<RecordBatch> = ids(&name, ROWS).chunks(ROWS / 2).map(half).collect();
+        say(&format!("begin write {name}"));
+        passing(|| self.store.write(ROOT, batches.clone())).await?;
+        say(&format!("done write {name}"));
+        self.living.push(name);
+        Ok(())
+    }
+
+    async fn delete(&mut self, soft: bool) -> Result<()> {
+        if self.living.is_empty() {
+            return Ok(());
+        }
+        let name = self.living.swap_remove(self.random.usize(0..self.living.len()));
+        say(&format!("begin delete {name}"));
+        passing(|| self.store.delete(ROOT).filter(format!("id >= '{name}' AND id < '{name}9'")).soft(soft)).await?;
+        say(&format!("done delete {name}"));
+        Ok(())
+    }
+
+    /// A reader sees every write whole, and each of its own that it has not deleted.
+    async fn read(&mut self) -> Result<()> {
+        let counts = passing(|| count(self.store)).await?;
+        if let Some((name, rows)) = counts.iter().find(|(_, rows)| **rows != ROWS) {
+            say(&format!("failed read: {rows} of {ROWS} rows of write {name}"));
+        }
+        if let Some(name) = self.living.iter().find(|name| !counts.contains_key(*name)) {
+            say(&format!("failed read: nothing of write {name}, which had returned in this process"));
+        }
+        Ok(())
+    }
+}
+
+/// Makes a call again where its failure passes.
+async fn passing<T, F: IntoFuture<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
+    for _ in 0..200 {
+        match call().await {
+            Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(10)).await,
+            other => return other,
+        }
+    }
+    call().await
+}
