@@ -73,8 +73,8 @@ pub struct BackendInfo {
 /// Where rows live: one table for each feature, found by the feature's key.
 ///
 /// # Contract
-/// - All methods may be called at any time from any thread, several at once. Blocking work runs off the async threads
-///   (`tokio::task::spawn_blocking`).
+/// - All methods may be called at any time from any thread, several at once. Blocking work runs off the async threads,
+///   on those of [`blocking`](crate::blocking); what decodes stored data is [fenced](crate::fence).
 /// - Between `open` and `close` every method works; before and after, each gives [`Error::Closed`] (see [`closed`]).
 /// - A future that is dropped half way leaves the store as if the call had not been made, or as if it had succeeded,
 ///   then or a little later. The same goes for a process that is killed.

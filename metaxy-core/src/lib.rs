@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 pub mod backend;
+pub mod blocking;
 mod canonical_json;
 pub mod columns;
 pub mod config;
 mod engine;
 pub mod error;
+pub mod fence;
 pub mod filter;
 pub mod graph;
 pub mod hash;

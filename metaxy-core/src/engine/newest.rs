@@ -11,6 +11,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::backend::BatchStream;
+use crate::blocking;
 use crate::error::{Error, Result};
 
 use super::latest::last_touched;
@@ -88,5 +89,5 @@ async fn in_background(
     mut newest: Newest,
     work: impl FnOnce(&mut Newest) -> Result<()> + Send + 'static,
 ) -> Result<Newest> {
-    tokio::task::spawn_blocking(move || work(&mut newest).map(|()| newest)).await?
+    blocking::run(move || work(&mut newest).map(|()| newest)).await
 }

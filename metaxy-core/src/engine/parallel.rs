@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::fence;
 
 /// Fewer rows than this are not worth a thread.
 const ROWS_PER_THREAD: usize = 16 * 1024;
@@ -29,11 +30,12 @@ pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T>
     std::thread::scope(|scope| {
         let handles: Vec<_> = shares
             .into_iter()
-            .map(|share| scope.spawn(move || share.into_iter().map(work).collect::<Result<Vec<T>>>()))
+            .map(|share| scope.spawn(move || fence::catch(|| share.into_iter().map(work).collect::<Result<Vec<T>>>())))
             .collect();
         let mut answers = Vec::new();
         for handle in handles {
-            answers.extend(handle.join().map_err(|_| Error::Task("a thread of the engine panicked".to_owned()))??);
+            let joined = handle.join().map_err(|_| Error::Task("a thread of the engine panicked".to_owned()))?;
+            answers.extend(joined??);
         }
         Ok(answers)
     })

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::backend::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
+use crate::blocking;
 use crate::error::Result;
 use crate::filter::Predicate;
 
@@ -55,12 +56,12 @@ fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {
 
 async fn keep_latest(schema: SchemaRef, stream: BatchStream, ids: Vec<String>) -> Result<BatchStream> {
     let batches: Vec<RecordBatch> = stream.try_collect().await?;
-    let kept = tokio::task::spawn_blocking(move || -> Result<Vec<RecordBatch>> {
+    let kept = blocking::run(move || {
         let table = Table::new(schema, batches)?;
         let rows = latest_rows(&table, &ids)?;
         table.retain(&rows)
     })
-    .await??;
+    .await?;
     Ok(stream_of(kept))
 }
 

@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use crate::blocking;
 use crate::columns;
 use crate::engine;
 use crate::error::Result;
@@ -45,7 +46,7 @@ impl MetadataStore {
     pub(crate) async fn ready(&self, key: FeatureKey, batches: Vec<RecordBatch>, at: Option<i64>) -> Result<ReadyRows> {
         let table = self.table_to_write(&key).await?;
         let store = self.clone();
-        tokio::task::spawn_blocking(move || {
+        blocking::run(move || {
             let mut batches = joined(batches)?;
             if let Some(at) = at {
                 batches = batches.iter().map(|batch| store.completed(&key, batch, at)).collect::<Result<_>>()?;
@@ -58,7 +59,7 @@ impl MetadataStore {
             let changes_table = !schema.fields().iter().all(stored);
             Ok(ReadyRows { schema, batches, changes_table })
         })
-        .await?
+        .await
     }
 
     /// Appends rows that are ready.

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
 
+use crate::blocking;
 use crate::columns;
 use crate::engine::{self, Outcome, Table};
 use crate::error::{Error, Result};
@@ -363,7 +364,7 @@ impl MetadataStore {
         let (inputs, current) = futures::try_join!(try_join_all(inputs), current)?;
         let plan = plan.clone();
         let rows = engine::Rows { inputs, samples, current };
-        tokio::task::spawn_blocking(move || engine::execute(&plan, rows, count_units)).await?
+        blocking::run(move || engine::execute(&plan, rows, count_units)).await
     }
 
     async fn finish_increment(

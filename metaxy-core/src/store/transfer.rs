@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 
+use crate::blocking;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
@@ -105,11 +106,11 @@ impl MetadataStore {
         let at = self.next_stamp();
         let old = self.read(&key).of_version(from_version).await?.rows().await?;
         let expected = self.resolve_update(&key).skip_comparison().await?.new;
-        let rebased = tokio::task::spawn_blocking({
+        let rebased = blocking::run({
             let plan = plan.clone();
             move || engine::carry_over(&plan, &old, &expected)
         })
-        .await??;
+        .await?;
         let rows = rebased.iter().map(RecordBatch::num_rows).sum::<usize>();
         if rows == 0 {
             return Ok(0);

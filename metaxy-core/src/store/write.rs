@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::blocking;
 use crate::columns;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -127,13 +128,13 @@ impl MetadataStore {
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let table = self.table_to_write(&key).await?;
         let store = self.clone();
-        tokio::task::spawn_blocking(move || {
+        blocking::run(move || {
             let plan = store.plan(&key)?;
             let complete = |batch: &RecordBatch| store.complete(plan, batch, &stamping);
             let batches = batches.iter().map(complete).collect::<Result<Vec<_>>>()?;
             align(&key, table.as_ref(), batches)
         })
-        .await?
+        .await
     }
 
     /// The schema of a table, or `None` where a write may create it.

@@ -1,0 +1,150 @@
+//! Fences around code that may panic: a decoder that meets a damaged file, a dependency with a defect.
+//!
+//! What lies on a disk or in a bucket is input, and the decoders of dependencies panic on some of it. Inside a fence such a
+//! panic becomes an error, and the panic hook prints nothing. A backend puts a fence around everything that decodes bytes
+//! which it did not make itself in this process:
+//!
+//! ```
+//! use metaxy_core::{Error, fence};
+//!
+//! let bytes: &[u8] = &[1, 2];
+//! let decoded = fence::decode("videos", || Ok(bytes[7]));
+//! assert!(matches!(decoded, Err(Error::Corrupt { table, .. }) if table == "videos"));
+//! ```
+//!
+//! [`decode`] and [`decode_async`] turn a panic into [`Error::Corrupt`]; [`catch`] and [`catch_async`] give the [`Panic`]
+//! itself, where another error fits better. A fence holds on the thread on which it stands: a panic of a thread or task
+//! that the code inside starts is that thread's own. Work that [`blocking`](crate::blocking) runs is always fenced.
+//!
+//! A fence cannot stop an abort: a failed allocation ends the process. Lengths that are read from a file are therefore
+//! compared with the size of the file before anything is allocated.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, PanicHookInfo};
+use std::pin::pin;
+use std::sync::Once;
+use std::task::Poll;
+
+use crate::error::{Error, Result};
+
+thread_local! {
+    /// How many fences stand around the code that runs.
+    static FENCES: Cell<usize> = const { Cell::new(0) };
+    /// Where the last panic inside a fence was raised.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// A panic that a fence has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}{}", .place.as_ref().map(|place| format!(" (at {place})")).unwrap_or_default())]
+pub struct Panic {
+    /// What the panic said.
+    pub message: String,
+    /// The source line that raised it, where it is known.
+    pub place: Option<String>,
+}
+
+/// Runs code that may panic.
+///
+/// # Errors
+/// The panic.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Panic> {
+    silence();
+    let inside = Inside::enter();
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(work));
+    drop(inside);
+    outcome.map_err(|payload| Panic::of(payload.as_ref()))
+}
+
+/// Runs a future that may panic when it is polled.
+///
+/// # Errors
+/// The panic.
+pub async fn catch_async<T>(work: impl Future<Output = T>) -> Result<T, Panic> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|context| match catch(|| work.as_mut().poll(context)) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+/// Decodes stored data of a table (or of a file, where its name says more). A panic means that the data is damaged.
+///
+/// # Errors
+/// What the work says, and [`Error::Corrupt`] where it panics.
+pub fn decode<T>(table: impl fmt::Display, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch(work).unwrap_or_else(|panic| Err(panic.damaged(table)))
+}
+
+/// As [`decode`], for a future.
+///
+/// # Errors
+/// What the work says, and [`Error::Corrupt`] where it panics.
+pub async fn decode_async<T>(table: impl fmt::Display, work: impl Future<Output = Result<T>>) -> Result<T> {
+    catch_async(work).await.unwrap_or_else(|panic| Err(panic.damaged(table)))
+}
+
+impl Panic {
+    fn of(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        Self { message: message.unwrap_or_else(|| "a panic without a message".to_owned()), place: PLACE.take() }
+    }
+
+    /// The error of stored data on which a decoder has panicked.
+    pub fn damaged(&self, table: impl fmt::Display) -> Error {
+        Error::Corrupt { table: table.to_string(), reason: format!("its decoder stopped: {self}") }
+    }
+}
+
+/// A panic of work that decodes nothing: a defect.
+impl From<Panic> for Error {
+    fn from(panic: Panic) -> Self {
+        Self::Task(panic.to_string())
+    }
+}
+
+/// Counts a fence for as long as it stands.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Self {
+        FENCES.set(FENCES.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        FENCES.set(FENCES.get() - 1);
+    }
+}
+
+/// Keeps the panic hook quiet inside of fences. The hook that is there goes on for all other panics.
+fn silence() {
+    static ONCE: Once = Once::new();
+    // The hook cannot be set by a thread that panics.
+    if ONCE.is_completed() || std::thread::panicking() {
+        return;
+    }
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| match is_fenced() {
+            true => remember(panic.location()),
+            false => previous(panic),
+        }));
+    });
+}
+
+fn is_fenced() -> bool {
+    FENCES.try_with(|fences| fences.get() > 0).unwrap_or(false)
+}
+
+fn remember(place: Option<&Location<'_>>) {
+    let place = place.map(|place| format!("{}:{}", place.file(), place.line()));
+    // A thread that is ending has nothing to remember it in.
+    let _ = PLACE.try_with(|last| last.replace(place));
+}
