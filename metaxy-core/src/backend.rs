@@ -122,6 +122,17 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     /// [`Error::TypeMismatch`] where another writer has given a column another type; [`Error::Conflict`].
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()>;
 
+    /// Refuses rows that `append` would refuse, for their types or values, whatever the table holds. Asked before rows are
+    /// buffered or any feature of a write is stored, so it is cheap and reads nothing. The columns are the user's and some
+    /// of the core's own. The default takes everything and leaves it to `append`.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedType`], [`Error::InvalidValue`], [`Error::LimitExceeded`].
+    fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        let _ = (table, rows);
+        Ok(())
+    }
+
     /// Reads a table, as far into the [`ScanRequest`] as the storage system can take it. Sees one state of the table: no
     /// half of a write, whatever happens while the stream is read. The stream may be dropped before its end, and holds up
     /// nobody while it is not read. The request names columns that the table has.

@@ -4,6 +4,7 @@
 //! in [`Error::Backend`] unless a named case fits. No case carries a secret: locations are masked before they get here.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::hash::HashAlgorithm;
@@ -493,6 +494,35 @@ impl Error {
         Self::Backend { backend, operation, table: Some(table.to_string()), transient: false, source: source.into() }
     }
 
+    /// What a file system said of a place, as the case that it is: full, denied, missing, unreachable.
+    pub fn of_io(location: impl fmt::Display, operation: &'static str, error: io::Error) -> Self {
+        use io::ErrorKind;
+        let (location, reason) = (location.to_string(), error.to_string());
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                Self::StorageFull { location, operation: operation.to_owned(), source: error.into() }
+            }
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                Self::AccessDenied { location, operation: operation.to_owned(), reason }
+            }
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+                Self::LocationNotFound { location, hint: reason }
+            }
+            ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::StaleNetworkFileHandle => Self::Unreachable { location, reason },
+            kind => {
+                let transient =
+                    matches!(kind, ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::ResourceBusy)
+                        || is_out_of_handles(&error);
+                let source = format!("{location}: {error}").into();
+                Self::Backend { backend: "files", operation, table: None, transient, source }
+            }
+        }
+    }
+
     /// Says of a [`Error::Backend`] whether it may pass; other cases stay as they are.
     #[must_use]
     pub fn with_transient(self, value: bool) -> Self {
@@ -503,6 +533,14 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// Whether a process, or the system, has no file handle left: others are closed in a moment.
+fn is_out_of_handles(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    #[cfg(not(unix))]
+    return false;
 }
 
 impl From<tokio::task::JoinError> for Error {

@@ -11,6 +11,7 @@ pub mod fence;
 pub mod filter;
 pub mod graph;
 pub mod hash;
+pub mod ipc;
 pub mod key;
 pub mod plan;
 pub mod registry;

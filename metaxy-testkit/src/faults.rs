@@ -351,6 +351,10 @@ impl StoreBackend for FaultyBackend {
         self.call(Operation::Append, self.inner.append(table, schema, batches)).await
     }
 
+    fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        self.inner.check(table, rows)
+    }
+
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
         let Some(fault) = self.touch(Operation::Scan) else { return self.inner.scan(table, request).await };
         if fault.moment == Moment::Before {

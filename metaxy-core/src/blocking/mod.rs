@@ -32,6 +32,7 @@ mod pool;
 mod task;
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -40,9 +41,10 @@ use tokio::runtime::Handle;
 use crate::error::{Error, Result};
 use crate::fence;
 
+pub(crate) use pool::Pool;
+
 pub use pool::MAX_THREADS;
 
-use pool::submit;
 use task::Task;
 
 thread_local! {
@@ -68,15 +70,26 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 's
 pub fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> impl Future<Output = Result<T>> + Send + 'static {
-    let (sender, receiver) = oneshot::channel();
-    let runtime = Handle::try_current().ok();
-    let started = submit(Box::new(move || {
-        let _context = runtime.as_ref().map(Handle::enter);
-        let _inside = Closure::enter();
-        // Whether its answer is waited for does not matter to the work.
-        let _ = sender.send(fenced(work));
-    }));
-    answer(started, receiver)
+    Pool::shared().spawn(work)
+}
+
+impl Pool {
+    /// As [`spawn`], on threads of its own.
+    pub(crate) fn spawn<T, F>(self: &Arc<Self>, work: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let runtime = Handle::try_current().ok();
+        let started = self.submit(Box::new(move || {
+            let _context = runtime.as_ref().map(Handle::enter);
+            let _inside = Closure::enter();
+            // Whether its answer is waited for does not matter to the work.
+            let _ = sender.send(fenced(work));
+        }));
+        answer(started, receiver)
+    }
 }
 
 /// Polls a future on the threads of this module, and gives its answer. It begins at once, and goes on where the answer is

@@ -1,7 +1,7 @@
 //! The threads: started when work waits for one, ended when they have had none for a while.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,15 +17,18 @@ const IDLE: Duration = Duration::from_secs(5);
 
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-static POOL: Pool =
-    Pool { state: Mutex::new(State { queue: VecDeque::new(), threads: 0, idle: 0 }), work: Condvar::new() };
+/// The threads that all of a process shares.
+static SHARED: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::new(MAX_THREADS));
 
-struct Pool {
+/// Threads, at most so many.
+pub(crate) struct Pool {
+    limit: usize,
     state: Mutex<State>,
     /// Something in the queue.
     work: Condvar,
 }
 
+#[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
     threads: usize,
@@ -33,31 +36,40 @@ struct State {
     idle: usize,
 }
 
-/// Puts work into the queue, and sees to it that a thread comes to it.
-pub(super) fn submit(job: Job) -> Result<()> {
-    let mut state = POOL.lock();
-    state.queue.push_back(job);
-    if state.idle >= state.queue.len() {
-        POOL.work.notify_one();
-        return Ok(());
-    }
-    if state.threads == MAX_THREADS {
-        return Ok(());
-    }
-    match thread::Builder::new().name("metaxy-blocking".to_owned()).spawn(|| POOL.serve()) {
-        Ok(_) => state.threads += 1,
-        // One of the others comes to it.
-        Err(_) if state.threads > 0 => POOL.work.notify_one(),
-        Err(error) => {
-            let job = state.queue.pop_back();
-            drop((state, job));
-            return Err(Error::Task(format!("no thread could be started: {error}")));
-        }
-    }
-    Ok(())
-}
-
 impl Pool {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, state: Mutex::default(), work: Condvar::new() })
+    }
+
+    pub(super) fn shared() -> &'static Arc<Self> {
+        &SHARED
+    }
+
+    /// Puts work into the queue, and sees to it that a thread comes to it.
+    pub(super) fn submit(self: &Arc<Self>, job: Job) -> Result<()> {
+        let mut state = self.lock();
+        state.queue.push_back(job);
+        if state.idle >= state.queue.len() {
+            self.work.notify_one();
+            return Ok(());
+        }
+        if state.threads == self.limit {
+            return Ok(());
+        }
+        let pool = self.clone();
+        match thread::Builder::new().name("metaxy-blocking".to_owned()).spawn(move || pool.serve()) {
+            Ok(_) => state.threads += 1,
+            // One of the others comes to it.
+            Err(_) if state.threads > 0 => {}
+            Err(error) => {
+                let job = state.queue.pop_back();
+                drop((state, job));
+                return Err(Error::Task(format!("no thread could be started: {error}")));
+            }
+        }
+        Ok(())
+    }
+
     /// The state. No work runs while it is held, so a poisoned lock is taken all the same.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

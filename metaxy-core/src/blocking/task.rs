@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::error::Result;
 
-use super::pool::submit;
+use super::pool::Pool;
 
 pub(super) struct Task {
     /// The future, until it is done. Held while it is polled.
@@ -31,7 +31,7 @@ impl Task {
         if self.is_queued.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        submit(Box::new(move || self.poll()))
+        Pool::shared().submit(Box::new(move || self.poll()))
     }
 
     fn poll(self: Arc<Self>) {

@@ -112,8 +112,9 @@ impl BatchCheck {
     }
 
     /// The batch under the one schema of all that are taken as they are: many small batches need not keep one each.
-    pub(crate) fn take_as_it_is(&self, batch: RecordBatch) -> Result<RecordBatch> {
+    pub(crate) fn take_as_it_is(&self, store: &MetadataStore, batch: RecordBatch) -> Result<RecordBatch> {
         self.check_rows(&batch)?;
+        store.inner.backend.check(&self.plan.spec.key, &batch)?;
         match &self.as_it_is {
             Some(schema) => Ok(batch.with_schema(schema.clone())?),
             None => Ok(batch),
@@ -135,13 +136,14 @@ impl BatchCheck {
     ) -> Result<(RecordBatch, Option<BatchCheck>)> {
         let given = batch.schema();
         if self.takes_as_it_is(&given) {
-            return Ok((self.take_as_it_is(batch.clone())?, None));
+            return Ok((self.take_as_it_is(store, batch.clone())?, None));
         }
         self.check_rows(batch)?;
         let batch = self.without_untyped(batch)?;
         let empty = store.complete(&self.plan, &batch.slice(0, 0), &store.stamping(0))?;
         let (target, _) = align(&self.plan.spec.key, Some(&self.known), vec![empty])?;
         let batch = self.converted(&batch, &target)?;
+        store.inner.backend.check(&self.plan.spec.key, &batch)?;
         let known = merged(&self.known, &target);
         let is_as_it_was = given == *batch.schema_ref();
         let after = match (known == self.known, &self.as_it_is) {

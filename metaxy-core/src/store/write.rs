@@ -132,7 +132,9 @@ impl MetadataStore {
             let plan = store.plan(&key)?;
             let complete = |batch: &RecordBatch| store.complete(plan, batch, &stamping);
             let batches = batches.iter().map(complete).collect::<Result<Vec<_>>>()?;
-            align(&key, table.as_ref(), batches)
+            let (schema, batches) = align(&key, table.as_ref(), batches)?;
+            batches.iter().try_for_each(|batch| store.inner.backend.check(&key, batch))?;
+            Ok((schema, batches))
         })
         .await
     }

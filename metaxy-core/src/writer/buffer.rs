@@ -10,6 +10,7 @@ use crate::key::FeatureKey;
 
 use super::load::Load;
 use super::parcel::{Entry, Parcel, Size, bytes_in_memory, summary};
+use super::refusal::RejectedBatch;
 use super::room::Room;
 use super::{WriterError, WriterProgress};
 
@@ -34,6 +35,9 @@ pub(super) struct Buffer {
     last_error: Option<Arc<Error>>,
     /// What the writer has given up on, until a caller takes it back.
     failed: Option<Failed>,
+    /// What was set aside, and how much of it callers have been told.
+    rejected: Vec<RejectedBatch>,
+    told: usize,
     /// What callers have taken back, as long as others wait that have to know of it.
     given_back: Vec<GivenBack>,
     /// How often something was given back, and who waits for a flush since when, counted by that number.
@@ -74,6 +78,7 @@ struct GivenBack {
 pub(super) struct Ticket {
     target: u64,
     returns: u64,
+    told: usize,
 }
 
 impl Buffer {
@@ -92,6 +97,8 @@ impl Buffer {
             flush_until: 0,
             last_error: None,
             failed: None,
+            rejected: Vec::new(),
+            told: 0,
             given_back: Vec::new(),
             returns: 0,
             flushes: BTreeMap::new(),
@@ -133,7 +140,7 @@ impl Buffer {
         }
     }
 
-    /// Takes in what an earlier process has left, in as much room as there is.
+    /// Takes in what an earlier process has left, or what was set aside, in as much room as there is.
     pub(super) fn push_left(&mut self, entry: Entry) {
         let place = self.room.take_free(bytes_in_memory(&entry.batch)).map(Arc::new);
         self.push(vec![entry.in_place(place)]);
@@ -207,7 +214,7 @@ impl Buffer {
     /// The next parcel. It is under way until [`Buffer::finish`] or [`Buffer::give_up`].
     pub(super) fn take(&mut self) -> Parcel {
         let parcel = self.waiting.pop_front().unwrap_or_default();
-        self.taken += parcel.entries.iter().map(|entry| entry.batches).sum::<u64>();
+        self.taken += parcel.entries.iter().map(|entry| entry.batches() as u64).sum::<u64>();
         parcel
     }
 
@@ -226,10 +233,29 @@ impl Buffer {
         }
     }
 
-    /// All of the parcel is in the store.
+    /// All of the parcel is in the store, or set aside.
     pub(super) fn finish(&mut self) {
         self.done = self.taken;
         self.last_error = None;
+    }
+
+    /// These batches are set aside.
+    pub(super) fn reject(&mut self, batches: Vec<RejectedBatch>) {
+        for batch in &batches {
+            tracing::error!(error = %batch.error, feature = %batch.feature, rows = batch.rows, file = %batch.file.display(), "the store has refused rows, which were set aside");
+            self.progress.entry(batch.feature.clone()).or_default().pending -= batch.rows as u64;
+        }
+        self.rejected.extend(batches);
+    }
+
+    pub(super) fn rejected(&self) -> Vec<RejectedBatch> {
+        self.rejected.clone()
+    }
+
+    /// What was set aside has been taken back.
+    pub(super) fn forget_rejected(&mut self) {
+        self.rejected.clear();
+        self.told = 0;
     }
 
     /// The rest of the parcel is not going to be in the store.
@@ -262,7 +288,7 @@ impl Buffer {
     pub(super) fn begin_flush(&mut self) -> Ticket {
         self.flush_until = self.pushed;
         *self.flushes.entry(self.returns).or_default() += 1;
-        Ticket { target: self.pushed, returns: self.returns }
+        Ticket { target: self.pushed, returns: self.returns, told: self.told }
     }
 
     /// The caller waits no longer.
@@ -293,7 +319,17 @@ impl Buffer {
         if let Some(given) = self.given_back.iter().find(concerns) {
             return Some(Err(given.error.clone()));
         }
-        (self.done >= ticket.target).then_some(Ok(()))
+        (self.done >= ticket.target).then(|| self.tell(ticket))
+    }
+
+    /// Tells a caller what was set aside since it began to wait, or before it without a caller being told.
+    fn tell(&mut self, ticket: Ticket) -> Result<(), WriterError> {
+        let rejected = self.rejected.get(ticket.told..).unwrap_or_default().to_vec();
+        self.told = self.rejected.len();
+        match rejected.first() {
+            None => Ok(()),
+            Some(first) => Err(WriterError { error: first.error.clone(), unwritten: Vec::new(), rejected }),
+        }
     }
 
     /// What has come since the failure goes back with it, for it may depend on it.
@@ -305,7 +341,10 @@ impl Buffer {
         entries.extend(late);
         self.returns += 1;
         let unwritten = entries.into_iter().map(|entry| (entry.feature, entry.batch)).collect();
-        self.given_back.push(GivenBack { number: self.returns, after, error: WriterError { error, unwritten } });
+        let rejected = self.rejected.get(self.told..).unwrap_or_default().to_vec();
+        self.told = self.rejected.len();
+        let error = WriterError { error, unwritten, rejected };
+        self.given_back.push(GivenBack { number: self.returns, after, error });
     }
 
     pub(super) fn has_pending(&self) -> bool {

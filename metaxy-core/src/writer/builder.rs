@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Notify;
 
+use crate::blocking;
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 use crate::store::MetadataStore;
@@ -131,9 +132,9 @@ impl WriterBuilder {
         let spool = match self.spool {
             None => None,
             Some(directory) => {
-                let (spool, left) = tokio::task::spawn_blocking(move || Spool::open(directory)).await??;
+                let (spool, left) = blocking::run(move || Spool::open(directory)).await?;
                 left.into_iter().for_each(|entry| buffer.push_left(entry));
-                Some(spool)
+                Some(Arc::new(spool))
             }
         };
         let shared = Arc::new(Shared {

@@ -44,7 +44,7 @@ impl Checks {
     ) -> Result<Vec<(FeatureKey, RecordBatch)>> {
         if let Some(checks) = self.that_take_as_it_is(&batches) {
             let taken = batches.into_iter().zip(checks);
-            return taken.map(|((key, batch), check)| Ok((key, check.take_as_it_is(batch)?))).collect();
+            return taken.map(|((key, batch), check)| Ok((key, check.take_as_it_is(store, batch)?))).collect();
         }
         let mut known = self.known();
         let mut grown: BTreeMap<FeatureKey, Arc<BatchCheck>> = BTreeMap::new();

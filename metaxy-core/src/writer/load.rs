@@ -42,6 +42,25 @@ impl Load<Vec<RecordBatch>> {
         loads
     }
 
+    /// The batches of a parcel by feature, each by itself, the first to be written last.
+    pub(super) fn groups(entries: Vec<Entry>, store: &MetadataStore) -> Vec<Vec<Entry>> {
+        let mut loads = Self::of(&entries);
+        loads.sort_by_key(|load| Reverse(load.turn(store)));
+        let mut groups: Vec<Vec<Entry>> = loads.iter().map(|_| Vec::new()).collect();
+        for entry in entries {
+            if let Some(place) = loads.iter().position(|load| load.has(&entry)) {
+                groups[place].extend(entry.split());
+            }
+        }
+        groups
+    }
+
+    /// What an earlier process has left comes first, then dependents.
+    fn turn(&self, store: &MetadataStore) -> impl Ord + use<> {
+        let order = store.graph().topological_order();
+        (!self.is_left, Reverse(order.iter().position(|key| *key == self.feature)))
+    }
+
     async fn ready(self, store: &MetadataStore, at: i64) -> Result<Load<ReadyRows>> {
         let Self { feature, is_left, rows } = self;
         let rows = store.ready(feature.clone(), rows, (!is_left).then_some(at)).await?;
@@ -68,8 +87,7 @@ pub(super) async fn ready(
     mut loads: Vec<Load<Vec<RecordBatch>>>,
     at: i64,
 ) -> Result<VecDeque<Load<ReadyRows>>> {
-    let order = store.graph().topological_order();
-    loads.sort_by_key(|load| (!load.is_left, Reverse(order.iter().position(|key| *key == load.feature))));
+    loads.sort_by_key(|load| load.turn(store));
     let mut ready = VecDeque::with_capacity(loads.len());
     for load in loads {
         ready.push_back(load.ready(store, at).await?);

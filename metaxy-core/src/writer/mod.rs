@@ -32,7 +32,10 @@
 //!   was not written. Nothing more is taken until then.
 //! - The rows of a flush share one time, and dependents are written first. Of an id that is put twice the later row counts,
 //!   because the two are never in one flush.
-//! - What could not be stored in the columns that are there is refused by `put`, not later.
+//! - What could not be stored, by the columns that are there or in the storage system at all, is refused by `put`, not
+//!   later. What the store refuses all the same holds up no other batch: it comes back with the error of `flush` or
+//!   `close`; where there is a spool directory, it is moved to `rejected/` in it, with the reason in a file beside it, and
+//!   [`retry_rejected`](BufferedMetadataWriter::retry_rejected) takes it back.
 //! - With a spool directory a batch survives the death of the process, and of the machine, as soon as `put` has returned.
 //!   The next start writes it under the time and the definitions of the put: readers see every id once, and nothing that
 //!   was written or deleted since is hidden.
@@ -43,14 +46,16 @@
 //!   runtime cannot wait for its own task, which goes on as long as the runtime does.
 
 mod admission;
-mod blocking;
+mod blocking_writer;
 mod buffer;
 mod builder;
 mod checks;
 mod compact;
+mod flight;
 mod flusher;
 mod load;
 mod parcel;
+mod refusal;
 mod room;
 mod spool;
 mod unclosed;
@@ -65,12 +70,14 @@ use arrow::compute::concat_batches;
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::Notify;
 
+use crate::blocking;
 use crate::error::{Error, Result};
 use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::store::{IntoBatches, MetadataStore};
 
-pub use blocking::BlockingWriter;
+pub use blocking_writer::BlockingWriter;
 pub use builder::{RetryPolicy, WriterBuilder};
+pub use refusal::RejectedBatch;
 
 use admission::Admission;
 use buffer::{Buffer, Ticket};
@@ -93,7 +100,7 @@ pub struct WriterProgress {
 
 /// What could not be written, and why.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{} row(s) could not be written: {error}", self.rows())]
+#[error("{} row(s) could not be written: {error}{}", self.rows(), self.place())]
 pub struct WriterError {
     /// The last error.
     #[source]
@@ -102,11 +109,28 @@ pub struct WriterError {
     /// where there is a spool directory they stay there for the next start. Where several callers waited, each gets them:
     /// one of them has to put them again.
     pub unwritten: Vec<(FeatureKey, RecordBatch)>,
+    /// What the store has refused and the spool directory keeps aside, since the last call that was told of it.
+    pub rejected: Vec<RejectedBatch>,
 }
 
 impl WriterError {
     fn rows(&self) -> usize {
-        self.unwritten.iter().map(|(_, batch)| batch.num_rows()).sum()
+        let unwritten: usize = self.unwritten.iter().map(|(_, batch)| batch.num_rows()).sum();
+        unwritten + self.rejected_rows()
+    }
+
+    fn rejected_rows(&self) -> usize {
+        self.rejected.iter().map(|batch| batch.rows).sum()
+    }
+
+    /// Where rows are kept that are not given back.
+    fn place(&self) -> String {
+        match self.rejected.first().and_then(|first| first.file.parent()) {
+            None => String::new(),
+            Some(directory) => {
+                format!("; {} row(s) are kept in {} until `retry_rejected`", self.rejected_rows(), directory.display())
+            }
+        }
     }
 }
 
@@ -129,7 +153,7 @@ struct Handle {
 struct Shared {
     store: MetadataStore,
     settings: Settings,
-    spool: Option<Spool>,
+    spool: Option<Arc<Spool>>,
     room: Arc<Room>,
     buffer: Mutex<Buffer>,
     checks: Checks,
@@ -183,15 +207,16 @@ impl Shared {
     /// less to do when it comes to them.
     fn condense(self: &Arc<Self>, parcel: u64) {
         let shared = self.clone();
-        self.runtime.spawn_blocking(move || {
-            let runs = shared.buffer().runs(parcel)?;
+        drop(blocking::spawn(move || {
+            let Some(runs) = shared.buffer().runs(parcel) else { return Ok(()) };
             let join = |run: &Vec<RecordBatch>| concat_batches(run.first()?.schema_ref(), run).ok();
             // What would not fit into one batch stays in several.
-            let joined = runs.iter().map(join).collect::<Option<Vec<_>>>()?;
-            let small = shared.buffer().condense(parcel, joined);
-            drop(small);
-            Some(())
-        });
+            if let Some(joined) = runs.iter().map(join).collect::<Option<Vec<_>>>() {
+                let small = shared.buffer().condense(parcel, joined);
+                drop(small);
+            }
+            Ok(())
+        }));
     }
 
     /// Waits until `ready` gives something.
@@ -244,11 +269,12 @@ impl BufferedMetadataWriter {
         for (key, _) in &batches {
             shared.checks.prepare(&shared.store, key).await?;
         }
-        if shared.spool.is_none() {
-            shared.take(batches, admission)?;
-        } else {
-            let shared = shared.clone();
-            tokio::task::spawn_blocking(move || shared.take(batches, admission)).await??;
+        match &shared.spool {
+            None => shared.take(batches, admission)?,
+            Some(spool) => {
+                let shared = shared.clone();
+                spool.threads.spawn(move || shared.take(batches, admission)).await?;
+            }
         }
         // Producers that always find room would keep the task waiting at each of its steps.
         tokio::task::yield_now().await;
@@ -281,6 +307,32 @@ impl BufferedMetadataWriter {
         shared.work.notify_one();
         shared.wait(|buffer| buffer.has_ended().then_some(())).await;
         result.map(|()| self.rows_written())
+    }
+
+    /// Takes back what the store has refused and the spool directory keeps in `rejected/`, from before this writer too.
+    /// Returns the number of rows; the next flush writes them, under the time of their put.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and what keeps the files from being read. What is refused again is rejected again.
+    pub async fn retry_rejected(&self) -> Result<u64> {
+        let shared = self.shared().clone();
+        let Some(spool) = shared.spool.clone() else { return Ok(0) };
+        let admission = Admission::wait(&shared, 0).await?;
+        let take_back = move || {
+            let entries = spool.take_back()?;
+            shared.buffer().forget_rejected();
+            let rows = entries.iter().map(|entry| entry.rows() as u64).sum();
+            entries.into_iter().for_each(|entry| _ = shared.buffer().push_left(entry));
+            drop(admission);
+            shared.work.notify_one();
+            Ok(rows)
+        };
+        blocking::run(take_back).await
+    }
+
+    /// What the store has refused in the writer's life, and the spool directory keeps aside.
+    pub fn rejected(&self) -> Vec<RejectedBatch> {
+        self.shared().buffer().rejected()
     }
 
     /// The rows written so far, by feature.

@@ -17,15 +17,21 @@ pub(super) struct Entry {
     pub(super) batch: RecordBatch,
     /// The hashes of its ids. Two ids of one hash only mean that their rows are written one after the other.
     pub(super) ids: Vec<u64>,
-    /// The files that keep it, where there is a spool directory.
-    pub(super) files: Vec<PathBuf>,
+    /// The batches that it was, in their order.
+    parts: Vec<Part>,
     /// Whether its rows are complete with versions and times: an earlier process has put them.
     pub(super) is_complete: bool,
-    /// How many batches it was.
-    pub(super) batches: u64,
     /// The room that it takes, together with others of its put.
     places: Vec<Arc<Place>>,
     bytes: usize,
+}
+
+/// A batch as it was put.
+#[derive(Debug)]
+struct Part {
+    rows: usize,
+    /// The file that keeps it, where there is a spool directory.
+    file: Option<PathBuf>,
 }
 
 /// The bytes that a batch keeps in memory while it waits, with the hashes of its ids.
@@ -36,7 +42,8 @@ pub(super) fn bytes_in_memory(batch: &RecordBatch) -> usize {
 impl Entry {
     pub(super) fn new(feature: FeatureKey, batch: RecordBatch, ids: Vec<u64>) -> Self {
         let bytes = bytes_in_memory(&batch);
-        Self { feature, batch, ids, files: Vec::new(), is_complete: false, batches: 1, places: Vec::new(), bytes }
+        let parts = vec![Part { rows: batch.num_rows(), file: None }];
+        Self { feature, batch, ids, parts, is_complete: false, places: Vec::new(), bytes }
     }
 
     /// Keeps some room until it is settled.
@@ -51,13 +58,36 @@ impl Entry {
     }
 
     pub(super) fn kept_in(mut self, file: Option<PathBuf>) -> Self {
-        self.files.extend(file);
+        self.parts = vec![Part { rows: self.rows(), file }];
         self
     }
 
     /// What an earlier process has left in a file.
     pub(super) fn left_in(file: PathBuf, feature: FeatureKey, batch: RecordBatch) -> Self {
-        Self { files: vec![file], is_complete: true, ..Self::new(feature, batch, Vec::new()) }
+        Self { is_complete: true, ..Self::new(feature, batch, Vec::new()).kept_in(Some(file)) }
+    }
+
+    /// How many batches it was.
+    pub(super) fn batches(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// The files that keep it, where there is a spool directory.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.parts.iter().filter_map(|part| part.file.as_ref())
+    }
+
+    /// The batches that it was, each by itself.
+    pub(super) fn split(self) -> Vec<Self> {
+        let Self { feature, batch, parts, is_complete, places, .. } = self;
+        let mut start = 0;
+        let part = |part: Part| {
+            let rows = batch.slice(start, part.rows);
+            start += part.rows;
+            let entry = Self::new(feature.clone(), rows, Vec::new()).kept_in(part.file);
+            Self { is_complete, places: places.clone(), ..entry }
+        };
+        parts.into_iter().map(part).collect()
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -73,9 +103,8 @@ impl Entry {
 
     /// Takes over what another one stands for; gives back its batch.
     fn absorb(&mut self, other: Self) -> RecordBatch {
-        self.files.extend(other.files);
+        self.parts.extend(other.parts);
         self.places.extend(other.places);
-        self.batches += other.batches;
         self.bytes += other.bytes;
         other.batch
     }

@@ -7,6 +7,8 @@ mod failures;
 mod flush;
 mod log;
 mod progress;
+mod rejected;
 mod room;
 mod spool;
+mod spool_attacks;
 mod support;

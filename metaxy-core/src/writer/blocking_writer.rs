@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::store::IntoBatches;
 
-use super::{BufferedMetadataWriter, RowsWritten, WriterError, WriterProgress};
+use super::{BufferedMetadataWriter, RejectedBatch, RowsWritten, WriterError, WriterProgress};
 
 /// A handle of a [`BufferedMetadataWriter`] whose calls block. It can be sent to, and cloned for, any number of threads.
 ///
-/// The runtime on which the writer was started has to run meanwhile: a multi-threaded one does so by itself.
+/// The runtime on which the writer was started has to run at the same time: a multi-threaded one does so by itself.
 #[derive(Clone, Debug)]
 pub struct BlockingWriter {
     writer: BufferedMetadataWriter,
@@ -61,6 +61,19 @@ impl BlockingWriter {
         self.block_on(writer.close()).map_err(nothing_lost)?
     }
 
+    /// As [`BufferedMetadataWriter::retry_rejected`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Unsupported`] inside of async code that must not block.
+    pub fn retry_rejected(&self) -> Result<u64> {
+        self.block_on(self.writer.retry_rejected())?
+    }
+
+    /// As [`BufferedMetadataWriter::rejected`].
+    pub fn rejected(&self) -> Vec<RejectedBatch> {
+        self.writer.rejected()
+    }
+
     /// As [`BufferedMetadataWriter::last_error`].
     pub fn last_error(&self) -> Option<Arc<Error>> {
         self.writer.last_error()
@@ -92,5 +105,5 @@ impl BlockingWriter {
 
 /// A call that was not made.
 fn nothing_lost(error: Error) -> WriterError {
-    WriterError { error: Arc::new(error), unwritten: Vec::new() }
+    WriterError { error: Arc::new(error), unwritten: Vec::new(), rejected: Vec::new() }
 }

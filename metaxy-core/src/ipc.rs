@@ -1,0 +1,157 @@
+//! Batches as bytes, checked before they are decoded.
+//!
+//! For batches that a store or a spool keeps in files of its own. The bytes are an Arrow IPC file in a frame of its length
+//! and checksum. [`decode`] looks at the frame first: Arrow's decoder trusts the lengths that it reads, and a damaged file
+//! could make it allocate more memory than there is, or give other values than were written.
+//!
+//! ```
+//! # use metaxy_core::arrow::{array::{ArrayRef, Int64Array, RecordBatch}};
+//! # use std::sync::Arc;
+//! use metaxy_core::ipc;
+//!
+//! # fn example() -> metaxy_core::Result<()> {
+//! # let batch = RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)])?;
+//! let bytes = ipc::encode(batch.schema_ref(), &[batch.clone()])?;
+//! assert_eq!(ipc::decode("videos", &bytes)?, (batch.schema(), vec![batch]));
+//! # Ok(())
+//! # }
+//! # example().unwrap();
+//! ```
+
+use std::fmt;
+use std::io::Cursor;
+use std::ops::Range;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::error::{Error, Result};
+use crate::fence;
+
+const MAGIC: &[u8; 8] = b"METAXY\x00\x01";
+/// The magic, the length of what follows the frame, and its checksum.
+const FRAME: usize = 32;
+
+/// What Arrow IPC files begin and end with.
+const ARROW: &[u8; 6] = b"ARROW1";
+/// Behind the footer of such a file: the footer's length, and the magic.
+const TRAILER: usize = 10;
+
+/// The bytes of batches, which all have the schema.
+///
+/// # Errors
+/// [`Error::Arrow`] for what Arrow's format cannot hold.
+pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let mut writer = FileWriter::try_new(vec![0; FRAME], schema)?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    let mut bytes = writer.into_inner()?;
+    let (frame, payload) = bytes.split_at_mut(FRAME);
+    frame[..8].copy_from_slice(MAGIC);
+    frame[8..16].copy_from_slice(&(payload.len() as u64).to_le_bytes());
+    frame[16..].copy_from_slice(&xxh3_128(payload).to_le_bytes());
+    Ok(bytes)
+}
+
+/// The batches that bytes hold, and their schema. `name` is the table or file that the error names.
+///
+/// # Errors
+/// [`Error::Corrupt`] for all bytes that [`encode`] has not made.
+pub fn decode(name: impl fmt::Display, bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let name = name.to_string();
+    let payload = framed(bytes).map_err(|reason| damaged(&name, reason))?;
+    decode_bare(&name, payload)
+}
+
+/// As [`decode`], for an Arrow IPC file without a frame. Changed values go unseen; lengths do not.
+pub(crate) fn decode_bare(name: &str, bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    fence::decode(name, || {
+        check_lengths(bytes).map_err(|reason| damaged(name, reason))?;
+        let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(|error| damaged(name, error.to_string()))?;
+        let schema = reader.schema();
+        let batches = reader.collect::<Result<_, _>>().map_err(|error| damaged(name, error.to_string()))?;
+        Ok((schema, batches))
+    })
+}
+
+/// Whether bytes are an Arrow IPC file without a frame.
+pub(crate) fn is_bare(bytes: &[u8]) -> bool {
+    bytes.starts_with(ARROW)
+}
+
+fn damaged(name: &str, reason: impl Into<String>) -> Error {
+    Error::Corrupt { table: name.to_owned(), reason: reason.into() }
+}
+
+/// What is in the frame.
+fn framed(bytes: &[u8]) -> Result<&[u8], String> {
+    let Some((frame, payload)) = bytes.split_at_checked(FRAME).filter(|(frame, _)| frame.starts_with(MAGIC)) else {
+        return Err("it does not begin as such a file does".to_owned());
+    };
+    let length = u64::from_le_bytes(array(&frame[8..16]));
+    if payload.len() as u64 != length {
+        return Err(format!("it should hold {length} bytes, and holds {}", payload.len()));
+    }
+    if xxh3_128(payload) != u128::from_le_bytes(array(&frame[16..])) {
+        return Err("its checksum does not match its bytes".to_owned());
+    }
+    Ok(payload)
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(bytes);
+    array
+}
+
+/// Checks every length that the decoder is going to trust against the size of the file.
+fn check_lengths(file: &[u8]) -> Result<(), String> {
+    let (rest, trailer) = file.split_last_chunk::<TRAILER>().ok_or("it is too short")?;
+    if !file.starts_with(ARROW) || &trailer[4..] != ARROW {
+        return Err("it is not an Arrow file, or a part of one".to_owned());
+    }
+    let length = i32::from_le_bytes(array(&trailer[..4]));
+    let start = usize::try_from(length).ok().and_then(|length| rest.len().checked_sub(length));
+    let footer = root_as_footer(&rest[start.ok_or("its footer is longer than the file")?..]);
+    let footer = footer.map_err(|error| format!("its footer cannot be read: {error}"))?;
+    let blocks = footer.dictionaries().into_iter().flatten().chain(footer.recordBatches().into_iter().flatten());
+    blocks.into_iter().try_for_each(|block| check_block(file, block))
+}
+
+/// Checks a message and the buffers that it names.
+fn check_block(file: &[u8], block: &Block) -> Result<(), String> {
+    let (head, body) = bounds(file, block).ok_or("a part of it lies outside of the file")?;
+    let head = &file[head];
+    let head = head.strip_prefix(&[0xff; 4]).unwrap_or(head);
+    let message = head.get(4..).ok_or("a message is too short")?;
+    let message = root_as_message(message).map_err(|error| format!("a message cannot be read: {error}"))?;
+    let batch = match message.header_type() {
+        MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|batch| batch.data()),
+        _ => message.header_as_record_batch(),
+    };
+    let batch = batch.ok_or("a message holds no rows")?;
+    if batch.compression().is_some() {
+        return Err("its rows are compressed, which such a file never is".to_owned());
+    }
+    let fits = |offset: i64, length: i64| {
+        let end = offset.checked_add(length).and_then(|end| usize::try_from(end).ok());
+        offset >= 0 && length >= 0 && end.is_some_and(|end| end <= body.len())
+    };
+    match batch.buffers().into_iter().flatten().all(|buffer| fits(buffer.offset(), buffer.length())) {
+        true => Ok(()),
+        false => Err("a column lies outside of its batch".to_owned()),
+    }
+}
+
+/// Where the head and the body of a message lie.
+fn bounds(file: &[u8], block: &Block) -> Option<(Range<usize>, Range<usize>)> {
+    let start = usize::try_from(block.offset()).ok()?;
+    let middle = start.checked_add(usize::try_from(block.metaDataLength()).ok()?)?;
+    let end = middle.checked_add(usize::try_from(block.bodyLength()).ok()?)?;
+    (end <= file.len()).then_some((start..middle, middle..end))
+}
