@@ -24,6 +24,7 @@ use crate::errors::{ErrorContext, chain};
 use crate::location::{Root, is_table_name};
 use crate::log::{LOG_DIRECTORY, Table, TableState, Upkeep};
 use crate::storage::DurableFileSystem;
+use crate::types::check_storable;
 use crate::{delete, maintain, merge, read, write};
 
 /// How many directories are listed at once.
@@ -284,6 +285,10 @@ impl StoreBackend for DeltaBackend {
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let session = self.writing("write")?;
         write::append(self.table(&session, table)?, schema, batches).await
+    }
+
+    fn check(&self, _table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        check_storable(rows.schema_ref())
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {

@@ -157,6 +157,16 @@ impl TableSchema {
     }
 }
 
+/// Refuses columns that no table could have.
+pub(crate) fn check_storable(schema: &Schema) -> Result<()> {
+    let is_typed = |field: &&Arc<Field>| *field.data_type() != DataType::Null;
+    schema.fields().iter().filter(is_typed).try_for_each(|field| {
+        let forms = forms_of(field)?;
+        let logical = Field::new(field.name(), forms.logical, true);
+        delta_field(&logical, field.name(), &forms_of(&logical)?.stored).map(drop)
+    })
+}
+
 /// How the columns of some rows are stored, to see whether files written for one schema fit another.
 pub(crate) fn stored_form(schema: &TableSchema, given: &Schema) -> Vec<(String, DataType)> {
     given

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StructArray, new_null_array};
 use arrow::compute::filter;
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use duckdb::Connection;
 use metaxy_core::filter::Predicate;
 use metaxy_core::{Error, Result};
@@ -210,6 +210,12 @@ fn new_column(field: &Field, taken: &mut HashSet<String>) -> Result<StoredColumn
         return Err(unsupported(field, "its name holds a NUL character; give it another name"));
     }
     StoredColumn::new(field, taken).map_err(|hint| unsupported(field, hint))
+}
+
+/// Refuses columns that no table could have.
+pub(crate) fn check_storable(schema: &Schema) -> Result<()> {
+    let check = |field: &FieldRef| storage(field.data_type()).map(drop).map_err(|hint| unsupported(field, hint));
+    schema.fields().iter().try_for_each(check)
 }
 
 fn unsupported(field: &Field, hint: &str) -> Error {

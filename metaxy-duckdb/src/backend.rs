@@ -12,7 +12,7 @@ use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
 
-use crate::append::Writing;
+use crate::append::{Writing, check_storable};
 use crate::catalog::{StoredTable, table_names};
 use crate::config::invalid;
 use crate::database::Database;
@@ -155,6 +155,10 @@ impl StoreBackend for DuckDbBackend {
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         self.write(table, "write", move |writing| writing.append(&schema, batches)).await
+    }
+
+    fn check(&self, _table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        check_storable(rows.schema_ref())
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {

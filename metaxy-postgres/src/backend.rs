@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
 use metaxy_core::backend::{NativeIncrement, closed, not_found};
 use metaxy_core::filter::Predicate;
@@ -22,6 +22,7 @@ use crate::insert;
 use crate::native;
 use crate::session::{self, Connection, Counters, Session, UNDEFINED_TABLE};
 use crate::sql::{self, Pushdown, quote};
+use crate::types;
 
 /// Metadata in the tables of a PostgreSQL schema.
 pub struct PostgresBackend {
@@ -137,6 +138,12 @@ impl StoreBackend for PostgresBackend {
         execute(&session, &mut connection, "write", &name, "COMMIT").await?;
         connection.done();
         Ok(())
+    }
+
+    fn check(&self, _table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        let is_typed = |field: &&FieldRef| *field.data_type() != DataType::Null;
+        let check = |field: &FieldRef| types::storage(field.name(), field.data_type()).map(drop);
+        rows.schema_ref().fields().iter().filter(is_typed).try_for_each(check)
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {

@@ -16,6 +16,7 @@ use crate::config::MEMORY;
 use crate::connection::{Database, Place};
 use crate::error::During;
 use crate::read::Reading;
+use crate::types::check_storable;
 use crate::write::Writing;
 use crate::{KIND, SqliteConfig};
 
@@ -152,6 +153,10 @@ impl StoreBackend for SqliteBackend {
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         self.write(table, "write", move |writing, connection| writing.append(connection, &schema, &batches)).await
+    }
+
+    fn check(&self, _table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        rows.schema_ref().fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {

@@ -236,7 +236,10 @@ async fn fenced<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// To let go of many small batches takes a while.
 fn drop_later(batches: impl Send + 'static) {
-    drop(blocking::spawn(move || Ok(drop(batches))));
+    drop(blocking::spawn(move || {
+        drop(batches);
+        Ok(())
+    }));
 }
 
 /// Doubles with every attempt, less a random half, so that many writers do not come back at the same time.

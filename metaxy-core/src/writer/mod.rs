@@ -322,7 +322,7 @@ impl BufferedMetadataWriter {
             let entries = spool.take_back()?;
             shared.buffer().forget_rejected();
             let rows = entries.iter().map(|entry| entry.rows() as u64).sum();
-            entries.into_iter().for_each(|entry| _ = shared.buffer().push_left(entry));
+            entries.into_iter().for_each(|entry| shared.buffer().push_left(entry));
             drop(admission);
             shared.work.notify_one();
             Ok(rows)

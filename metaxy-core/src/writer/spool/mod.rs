@@ -111,7 +111,11 @@ impl Spool {
     /// Forgets batches, off the async threads.
     pub(super) async fn remove_later(&self, files: Vec<PathBuf>) {
         // A removal that does not happen is no harm: see `remove`.
-        let _ = self.threads.spawn(move || Ok(remove(&files))).await;
+        let remove = move || {
+            remove(&files);
+            Ok(())
+        };
+        let _ = self.threads.spawn(remove).await;
     }
 
     /// Sets files aside, off the async threads, each with the reason beside it; where they lie then.
@@ -129,7 +133,7 @@ impl Spool {
         let set_aside = || {
             create_inside(&self.rejected_directory())?;
             let note = rejected.with_extension(REASON);
-            remove(&[note.clone()]);
+            remove(std::slice::from_ref(&note));
             write_new(&note, format!("{reason}\n").as_bytes())?;
             fs::rename(file, &rejected)?;
             sync_directory(&self.rejected_directory())?;
