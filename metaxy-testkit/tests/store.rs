@@ -221,3 +221,35 @@ async fn names_that_the_store_does_not_know() -> Result<()> {
     assert_eq!(error.lines().count(), 3, "the text, and a caret under the place: {error}");
     Ok(())
 }
+
+/// A store's own setting comes first, then the environment of the run; a write can say otherwise.
+#[tokio::test]
+async fn the_materialization_id_comes_from_the_file_or_the_environment() {
+    use arrow::array::AsArray;
+    use metaxy_core::columns::MATERIALIZATION_ID;
+    use metaxy_core::config::{Environment, MetaxyConfig};
+
+    let file = "[stores.dev]\ntype = 'memory'\nconfig.name = 'of the file'\nconfig.materialization_id = 'run-1'\n\
+                [stores.other]\ntype = 'memory'\nconfig.name = 'of the run'";
+    let variables = [("METAXY_MATERIALIZATION_ID", "run-2")];
+    let of_store = [variables[0], ("METAXY_STORES__OTHER__CONFIG__MATERIALIZATION_ID", "run-3")];
+    for (store, environment, expected) in [
+        ("dev", &[][..], Some("run-1")),
+        ("dev", &variables[..], Some("run-1")),
+        ("other", &[][..], None),
+        ("other", &variables[..], Some("run-2")),
+        ("other", &of_store[..], Some("run-3")),
+    ] {
+        let environment: Environment = environment.iter().copied().collect();
+        let config = MetaxyConfig::loader().environment(environment).load_text(file).expect("a configuration");
+        let graph = graph("1").expect("a graph");
+        let store = config.open_store(store, graph, AccessMode::ReadWrite).await.expect("it opens");
+        store.write("root", roots()).await.expect("a write");
+        let rows =
+            store.read("root").columns([MATERIALIZATION_ID]).await.expect("it reads").rows().await.expect("rows");
+        let stored = rows.to_batch().expect("one batch").column(0).clone();
+        let ids: Vec<Option<&str>> = stored.as_string::<i32>().iter().collect();
+        assert_eq!(ids, [expected; 3]);
+        store.drop_feature("root").await.expect("a drop");
+    }
+}

@@ -96,7 +96,10 @@ impl ConfigLoader {
         if self.overrides {
             overlay::apply(&mut document, environment)?;
         }
-        MetaxyConfig::from_document(file, document, &beside)
+        let mut config = MetaxyConfig::from_document(file, document, &beside)?;
+        let of_run = environment.get("METAXY_MATERIALIZATION_ID").ok().filter(|id| self.overrides && !id.is_empty());
+        config.materialization_id = of_run.map(str::to_owned);
+        Ok(config)
     }
 
     fn named_by(&self, environment: &Environment) -> Result<Option<PathBuf>> {
@@ -128,10 +131,15 @@ impl ConfigLoader {
 /// `metaxy.toml` wins over `pyproject.toml`; one without anything in `[tool.metaxy]` is passed over.
 fn find_in(directory: &Path) -> Result<Option<PathBuf>> {
     let own = directory.join("metaxy.toml");
-    if own.exists() {
+    if is_named(&own) {
         return Ok(Some(own));
     }
     let project = directory.join(extend::PYPROJECT);
-    let found = project.exists() && extend::read_file(&project)?.is_some();
+    let found = is_named(&project) && extend::read_file(&project)?.is_some();
     Ok(found.then_some(project))
+}
+
+/// Whether a directory names a file: a link that leads nowhere is an error of the one who reads it, and not passed over.
+fn is_named(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }

@@ -50,7 +50,7 @@ impl Node {
 
     /// Parses a text; the settings know its lines.
     pub(super) fn parse(text: &str, file: Option<&Path>) -> Result<Self> {
-        let lines = Lines { text, file };
+        let lines = Lines::of(text, file);
         // The error's own text would quote the line, and with it what may be a password.
         let root = DeTable::parse(text).map_err(|error| lines.syntax_error(error.span(), error.message()))?;
         let table = lines.table(root.into_inner())?;
@@ -195,12 +195,17 @@ impl Node {
 struct Lines<'a> {
     text: &'a str,
     file: Option<&'a Path>,
+    /// Where the line breaks are.
+    breaks: Vec<usize>,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    fn of(text: &'a str, file: Option<&'a Path>) -> Self {
+        Self { text, file, breaks: text.match_indices('\n').map(|(at, _)| at).collect() }
+    }
+
     fn place(&self, at: usize) -> Place {
-        let before = self.text.as_bytes().iter().take(at);
-        let line = 1 + before.filter(|byte| **byte == b'\n').count();
+        let line = 1 + self.breaks.partition_point(|line_break| *line_break < at);
         Place { file: self.file.map(Path::to_owned), line: Some(line), variable: None }
     }
 

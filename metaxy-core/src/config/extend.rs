@@ -1,5 +1,6 @@
 //! Reads configuration files, and those that they extend.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -10,8 +11,14 @@ use super::variables::{self, Environment};
 
 pub(super) const PYPROJECT: &str = "pyproject.toml";
 
+/// How many files may extend each other.
+const MAX_FILES: usize = 100;
+
 /// The settings of a file; of a `pyproject.toml` those of `[tool.metaxy]`, if there are any.
 pub(super) fn read_file(path: &Path) -> Result<Option<Node>> {
+    if let Some(reason) = why_no_file(path) {
+        return Err(unreadable(path, &reason));
+    }
     let text = std::fs::read(path).map_err(|error| unreadable(path, &error.to_string()))?;
     let text = String::from_utf8(text).map_err(|_| unreadable(path, "it is not UTF-8 text"))?;
     let root = Node::parse(text.strip_prefix('\u{feff}').unwrap_or(&text), Some(path))?;
@@ -25,6 +32,16 @@ pub(super) fn read_file(path: &Path) -> Result<Option<Node>> {
     }
 }
 
+/// Why there is no text to read. A pipe or a device may have no end.
+fn why_no_file(path: &Path) -> Option<String> {
+    match (std::fs::metadata(path), std::fs::read_link(path)) {
+        (Ok(metadata), _) if metadata.is_file() || metadata.is_dir() => None,
+        (Ok(_), _) => Some("it is not a regular file".to_owned()),
+        (Err(_), Ok(target)) => Some(format!("it is a link to {}, which cannot be read", target.display())),
+        (Err(error), Err(_)) => Some(error.to_string()),
+    }
+}
+
 fn unreadable(path: &Path, reason: &str) -> Error {
     let place = Place { file: Some(path.to_owned()), ..Place::default() };
     place.error("", format!("the file cannot be read: {reason}"))
@@ -34,42 +51,99 @@ fn unreadable(path: &Path, reason: &str) -> Error {
 pub(super) fn load(path: &Path, environment: &Environment) -> Result<Node> {
     let nothing = || Node::table(Place { file: Some(path.to_owned()), ..Place::default() });
     let node = read_file(path)?.unwrap_or_else(nothing);
-    resolve(node, parent(path), &mut vec![path.to_owned()], environment)
+    let chain = Chain { files: vec![path.to_owned()], seen: HashSet::from([real(path)]) };
+    chain.resolve(node, parent(path).to_owned(), environment)
 }
 
 /// The settings of a text laid over those of the files that it extends, which are found from a directory.
 pub(super) fn load_text(text: &str, directory: &Path, environment: &Environment) -> Result<Node> {
-    resolve(Node::parse(text, None)?, directory, &mut Vec::new(), environment)
+    Chain::default().resolve(Node::parse(text, None)?, directory.to_owned(), environment)
 }
 
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
-/// Lays settings over those that they extend; `chain` is the files that led to them.
-fn resolve(mut node: Node, directory: &Path, chain: &mut Vec<PathBuf>, environment: &Environment) -> Result<Node> {
-    let extend = node.as_table_mut().and_then(|table| table.shift_remove("extend"));
-    let Some(extend) = extend else { return Ok(node) };
-    let path = directory.join(extended_path(&extend, environment)?);
-    let wrong = |reason: String| extend.error(&["extend"], reason);
-    if let Some(start) = chain.iter().position(|file| is_same(file, &path)) {
-        let files: Vec<String> = chain[start..].iter().chain([&path]).map(|file| file.display().to_string()).collect();
-        return Err(wrong(format!("the files extend each other in a circle: {}", files.join(" -> "))));
-    }
-    if !path.exists() {
-        return Err(wrong(format!("{} does not exist", path.display())));
-    }
-    let base = read_file(&path)?.ok_or_else(|| wrong(format!("{} has no [tool.metaxy]", path.display())))?;
-    chain.push(path.clone());
-    let mut base = resolve(base, parent(&path), chain, environment)?;
-    base.extend_with(node);
-    Ok(base)
+/// A file by one name, whatever links lead to it.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
+/// Files that extend each other.
+#[derive(Default)]
+struct Chain {
+    files: Vec<PathBuf>,
+    /// The same, by their real names.
+    seen: HashSet<PathBuf>,
+}
+
+impl Chain {
+    /// Lays settings over those that they extend, which are found from a directory.
+    fn resolve(mut self, mut node: Node, mut directory: PathBuf, environment: &Environment) -> Result<Node> {
+        let mut layers = Vec::new();
+        while let Some(extend) = node.as_table_mut().and_then(|table| table.shift_remove("extend")) {
+            let path = directory.join(extended_path(&extend, environment)?);
+            let base = self.follow(&path).map_err(|error| error.of(&extend))?;
+            directory = parent(&path).to_owned();
+            layers.push(std::mem::replace(&mut node, base));
+        }
+        while let Some(layer) = layers.pop() {
+            node.extend_with(layer);
+        }
+        Ok(node)
+    }
+
+    /// The settings of the next file.
+    fn follow(&mut self, path: &Path) -> Result<Node, Refusal> {
+        if self.files.len() >= MAX_FILES {
+            return Err(Refusal::TooLong);
+        }
+        if !self.seen.insert(real(path)) {
+            return Err(Refusal::Reason(self.circle(path)));
+        }
+        if !path.exists() {
+            return Err(Refusal::Reason(format!("{} does not exist", path.display())));
+        }
+        self.files.push(path.to_owned());
+        read_file(path)?.ok_or_else(|| Refusal::Reason(format!("{} has no [tool.metaxy]", path.display())))
+    }
+
+    fn circle(&self, path: &Path) -> String {
+        let start = self.files.iter().position(|file| real(file) == real(path)).unwrap_or_default();
+        let files = self.files[start..].iter().map(PathBuf::as_path).chain([path]);
+        let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
+        format!("the files extend each other in a circle: {}", files.join(" -> "))
+    }
+}
+
+/// Why a file cannot be extended.
+enum Refusal {
+    TooLong,
+    Reason(String),
+    Of(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Of(error)
+    }
+}
+
+impl Refusal {
+    /// The error of the setting that names the file.
+    fn of(self, extend: &Node) -> Error {
+        match self {
+            Self::Of(error) => error,
+            Self::Reason(reason) => extend.error(&["extend"], reason),
+            Self::TooLong => Error::LimitExceeded {
+                what: format!(
+                    "the chain of files that extend each other ({})",
+                    extend.error(&["extend"], "the next one")
+                ),
+                limit: format!("{MAX_FILES} files"),
+                hint: "put the settings of several of them into one file".to_owned(),
+            },
+        }
     }
 }
 

@@ -6,16 +6,19 @@
 //!
 //! [stores.dev]
 //! type = "sqlite"
+//! [stores.dev.config]
 //! database = "${HOME}/.metaxy/dev.db"
 //! fallback_stores = ["prod"]                   # read from there what dev does not have
 //!
 //! [stores.prod]
 //! type = "metaxy.ext.delta.DeltaMetadataStore" # or "delta": the Python package reads the same file
-//! [stores.prod.config]                         # settings stand beside `type`, or in a table of their own
+//! [stores.prod.config]
 //! root_path = "s3://bucket/metaxy"
 //! storage_options = { AWS_REGION = "eu-west-1" }
 //! ```
 //!
+//! - **`[stores.<name>.config]`** holds the settings of a store. They may also stand beside its `type`, but the Python
+//!   package refuses a file in that form.
 //! - **Where it is found.** In the file that `METAXY_CONFIG` names; else in the nearest directory, from the working
 //!   directory upwards, that has a `metaxy.toml` or a `pyproject.toml` with `[tool.metaxy]` (the former wins). Without any
 //!   file the defaults hold. [`MetaxyConfig::loader`] looks elsewhere, [`MetaxyConfig::builder`] needs no file.
@@ -25,6 +28,9 @@
 //!   is missing is an error as soon as the value is needed: for a store, when that store is opened.
 //! - **`METAXY_<FIELD>`** overrides the files, with `__` between the keys of nested tables:
 //!   `METAXY_STORES__PROD__CONFIG__ROOT_PATH`. Arrays and tables are written as JSON.
+//! - **`METAXY_MATERIALIZATION_ID`** is what writes put into `metaxy_materialization_id`, unless the store has a
+//!   `materialization_id` of its own: an orchestrator sets it for a run. The Python package does not know that setting in
+//!   a file.
 //!
 //! | field | meaning | default |
 //! |---|---|---|
@@ -75,7 +81,7 @@ use fields::Fields;
 ///
 /// ```
 /// use metaxy_core::config::MetaxyConfig;
-/// let config = MetaxyConfig::from_toml_str("project = 'films'\n[stores.dev]\ntype = 'sqlite'\ndatabase = 'dev.db'")?;
+/// let config = MetaxyConfig::from_toml_str("project = 'films'\n[stores.dev]\ntype = 'sqlite'\nconfig.database = 'dev.db'")?;
 /// assert_eq!(config.store(), "dev");
 /// assert_eq!(config.project(), Some("films"));
 /// # Ok::<(), metaxy_core::Error>(())
@@ -85,6 +91,7 @@ pub struct MetaxyConfig {
     file: Option<PathBuf>,
     fields: Fields,
     stores: IndexMap<String, StoreConfig>,
+    materialization_id: Option<String>,
     /// Where the fields were given.
     places: Places,
 }
@@ -132,7 +139,7 @@ impl MetaxyConfig {
         registry::registrations()?;
         let stores = store::take_stores(&mut document, beside)?;
         let fields = Fields::read(&document)?;
-        Ok(Self { file, fields, stores, places: document.places() })
+        Ok(Self { file, fields, stores, materialization_id: None, places: document.places() })
     }
 
     /// The file it was loaded from.
@@ -171,6 +178,17 @@ impl MetaxyConfig {
     /// Whether stores may create tables, where the configuration says so.
     pub fn auto_create_tables(&self) -> Option<bool> {
         self.fields.auto_create_tables
+    }
+
+    /// What writes of every store put into `metaxy_materialization_id` where neither the store nor the write says
+    /// otherwise: the value of `METAXY_MATERIALIZATION_ID`, which an orchestrator sets for a run.
+    pub fn materialization_id(&self) -> Option<&str> {
+        self.materialization_id.as_deref()
+    }
+
+    /// What writes of a store put into `metaxy_materialization_id`.
+    fn materialization_id_of<'a>(&'a self, store: &'a CommonSettings) -> Option<&'a str> {
+        store.materialization_id.as_deref().or(self.materialization_id())
     }
 
     /// Whether the Python package keeps map columns as maps. Here they always stay maps.

@@ -85,6 +85,7 @@ struct StoreParts {
     common: CommonSettings,
     algorithm: HashAlgorithm,
     auto_create_tables: Option<bool>,
+    materialization_id: Option<String>,
     fallbacks: Vec<Fallback>,
 }
 
@@ -125,6 +126,7 @@ impl<'a> OpenPlan<'a> {
             graph: self.graph.clone(),
             algorithm: common.hash_algorithm.unwrap_or(info.default_hash),
             auto_create_tables: common.auto_create_tables.or(of_project),
+            materialization_id: self.config.materialization_id_of(&common).map(str::to_owned),
             fallbacks: Vec::new(),
             backend,
             common,
@@ -191,6 +193,10 @@ impl StoreParts {
             .versioning_engine(self.common.versioning_engine);
         let builder = match self.common.hash_truncation_length {
             Some(length) => builder.hash_truncation_length(length),
+            None => builder,
+        };
+        let builder = match &self.materialization_id {
+            Some(id) => builder.materialization_id(id),
             None => builder,
         };
         let builder = match self.auto_create_tables {

@@ -24,8 +24,8 @@ pub(super) fn apply(document: &mut Node, environment: &Environment) -> Result<()
         let place = Place { variable: Some(variable.to_owned()), ..Place::default() };
         let text = || Node::of(toml::Value::String(value.to_owned()), &place);
         match path[..] {
-            // The one names the file, the other would have to be read before the file is.
-            ["config" | "extend"] => {}
+            // These are read elsewhere, or would have to be read before the file is.
+            ["config" | "extend" | "materialization_id"] => {}
             ["stores"] => lay_over(document, &[], stores_node(&[], value, &place)?),
             ["stores", ..] if path.len() > MAX_DEPTH || path.contains(&"") => ignore(variable),
             ["stores", name] | ["stores", name, "config"] => {
@@ -91,8 +91,8 @@ fn lay_over(document: &mut Node, path: &[&str], over: Node) {
 
 /// A key as the table has it, if it has it in whatever case.
 fn spelled(table: &IndexMap<String, Node>, key: &str) -> String {
-    match table.keys().find(|known| *known == key).or_else(|| table.keys().find(|known| known.to_lowercase() == key)) {
-        Some(known) => known.clone(),
-        None => key.to_owned(),
+    if table.contains_key(key) {
+        return key.to_owned();
     }
+    table.keys().find(|known| known.to_lowercase() == key).cloned().unwrap_or_else(|| key.to_owned())
 }

@@ -43,10 +43,19 @@ pub struct CommonSettings {
     /// How many characters of every row hash are kept.
     #[serde(default)]
     pub hash_truncation_length: Option<usize>,
+    /// What writes put into `metaxy_materialization_id` unless they say otherwise.
+    #[serde(default)]
+    pub materialization_id: Option<String>,
 }
 
-const COMMON: [&str; 5] =
-    ["hash_algorithm", "fallback_stores", "versioning_engine", "auto_create_tables", "hash_truncation_length"];
+const COMMON: [&str; 6] = [
+    "hash_algorithm",
+    "fallback_stores",
+    "versioning_engine",
+    "auto_create_tables",
+    "hash_truncation_length",
+    "materialization_id",
+];
 
 /// `polars` is what the Python package calls the engine that is not the storage system's.
 fn engine<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<VersioningEngine, D::Error> {

@@ -26,6 +26,11 @@ impl MetadataStore {
         self.inner.stamps.next()
     }
 
+    /// The same store, whose writes put this into `metaxy_materialization_id`.
+    pub(crate) fn with_materialization_id(&self, id: String) -> Self {
+        self.with(|inner| inner.materialization_id = Some(id))
+    }
+
     /// Rows with all that a write adds to them.
     pub(crate) fn completed(&self, key: &FeatureKey, batch: &RecordBatch, at: i64) -> Result<RecordBatch> {
         self.complete(self.plan(key)?, batch, &self.stamping(at))

@@ -46,6 +46,7 @@ pub struct MetadataStore {
     inner: Arc<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     name: String,
     backend: SharedBackend,
@@ -199,24 +200,16 @@ impl MetadataStore {
     /// # Errors
     /// [`Error::TableCollision`].
     pub fn with_graph(&self, graph: FeatureGraph) -> Result<Self> {
-        let inner = &self.inner;
-        let store = Self {
-            inner: Arc::new(Inner {
-                name: inner.name.clone(),
-                backend: inner.backend.clone(),
-                info: inner.info.clone(),
-                mode: inner.mode,
-                graph,
-                hasher: inner.hasher,
-                fallbacks: inner.fallbacks.clone(),
-                auto_create_tables: inner.auto_create_tables,
-                materialization_id: inner.materialization_id.clone(),
-                versioning_engine: inner.versioning_engine,
-                stamps: inner.stamps.clone(),
-            }),
-        };
+        let store = self.with(|inner| inner.graph = graph);
         store.check_table_names()?;
         Ok(store)
+    }
+
+    /// The same store with something changed.
+    fn with(&self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = self.inner.as_ref().clone();
+        change(&mut inner);
+        Self { inner: Arc::new(inner) }
     }
 
     /// The store's name.

@@ -102,6 +102,12 @@ impl WriterBuilder {
         self
     }
 
+    /// What goes into `metaxy_materialization_id`, instead of what the store would put there.
+    pub fn materialization_id(mut self, id: impl Into<String>) -> Self {
+        self.store = self.store.with_materialization_id(id.into());
+        self
+    }
+
     /// Keeps every batch in this directory until it is in the store. What a killed process has left there is written
     /// first, under the time and the definitions of the put, so that it never hides what was written since. A directory
     /// serves one writer at a time.

@@ -43,3 +43,21 @@ async fn a_hook_that_panics_does_no_harm() {
     writer.close().await.expect("a close");
     assert_eq!(fixture.ids(VIDEO).await.len(), 10);
 }
+
+#[tokio::test]
+async fn a_writer_has_a_materialization_id_of_its_own() {
+    use arrow::array::AsArray;
+    use metaxy_core::columns::MATERIALIZATION_ID;
+
+    let fixture = Fixture::new().await;
+    for (spooled, id) in [(false, "run-7"), (true, "run-8")] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let builder = fixture.builder().materialization_id(id);
+        let builder = if spooled { builder.spool(directory.path()) } else { builder };
+        let writer = builder.start().await.expect("it starts");
+        writer.put(VIDEO, videos(0..10)).await.expect("a put");
+        writer.close().await.expect("a close");
+        let stored = super::support::only_value(&fixture.store, VIDEO, MATERIALIZATION_ID).await;
+        assert_eq!(stored.as_string::<i32>().value(0), id);
+    }
+}
