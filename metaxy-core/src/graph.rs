@@ -9,6 +9,7 @@ use crate::canonical_json;
 use crate::error::{Error, Result, nearest};
 use crate::hash::{MIN_TRUNCATION, check_truncation, definition_hash};
 use crate::key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey};
+use crate::lineage;
 use crate::spec::{FeatureDep, FeatureSpec, FieldDeps, FieldSelection, FieldSpec, FieldsMapping};
 
 /// All features of a project. Cheap to clone.
@@ -111,8 +112,8 @@ impl FeatureGraphBuilder {
     ///
     /// # Errors
     /// [`Error::DuplicateFeature`], [`Error::MissingDependency`], [`Error::MissingFieldDependency`],
-    /// [`Error::NoParentFields`], [`Error::DependencyCycle`], [`Error::InvalidRename`], and what
-    /// [`FeatureSpec::validate`] finds.
+    /// [`Error::NoParentFields`], [`Error::DependencyCycle`], [`Error::InvalidRename`], [`Error::InvalidSpec`] for a
+    /// lineage under which an increment could never become empty, and what [`FeatureSpec::validate`] finds.
     pub fn build(self) -> Result<FeatureGraph> {
         check_truncation(self.truncation)?;
         let mut specs = BTreeMap::new();
@@ -274,6 +275,7 @@ fn resolve_feature(
     let spec = specs[key].clone();
     let upstream: Vec<_> = spec.deps.iter().map(|dep| specs[&dep.feature].clone()).collect();
     check_renames(&spec, &upstream)?;
+    lineage::check(&spec, &upstream)?;
     let parents = spec.fields.iter().map(|field| parent_fields(&spec, &upstream, field)).collect::<Result<Vec<_>>>()?;
     let mut field_versions = BTreeMap::new();
     for (field, parents) in spec.fields.iter().zip(&parents) {

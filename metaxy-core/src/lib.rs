@@ -13,6 +13,7 @@ pub mod graph;
 pub mod hash;
 pub mod ipc;
 pub mod key;
+mod lineage;
 pub mod plan;
 pub mod registry;
 pub mod secret;

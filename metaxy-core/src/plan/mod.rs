@@ -17,6 +17,7 @@ use crate::filter::{Filter, Predicate};
 use crate::graph::FeaturePlan;
 use crate::hash::RowHasher;
 use crate::key::{FeatureKey, FqFieldKey};
+use crate::lineage::{self, input_id_columns, renamed_ids};
 use crate::spec::{FeatureDep, FeatureSpec, Lineage};
 
 /// A resolve, worked out.
@@ -239,6 +240,18 @@ pub fn read_request(
     })
 }
 
+/// Leaves out the rows of a feature that expands (1:N) which stand for a parent without children: they have no ids but the
+/// parent's. Only the comparison with the parents looks at them.
+pub(crate) fn children_only(spec: &FeatureSpec) -> Option<Filter> {
+    let on = spec.deps.iter().find_map(|dep| match &dep.lineage {
+        Lineage::Expansion { on, .. } => Some(on),
+        _ => None,
+    })?;
+    let own = spec.id_columns.iter().filter(|id| !on.contains(id));
+    let given: Vec<Filter> = own.map(|id| crate::filter::col(id).is_not_null()).collect();
+    (!given.is_empty()).then(|| Filter::all(given))
+}
+
 fn plan_input<'a>(
     spec: &FeatureSpec,
     dep: &FeatureDep,
@@ -260,7 +273,7 @@ fn plan_input<'a>(
         None => ScanRequest::default(),
         Some(table) => {
             let filters = options.filters.get(&dep.feature).into_iter().flatten().chain(&options.global_filters);
-            let filters = filters.cloned().chain(static_filter(dep, &table.schema)?);
+            let filters = filters.cloned().chain(static_filter(dep, &table.schema)?).chain(children_only(parent));
             let mut request = read_request(parent, &table.schema, Some(&table.feature_version), true, false, filters)?;
             request.columns = Some(input_request_columns(&columns, &lineage));
             request
@@ -319,7 +332,7 @@ fn input_columns(
         }
     }
     let mut kept = always_kept(spec, dep, parent);
-    for column in &kept {
+    for column in kept.iter().chain(&input_id_columns(spec, dep, parent)) {
         if !all.iter().any(|own| &own.name == column) {
             return Err(missing(column, format!("the rows that `{}` depends on", spec.key)));
         }
@@ -331,6 +344,9 @@ fn input_columns(
         }
     }
     kept.extend(select.iter().cloned());
+    if let Some(column) = input_id_columns(spec, dep, parent).iter().find(|column| !kept.contains(column)) {
+        return Err(missing(column, format!("the select of `{}`, which needs it to group rows", spec.key)));
+    }
     check_twice(spec, dep, all.into_iter().filter(|column| kept.contains(&column.name)).collect())
 }
 
@@ -360,31 +376,10 @@ fn always_kept(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Ve
     }
 }
 
-fn renamed_ids(dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
-    parent.id_columns.iter().map(|column| dep.renamed(column).to_owned()).collect()
-}
-
-/// The columns by which samples of a dependency are told apart once its lineage has been applied.
-fn input_id_columns(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
-    match &dep.lineage {
-        Lineage::Identity => renamed_ids(dep, parent),
-        Lineage::Aggregation { on: None } => spec.id_columns.clone(),
-        Lineage::Aggregation { on: Some(on) } | Lineage::Expansion { on, .. } => on.clone(),
-    }
-}
-
 /// The columns that all inputs share as ids; the feature's own ids where it is a root.
-fn join_columns(feature: &FeaturePlan) -> Result<Vec<String>> {
+pub(crate) fn join_columns(feature: &FeaturePlan) -> Result<Vec<String>> {
     let spec = &feature.spec;
-    let mut shared: Option<Vec<String>> = None;
-    for (dep, parent) in feature.deps() {
-        let ids = input_id_columns(spec, dep, parent);
-        shared = Some(match shared {
-            None => ids,
-            Some(shared) => shared.into_iter().filter(|column| ids.contains(column)).collect(),
-        });
-    }
-    let shared = shared.unwrap_or_else(|| spec.id_columns.clone());
+    let shared = lineage::shared_ids(spec, &feature.upstream);
     if shared.is_empty() {
         return Err(Error::InvalidSpec {
             feature: spec.key.to_string(),
