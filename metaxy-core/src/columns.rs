@@ -89,6 +89,27 @@ pub fn with_column(batch: &RecordBatch, name: &str, values: ArrayRef) -> Result<
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }
 
+/// Rows to write for samples of an increment: their ids, the versions that they were made from, and what was computed.
+/// Other columns of the samples stay with the upstream features: a column that is carried along from feature to feature
+/// comes from two sides as soon as two of them meet in one.
+///
+/// # Errors
+/// [`Error::Arrow`](crate::Error::Arrow) where the samples lack a column, or where there are more or fewer values than rows.
+pub fn result<I: AsRef<str>, S: AsRef<str>>(
+    samples: &RecordBatch,
+    ids: impl IntoIterator<Item = I>,
+    values: impl IntoIterator<Item = (S, ArrayRef)>,
+) -> Result<RecordBatch> {
+    let schema = samples.schema_ref();
+    let kept: Vec<usize> = ids
+        .into_iter()
+        .map(|id| schema.index_of(id.as_ref()))
+        .chain([schema.index_of(PROVENANCE_BY_FIELD)])
+        .collect::<std::result::Result<_, _>>()?;
+    let ids_and_versions = samples.project(&kept)?;
+    values.into_iter().try_fold(ids_and_versions, |batch, (name, array)| with_column(&batch, name.as_ref(), array))
+}
+
 /// The field of a system column in a table whose feature has these struct keys; `None` for any other name.
 pub fn field<S: AsRef<str>>(name: &str, struct_keys: impl IntoIterator<Item = S>) -> Option<Field> {
     let data_type = match name {

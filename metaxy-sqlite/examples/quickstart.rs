@@ -85,7 +85,7 @@ fn video_rows(videos: &[Video]) -> Result<RecordBatch> {
 
 /// Stands for a speech model.
 fn transcribe(todo: &Rows) -> Result<RecordBatch> {
-    with_column(todo, "text", |video| match video {
+    result(todo, "text", |video| match video {
         "intro" => "Welcome!".to_owned(),
         "outro" => "Good-bye!".to_owned(),
         other => format!("(two people talk: {other})"),
@@ -94,23 +94,17 @@ fn transcribe(todo: &Rows) -> Result<RecordBatch> {
 
 /// Stands for a vision model.
 fn find_faces(todo: &Rows) -> Result<RecordBatch> {
-    with_column(todo, "people", |video| match video {
+    result(todo, "people", |video| match video {
         "interview" => "Ada, Grace".to_owned(),
         _ => "Ada".to_owned(),
     })
 }
 
-/// The rows of an increment with what was computed for them. Their provenance comes with them.
-fn with_column(todo: &Rows, name: &str, compute: impl Fn(&str) -> String) -> Result<RecordBatch> {
+/// What was computed for the rows of an increment, with their ids and the versions that they were made from.
+fn result(todo: &Rows, name: &str, compute: impl Fn(&str) -> String) -> Result<RecordBatch> {
     let rows = todo.to_batch()?;
-    let ids = texts(&rows, "video_id")?;
-    let values = StringArray::from_iter_values(ids.iter().flatten().map(compute));
-    let provenance = rows.column(rows.schema().index_of(columns::PROVENANCE_BY_FIELD)?).clone();
-    Ok(RecordBatch::try_from_iter([
-        ("video_id", Arc::new(ids) as ArrayRef),
-        (columns::PROVENANCE_BY_FIELD, provenance),
-        (name, Arc::new(values) as ArrayRef),
-    ])?)
+    let values = StringArray::from_iter_values(texts(&rows, "video_id")?.iter().flatten().map(compute));
+    columns::result(&rows, ["video_id"], [(name, Arc::new(values) as ArrayRef)])
 }
 
 fn texts(rows: &RecordBatch, column: &str) -> Result<StringArray> {

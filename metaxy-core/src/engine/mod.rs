@@ -13,6 +13,7 @@ mod keys;
 mod latest;
 mod newest;
 mod parallel;
+mod pick;
 mod provenance;
 mod rows;
 mod scan;
@@ -21,7 +22,7 @@ mod table;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take};
+use arrow::compute::{filter_record_batch, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::TryStreamExt;
 
@@ -32,6 +33,7 @@ use crate::spec::FeatureSpec;
 
 pub(crate) use by_field::{conform as conform_by_field, text};
 pub(crate) use complete::{check_provenance, complete_versions};
+pub(crate) use pick::{KeyEncoder, KeySet};
 pub(crate) use rows::{carry_over, provenance_of_batch};
 pub(crate) use scan::{finish, finish_in_two};
 pub(crate) use table::{Table, batch_of};
@@ -44,6 +46,17 @@ use keys::{KeyIndex, Keys};
 /// A hash of the key in each row: equal keys have equal hashes, in whatever batch.
 pub(crate) fn key_hashes(columns: Vec<ArrayRef>) -> Result<Vec<u64>> {
     Ok(Keys::within(columns)?.into_hashes())
+}
+
+/// All rows, those of one key beside each other, with the number of rows of each key in that order.
+pub(crate) fn by_key(rows: &RecordBatch, columns: &[String]) -> Result<(RecordBatch, Vec<usize>)> {
+    let arrays = columns.iter().map(|name| Ok(rows.column(rows.schema_ref().index_of(name)?).clone()));
+    let groups = Keys::within(arrays.collect::<Result<_>>()?)?.groups();
+    let mut sizes = vec![0; groups.firsts.len()];
+    groups.of_row.iter().for_each(|group| sizes[*group as usize] += 1);
+    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+    order.sort_by_key(|row| groups.of_row[*row as usize]);
+    Ok((take_record_batch(rows, &UInt32Array::from(order))?, sizes))
 }
 
 /// What an executor has found.

@@ -85,7 +85,7 @@ impl MetadataStore {
         Ok(BatchCheck { plan, known, as_it_is: None })
     }
 
-    fn stamping(&self, at: i64) -> Stamping {
+    pub(super) fn stamping(&self, at: i64) -> Stamping {
         Stamping { at, materialization_id: self.inner.materialization_id.clone(), preserve: false }
     }
 }

@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use futures::{Stream, TryStreamExt};
 
 use crate::backend::BatchStream;
+use crate::engine;
 use crate::error::Result;
 
 /// Anything that holds rows: one batch, many, a reader, a part of an [`Increment`](crate::Increment).
@@ -159,20 +160,91 @@ impl fmt::Debug for RowStream {
 }
 
 /// The answer to "which samples have to be processed again?".
+///
+/// `new` and `stale` have a row for each upstream row. Where the feature aggregates (N:1), that is several rows for each of
+/// its samples, all with the sample's versions: [`groups`](Increment::groups) gives them sample by sample, and one result is
+/// written for each group. Where it expands (1:N), there is a row for each parent, from which several children are made.
 #[derive(Clone, Debug)]
 pub struct Increment {
     /// Samples that have no row yet: the columns that the dependencies bring, and the versions they will have.
     pub new: Rows,
     /// Samples whose row was made from something else, with the same columns as `new`.
     pub stale: Rows,
-    /// Rows that nothing upstream asks for any more, as they are stored.
+    /// Rows that nothing upstream asks for any more: as they are stored, or, where the feature expands, one for each parent
+    /// with the columns that name it and its versions. [`delete_rows`](crate::MetadataStore::delete_rows) takes either.
     pub orphaned: Rows,
+    /// The columns by which expected rows and stored ones are matched.
+    pub(super) matched_by: Vec<String>,
 }
 
 impl Increment {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.new.is_empty() && self.stale.is_empty() && self.orphaned.is_empty()
+    }
+
+    /// The rows of `new` and then of `stale`, a batch for each group: the rows that agree in the columns by which samples
+    /// are matched. For N:1 these are all rows that one result is made from; for 1:N the parent; else a single sample.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`](crate::Error::Arrow) where a text column would hold more than 2 GiB.
+    pub fn groups(&self) -> Result<impl Iterator<Item = RecordBatch> + use<>> {
+        let new = Grouped::new(&self.new, &self.matched_by)?;
+        let stale = Grouped::new(&self.stale, &self.matched_by)?;
+        Ok(new.groups().chain(stale.groups()))
+    }
+
+    /// The rows of `new` and `stale` in at most `n` parts of about equal size, for as many workers. No group is divided.
+    ///
+    /// # Errors
+    /// As [`Increment::groups`].
+    pub fn portions(&self, n: usize) -> Result<Vec<Rows>> {
+        let n = n.max(1);
+        let mut portions: Vec<Vec<RecordBatch>> = vec![Vec::new(); n];
+        for rows in [&self.new, &self.stale] {
+            let parts = Grouped::new(rows, &self.matched_by)?.portions(n);
+            portions.iter_mut().zip(parts).for_each(|(portion, part)| portion.push(part));
+        }
+        let portions = portions.into_iter().filter(|batches| !batches.is_empty());
+        Ok(portions.map(|batches| Rows::new(batches[0].schema(), batches)).collect())
+    }
+}
+
+/// Rows with those of one group beside each other.
+struct Grouped {
+    rows: RecordBatch,
+    sizes: Vec<usize>,
+}
+
+impl Grouped {
+    fn new(rows: &Rows, columns: &[String]) -> Result<Self> {
+        if rows.is_empty() {
+            return Ok(Self { rows: RecordBatch::new_empty(rows.schema().clone()), sizes: Vec::new() });
+        }
+        let (rows, sizes) = engine::by_key(&rows.to_batch()?, columns)?;
+        Ok(Self { rows, sizes })
+    }
+
+    fn groups(self) -> impl Iterator<Item = RecordBatch> {
+        let mut end = 0;
+        self.sizes.into_iter().map(move |size| {
+            end += size;
+            self.rows.slice(end - size, size)
+        })
+    }
+
+    /// At most `n` slices of whole groups, each the next one once its share of the rows is reached.
+    fn portions(self, n: usize) -> Vec<RecordBatch> {
+        let total = self.rows.num_rows();
+        let (mut parts, mut start, mut end) = (Vec::new(), 0, 0);
+        for size in self.sizes {
+            end += size;
+            if end * n >= total * (parts.len() + 1) || end == total {
+                parts.push(self.rows.slice(start, end - start));
+                start = end;
+            }
+        }
+        parts
     }
 }
 

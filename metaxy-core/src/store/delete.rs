@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter, col};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
-use super::{MetadataStore, check_system_columns};
+use super::named::Named;
+use super::{IntoBatches, MetadataStore, ReadRequest, check_system_columns};
 
 /// A delete, to be awaited. The answer is the number of rows deleted.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct DeleteRequest {
     store: MetadataStore,
     feature: Result<FeatureKey>,
     filters: Vec<Result<Filter>>,
+    /// Only what these rows stand for.
+    rows: Option<Result<Vec<RecordBatch>>>,
     soft: bool,
     with_feature_history: bool,
 }
@@ -38,9 +41,21 @@ impl MetadataStore {
             store: self.clone(),
             feature: feature.into_feature_key(),
             filters: Vec::new(),
+            rows: None,
             soft: true,
             with_feature_history: false,
         }
+    }
+
+    /// Deletes the samples that some rows stand for, as `increment.orphaned` has them: those of the same ids. Rows of a
+    /// feature that expands (1:N) may lack ids and name parents alone, by the columns `on`; then all children of these go.
+    /// Softly, unless told otherwise. (A hard delete of many thousand samples is done in parts, each of them whole.)
+    ///
+    /// # Errors
+    /// As [`MetadataStore::delete`]; [`Error::MissingColumn`] where the rows name no samples, and for a hard delete
+    /// [`Error::Unsupported`] where their ids are of a type that filters do not know.
+    pub fn delete_rows(&self, feature: impl IntoFeatureKey, rows: impl IntoBatches) -> DeleteRequest {
+        DeleteRequest { rows: Some(rows.into_batches()), ..self.delete(feature) }
     }
 }
 
@@ -57,31 +72,47 @@ impl DeleteRequest {
         self
     }
 
+    /// For good.
+    pub fn hard(self) -> Self {
+        self.soft(false)
+    }
+
     /// Rows of every feature version.
     pub fn with_feature_history(mut self) -> Self {
         self.with_feature_history = true;
         self
     }
 
-    async fn run(self) -> Result<u64> {
+    async fn run(mut self) -> Result<u64> {
         self.store.check_writable("delete")?;
-        if self.soft { self.run_soft().await } else { self.run_hard().await }
+        let rows = self.rows.take().transpose()?;
+        if rows.as_ref().is_some_and(|rows| rows.iter().all(|batch| batch.num_rows() == 0)) {
+            return Ok(0);
+        }
+        if self.soft { self.run_soft(rows).await } else { self.run_hard(rows).await }
     }
 
     /// Appends the rows that a read returns again, marked as deleted.
-    async fn run_soft(self) -> Result<u64> {
+    async fn run_soft(self, rows: Option<Vec<RecordBatch>>) -> Result<u64> {
         let key = self.feature?;
         // Before the read: what is written while it runs is later than the deletion, which has not seen it.
         let at = self.store.next_stamp();
-        let mut read = self.store.read(&key);
+        let mut read = self.store.read(&key).with_markers();
         read.with_feature_history = self.with_feature_history;
         let read = self.filters.into_iter().try_fold(read, |read, filter| Ok::<_, Error>(read.filter(filter?)))?;
-        let batches = read.await?.collect().await?;
+        let batches = match rows {
+            None => read.await?.collect().await?,
+            Some(rows) => {
+                let named = Named::new(self.store.plan(&key)?, rows)?;
+                let read = named.narrowing().into_iter().fold(read, ReadRequest::filter);
+                named.pick(read.await?).await?
+            }
+        };
         let marked = batches.iter().map(|batch| marked_deleted(batch, at)).collect::<Result<Vec<_>>>()?;
         self.store.append_complete(key, marked).await
     }
 
-    async fn run_hard(self) -> Result<u64> {
+    async fn run_hard(self, rows: Option<Vec<RecordBatch>>) -> Result<u64> {
         let key = self.feature?;
         let plan = self.store.plan(&key)?;
         let filters = self.filters.into_iter().collect::<Result<Vec<_>>>()?;
@@ -94,8 +125,19 @@ impl DeleteRequest {
         check_system_columns(&key, &schema)?;
         let version =
             (!self.with_feature_history).then(|| col(columns::FEATURE_VERSION).eq(plan.feature_version.as_str()));
-        let predicate = Filter::all(version.into_iter().chain(filters)).bind(&schema)?;
-        self.store.inner.backend.delete(&key, &predicate).await
+        let all = Filter::all(version.into_iter().chain(filters));
+        let parts = match rows {
+            None => vec![all],
+            Some(rows) => {
+                let named = Named::new(plan, rows)?.filters(&key)?;
+                named.into_iter().map(|part| Filter::all([all.clone(), part])).collect()
+            }
+        };
+        let mut deleted = 0;
+        for part in parts {
+            deleted += self.store.inner.backend.delete(&key, &part.bind(&schema)?).await?;
+        }
+        Ok(deleted)
     }
 }
 
@@ -108,7 +150,7 @@ impl IntoFuture for DeleteRequest {
     }
 }
 
-fn marked_deleted(batch: &RecordBatch, at: i64) -> Result<RecordBatch> {
+pub(super) fn marked_deleted(batch: &RecordBatch, at: i64) -> Result<RecordBatch> {
     let position = batch.schema_ref().index_of(columns::DELETED_AT)?;
     let times: ArrayRef = Arc::new(
         TimestampMicrosecondArray::from_iter_values(std::iter::repeat_n(at, batch.num_rows())).with_timezone("UTC"),

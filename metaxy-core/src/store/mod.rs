@@ -3,10 +3,13 @@
 mod align;
 mod buffered;
 mod chain;
+mod children;
 mod clock;
 mod data;
 mod delete;
 mod fallback;
+mod known;
+mod named;
 mod read;
 mod resolve;
 mod transfer;
@@ -23,6 +26,7 @@ use crate::hash::{HashAlgorithm, MIN_TRUNCATION, RowHasher};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
 pub use align::{conform, grown_schema};
+pub use children::Replaced;
 pub use clock::{Clock, SystemClock};
 pub use data::{Increment, IntoBatches, RowStream, Rows};
 pub use delete::DeleteRequest;

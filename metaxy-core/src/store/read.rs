@@ -14,7 +14,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
 use crate::key::{FeatureKey, IntoFeatureKey};
-use crate::plan::read_request;
+use crate::plan::{children_only, read_request};
 use crate::spec::FeatureSpec;
 
 use super::{MetadataStore, RowStream, check_system_columns};
@@ -32,6 +32,7 @@ pub struct ReadRequest {
     with_sample_history: bool,
     include_soft_deleted: bool,
     in_little_memory: bool,
+    with_markers: bool,
 }
 
 impl MetadataStore {
@@ -52,6 +53,7 @@ impl MetadataStore {
             with_sample_history: false,
             include_soft_deleted: false,
             in_little_memory: false,
+            with_markers: false,
         }
     }
 
@@ -131,6 +133,12 @@ impl ReadRequest {
         self
     }
 
+    /// Also the rows that say that a parent has no children.
+    pub(super) fn with_markers(mut self) -> Self {
+        self.with_markers = true;
+        self
+    }
+
     /// Rows of this feature version instead of the current one.
     pub(super) fn of_version(mut self, version: &str) -> Self {
         self.feature_version = Some(version.to_owned());
@@ -144,7 +152,8 @@ impl ReadRequest {
         check_system_columns(&key, &served.schema)?;
         let version = self.feature_version.as_deref().unwrap_or(&plan.feature_version);
         let version = (!self.with_feature_history).then_some(version);
-        let filters = self.filters.into_iter().collect::<Result<Vec<_>>>()?;
+        let children_only = if self.with_markers { None } else { children_only(&plan.spec) };
+        let filters = children_only.map(Ok).into_iter().chain(self.filters).collect::<Result<Vec<_>>>()?;
         let mut request = read_request(
             &plan.spec,
             &served.schema,

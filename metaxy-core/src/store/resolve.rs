@@ -277,6 +277,7 @@ impl MetadataStore {
             new: Rows::new(schema_of(&native.new, || expected.clone()), native.new),
             stale: Rows::new(schema_of(&native.stale, || expected.clone()), native.stale),
             orphaned: orphaned_rows(feature, orphaned, native.orphaned)?,
+            matched_by: plan.join_columns.clone(),
         }))
     }
 
@@ -387,6 +388,7 @@ impl MetadataStore {
             new: Rows::new(schema_of(&outcome.new, || expected.clone()), outcome.new),
             stale: Rows::new(schema_of(&outcome.stale, || expected.clone()), outcome.stale),
             orphaned: orphaned_rows(self.plan(&plan.feature)?, orphan_schema(plan, sources, &expected)?, orphaned)?,
+            matched_by: plan.join_columns.clone(),
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::filter::{Filter, IntoFilter};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
 use super::MetadataStore;
+use super::known::{Counts, Known};
 
 /// How many rows, and how many bytes of them, are held before they are written.
 const ROWS_PER_WRITE: usize = 100_000;
@@ -46,11 +47,16 @@ pub struct CopyProgress {
     pub done: bool,
 }
 
-/// What a copy has done.
+/// What a copy has done, by feature. Features that the source does not have are not named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopySummary {
-    /// Rows written, by feature. Features that the source does not have are not named.
+    /// Rows written, deletions among them.
     pub rows: BTreeMap<FeatureKey, u64>,
+    /// Rows that were not sent, because the target has them, or a later row of the same sample, or, of a deletion, because
+    /// it has no row to delete.
+    pub skipped: BTreeMap<FeatureKey, u64>,
+    /// Of the rows written those that delete a sample.
+    pub deleted: BTreeMap<FeatureKey, u64>,
 }
 
 impl CopySummary {
@@ -61,9 +67,11 @@ impl CopySummary {
 }
 
 impl MetadataStore {
-    /// Copies features from another store, not from its fallbacks: the newest living row of each sample, of whatever
-    /// feature version, unless told otherwise. Versions and timestamps are kept. Batches stream through, so memory stays
-    /// bounded; each write of them is whole. (Where the newest row of each sample is asked for and the source cannot pick
+    /// Copies features from another store, not from its fallbacks: the newest row of each sample, of whatever feature
+    /// version, unless told otherwise. Versions and timestamps are kept. A copy can be made again: what this store has is
+    /// not sent a second time, and samples that were softly deleted in the source since are deleted here. (What a hard
+    /// delete has removed there stays here.) Batches stream through, so memory stays bounded, but for the ids of the rows
+    /// that this store has already; each write of them is whole. (Where the newest row of each sample is asked for and the source cannot pick
     /// it itself, as Delta Lake cannot, the ids of its samples are held, and its table is read twice.)
     ///
     /// # Errors
@@ -183,8 +191,10 @@ impl CopyRequest {
             let filters = filters.remove(&key).unwrap_or_default().into_iter().chain(global_filters.iter().cloned());
             match source.has_feature(&key).await? {
                 true => {
-                    let rows = self.copy_feature(&source, &key, filters.collect()).await?;
-                    summary.rows.insert(key, rows);
+                    let counts = self.copy_feature(&source, &key, filters.collect()).await?;
+                    summary.rows.insert(key.clone(), counts.written);
+                    summary.skipped.insert(key.clone(), counts.skipped);
+                    summary.deleted.insert(key, counts.deleted);
                 }
                 false if named => {
                     return Err(Error::FeatureNotFound { feature: key, searched: vec![source.name().to_owned()] });
@@ -195,26 +205,30 @@ impl CopyRequest {
         Ok(summary)
     }
 
-    async fn copy_feature(&mut self, source: &MetadataStore, key: &FeatureKey, filters: Vec<Filter>) -> Result<u64> {
-        let mut read = source.read(key).in_little_memory();
+    async fn copy_feature(&mut self, source: &MetadataStore, key: &FeatureKey, filters: Vec<Filter>) -> Result<Counts> {
+        let mut read = source.read(key).in_little_memory().with_markers().include_soft_deleted();
         if self.with_feature_history {
             read = read.with_feature_history();
         }
         if self.with_sample_history {
-            read = read.with_sample_history().include_soft_deleted();
+            read = read.with_sample_history();
         }
         let mut stream = filters.into_iter().fold(read, |read, filter| read.filter(filter)).await?;
-        let (mut written, mut rows, mut bytes, mut pending) = (0, 0, 0, Vec::new());
+        let known = Known::of(&self.target, key, stream.schema(), self.with_sample_history).await?;
+        let mut counts = Counts::default();
+        let (mut rows, mut bytes, mut pending) = (0, 0, Vec::new());
         while let Some(batch) = stream.try_next().await? {
+            let batch = known.unknown_of(&batch, &mut counts)?;
             rows += batch.num_rows();
             bytes += bytes_of(&batch);
             pending.push(batch);
             if rows >= ROWS_PER_WRITE || bytes >= BYTES_PER_WRITE {
-                written += self.flush(key, std::mem::take(&mut pending), written, false).await?;
+                counts.written += self.flush(key, std::mem::take(&mut pending), counts.written, false).await?;
                 (rows, bytes) = (0, 0);
             }
         }
-        Ok(written + self.flush(key, pending, written, true).await?)
+        counts.written += self.flush(key, pending, counts.written, true).await?;
+        Ok(counts)
     }
 
     async fn flush(&mut self, key: &FeatureKey, batches: Vec<RecordBatch>, before: u64, done: bool) -> Result<u64> {

@@ -151,6 +151,16 @@ impl MetadataStore {
     /// A batch with all system columns behind the user's own.
     pub(super) fn complete(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<RecordBatch> {
         check_ids(plan, batch)?;
+        self.complete_marker(plan, batch, stamping)
+    }
+
+    /// The same for rows that lack ids on purpose.
+    pub(super) fn complete_marker(
+        &self,
+        plan: &FeaturePlan,
+        batch: &RecordBatch,
+        stamping: &Stamping,
+    ) -> Result<RecordBatch> {
         check_names(plan, batch)?;
         let versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;
         let schema = batch.schema();

@@ -124,6 +124,43 @@ pub(super) async fn hard_delete_of_everything_and_again(bench: Bench) -> Result<
     PASSED
 }
 
+pub(super) async fn named_samples_are_deleted(bench: Bench) -> Result<Outcome> {
+    use arrow::array::{ArrayRef, BooleanArray, Date32Array, StringArray, TimestampMicrosecondArray, UInt16Array};
+    let spec = FeatureSpec::builder(ROOT).id_columns(["id", "k"]).fields(["a", "b"]).build()?;
+    let store = bench.store(FeatureGraph::new([spec])?).await?;
+    let times = TimestampMicrosecondArray::from(vec![1, 1_767_225_600_000_001, -1]).with_timezone("UTC");
+    let kinds: [ArrayRef; 5] = [
+        std::sync::Arc::new(Int64Array::from(vec![i64::MIN, 0, i64::MAX])),
+        std::sync::Arc::new(StringArray::from(vec!["it's", "", "a\"b"])),
+        std::sync::Arc::new(Date32Array::from(vec![-1, 0, 20_000])),
+        std::sync::Arc::new(times),
+        std::sync::Arc::new(BooleanArray::from(vec![true, false, true])),
+    ];
+    for (number, kind) in kinds.into_iter().enumerate() {
+        store.drop_feature(ROOT).await?;
+        let rows = samples(["s1", "s2", "s3"], "v1").column("k", kind).batch();
+        for hard in [false, true] {
+            store.write(ROOT, rows.clone()).await?;
+            let delete = |at: usize| {
+                let request = store.delete_rows(ROOT, rows.slice(at, 1));
+                if hard { request.hard() } else { request }
+            };
+            assert!(delete(1).await? >= 1, "kind {number}, hard: {hard}");
+            assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s3"], "kind {number}, hard: {hard}");
+            assert_eq!(delete(1).await?, 0, "kind {number}, hard: {hard}");
+        }
+    }
+    // Another width of numbers names the same samples; other columns alone name none.
+    store.drop_feature(ROOT).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").column("k", Int64Array::from(vec![1, 2])).batch()).await?;
+    let narrow = samples(["s1"], "v9").column("k", UInt16Array::from(vec![1])).batch();
+    assert_eq!(store.delete_rows(ROOT, narrow.slice(0, 0)).await?, 0);
+    assert_eq!(store.delete_rows(ROOT, narrow).await?, 1);
+    assert_error!(store.delete_rows(ROOT, samples(["s2"], "v1").batch()).await, Error::MissingColumn { .. });
+    assert_eq!(read_ids(&store, ROOT).await?, ["s2"]);
+    PASSED
+}
+
 pub(super) async fn deleting_what_is_not_there(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     assert_error!(store.delete(ROOT).await, Error::FeatureNotFound { .. });

@@ -244,3 +244,29 @@ pub(super) async fn copying_between_stores(bench: Bench) -> Result<Outcome> {
     }
     PASSED
 }
+
+pub(super) async fn copying_again(bench: Bench) -> Result<Outcome> {
+    for kinds in ["oo", "om", "mo"] {
+        let places = places(&bench, kinds).await?;
+        let source = places[1].open("source", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        let target = places[0].open("target", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        source.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
+        assert_eq!(target.copy_from(&source).await?.total(), 3, "{kinds}");
+        let before = everything(&target, ROOT).await?;
+        let key = ROOT.parse()?;
+        let again = target.copy_from(&source).await?;
+        assert_eq!((again.rows[&key], again.skipped[&key], again.deleted[&key]), (0, 3, 0), "{kinds}");
+        assert_eq!(everything(&target, ROOT).await?, before, "{kinds}");
+        source.write(ROOT, samples(["s2", "s4", "s5"], "v2").batch()).await?;
+        source.delete(ROOT).filter("id = 's3' OR id = 's5'").await?;
+        let again = target.copy_from(&source).await?;
+        assert_eq!((again.rows[&key], again.skipped[&key], again.deleted[&key]), (3, 2, 1), "{kinds}");
+        assert_eq!(read_ids(&target, ROOT).await?, ["s1", "s2", "s4"], "{kinds}");
+        // All that has happened, once.
+        let all = || target.copy_from(&source).with_sample_history(true);
+        assert_eq!(all().await?.total(), 2, "{kinds}: s5 and its deletion");
+        assert_eq!(everything(&target, ROOT).await?, everything(&source, ROOT).await?, "{kinds}");
+        assert_eq!(all().await?.total(), 0, "{kinds}");
+    }
+    PASSED
+}

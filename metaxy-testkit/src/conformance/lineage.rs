@@ -1,9 +1,9 @@
 //! Lineage: features whose samples are groups, or parts, of upstream samples.
 
-use arrow::array::{Int64Array, StringArray};
-use metaxy_core::{FeatureDep, FeatureGraph, FeatureSpec, Lineage, MetadataStore, Result, columns};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use metaxy_core::{Error, FeatureDep, FeatureGraph, FeatureSpec, Lineage, MetadataStore, Result, columns};
 
-use super::kit::{PASSED, ROOT, assert_engines_agree, read, root, samples, texts};
+use super::kit::{PASSED, ROOT, assert_engines_agree, assert_error, read, root, samples, texts};
 use super::{Bench, Outcome};
 
 /// How many samples are new, stale and orphaned; both engines say the same.
@@ -72,14 +72,15 @@ pub(super) async fn groups_of_nothing(bench: Bench) -> Result<Outcome> {
 
 /// A feature of which every sample has several parts.
 fn chunks() -> Result<FeatureGraph> {
-    FeatureGraph::new([
-        root(ROOT)?,
-        FeatureSpec::builder("chunk")
-            .id_columns(["id", "part"])
-            .dep(FeatureDep::new(ROOT)?.lineage(Lineage::expansion(["id"])))
-            .fields(["x"])
-            .build()?,
-    ])
+    FeatureGraph::new([root(ROOT)?, chunk()?])
+}
+
+fn chunk() -> Result<FeatureSpec> {
+    FeatureSpec::builder("chunk")
+        .id_columns(["id", "part"])
+        .dep(FeatureDep::new(ROOT)?.lineage(Lineage::expansion(["id"])))
+        .fields(["x"])
+        .build()
 }
 
 pub(super) async fn parts_of_samples(bench: Bench) -> Result<Outcome> {
@@ -123,4 +124,150 @@ async fn write_parts(store: &MetadataStore) -> Result<()> {
         store.write("chunk", arrow::array::RecordBatch::try_new(schema, arrays)?).await?;
     }
     Ok(())
+}
+
+/// Some parts of each of these parents.
+fn parts(parents: &RecordBatch, numbers: &[i64]) -> Result<Vec<RecordBatch>> {
+    let part = |number: &i64| {
+        let numbers = Int64Array::from(vec![*number; parents.num_rows()]);
+        columns::result(parents, ["id"], [("part", std::sync::Arc::new(numbers) as ArrayRef)])
+    };
+    numbers.iter().map(part).collect()
+}
+
+/// Parts as `id/part`, as a read gives them.
+async fn read_parts(store: &MetadataStore) -> Result<Vec<String>> {
+    let rows = store.read("chunk").await?.rows().await?.to_batch()?;
+    let (ids, parts) = (texts(&rows, "id"), texts(&rows, "part"));
+    let mut all: Vec<String> = ids.into_iter().zip(parts).map(|(id, part)| format!("{id}/{part}")).collect();
+    all.sort();
+    Ok(all)
+}
+
+pub(super) async fn groups_come_whole(bench: Bench) -> Result<Outcome> {
+    let graph = FeatureGraph::new([
+        root(ROOT)?,
+        FeatureSpec::builder("by/day")
+            .id_columns(["day"])
+            .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["day"])))
+            .fields(["x"])
+            .build()?,
+    ])?;
+    let store = bench.store(graph).await?;
+    let ids: Vec<String> = (0..30).map(|number| format!("s{number}")).collect();
+    let days = |from: usize| StringArray::from_iter_values((0..30).map(|number| format!("d{}", from + number % 7)));
+    store.write(ROOT, samples(&ids, "v1").column("day", days(0)).batch()).await?;
+    let increment = store.resolve_update("by/day").await?;
+    let groups: Vec<RecordBatch> = increment.groups()?.collect();
+    assert_eq!(groups.len(), 7);
+    assert_eq!(groups.iter().map(RecordBatch::num_rows).sum::<usize>(), 30);
+    for group in &groups {
+        assert!(texts(group, "day").windows(2).all(|pair| pair[0] == pair[1]), "a group of several days");
+    }
+    for n in [1, 2, 3, 7, 100] {
+        let portions = increment.portions(n)?;
+        assert!(portions.len() <= n, "{} portions of {n}", portions.len());
+        let mut seen = std::collections::BTreeSet::new();
+        for portion in &portions {
+            let days: std::collections::BTreeSet<String> = texts(&portion.to_batch()?, "day").into_iter().collect();
+            assert!(days.iter().all(|day| seen.insert(day.clone())), "a group is divided among {n} portions");
+        }
+        assert_eq!(portions.iter().map(metaxy_core::Rows::num_rows).sum::<usize>(), 30);
+    }
+    let results = groups.iter().map(|group| columns::result::<_, &str>(&group.slice(0, 1), ["day"], []));
+    store.write("by/day", results.collect::<Result<Vec<_>>>()?).await?;
+    assert_eq!(sizes(&store, "by/day").await?, [0, 0, 0]);
+    PASSED
+}
+
+pub(super) async fn orphans_are_deleted_as_they_come(bench: Bench) -> Result<Outcome> {
+    let graph = FeatureGraph::new([
+        root(ROOT)?,
+        FeatureSpec::builder("same").id_columns(["id"]).dep(ROOT).fields(["x"]).build()?,
+        FeatureSpec::builder("by/day")
+            .id_columns(["day"])
+            .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["day"])))
+            .fields(["x"])
+            .build()?,
+        chunk()?,
+    ])?;
+    let store = bench.store(graph).await?;
+    for hard in [false, true] {
+        let days = StringArray::from(vec!["mon", "tue", "tue"]);
+        store.write(ROOT, samples(["s1", "s2", "s3"], "v1").column("day", days).batch()).await?;
+        store.write("same", store.resolve_update("same").await?.new).await?;
+        let groups = store.resolve_update("by/day").await?.groups()?.map(|group| group.slice(0, 1)).collect::<Vec<_>>();
+        store.write("by/day", groups).await?;
+        store.write("chunk", parts(&store.resolve_update("chunk").await?.new.to_batch()?, &[0, 1])?).await?;
+        store.delete(ROOT).filter("day = 'tue'").await?;
+        for (feature, orphans, left) in [("same", 2, 1), ("by/day", 1, 1), ("chunk", 2, 2)] {
+            let orphaned = assert_engines_agree(|| store.resolve_update(feature)).await?.orphaned;
+            assert_eq!(orphaned.num_rows(), orphans, "{feature}");
+            let rows = if feature == "chunk" { 4 } else { orphans as u64 };
+            let request = store.delete_rows(feature, orphaned);
+            let deleted = if hard { request.hard().await? } else { request.await? };
+            if !hard {
+                assert_eq!(deleted, rows, "{feature}");
+            }
+            assert_eq!(sizes(&store, feature).await?, [0, 0, 0], "{feature}, hard: {hard}");
+            assert_eq!(store.read(feature).await?.rows().await?.num_rows(), left, "{feature}, hard: {hard}");
+        }
+    }
+    PASSED
+}
+
+pub(super) async fn children_are_replaced(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(chunks()?).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+    let new = store.resolve_update("chunk").await?.new.to_batch()?;
+    let made = store.replace_children("chunk", &new, parts(&new, &[0, 1, 2])?).await?;
+    assert_eq!((made.written, made.deleted), (6, 0));
+    store.write(ROOT, samples(["s1"], "v2").batch()).await?;
+    let stale = store.resolve_update("chunk").await?.stale.to_batch()?;
+    let made = store.replace_children("chunk", &stale, parts(&stale, &[1, 7])?).await?;
+    assert_eq!((made.written, made.deleted), (2, 2));
+    assert_eq!(read_parts(&store).await?, ["s1/1", "s1/7", "s2/0", "s2/1", "s2/2"]);
+    assert_eq!(sizes(&store, "chunk").await?, [0, 0, 0]);
+    // Wrong input changes nothing.
+    assert_error!(store.replace_children("chunk", &stale, parts(&new, &[1])?).await, Error::InvalidColumn { .. });
+    assert_error!(store.replace_children("chunk", &stale, parts(&stale, &[1, 1])?).await, Error::DuplicateId { .. });
+    assert_error!(store.replace_children(ROOT, &stale, parts(&stale, &[1])?).await, Error::Unsupported { .. });
+    assert_eq!(read_parts(&store).await?.len(), 5);
+    let nothing: Vec<RecordBatch> = Vec::new();
+    assert_eq!(store.replace_children("chunk", &stale, nothing).await?.deleted, 2);
+    assert_eq!(read_parts(&store).await?, ["s2/0", "s2/1", "s2/2"]);
+    assert_eq!(sizes(&store, "chunk").await?, [1, 0, 0], "a parent without children is new");
+    PASSED
+}
+
+pub(super) async fn parents_without_children(bench: Bench) -> Result<Outcome> {
+    let below = FeatureSpec::builder("below").id_columns(["id", "part"]).dep("chunk").fields(["x"]).build()?;
+    let store = bench.store(FeatureGraph::new([root(ROOT)?, chunk()?, below])?).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+    let new = store.resolve_update("chunk").await?.new;
+    // Nothing says yet of what type the other ids are.
+    assert_error!(store.mark_empty("chunk", &new).await, Error::MissingColumn { .. });
+    let typed = parts(&new.to_batch()?, &[0])?;
+    assert_eq!(store.mark_empty("chunk", typed).await?, 2);
+    assert_eq!(sizes(&store, "chunk").await?, [0, 0, 0]);
+    assert_eq!(read_parts(&store).await?, Vec::<String>::new());
+    assert_eq!(sizes(&store, "below").await?, [0, 0, 0], "a marker is no sample");
+    // A change makes the parent stale; children take the marker's place, and a marker theirs.
+    store.write(ROOT, samples(["s1"], "v2").batch()).await?;
+    assert_eq!(sizes(&store, "chunk").await?, [0, 1, 0]);
+    let stale = store.resolve_update("chunk").await?.stale.to_batch()?;
+    let made = store.replace_children("chunk", &stale, parts(&stale, &[0, 1])?).await?;
+    assert_eq!((made.written, made.deleted), (2, 1));
+    assert_eq!(sizes(&store, "chunk").await?, [0, 0, 0]);
+    assert_eq!(sizes(&store, "below").await?, [2, 0, 0]);
+    store.write(ROOT, samples(["s1"], "v3").batch()).await?;
+    let stale = store.resolve_update("chunk").await?.stale;
+    assert_eq!(store.mark_empty("chunk", &stale).await?, 1);
+    assert_eq!(read_parts(&store).await?, Vec::<String>::new());
+    assert_eq!(sizes(&store, "chunk").await?, [0, 0, 0]);
+    store.delete(ROOT).await?;
+    let orphaned = store.resolve_update("chunk").await?.orphaned;
+    assert_eq!(store.delete_rows("chunk", orphaned).await?, 2);
+    assert_eq!(sizes(&store, "chunk").await?, [0, 0, 0]);
+    PASSED
 }

@@ -157,6 +157,7 @@ macro_rules! __each_case {
                 hard_delete_spares_the_unknown "A hard delete leaves rows alone for which the filter is null."
                 hard_delete_of_one_version "A hard delete keeps to the current feature version, unless told otherwise."
                 hard_delete_of_everything_and_again "A table that has lost all its rows can be written again."
+                named_samples_are_deleted "Samples that are named by rows are deleted, softly or for good, whatever the types of their ids."
                 deleting_what_is_not_there "Deleting a feature that has no rows is an error; a filter that finds nothing is none."
             }
             history {
@@ -188,6 +189,10 @@ macro_rules! __each_case {
                 groups_of_samples "A group changes when one of its samples does, is added, or goes."
                 parts_of_samples "The parts of a sample are compared with it as one."
                 the_last_part_of_a_write_counts "Of the parts of a sample that were written together one speaks for all, whoever computes the increment."
+                groups_come_whole "The rows of a group are given together, and portions of an increment divide no group."
+                orphans_are_deleted_as_they_come "What an increment calls orphaned is deleted by its rows, softly or for good, whatever the lineage."
+                children_are_replaced "Children that are made again with fewer of them leave none of the former ones behind, in one step."
+                parents_without_children "A parent that was processed and has no children is new no longer; no reader sees its marker."
                 groups_of_nothing "Samples without a group are none of the group 0, and match no result; a result without a group is orphaned."
             }
             fallback {
@@ -202,6 +207,7 @@ macro_rules! __each_case {
                 fallbacks_are_never_written "Nothing that is done to a primary changes its fallback."
                 one_hash_algorithm_for_all "A chain of stores that hash differently is refused."
                 copying_between_stores "Rows copied from store to store keep all their versions and times."
+                copying_again "A copy that is made again sends what has changed since, deletions too, and nothing twice."
             }
             read_only {
                 reading_leaves_no_trace "Opening and reading change no file, and leave none behind."

@@ -1,0 +1,73 @@
+//! Picks rows by their keys: keys are encoded, so that those of several tables can be looked up in each other.
+
+use ahash::AHashSet;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Schema};
+use arrow::row::{RowConverter, Rows, SortField};
+
+use crate::error::Result;
+
+use super::keys::common_type;
+
+/// Encodes the keys of rows of two tables alike.
+pub(crate) struct KeyEncoder {
+    columns: Vec<(String, DataType)>,
+    converter: RowConverter,
+}
+
+impl KeyEncoder {
+    /// For tables of two schemas that both have the columns; `None` where values of the two cannot be compared.
+    pub(crate) fn new(names: &[String], one: &Schema, other: &Schema) -> Result<Option<Self>> {
+        let mut columns = Vec::with_capacity(names.len());
+        for name in names {
+            let types = [one, other].map(|schema| schema.field_with_name(name).map(|field| field.data_type().clone()));
+            let [one, other] = types;
+            match common_type(&one?, &other?) {
+                Some(shared) => columns.push((name.clone(), shared)),
+                None => return Ok(None),
+            }
+        }
+        let fields = columns.iter().map(|(_, data_type)| SortField::new(data_type.clone())).collect();
+        Ok(Some(Self { columns, converter: RowConverter::new(fields)? }))
+    }
+
+    /// The keys of some rows; nulls equal nulls.
+    pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<Rows> {
+        let column = |(name, data_type): &(String, DataType)| -> Result<ArrayRef> {
+            let array = batch.column(batch.schema_ref().index_of(name)?);
+            // A value that does not fit must not become a null, which equals others.
+            Ok(cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })?)
+        };
+        Ok(self.converter.convert_columns(&self.columns.iter().map(column).collect::<Result<Vec<_>>>()?)?)
+    }
+}
+
+/// Keys to pick rows by.
+pub(crate) struct KeySet {
+    encoder: KeyEncoder,
+    keys: AHashSet<Box<[u8]>>,
+}
+
+impl KeySet {
+    pub(crate) fn new(encoder: KeyEncoder) -> Self {
+        Self { encoder, keys: AHashSet::new() }
+    }
+
+    /// Adds the keys of some rows; gives the first row whose key was there already.
+    pub(crate) fn insert(&mut self, batch: &RecordBatch) -> Result<Option<usize>> {
+        let mut again = None;
+        for (row, key) in self.encoder.encode(batch)?.iter().enumerate() {
+            if !self.keys.insert(key.as_ref().into()) {
+                again.get_or_insert(row);
+            }
+        }
+        Ok(again)
+    }
+
+    /// Whether each row has one of the keys.
+    pub(crate) fn contains(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let rows = self.encoder.encode(batch)?;
+        Ok(rows.iter().map(|key| Some(self.keys.contains(key.as_ref()))).collect())
+    }
+}

@@ -1,0 +1,145 @@
+//! What the target of a copy has already, so that a copy can be made again.
+
+use ahash::AHashMap;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit};
+use futures::TryStreamExt;
+
+use crate::backend::ScanRequest;
+use crate::columns;
+use crate::engine::{self, KeyEncoder};
+use crate::error::{Error, Result};
+use crate::key::FeatureKey;
+
+use super::MetadataStore;
+
+const TIMES: [&str; 2] = [columns::UPDATED_AT, columns::DELETED_AT];
+
+/// What becomes of the rows of one feature.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) written: u64,
+    pub(super) skipped: u64,
+    pub(super) deleted: u64,
+}
+
+/// The rows of a feature that a store has, by id and feature version.
+pub(super) struct Known {
+    /// `None` where the store has no rows, or such that these cannot be compared with.
+    encoder: Option<KeyEncoder>,
+    /// When the newest row of each was written or deleted; with the sample history, every row has a key of its own.
+    newest: AHashMap<Box<[u8]>, i64>,
+    every_row: bool,
+}
+
+impl Known {
+    /// What `store` itself has, to be compared with rows of the schema `given`.
+    pub(super) async fn of(
+        store: &MetadataStore,
+        key: &FeatureKey,
+        given: &SchemaRef,
+        every_row: bool,
+    ) -> Result<Self> {
+        let mut known = Self { encoder: None, newest: AHashMap::new(), every_row };
+        let Some(table) = store.own_table(key).await? else { return Ok(known) };
+        let mut names = store.plan(key)?.spec.id_columns.clone();
+        names.push(columns::FEATURE_VERSION.to_owned());
+        if every_row {
+            names.extend(TIMES.map(str::to_owned));
+        }
+        let has = |schema: &Schema| names.iter().all(|name| schema.column_with_name(name).is_some());
+        let Some(encoder) = (has(&table) && has(given)).then(|| KeyEncoder::new(&names, given, &table)).transpose()?
+        else {
+            return Ok(known);
+        };
+        known.encoder = encoder;
+        names.extend(TIMES.iter().filter(|_| !every_row).map(|name| (*name).to_owned()));
+        let request = ScanRequest { columns: Some(names), ..ScanRequest::default() };
+        let (_, mut stream) = match store.scan(key, &request).await {
+            Err(Error::FeatureNotFound { .. }) => return Ok(known),
+            scan => scan?,
+        };
+        while let Some(batch) = stream.try_next().await? {
+            known.learn(&batch)?;
+        }
+        Ok(known)
+    }
+
+    fn learn(&mut self, batch: &RecordBatch) -> Result<()> {
+        let Some(encoder) = &self.encoder else { return Ok(()) };
+        let times = Times::of(batch)?;
+        for (row, id) in encoder.encode(batch)?.iter().enumerate() {
+            let time = times.touched(row);
+            let newest = self.newest.entry(id.as_ref().into()).or_insert(time);
+            *newest = time.max(*newest);
+        }
+        Ok(())
+    }
+
+    /// The rows of a batch that the store needs.
+    pub(super) fn unknown_of(&self, batch: &RecordBatch, counts: &mut Counts) -> Result<RecordBatch> {
+        let batch = with_struct_versions(batch)?;
+        let times = Times::of(&batch)?;
+        let encoded = self.encoder.as_ref().map(|encoder| encoder.encode(&batch)).transpose()?;
+        let is_needed = |row: usize| {
+            let newest = encoded.as_ref().and_then(|ids| self.newest.get(ids.row(row).as_ref()));
+            match newest {
+                Some(newest) => *newest < times.touched(row),
+                // A deletion of what was never here deletes nothing, but is part of a history.
+                None => self.every_row || !times.is_deletion(row),
+            }
+        };
+        let needed: BooleanArray = (0..batch.num_rows()).map(|row| Some(is_needed(row))).collect();
+        counts.skipped += needed.false_count() as u64;
+        let deletions = (0..batch.num_rows()).filter(|row| needed.value(*row) && times.is_deletion(*row));
+        counts.deleted += deletions.count() as u64;
+        Ok(filter_record_batch(&batch, &needed)?)
+    }
+}
+
+/// When rows were written and deleted, in microseconds.
+struct Times {
+    updated: ArrayRef,
+    deleted: ArrayRef,
+}
+
+impl Times {
+    fn of(batch: &RecordBatch) -> Result<Self> {
+        let micros = |name: &str| -> Result<ArrayRef> {
+            let array = batch.column(batch.schema_ref().index_of(name)?);
+            Ok(cast(&cast(array, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?, &DataType::Int64)?)
+        };
+        Ok(Self { updated: micros(columns::UPDATED_AT)?, deleted: micros(columns::DELETED_AT)? })
+    }
+
+    fn is_deletion(&self, row: usize) -> bool {
+        self.deleted.is_valid(row)
+    }
+
+    fn touched(&self, row: usize) -> i64 {
+        let array = if self.is_deletion(row) { &self.deleted } else { &self.updated };
+        if array.is_valid(row) { array.as_primitive::<Int64Type>().value(row) } else { i64::MIN }
+    }
+}
+
+/// By-field columns that other programs have stored as maps, as structs of the fields that the maps name. A table that has
+/// maps takes them back.
+fn with_struct_versions(batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut batch = batch.clone();
+    for name in [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD] {
+        let Some(array) = batch.column_by_name(name) else { continue };
+        if let DataType::Map(..) = array.data_type() {
+            let array = engine::conform_by_field(array, &fields_of(array)?)?;
+            batch = columns::with_column(&batch, name, array)?;
+        }
+    }
+    Ok(batch)
+}
+
+/// The keys of a map, each once, sorted.
+fn fields_of(map: &ArrayRef) -> Result<Vec<String>> {
+    let keys = engine::text(map.as_map().keys())?;
+    let keys: std::collections::BTreeSet<&str> = keys.iter().flatten().collect();
+    Ok(keys.into_iter().map(str::to_owned).collect())
+}
