@@ -1,11 +1,14 @@
 //! What must not be shown: passwords, tokens and keys in settings and URLs.
 
+use std::ops::Range;
+
+use crate::error::BoxError;
 use crate::registry::read::toml_of_json;
 
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
 
-/// Words that make the name of a setting the name of a secret.
+/// Words that make the name of a setting the name of a secret, wherever they stand in it.
 const SECRET_WORDS: [&str; 12] = [
     "password",
     "passwd",
@@ -21,74 +24,167 @@ const SECRET_WORDS: [&str; 12] = [
     "sas",
 ];
 
+/// Those that do so as the last word of it: `sig` is one, `design` is none.
+const LAST_WORDS: [&str; 8] = ["sig", "pass", "pw", "auth", "jwt", "cred", "creds", "cookie"];
+
 /// Schemes whose bare user name is a name, not a token.
 const NAMED_USERS: [&str; 8] = ["postgres", "postgresql", "mysql", "abfs", "abfss", "wasb", "wasbs", "ssh"];
 
-/// Whether a setting of this name holds a secret: `password`, `AWS_SECRET_ACCESS_KEY`, `sas_token`. Rather too many than
-/// too few.
+/// Schemes of databases, in whose URLs an `@` ends a user and password more often than not.
+const DATABASES: [&str; 4] = ["postgres", "postgresql", "mysql", "mariadb"];
+
+/// Whether a setting of this name holds a secret: `password`, `AWS_SECRET_ACCESS_KEY`, `sas_token`, `sig`, percent-encoded
+/// or not. Rather too many than too few.
 pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
+    let name = decoded(name).to_lowercase();
+    let last = name.rsplit(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty()).unwrap_or_default();
+    SECRET_WORDS.iter().any(|word| name.contains(word)) || LAST_WORDS.contains(&last)
 }
 
-/// A URL or connection string without its secrets: the password before the host, a token that stands there alone, and
-/// the values of parameters with secret names. Other text stays as it is.
+/// A text without the secrets in its URLs, connection strings and parameters: the password before a host, a token that
+/// stands there alone, and the values of parameters with secret names. Other text stays as it is.
 ///
 /// ```
 /// use metaxy_core::secret::mask_url;
 /// assert_eq!(mask_url("postgresql://ada:x9@db/meta?sslpassword=y"), "postgresql://ada:***@db/meta?sslpassword=***");
 /// assert_eq!(mask_url("host=db user=ada password='x 9'"), "host=db user=ada password=***");
+/// assert_eq!(mask_url("GET http://ada:x9@minio:9000/a: refused"), "GET http://ada:***@minio:9000/a: refused");
 /// assert_eq!(mask_url("/data/metaxy.db"), "/data/metaxy.db");
 /// ```
 pub fn mask_url(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return mask_parameters(text) };
-    let (user_info, rest) = split_user_info(rest);
-    let (scheme, rest) = (mask_parameters(scheme), mask_parameters(rest));
-    match user_info.map(|user| (user, user.split_once(':'))) {
-        None => format!("{scheme}://{rest}"),
-        Some((_, Some((user, _)))) => format!("{scheme}://{user}:{MASK}@{rest}"),
-        Some((user, None)) if NAMED_USERS.contains(&scheme.to_lowercase().as_str()) => {
-            format!("{scheme}://{user}@{rest}")
-        }
-        Some((_, None)) => format!("{scheme}://{MASK}@{rest}"),
-    }
-}
-
-/// What stands before the `@` of the host, and what comes after it. A password may hold `@`, and, badly escaped, `/`, `?`
-/// and `#` too: then what looks like a port is none.
-fn split_user_info(rest: &str) -> (Option<&str>, &str) {
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    let split = |at: usize| (Some(&rest[..at]), &rest[at + 1..]);
-    if let Some(at) = authority.rfind('@') {
-        return split(at);
-    }
-    let is_port = |text: &str| text.chars().all(|c| c.is_ascii_digit());
-    match (authority.split_once(':'), rest.rfind('@')) {
-        (Some((host, port)), Some(at)) if !host.starts_with('[') && !is_port(port) => split(at),
-        _ => (None, rest),
-    }
-}
-
-/// Masks the values of `name=value` parameters with secret names, however they are separated.
-fn mask_parameters(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('=') {
-        let (name, value) = (trailing_name(&rest[..at]), &rest[at + 1..]);
-        out.push_str(&rest[..=at]);
-        rest = value;
-        let length = if is_secret_name(name) { value_length(value) } else { 0 };
-        if length > 0 {
-            out.push_str(MASK);
-            rest = &value[length..];
-        }
+    let mut end = 0;
+    for hidden in hidden_in(text) {
+        out.push_str(&text[end..hidden.start]);
+        out.push_str(MASK);
+        end = hidden.end;
     }
-    out.push_str(rest);
+    out.push_str(&text[end..]);
     out
 }
 
+/// The secrets that a setting holds, as they are written and percent-decoded: what must be taken out of a message of a
+/// dependency that has been given the setting. Very short ones are left out, for they are parts of other words.
+pub fn secrets_in(name: &str, value: &str) -> Vec<String> {
+    const SHORTEST: usize = 4;
+    let hidden = match is_secret_name(name) {
+        true => vec![value],
+        false => hidden_in(value).into_iter().map(|hidden| &value[hidden]).collect(),
+    };
+    let unquoted = hidden.into_iter().map(|secret| secret.trim().trim_matches(['\'', '"']));
+    let mut secrets: Vec<String> = unquoted.flat_map(|secret| [secret.to_owned(), decoded(secret)]).collect();
+    secrets.retain(|secret| secret.len() >= SHORTEST);
+    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.dedup();
+    secrets
+}
+
+/// The error of a dependency, with its secrets masked; as it is where it holds none.
+pub fn mask_error<E: std::error::Error + Send + Sync + 'static>(error: E) -> BoxError {
+    let text = error.to_string();
+    match mask_url(&text) {
+        masked if masked == text => error.into(),
+        masked => masked.into(),
+    }
+}
+
+/// What must not be shown of a text, in order and without overlaps.
+fn hidden_in(text: &str) -> Vec<Range<usize>> {
+    let users: Vec<Range<usize>> = user_infos(text);
+    let mut hidden = parameters(text, &users);
+    hidden.extend(users);
+    hidden.sort_unstable_by_key(|range| (range.start, range.end));
+    hidden.dedup_by(|next, last| {
+        let joins = next.start < last.end;
+        if joins {
+            last.end = last.end.max(next.end);
+        }
+        joins
+    });
+    hidden
+}
+
+/// What is to be hidden before the hosts of the URLs in a text.
+fn user_infos(text: &str) -> Vec<Range<usize>> {
+    let starts: Vec<usize> = text.match_indices("://").map(|(at, _)| at).collect();
+    let mut hidden: Vec<Range<usize>> = Vec::new();
+    for (number, at) in starts.iter().enumerate() {
+        let scheme = trailing_scheme(&text[..*at]);
+        let rest = &text[at + 3..];
+        let next = starts.get(number + 1).map(|next| next - trailing_scheme(&text[..*next]).len());
+        let length = next.map_or(rest.len(), |next| next.saturating_sub(at + 3));
+        hidden.extend(user_info(scheme, rest, length).map(|range| range.start + at + 3..range.end + at + 3));
+    }
+    hidden
+}
+
+fn trailing_scheme(text: &str) -> &str {
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    &text[text.trim_end_matches(is_scheme).len()..]
+}
+
+/// What is to be hidden of the user and password of a URL, whose text is `length` bytes long unless it holds what looks
+/// like another URL.
+fn user_info(scheme: &str, rest: &str, length: usize) -> Option<Range<usize>> {
+    let scheme = scheme.to_lowercase();
+    let at = end_of_user(&scheme, &rest[..length]).or_else(|| end_of_user(&scheme, rest))?;
+    match rest[..at].find(':') {
+        Some(colon) => Some(colon + 1..at),
+        None if NAMED_USERS.contains(&scheme.as_str()) => None,
+        None => Some(0..at),
+    }
+}
+
+/// Where the `@` of the host is. A password may hold `@`, and, badly escaped, `/`, `?` and `#` too: then what looks like a
+/// port is none.
+fn end_of_user(scheme: &str, rest: &str) -> Option<usize> {
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    if let Some(at) = authority.rfind('@') {
+        return Some(at);
+    }
+    let is_port = |text: &str| (1..=5).contains(&text.len()) && text.chars().all(|c| c.is_ascii_digit());
+    let is_password = match authority.split_once(':') {
+        Some((host, port)) => !host.starts_with('[') && !is_port(port),
+        None => false,
+    };
+    if is_password || DATABASES.contains(&scheme) { rest.rfind('@') } else { None }
+}
+
+/// The values of `name=value` parameters with secret names, however they are separated.
+fn parameters(text: &str, users: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut hidden = Vec::new();
+    let mut start = 0;
+    while let Some(at) = text[start..].find('=').map(|at| start + at) {
+        let value = at + 1;
+        if let Some(user) = users.iter().find(|user| user.contains(&at)) {
+            start = user.end.max(value);
+            continue;
+        }
+        let name = trailing_name(&text[start..at]);
+        let length = if is_secret_name(name) { value_length(&text[value..]) } else { 0 };
+        start = value + length;
+        if length > 0 {
+            hidden.push(value..start);
+        }
+    }
+    hidden
+}
+
+/// The text with `%41` as the byte that it stands for.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn is_name(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-' | '.')
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '%')
 }
 
 fn trailing_name(text: &str) -> &str {
@@ -194,9 +290,31 @@ mod tests {
             ("AccountName=x;AccountKey=y==;EndpointSuffix=z", "AccountName=x;AccountKey=***;EndpointSuffix=z"),
             (
                 "BlobEndpoint=https://x/;SharedAccessSignature=sv=1&sig=2",
-                "BlobEndpoint=https://x/;SharedAccessSignature=***&sig=2",
+                "BlobEndpoint=https://x/;SharedAccessSignature=***&sig=***",
             ),
             ("a=b=c", "a=b=c"),
+            // A password that begins with `/`, or looks like a port.
+            ("postgresql://ada:/x9@db:5432/meta", "postgresql://ada:***@db:5432/meta"),
+            ("postgresql://ada:12/x9@db/meta", "postgresql://ada:***@db/meta"),
+            ("postgresql://ada:12?x9@db/meta", "postgresql://ada:***@db/meta"),
+            ("postgresql://a/da:x9@db/meta", "postgresql://a/da:***@db/meta"),
+            ("postgresql://ada:x://9@db/meta", "postgresql://ada:***@db/meta"),
+            ("s3://ada:/x9@bucket/x", "s3://ada:***@bucket/x"),
+            (
+                "https://acc.blob.core.windows.net/c?sv=1&sig=a%2Fb%3D&se=2",
+                "https://acc.blob.core.windows.net/c?sv=1&sig=***&se=2",
+            ),
+            (
+                "https://host/x?X-Amz-Security-Token=a&X-AMZ-SIGNATURE=b",
+                "https://host/x?X-Amz-Security-Token=***&X-AMZ-SIGNATURE=***",
+            ),
+            ("postgresql://db/meta?%70assword=x9&a=1", "postgresql://db/meta?%70assword=***&a=1"),
+            ("file:corpus.db?mode=ro&Key=x9", "file:corpus.db?mode=ro&Key=***"),
+            (
+                "GET http://a:x9@h:9000/b: sent to (http://c:y9@h/), sig=z9",
+                "GET http://a:***@h:9000/b: sent to (http://c:***@h/), sig=***",
+            ),
+            ("http://h:9000/a then http://u:p@h/", "http://h:9000/a then http://u:***@h/"),
             ("/data/my.db", "/data/my.db"),
             ("", ""),
             ("://", "://"),
@@ -224,10 +342,27 @@ mod tests {
 
     #[test]
     fn names() {
-        for name in ["password", "AWS_SECRET_ACCESS_KEY", "sas_token", "sslkey", "account_key", "PWD"] {
+        for name in [
+            "password",
+            "AWS_SECRET_ACCESS_KEY",
+            "sas_token",
+            "sslkey",
+            "account_key",
+            "PWD",
+            "sig",
+            "SIG",
+            "aws_session_token",
+            "X-Amz-Signature",
+            "sas",
+            "%70assword",
+            "db_pass",
+            "proxy-auth",
+            "AccountKey",
+            "s%49g",
+        ] {
             assert!(is_secret_name(name), "{name}");
         }
-        for name in ["database", "user", "root_path", "AWS_REGION", "pass_through"] {
+        for name in ["database", "user", "root_path", "AWS_REGION", "pass_through", "design", "signal", "auth_type"] {
             assert!(!is_secret_name(name), "{name}");
         }
     }

@@ -14,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use metaxy_core::backend::{closed, not_found};
 use metaxy_core::error::{Error, Result};
 use metaxy_core::filter::Predicate;
+use metaxy_core::secret::secrets_in;
 use metaxy_core::{AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Scan, ScanRequest, StoreBackend};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
@@ -60,10 +61,8 @@ impl DeltaBackend {
         let secrets = settings
             .storage_options
             .iter()
-            .filter(|(name, _)| is_secret(name))
-            .map(|(_, value)| value.to_string())
-            .chain(root.url.password().map(ToOwned::to_owned))
-            .filter(|secret| secret.len() > 3)
+            .flat_map(|(name, value)| secrets_in(name, &value.to_string()))
+            .chain(secrets_in("root_path", &settings.root_path))
             .collect();
         let context = ErrorContext { location: root.display(), secrets };
         Ok(Self { settings, root, context, session: RwLock::default() })
@@ -207,12 +206,6 @@ impl DeltaBackend {
         }
         Ok((directories, tables))
     }
-}
-
-/// Whether the name of an option says that its value is nobody else's business.
-fn is_secret(name: &str) -> bool {
-    let name = name.to_lowercase();
-    ["key", "secret", "token", "password", "credential", "sas", "account"].iter().any(|word| name.contains(word))
 }
 
 /// A directory may be made by the first write, but must not be something else.

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 
 use deltalake::DeltaTableError;
 use metaxy_core::error::{BoxError, Error};
+use metaxy_core::secret::{MASK, mask_url};
 use object_store::Error as StoreError;
 
 use crate::config::KIND;
@@ -70,7 +71,7 @@ impl ErrorContext {
 
     /// The text without the secrets.
     pub fn redact(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+        mask_url(&self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK)))
     }
 
     fn wrap(&self, operation: &'static str, table: Option<&str>, error: BoxError) -> Error {

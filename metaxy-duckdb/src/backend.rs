@@ -117,7 +117,7 @@ impl StoreBackend for DuckDbBackend {
     fn info(&self) -> BackendInfo {
         BackendInfo {
             kind: KIND,
-            location: self.config.database.clone(),
+            location: self.config.location(),
             default_hash: HashAlgorithm::Xxhash32,
             flat_names: true,
             auto_create_tables: self.config.auto_create_tables.unwrap_or(false),

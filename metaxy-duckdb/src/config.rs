@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metaxy_core::registry::{BackendRegistration, BackendSettings};
+use metaxy_core::secret::mask_url;
 use metaxy_core::{Error, Result, SharedBackend};
 use serde::Deserialize;
 
@@ -141,11 +142,18 @@ fn remote(scheme: &str) -> Error {
     }
 }
 
+impl DuckDbConfig {
+    /// Where the store is, for messages: names of databases may carry tokens.
+    pub(crate) fn location(&self) -> String {
+        mask_url(&self.database)
+    }
+}
+
 /// DuckDB's settings may be secrets: only their names are shown.
 impl fmt::Debug for DuckDbConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DuckDbConfig")
-            .field("database", &self.database)
+            .field("database", &self.location())
             .field("config", &self.config.keys().collect::<Vec<_>>())
             .field("table_prefix", &self.table_prefix)
             .field("auto_create_tables", &self.auto_create_tables)

@@ -68,7 +68,7 @@ pub(crate) struct Link {
 impl Database {
     /// Opens a store's database.
     pub(crate) fn open(config: &DuckDbConfig, mode: AccessMode) -> Result<Self> {
-        let location = config.database.clone();
+        let location = config.location();
         let file = config.file().map(|file| found(&file, mode, &location)).transpose()?;
         let slot = match &file {
             Some(file) => lock(&FILES).entry(file.clone()).or_default().clone(),

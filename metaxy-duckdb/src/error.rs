@@ -1,6 +1,7 @@
 //! What DuckDB says, as errors of this project.
 
 use metaxy_core::Error;
+use metaxy_core::secret::{mask_error, mask_url};
 
 use crate::KIND;
 
@@ -23,7 +24,7 @@ impl<'a> During<'a> {
 
     /// The error for what DuckDB said.
     pub(crate) fn failed(&self, source: duckdb::Error) -> Error {
-        let message = source.to_string();
+        let message = mask_url(&source.to_string());
         let location = self.location.to_owned();
         let has = |part: &str| message.contains(part);
         if has("Could not set lock on file") || has("Conflicting lock is held") {
@@ -43,7 +44,7 @@ impl<'a> During<'a> {
             operation: self.operation,
             table: self.table.map(str::to_owned),
             transient: may_pass(&message),
-            source: source.into(),
+            source: mask_error(source),
         }
     }
 

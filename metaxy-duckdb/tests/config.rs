@@ -64,3 +64,33 @@ async fn no_setting_of_duckdb_is_shown() {
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
     assert!(error.to_string().contains("no_such_setting"), "{error}");
 }
+
+/// The names of databases carry tokens and keys where they are links or connection strings.
+#[tokio::test]
+async fn what_is_secret_in_a_name_does_not_show() {
+    use metaxy_core::registry::{BackendSettings, find};
+
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(
+        home.path().join("text?sig=hunter2"),
+        "this is no database, and long enough to be read as one".repeat(20),
+    )
+    .unwrap();
+    for name in ["missing/x.db?token=hunter2", "text?sig=hunter2", "x://ada:/hunter2@host/x.db"] {
+        let database =
+            if name.contains("://") { name.to_owned() } else { home.path().join(name).display().to_string() };
+        let table = toml::Table::from_iter([("database".to_owned(), database.into())]);
+        let backend = match (find("duckdb").unwrap().create)(BackendSettings::from_table(table)) {
+            Ok(backend) => backend,
+            Err(error) => {
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+                continue;
+            }
+        };
+        let error: Error = backend.open(AccessMode::ReadOnly).await.unwrap_err();
+        for shown in [format!("{backend:?}"), format!("{:?}", backend.info()), error.to_string(), format!("{error:?}")]
+        {
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

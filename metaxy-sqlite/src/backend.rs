@@ -1,5 +1,6 @@
 //! The backend itself: the contract of the core, call by call.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -21,7 +22,6 @@ use crate::write::Writing;
 use crate::{KIND, SqliteConfig};
 
 /// A metadata store in a SQLite database.
-#[derive(Debug)]
 pub struct SqliteBackend {
     config: SqliteConfig,
     /// The file; `None` for a database in memory.
@@ -114,7 +114,13 @@ impl SqliteBackend {
     }
 
     fn describe(&self) -> String {
-        format!("{KIND} at {}", self.config.database)
+        format!("{KIND} at {}", self.config.location())
+    }
+}
+
+impl fmt::Debug for SqliteBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteBackend").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -123,7 +129,7 @@ impl StoreBackend for SqliteBackend {
     fn info(&self) -> BackendInfo {
         BackendInfo {
             kind: KIND,
-            location: self.config.database.clone(),
+            location: self.config.location(),
             default_hash: HashAlgorithm::Xxhash32,
             flat_names: true,
             auto_create_tables: true,

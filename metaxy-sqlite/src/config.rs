@@ -1,9 +1,11 @@
 //! The settings of a store, and its registration.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metaxy_core::registry::BackendRegistration;
+use metaxy_core::secret::mask_url;
 use metaxy_core::{Error, Result};
 use serde::Deserialize;
 
@@ -13,7 +15,7 @@ use crate::{KIND, SqliteBackend};
 pub(crate) const MEMORY: &str = ":memory:";
 
 /// Where a SQLite store lives, and how it is used.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqliteConfig {
     /// The path of the database file, or `:memory:` for a store that lives as long as it is open.
@@ -24,6 +26,23 @@ pub struct SqliteConfig {
     /// What the names of all tables start with, where several stores, or other tables, share a file.
     #[serde(default)]
     pub table_prefix: String,
+}
+
+impl SqliteConfig {
+    /// Where the store is, for messages: names of databases may carry keys.
+    pub(crate) fn location(&self) -> String {
+        mask_url(&self.database)
+    }
+}
+
+impl fmt::Debug for SqliteConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteConfig")
+            .field("database", &self.location())
+            .field("busy_timeout_ms", &self.busy_timeout_ms)
+            .field("table_prefix", &self.table_prefix)
+            .finish()
+    }
 }
 
 fn default_busy_timeout() -> u32 {

@@ -30,7 +30,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new(config: &SqliteConfig, path: Option<PathBuf>) -> Result<Self> {
         config.check()?;
-        let location = config.database.clone();
+        let location = config.location();
         // Connections are opened at any time, wherever the process has gone meanwhile.
         let path = path.map(std::path::absolute).transpose().map_err(|error| Error::Unreachable {
             location: location.clone(),

@@ -1,6 +1,7 @@
 //! What SQLite says, as the errors of metaxy.
 
 use metaxy_core::Error;
+use metaxy_core::secret::{mask_error, mask_url};
 use rusqlite::ErrorCode;
 
 use crate::KIND;
@@ -26,7 +27,7 @@ impl<'a> During<'a> {
     /// The error for what SQLite said.
     pub(crate) fn error(&self, error: rusqlite::Error) -> Error {
         let location = self.place.location.clone();
-        let reason = || error.to_string();
+        let reason = || mask_url(&error.to_string());
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Locked {
                 location,
@@ -51,8 +52,8 @@ impl<'a> During<'a> {
             code => {
                 let passing = code == Some(ErrorCode::DiskFull);
                 match self.table {
-                    Some(table) => Error::table(KIND, self.operation, table, error).with_transient(passing),
-                    None => Error::backend(KIND, self.operation, error).with_transient(passing),
+                    Some(table) => Error::table(KIND, self.operation, table, mask_error(error)).with_transient(passing),
+                    None => Error::backend(KIND, self.operation, mask_error(error)).with_transient(passing),
                 }
             }
         }

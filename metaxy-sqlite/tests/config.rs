@@ -48,3 +48,34 @@ async fn no_table_is_made_where_the_configuration_forbids_it() {
     let store = "[stores.dev]\ntype = 'sqlite'\ndatabase = '${HOME}/no.db'";
     no_table_is_made_where_that_is_forbidden(store).await;
 }
+
+/// The names of databases carry tokens and keys where they are links or connection strings.
+#[tokio::test]
+async fn what_is_secret_in_a_name_does_not_show() {
+    use metaxy_core::registry::{BackendSettings, find};
+    use metaxy_core::{AccessMode, Error};
+
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(
+        home.path().join("text?sig=hunter2"),
+        "this is no database, and long enough to be read as one".repeat(20),
+    )
+    .unwrap();
+    for name in ["missing/x.db?token=hunter2", "text?sig=hunter2", "x://ada:/hunter2@host/x.db"] {
+        let database =
+            if name.contains("://") { name.to_owned() } else { home.path().join(name).display().to_string() };
+        let table = toml::Table::from_iter([("database".to_owned(), database.into())]);
+        let backend = match (find("sqlite").unwrap().create)(BackendSettings::from_table(table)) {
+            Ok(backend) => backend,
+            Err(error) => {
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+                continue;
+            }
+        };
+        let error: Error = backend.open(AccessMode::ReadOnly).await.unwrap_err();
+        for shown in [format!("{backend:?}"), format!("{:?}", backend.info()), error.to_string(), format!("{error:?}")]
+        {
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

@@ -272,3 +272,26 @@ fn roots_that_name_no_place() {
         assert!(matches!(&error, Error::Config { key, .. } if key == "root_path"), "{error:?}");
     }
 }
+
+/// Neither the settings nor what dependencies say of a failed request shows who may ask for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_in_an_endpoint_do_not_show() {
+    for (name, endpoint) in [
+        ("AWS_ENDPOINT_URL", "http://ada:/hunter2@127.0.0.1:1"),
+        ("aws_endpoint", "http://ada:hunter2@127.0.0.1:1/"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1/?sig=hunter2"),
+    ] {
+        let settings = impatient(DeltaSettings::new("s3://bucket/store"))
+            .storage_option(name, endpoint)
+            .storage_option("AWS_ALLOW_HTTP", "true")
+            .storage_option("AWS_REGION", "eu-west-1")
+            .storage_option("AWS_ACCESS_KEY_ID", "hunter2-id")
+            .storage_option("AWS_SECRET_ACCESS_KEY", "hunter2-key")
+            .storage_option("aws_session_token", "hunter2-session");
+        let shown = format!("{settings:?}");
+        let error = opening(settings, AccessMode::ReadWrite).await.unwrap_err();
+        for shown in [shown, error.to_string(), format!("{error:?}")] {
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Float64Array, Int64Array};
 use arrow::datatypes::DataType;
 use metaxy_core::backend::{ScanRequest, StoreBackend};
+use metaxy_core::config::StoreConfig;
 use metaxy_core::registry::{self, BackendSettings};
-use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, Result, columns};
+use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, MetadataStore, MetaxyConfig, Result, columns};
 
 use super::kit::{
     LEAF, PASSED, ROOT, assert_error, builder_on, builder_over, everything, ids, pair, read, read_ids, root, samples,
@@ -272,9 +273,11 @@ pub(super) async fn secrets_stay_secret(bench: Bench) -> Result<Outcome> {
     let backend = bench.location.backend().await?;
     let settings = BackendSettings::from_table(bench.location.settings());
     let mut shown = vec![format!("{settings:?}"), format!("{:?}", backend.info()), format!("{backend:?}")];
+    shown.extend(configured(backend.info().kind, &bench.location.settings())?);
     let closed = backend.tables().await.expect_err("a backend that is not open gives no tables");
-    backend.open(AccessMode::ReadWrite).await?;
+    let store = MetadataStore::builder(backend.clone(), pair()?).open(AccessMode::ReadWrite).await?;
     shown.push(format!("{backend:?}"));
+    shown.extend([format!("{store:?}"), store.name().to_owned()]);
     let missing = backend.scan(&key(ROOT)?, &ScanRequest::default()).await.err();
     for error in [Some(closed), missing].into_iter().flatten() {
         shown.extend([error.to_string(), format!("{error:?}")]);
@@ -284,6 +287,16 @@ pub(super) async fn secrets_stay_secret(bench: Bench) -> Result<Outcome> {
         assert!(!text.contains(secret), "a secret shows: {}", text.replace(secret, "(here)"));
     }
     PASSED
+}
+
+/// What a configuration with this store shows of it, right and with a setting too many.
+fn configured(kind: &str, settings: &toml::Table) -> Result<Vec<String>> {
+    let store = settings.iter().fold(StoreConfig::new(kind), |store, (key, value)| store.setting(key, value.clone()));
+    let wrong =
+        store.clone().setting("no_such_password", settings.values().map(ToString::to_string).collect::<String>());
+    let config = MetaxyConfig::builder().add_store("dev", store).add_store("wrong", wrong).build()?;
+    let errors = config.check().err().into_iter().flat_map(|error| [error.to_string(), format!("{error:?}")]);
+    Ok([format!("{config:?}"), config.to_toml()?].into_iter().chain(errors).collect())
 }
 
 pub(super) async fn maintenance_changes_no_row(bench: Bench) -> Result<Outcome> {
