@@ -15,8 +15,8 @@ use super::support::{Fixture, VIDEO, videos};
 const NAME: &str = "00000000000000000001-0000000000-00000000000000ff.arrow";
 
 fn only_file(directory: &Path) -> PathBuf {
-    let files = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "arrow")).next().expect("a file")
+    let mut files = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    files.find(|path| path.extension().is_some_and(|extension| extension == "arrow")).expect("a file")
 }
 
 /// A file as versions without frames have written it.
@@ -167,7 +167,8 @@ async fn a_full_disk_is_told_from_a_lack_of_rights() {
     let full = || std::io::Error::from_raw_os_error(libc::ENOSPC);
     let error = Error::of_io("the spool directory", "keep a batch", full());
     assert!(matches!(error, Error::StorageFull { .. }) && error.is_transient(), "{error}");
-    let cases: [(i32, fn(&Error) -> bool); 5] = [
+    type Check = fn(&Error) -> bool;
+    let cases: [(i32, Check); 5] = [
         (libc::EDQUOT, |error| matches!(error, Error::StorageFull { .. })),
         (libc::EACCES, |error| matches!(error, Error::AccessDenied { .. })),
         (libc::EROFS, |error| matches!(error, Error::AccessDenied { .. })),
