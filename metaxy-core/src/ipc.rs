@@ -23,9 +23,9 @@ use std::io::Cursor;
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use arrow::ipc::reader::FileReader;
-use arrow::ipc::writer::FileWriter;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::reader::{FileReader, StreamReader};
+use arrow::ipc::writer::{FileWriter, StreamWriter};
 use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -66,6 +66,39 @@ pub fn decode(name: impl fmt::Display, bytes: &[u8]) -> Result<(SchemaRef, Vec<R
     let name = name.to_string();
     let payload = framed(bytes).map_err(|reason| damaged(&name, reason))?;
     decode_bare(&name, payload)
+}
+
+/// The bytes of a schema alone, as an Arrow IPC stream without batches.
+///
+/// # Errors
+/// [`Error::Arrow`] for what Arrow's format cannot hold.
+pub fn encode_schema(schema: &Schema) -> Result<Vec<u8>> {
+    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+    writer.finish()?;
+    Ok(writer.into_inner()?)
+}
+
+/// The schema that bytes of [`encode_schema`] hold. `name` is the table or file that the error names.
+///
+/// # Errors
+/// [`Error::Corrupt`] for all bytes that hold no schema.
+pub fn decode_schema(name: impl fmt::Display, bytes: &[u8]) -> Result<SchemaRef> {
+    let name = name.to_string();
+    fence::decode(&name, || {
+        check_message(bytes).map_err(|reason| damaged(&name, reason))?;
+        let reader = StreamReader::try_new(bytes, None).map_err(|error| damaged(&name, error.to_string()))?;
+        Ok(reader.schema())
+    })
+}
+
+/// Checks the length of the message at the start of a stream.
+fn check_message(stream: &[u8]) -> Result<(), &'static str> {
+    let message = stream.strip_prefix(&[0xff; 4]).unwrap_or(stream);
+    let (length, rest) = message.split_first_chunk::<4>().ok_or("its schema is too short")?;
+    match usize::try_from(i32::from_le_bytes(*length)) {
+        Ok(length) if length <= rest.len() => Ok(()),
+        _ => Err("its schema is longer than the bytes that should hold it"),
+    }
 }
 
 /// As [`decode`], for an Arrow IPC file without a frame. Changed values go unseen; lengths do not.

@@ -17,6 +17,7 @@ mod lineage;
 pub mod plan;
 pub mod registry;
 pub mod secret;
+pub mod shared;
 pub mod spec;
 pub mod store;
 pub mod writer;

@@ -7,9 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
-use metaxy_core::{Error, Result};
+use metaxy_core::{Error, Result, ipc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{During, corrupt};
@@ -106,7 +104,7 @@ impl Catalog<'_> {
         }
         let columns: Vec<String> =
             serde_json::from_str(&columns).map_err(|error| corrupt(feature, format!("its column list: {error}")))?;
-        let schema = read_schema(&schema).map_err(|error| corrupt(feature, format!("its schema: {error}")))?;
+        let schema = ipc::decode_schema(feature, &schema)?;
         if columns.len() != schema.fields().len() {
             return Err(corrupt(feature, "its schema and its column list differ in length"));
         }
@@ -170,7 +168,7 @@ impl Catalog<'_> {
 
     fn save(&self, feature: &str, table: &StoredTable) -> Result<()> {
         let columns = serde_json::Value::from(table.columns.clone()).to_string();
-        let schema = write_schema(&table.schema)?;
+        let schema = ipc::encode_schema(&table.schema)?;
         let saved = self.connection.execute(
             "INSERT INTO metaxy$tables (prefix, feature, sql_table, sql_columns, schema, format)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -226,14 +224,4 @@ fn column_names(schema: &Schema, known: Vec<String>) -> Vec<String> {
         names.push(name);
     }
     names
-}
-
-fn write_schema(schema: &Schema) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    StreamWriter::try_new(&mut bytes, schema)?.finish()?;
-    Ok(bytes)
-}
-
-fn read_schema(bytes: &[u8]) -> Result<SchemaRef> {
-    Ok(StreamReader::try_new(bytes, None)?.schema())
 }

@@ -148,6 +148,24 @@ impl Predicate {
         }
     }
 
+    /// The part of it that a storage system can evaluate, and the rest: a row satisfies it exactly where it satisfies both.
+    /// `takes` is asked about each condition that all others are joined to by AND. Where there is no rest, the storage
+    /// system decides alone; what it does not take, [`Predicate::evaluate`] does.
+    pub fn split(self, mut takes: impl FnMut(&Self) -> bool) -> (Option<Self>, Option<Self>) {
+        let mut parts = Vec::new();
+        self.flatten(&mut parts);
+        let (taken, rest): (Vec<Self>, Vec<Self>) = parts.into_iter().partition(|part| takes(part));
+        let all = |parts: Vec<Self>| parts.into_iter().reduce(Self::and);
+        (all(taken), all(rest))
+    }
+
+    fn flatten(self, parts: &mut Vec<Self>) {
+        match self {
+            Self::And(several) => several.into_iter().for_each(|part| part.flatten(parts)),
+            one => parts.push(one),
+        }
+    }
+
     fn visit(&self, seen: &mut dyn FnMut(&BoundColumn)) {
         match self {
             Self::Constant(_) => {}

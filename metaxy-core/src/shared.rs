@@ -1,0 +1,142 @@
+//! What several stores of a process share: one open file, one connection.
+//!
+//! Some storage systems let a process open a file once only, or lose locks when a second handle of it is closed. Their
+//! backends keep what is open in [`Handles`], by what tells one place from another: best not the path, which links and
+//! renames change, but the device and number of the file.
+//!
+//! ```
+//! use metaxy_core::Result;
+//! use metaxy_core::shared::Handles;
+//!
+//! /// Every database of the process, by file.
+//! static OPEN: Handles<String, Vec<u8>> = Handles::new();
+//!
+//! # fn main() -> Result<()> {
+//! let first = OPEN.open("a.db".to_owned(), || Ok(vec![1, 2, 3]))?;
+//! let second = OPEN.open("a.db".to_owned(), || unreachable!("it is open already"))?;
+//! assert_eq!(*first, *second);
+//! drop((first, second));                                        // closes it
+//! # Ok(())
+//! # }
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::Result;
+
+/// What is open in a process, by place.
+pub struct Handles<K, T> {
+    slots: Mutex<BTreeMap<K, Arc<Slot<T>>>>,
+}
+
+/// A place: its lock is held while something is opened or closed there.
+struct Slot<T>(Mutex<Option<Open<T>>>);
+
+struct Open<T> {
+    value: Arc<T>,
+    users: usize,
+}
+
+/// A share in what is open. It is closed, and dropped, with the last share.
+pub struct Handle<T> {
+    slot: Arc<Slot<T>>,
+    /// There until it is dropped.
+    value: Option<Arc<T>>,
+}
+
+/// A panic elsewhere leaves nothing half done, because both maps and values are replaced as a whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<K: Ord, T> Handles<K, T> {
+    /// Nothing open.
+    pub const fn new() -> Self {
+        Self { slots: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// A share in what is open at a place, or else in what `open` opens there. Whoever opens or closes the same place waits
+    /// for that; other places go on.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn open(&self, place: K, open: impl FnOnce() -> Result<T>) -> Result<Handle<T>> {
+        let slot = self.slot(place);
+        let mut current = lock(&slot.0);
+        let value = match current.as_mut() {
+            Some(shared) => {
+                shared.users += 1;
+                shared.value.clone()
+            }
+            None => {
+                let value = Arc::new(open()?);
+                *current = Some(Open { value: value.clone(), users: 1 });
+                value
+            }
+        };
+        drop(current);
+        Ok(Handle { slot, value: Some(value) })
+    }
+
+    fn slot(&self, place: K) -> Arc<Slot<T>> {
+        let mut slots = lock(&self.slots);
+        // Places that are not used any more.
+        slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        slots.entry(place).or_insert_with(|| Arc::new(Slot(Mutex::new(None)))).clone()
+    }
+}
+
+impl<K: Ord, T> Default for Handles<K, T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, T> fmt::Debug for Handles<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handles").field("places", &lock(&self.slots).len()).finish_non_exhaustive()
+    }
+}
+
+impl<T> Deref for Handle<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.value {
+            Some(value) => value,
+            None => unreachable!("a share has its value until it is dropped"),
+        }
+    }
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        if let Some(shared) = lock(&self.slot.0).as_mut() {
+            shared.users += 1;
+        }
+        Self { slot: self.slot.clone(), value: self.value.clone() }
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        let mut current = lock(&self.slot.0);
+        self.value = None;
+        if let Some(shared) = current.as_mut() {
+            shared.users -= 1;
+            if shared.users == 0 {
+                // Still under the lock: the place is opened again when it is closed, not before.
+                *current = None;
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

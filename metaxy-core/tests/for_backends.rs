@@ -1,0 +1,108 @@
+//! What the core lends to authors of backends: shared handles, split predicates, checked bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use metaxy_core::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use metaxy_core::arrow::datatypes::Schema;
+use metaxy_core::filter::Predicate;
+use metaxy_core::shared::Handles;
+use metaxy_core::{Error, Filter, ipc};
+
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Something of which there is one at a time.
+struct Exclusive;
+
+impl Exclusive {
+    fn new() -> Self {
+        assert_eq!(OPEN.fetch_add(1, Ordering::SeqCst), 0, "it is open twice");
+        Self
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        thread::yield_now();
+        assert_eq!(OPEN.fetch_sub(1, Ordering::SeqCst), 1);
+    }
+}
+
+#[test]
+fn a_place_is_open_once_whatever_threads_do() {
+    static HANDLES: Handles<&str, Exclusive> = Handles::new();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for round in 0..500 {
+                    let one = HANDLES.open("place", || Ok(Exclusive::new())).unwrap();
+                    let other = one.clone();
+                    drop(one);
+                    if round % 7 == 0 {
+                        thread::yield_now();
+                    }
+                    drop(other);
+                }
+            });
+        }
+    });
+    assert_eq!(OPEN.load(Ordering::SeqCst), 0, "the last one has closed it");
+    let refused = HANDLES.open("place", || Err(Error::Task("not now".to_owned())));
+    assert!(refused.is_err());
+    drop(HANDLES.open("place", || Ok(Exclusive::new())).unwrap());
+}
+
+fn films() -> RecordBatch {
+    RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from(vec![Some(1), Some(2), None, Some(4)])) as ArrayRef),
+        ("title", Arc::new(StringArray::from(vec![Some("a"), Some("b"), Some("c"), None])) as ArrayRef),
+    ])
+    .unwrap()
+}
+
+#[test]
+fn both_parts_of_a_predicate_decide_as_the_whole() {
+    let rows = films();
+    for text in [
+        "id < 4",
+        "title = 'a'",
+        "id < 4 AND title != 'b'",
+        "id >= 1 AND (title = 'a' AND id < 9) AND title IS NOT NULL",
+        "id < 4 OR title = 'c'",
+        "NOT (id = 1 AND title = 'b') AND id IS NOT NULL",
+    ] {
+        let whole = text.parse::<Filter>().unwrap().bind(&rows.schema()).unwrap();
+        let on_ids = |part: &Predicate| part.columns().iter().all(|column| column == "id");
+        let (taken, rest) = whole.clone().split(on_ids);
+        assert!(taken.iter().all(on_ids) && !rest.iter().any(on_ids), "{text}");
+        let truths = |part: &Option<Predicate>| match part {
+            Some(part) => part.evaluate(&rows).unwrap().iter().map(|truth| truth == Some(true)).collect::<Vec<_>>(),
+            None => vec![true; rows.num_rows()],
+        };
+        let both: Vec<bool> = truths(&taken).into_iter().zip(truths(&rest)).map(|(one, other)| one && other).collect();
+        assert_eq!(both, truths(&Some(whole)), "{text}");
+    }
+}
+
+#[test]
+fn damaged_schemas_and_batches_are_errors() {
+    let rows = films();
+    let schema = ipc::encode_schema(rows.schema_ref()).unwrap();
+    assert_eq!(ipc::decode_schema("films", &schema).unwrap(), rows.schema());
+    for at in 0..schema.len() {
+        let mut changed = schema.clone();
+        changed[at] ^= 0x7f;
+        for bytes in [&changed[..], &schema[..at]] {
+            if let Err(error) = ipc::decode_schema("films", bytes) {
+                assert!(matches!(&error, Error::Corrupt { table, .. } if table == "films"), "{error}");
+            }
+        }
+    }
+    assert!(ipc::decode_schema("films", &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]).is_err());
+    let several = [rows.slice(0, 1), rows.slice(1, 3)];
+    let bytes = ipc::encode(rows.schema_ref(), &several).unwrap();
+    assert_eq!(ipc::decode("films", &bytes).unwrap().1, several);
+    let empty = ipc::encode(&Arc::new(Schema::empty()), &[]).unwrap();
+    assert_eq!(ipc::decode("films", &empty).unwrap().1.len(), 0);
+}
