@@ -21,7 +21,7 @@ pub trait Location: Send + Sync + 'static {
     /// Whatever stands in the way; the case fails with it.
     async fn backend(&self) -> Result<SharedBackend>;
 
-    /// The settings that lead to this place, as `metaxy.toml` has them beside `type`.
+    /// The settings that lead to this place, as `metaxy.toml` has them in `[stores.<name>.config]`.
     fn settings(&self) -> toml::Table;
 
     /// The directory whose files hold the rows, and nothing else, where the backend keeps them in files.

@@ -20,7 +20,7 @@ use arrow::datatypes::{
     DataType, Field, Fields, Float64Type, Int8Type, Int32Type, Int64Type, IntervalDayTime, IntervalMonthDayNano,
     IntervalMonthDayNanoType, TimeUnit, UnionFields, i256,
 };
-use metaxy_core::{Error, FeatureGraph, FeatureSpec, MetadataStore, Result};
+use metaxy_core::{BufferedMetadataWriter, Error, FeatureGraph, FeatureSpec, MetadataStore, Result};
 
 use super::kit::{PASSED, ROOT, ids, pair, read, read_ids, samples, sorted, texts};
 use super::{Bench, Outcome};
@@ -32,8 +32,8 @@ async fn round_trip(bench: Bench, name: &'static str, array: impl Array + 'stati
     let store = bench.store(pair()?).await?;
     let batch = samples(ids("s", given.len()), "v1").column("value", given.clone()).batch();
     let refused = bench.location.support().is_refused(name);
-    match store.write(ROOT, batch).await {
-        Err(error) if refused => return check_refusal(&store, error).await,
+    match store.write(ROOT, batch.clone()).await {
+        Err(error) if refused => return check_refusal(&store, error, batch).await,
         Err(error) => return Err(error),
         Ok(_) => assert!(!refused, "`{name}` is declared as refused, but was written"),
     }
@@ -95,15 +95,32 @@ fn plain(array: &ArrayRef) -> ArrayRef {
     cast(array, &plain).expect("an encoding can be taken off")
 }
 
-async fn check_refusal(store: &MetadataStore, error: Error) -> Result<Outcome> {
+async fn check_refusal(store: &MetadataStore, error: Error, batch: RecordBatch) -> Result<Outcome> {
     let text = error.to_string();
     assert!(matches!(error, Error::UnsupportedType { .. }), "refused with another error than UnsupportedType: {text}");
     assert!(text.contains("value"), "the error does not name the column: {text}");
     assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
+    check_refusal_by_writer(store, batch).await?;
     // The store goes on working.
     store.write(ROOT, samples(["s1"], "v1").batch()).await?;
     assert_eq!(read_ids(store, ROOT).await?, ["s1"]);
     Ok(Outcome::Refused(text))
+}
+
+/// The buffered writer refuses at once what a write refuses, or gives it back with the same error, and goes on.
+async fn check_refusal_by_writer(store: &MetadataStore, batch: RecordBatch) -> Result<()> {
+    let writer = BufferedMetadataWriter::builder(store.clone()).start().await?;
+    if let Err(error) = writer.put(ROOT, batch).await {
+        assert!(matches!(error, Error::UnsupportedType { .. }), "a put is refused with another error: {error}");
+        writer.close().await.expect("nothing was taken");
+    } else {
+        let error = writer.flush().await.expect_err("a flush takes what a write refuses");
+        assert!(matches!(*error.error, Error::UnsupportedType { .. }), "a flush ends with another error: {error}");
+        assert_eq!(error.unwritten.len(), 1, "a refused batch is not given back");
+        writer.close().await.expect("the batch has been given back");
+    }
+    assert!(!store.has_feature(ROOT).await?, "a refused put has left rows");
+    Ok(())
 }
 
 /// A case that is a round trip of one array.

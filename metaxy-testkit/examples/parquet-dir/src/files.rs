@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::TryStreamExt;
 use metaxy_core::backend::AccessMode;
 use metaxy_core::error::BoxError;
-use metaxy_core::{Error, Result};
+use metaxy_core::{Error, Result, blocking, fence};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, local::LocalFileSystem, path::Path};
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
@@ -66,7 +66,7 @@ impl Files {
     /// Writes a data file, which belongs to no table yet; its path.
     pub(crate) async fn write(&self, table: &str, schema: SchemaRef, rows: Vec<RecordBatch>) -> Result<String> {
         let path = format!("{table}/{}.parquet", uuid::Uuid::new_v4());
-        let bytes = tokio::task::spawn_blocking(move || encode(schema, &rows)).await??;
+        let bytes = blocking::run(move || encode(schema, &rows)).await?;
         self.create(&path, bytes).await.map_err(failed)?;
         Ok(path)
     }
@@ -76,18 +76,18 @@ impl Files {
         self.0.put_opts(&path.into(), bytes.into(), PutMode::Create.into()).await?;
         let file = self.0.path_to_filesystem(&path.into())?;
         let sync = move || file.ancestors().take(3).try_for_each(|path| std::fs::File::open(path)?.sync_all());
-        let generic = |source: std::io::Error| object_store::Error::Generic { store: KIND, source: source.into() };
-        tokio::task::spawn_blocking(sync).await?.map_err(generic)
+        let generic = |error: Error| object_store::Error::Generic { store: KIND, source: error.into() };
+        blocking::run(move || sync().map_err(failed)).await.map_err(generic)
     }
 
     pub(crate) async fn read(self, path: String) -> Result<Vec<RecordBatch>> {
         let rows = self.reader(&path).await?.build().map_err(failed)?;
-        Ok(tokio::task::spawn_blocking(|| rows.collect::<Result<_, _>>()).await??)
+        blocking::run(move || fence::decode(path, || Ok(rows.collect::<Result<_, _>>()?))).await
     }
 
     async fn reader(&self, path: &str) -> Result<ParquetRecordBatchReaderBuilder<bytes::Bytes>> {
         let bytes = self.0.get(&path.into()).await.map_err(failed)?.bytes().await.map_err(failed)?;
-        ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(failed)
+        fence::decode(path, || ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(failed))
     }
 
     pub(crate) async fn tables(&self) -> Result<Vec<String>> {

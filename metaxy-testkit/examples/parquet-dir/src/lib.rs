@@ -21,7 +21,7 @@ use files::{Files, State};
 
 const KIND: &str = "parquet-dir";
 
-/// A store in a directory of Parquet files. Its settings are what stands beside `type = "parquet-dir"` in `metaxy.toml`.
+/// A store in a directory of Parquet files. Its settings are what `[stores.<name>.config]` holds in `metaxy.toml`.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetDir {
