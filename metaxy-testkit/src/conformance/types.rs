@@ -100,7 +100,10 @@ async fn check_refusal(store: &MetadataStore, error: Error, batch: RecordBatch) 
     assert!(matches!(error, Error::UnsupportedType { .. }), "refused with another error than UnsupportedType: {text}");
     assert!(text.contains("value"), "the error does not name the column: {text}");
     assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
-    check_refusal_by_writer(store, batch).await?;
+    // The writer leaves out a column without a type.
+    if batch.column_by_name("value").is_some_and(|column| *column.data_type() != DataType::Null) {
+        check_refusal_by_writer(store, batch).await?;
+    }
     // The store goes on working.
     store.write(ROOT, samples(["s1"], "v1").batch()).await?;
     assert_eq!(read_ids(store, ROOT).await?, ["s1"]);
