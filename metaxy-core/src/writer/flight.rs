@@ -9,8 +9,7 @@ use crate::error::{Error, Result};
 use crate::fence;
 use crate::store::ReadyRows;
 
-use super::flusher::Ready;
-use super::load::{Load, ready};
+use super::load::{Load, Ready, ready};
 use super::parcel::{Entry, summary};
 use super::refusal::{Blame, Refused};
 use super::{RetryPolicy, Shared};

@@ -1,6 +1,5 @@
 //! The background task: takes what is due, and writes it, as often as it takes.
 
-use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +8,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
-use crate::store::ReadyRows;
 
 use super::Shared;
 use super::flight::Flight;
-use super::load::{Load, ready};
+use super::load::{Ready, ready};
 
 /// What stands for "never": clocks cannot count further than some centuries.
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -70,11 +68,11 @@ impl Shared {
 /// Writes a parcel, and makes the next one ready meanwhile.
 async fn fly(shared: &Arc<Shared>, ready: Option<Ready>) -> Option<Ready> {
     let mut flight = pin!(Flight::start(shared, ready).fly());
-    let mut next = Ready::begin(shared);
+    let mut next = begin(shared);
     loop {
         tokio::select! {
             () = &mut flight => break,
-            () = shared.work.notified(), if next.is_none() => next = Ready::begin(shared),
+            () = shared.work.notified(), if next.is_none() => next = begin(shared),
         }
     }
     let next = next?.await.ok().flatten();
@@ -82,18 +80,9 @@ async fn fly(shared: &Arc<Shared>, ready: Option<Ready>) -> Option<Ready> {
     next.filter(|_| shared.buffer().has_waiting())
 }
 
-/// A parcel that was made ready before its turn.
-pub(super) struct Ready {
-    pub(super) parcel: u64,
-    pub(super) stamp: i64,
-    pub(super) loads: VecDeque<Load<ReadyRows>>,
-}
-
-impl Ready {
-    /// Begins to make the next parcel ready, once nothing more comes into it. An error is left for its flight to meet.
-    fn begin(shared: &Arc<Shared>) -> Option<JoinHandle<Option<Self>>> {
-        let (parcel, loads) = shared.buffer().next_closed()?;
-        let (store, stamp) = (shared.store.clone(), shared.store.next_stamp());
-        Some(tokio::spawn(async move { Some(Self { parcel, stamp, loads: ready(&store, loads, stamp).await.ok()? }) }))
-    }
+/// Begins to make the next parcel ready, once nothing more comes into it. An error is left for its flight to meet.
+fn begin(shared: &Arc<Shared>) -> Option<JoinHandle<Option<Ready>>> {
+    let (parcel, loads) = shared.buffer().next_closed()?;
+    let (store, stamp) = (shared.store.clone(), shared.store.next_stamp());
+    Some(tokio::spawn(async move { Some(Ready { parcel, stamp, loads: ready(&store, loads, stamp).await.ok()? }) }))
 }

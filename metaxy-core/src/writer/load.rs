@@ -80,6 +80,13 @@ impl Load<ReadyRows> {
     }
 }
 
+/// A parcel that was made ready before its turn.
+pub(super) struct Ready {
+    pub(super) parcel: u64,
+    pub(super) stamp: i64,
+    pub(super) loads: VecDeque<Load<ReadyRows>>,
+}
+
 /// Rows as they are appended, under one time, in the order in which they are: what an earlier process has left, then
 /// dependents first.
 pub(super) async fn ready(

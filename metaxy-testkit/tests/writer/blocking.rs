@@ -62,3 +62,23 @@ async fn the_only_thread_may_not_block() {
     .expect("no panic");
     assert_eq!(fixture.ids(VIDEO).await.len(), 10);
 }
+
+/// Its callers may hold every thread that the runtime has for blocking work; the writer does not wait for one of them.
+#[test]
+fn the_runtime_needs_no_other_thread_for_blocking_work() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).max_blocking_threads(1).enable_all().build().expect("a runtime");
+    let directory = tempfile::tempdir().expect("a directory");
+    runtime.block_on(async {
+        let fixture = Fixture::new().await;
+        let writer = fixture.builder().spool(directory.path()).start().await.expect("it starts");
+        let blocking = writer.blocking();
+        let work = tokio::task::spawn_blocking(move || {
+            blocking.put(VIDEO, videos(0..10)).expect("a put");
+            blocking.flush().expect("a flush");
+            blocking.close().expect("a close");
+        });
+        super::support::in_time("blocking calls", work).await.expect("no panic");
+        assert_eq!(fixture.ids(VIDEO).await.len(), 10);
+    });
+}
