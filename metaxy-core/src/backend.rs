@@ -166,6 +166,24 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
         Ok(false)
     }
 
+    /// The latest time in `metaxy_updated_at` and `metaxy_deleted_at` of a table, in microseconds; `None` where it has no
+    /// rows. Asked before each write, so that a machine whose clock is behind writes rows that count all the same. Sees
+    /// whatever any writer has written before the call; may be greater by up to a millisecond, never less. The default
+    /// scans the two columns. A table that is not there has none, or gives [`Error::FeatureNotFound`].
+    async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
+        if self.schema(table).await?.is_none() {
+            return Ok(None);
+        }
+        let times = [columns::UPDATED_AT, columns::DELETED_AT].map(str::to_owned).to_vec();
+        let request = ScanRequest { columns: Some(times), ..ScanRequest::default() };
+        let mut stream = self.scan(table, &request).await?.stream;
+        let mut newest = None;
+        while let Some(batch) = stream.next().await {
+            newest = newest.max(columns::newest_time(&batch?)?);
+        }
+        Ok(newest)
+    }
+
     /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the
     /// increment crossing the wire. `Ok(Err(reason))` says why it cannot, and the core runs the plan itself. Only called
     /// when all tables of the plan live in this backend. [`plan::sql`](crate::plan::sql) helps with SQL.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StructArray};
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StructArray};
+use arrow::compute::{cast, max};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef, TimeUnit};
 
 use crate::error::Result;
 
@@ -119,6 +120,19 @@ pub fn field<S: AsRef<str>>(name: &str, struct_keys: impl IntoIterator<Item = S>
         _ => return None,
     };
     Some(Field::new(name, data_type, true))
+}
+
+/// The latest of all times when rows were written or deleted, in microseconds.
+///
+/// # Errors
+/// [`Error::Arrow`](crate::Error::Arrow) where a column of times holds something else.
+pub fn newest_time(batch: &RecordBatch) -> Result<Option<i64>> {
+    let mut newest = None;
+    for array in [UPDATED_AT, DELETED_AT].iter().filter_map(|name| batch.column_by_name(name)) {
+        let micros = cast(&cast(array, &timestamp_type())?, &DataType::Int64)?;
+        newest = newest.max(max(micros.as_primitive::<Int64Type>()));
+    }
+    Ok(newest)
 }
 
 /// The names of the columns that are the user's own.

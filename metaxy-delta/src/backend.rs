@@ -15,7 +15,7 @@ use metaxy_core::backend::{closed, not_found};
 use metaxy_core::error::{Error, Result};
 use metaxy_core::filter::Predicate;
 use metaxy_core::secret::secrets_in;
-use metaxy_core::{AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Scan, ScanRequest, StoreBackend};
+use metaxy_core::{AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Scan, ScanRequest, StoreBackend, columns};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
@@ -26,7 +26,7 @@ use crate::location::{Root, is_table_name};
 use crate::log::{LOG_DIRECTORY, Table, TableState, Upkeep};
 use crate::storage::DurableFileSystem;
 use crate::types::check_storable;
-use crate::{delete, maintain, merge, read, write};
+use crate::{delete, maintain, merge, prune, read, write};
 
 /// How many directories are listed at once.
 const LISTINGS: usize = 16;
@@ -318,6 +318,29 @@ impl StoreBackend for DeltaBackend {
         }
         names.sort();
         Ok(names)
+    }
+
+    async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
+        let (table, state) = match self.existing(table).await {
+            Err(Error::FeatureNotFound { .. }) => return Ok(None),
+            found => found?,
+        };
+        let times = [columns::UPDATED_AT, columns::DELETED_AT];
+        let (mut newest, mut unknown) = (None, Vec::new());
+        for file in state.files.iter() {
+            match prune::newest_time(file.stats(), &state.schema, times) {
+                Some(time) => newest = newest.max(Some(time)),
+                None => unknown.push(file.clone()),
+            }
+        }
+        // Only files without statistics are left to look into.
+        crate::log::check_files(&table.name, &unknown)?;
+        let names = times.map(str::to_owned);
+        let mut stream = read::rows(table, &state, unknown, &names, read::Filters::default());
+        while let Some(batch) = stream.try_next().await? {
+            newest = newest.max(columns::newest_time(&batch)?);
+        }
+        Ok(newest)
     }
 
     async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {

@@ -112,6 +112,20 @@ impl Answers {
     }
 }
 
+/// The latest of all times in some columns, in microseconds, where that is known.
+pub(crate) fn newest_time(statistics: &FileStats, schema: &TableSchema, columns: [&str; 2]) -> Option<i64> {
+    let mut newest = None;
+    for column in columns.iter().filter_map(|name| schema.column(name)) {
+        let range = statistics.range(column);
+        newest = newest.max(match range.max {
+            Some(Scalar::Timestamp { value, unit: TimeUnit::Microsecond, .. }) => Some(value),
+            None if !range.some_valid => None,
+            _ => return None,
+        });
+    }
+    newest
+}
+
 fn answers(predicate: &Predicate, schema: &TableSchema, statistics: &impl RowStatistics) -> Answers {
     let range = |column: &BoundColumn| match column.path.as_slice() {
         [name] => schema.column(name).map(|column| statistics.range(column)),

@@ -10,7 +10,9 @@ use duckdb::Connection;
 use metaxy_core::backend::{NativeIncrement, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
+use metaxy_core::{
+    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, columns,
+};
 
 use crate::append::{Writing, check_storable};
 use crate::catalog::{StoredTable, table_names};
@@ -181,6 +183,24 @@ impl StoreBackend for DuckDbBackend {
         self.read("list the tables", move |connection, during| {
             let names = table_names(connection).map_err(during.fails())?;
             Ok(names.iter().filter_map(|name| name.strip_prefix(prefix.as_str()).map(str::to_owned)).collect())
+        })
+        .await
+    }
+
+    async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
+        let (sql_name, name) = self.names(table);
+        self.read("read", move |connection, during| {
+            let during = during.on(&name);
+            if StoredTable::find(connection, &sql_name, during)?.is_none() {
+                return Ok(None);
+            }
+            let newest = |column: &str| {
+                let column = quoted(column);
+                format!("epoch_us(max({column}) FILTER (WHERE isfinite({column})))")
+            };
+            let (updated, deleted) = (newest(columns::UPDATED_AT), newest(columns::DELETED_AT));
+            let sql = format!("SELECT greatest({updated}, {deleted}) FROM {}", quoted(&sql_name));
+            connection.query_row(&sql, [], |row| row.get(0)).map_err(during.fails())
         })
         .await
     }

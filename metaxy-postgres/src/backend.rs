@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use metaxy_core::backend::{NativeIncrement, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
+use metaxy_core::{
+    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, columns,
+};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -214,6 +216,27 @@ impl StoreBackend for PostgresBackend {
             names.extend(name.strip_prefix(&self.settings.table_prefix).map(str::to_owned));
         }
         Ok(names)
+    }
+
+    async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
+        let session = self.session()?;
+        let name = self.name(&session, table)?;
+        let mut connection = session.connection().await?;
+        let newest = |column: &str| {
+            let column = quote(column);
+            format!("(extract(epoch FROM max({column}) FILTER (WHERE isfinite({column}))) * 1000000)::bigint")
+        };
+        let (updated, deleted) = (newest(columns::UPDATED_AT), newest(columns::DELETED_AT));
+        let query = format!("SELECT greatest({updated}, {deleted}) FROM {}", name.quoted);
+        let failed = |error| session.error("read", Some(&name.plain), error);
+        let row = match sqlx::query(AssertSqlSafe(query)).fetch_one(&mut *connection).await {
+            // There is no such table.
+            Err(error) if session::code(&error) == UNDEFINED_TABLE => return Ok(None),
+            row => row.map_err(failed)?,
+        };
+        let found = row.try_get(0).map_err(failed)?;
+        connection.done();
+        Ok(found)
     }
 
     async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {

@@ -1,8 +1,9 @@
 //! The backend itself: the contract of the core, call by call.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,7 +13,7 @@ use metaxy_core::filter::Predicate;
 use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
 use rusqlite::Connection;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, SeenRows};
 use crate::config::MEMORY;
 use crate::connection::{Database, Place};
 use crate::error::During;
@@ -27,6 +28,8 @@ pub struct SqliteBackend {
     /// The file; `None` for a database in memory.
     path: Option<PathBuf>,
     database: RwLock<Option<Arc<Database>>>,
+    /// What is known of the newest rows of each table.
+    seen: Mutex<HashMap<FeatureKey, SeenRows>>,
 }
 
 impl SqliteBackend {
@@ -37,18 +40,23 @@ impl SqliteBackend {
     pub fn new(config: SqliteConfig) -> Result<Self> {
         config.check()?;
         let path = (config.database != MEMORY).then(|| PathBuf::from(&config.database));
-        Ok(Self { config, path, database: RwLock::new(None) })
+        Ok(Self { config, path, database: RwLock::new(None), seen: Mutex::default() })
     }
 
     /// A backend on a file, which a write creates where it does not exist.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { config: SqliteConfig::new(path.display().to_string()), path: Some(path), database: RwLock::new(None) }
+        Self {
+            config: SqliteConfig::new(path.display().to_string()),
+            path: Some(path),
+            database: RwLock::new(None),
+            seen: Mutex::default(),
+        }
     }
 
     /// A backend in memory, gone when it is closed.
     pub fn in_memory() -> Self {
-        Self { config: SqliteConfig::new(MEMORY), path: None, database: RwLock::new(None) }
+        Self { config: SqliteConfig::new(MEMORY), path: None, database: RwLock::new(None), seen: Mutex::default() }
     }
 
     fn database(&self) -> Result<Arc<Database>> {
@@ -182,6 +190,19 @@ impl StoreBackend for SqliteBackend {
 
     async fn tables(&self) -> Result<Vec<String>> {
         self.read("list the tables", |catalog| catalog.names()).await
+    }
+
+    async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
+        let key = table.clone();
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(table).copied().unwrap_or_default();
+        let found = self
+            .read("read", move |catalog| {
+                let Some(table) = catalog.find(&key.table_name())? else { return Ok(SeenRows::default()) };
+                catalog.newest_stamp(&table, seen)
+            })
+            .await?;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone(), found);
+        Ok(found.newest)
     }
 
     async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use metaxy_core::{Error, Result, ipc};
+use metaxy_core::{Error, Result, columns, ipc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::{During, corrupt};
@@ -37,6 +37,13 @@ pub(crate) struct StoredTable {
     pub(crate) schema: SchemaRef,
     /// The names of its columns in SQLite, in the order of the schema.
     pub(crate) columns: Vec<String>,
+}
+
+/// The rows of a table that were looked at: the number of the last one, and the latest time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SeenRows {
+    last: i64,
+    pub(crate) newest: Option<i64>,
 }
 
 impl StoredTable {
@@ -183,6 +190,27 @@ impl Catalog<'_> {
         let sql = format!("SELECT 1 FROM {} LIMIT 1", table.quoted_name());
         let found = self.connection.prepare_cached(&sql).and_then(|mut statement| statement.exists([]));
         found.map_err(|error| self.during.error(error))
+    }
+
+    /// The latest time of a table's rows. Those that were there at an earlier look are not looked at again: later ones
+    /// have greater numbers, unless the last ones were removed in between.
+    pub(crate) fn newest_stamp(&self, table: &StoredTable, seen: SeenRows) -> Result<SeenRows> {
+        let (Some((updated, _)), Some((deleted, _))) =
+            (table.column(columns::UPDATED_AT), table.column(columns::DELETED_AT))
+        else {
+            return Ok(SeenRows::default());
+        };
+        let last = format!("SELECT max(rowid) FROM {}", table.quoted_name());
+        let rows = format!("SELECT max({updated}), max({deleted}) FROM {} WHERE rowid > ?1", table.quoted_name());
+        let look = || -> rusqlite::Result<SeenRows> {
+            let last: Option<i64> = self.connection.prepare_cached(&last)?.query_row([], |row| row.get(0))?;
+            let last = last.unwrap_or_default();
+            let seen = if last < seen.last { SeenRows::default() } else { seen };
+            let times = |row: &rusqlite::Row<'_>| Ok(row.get::<_, Option<i64>>(0)?.max(row.get(1)?));
+            let found = self.connection.prepare_cached(&rows)?.query_row([seen.last], times)?;
+            Ok(SeenRows { last, newest: seen.newest.max(found) })
+        };
+        look().map_err(|error| self.during.error(error))
     }
 
     /// Removes a table. Within a transaction.

@@ -380,6 +380,10 @@ impl StoreBackend for FaultyBackend {
         self.call(Operation::HasRows, self.inner.has_rows(table)).await
     }
 
+    async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
+        self.call(Operation::Scan, self.inner.newest_stamp(table)).await
+    }
+
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
         self.call(Operation::Resolve, self.inner.resolve_natively(plan)).await
     }

@@ -12,7 +12,7 @@ use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, Sca
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::{BackendRegistration, BackendSettings};
 use metaxy_core::store::{conform, grown_schema};
-use metaxy_core::{FeatureKey, HashAlgorithm, Result};
+use metaxy_core::{FeatureKey, HashAlgorithm, Result, columns};
 use serde::Deserialize;
 
 const KIND: &str = "memory";
@@ -22,6 +22,8 @@ const KIND: &str = "memory";
 struct Table {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
+    /// The latest time of its rows.
+    newest: Option<i64>,
 }
 
 type Tables = Arc<Mutex<BTreeMap<String, Table>>>;
@@ -102,9 +104,12 @@ impl StoreBackend for MemoryBackend {
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let mut tables = self.tables()?;
-        let stored =
-            tables.entry(table.table_name()).or_insert_with(|| Table { schema: schema.clone(), batches: Vec::new() });
+        let created = || Table { schema: schema.clone(), batches: Vec::new(), newest: None };
+        let stored = tables.entry(table.table_name()).or_insert_with(created);
         stored.schema = grown_schema(table, &stored.schema, &schema)?;
+        for batch in &batches {
+            stored.newest = stored.newest.max(columns::newest_time(batch)?);
+        }
         stored.batches.extend(batches);
         Ok(())
     }
@@ -115,6 +120,10 @@ impl StoreBackend for MemoryBackend {
         let schema = stored.schema.clone();
         let batches = stored.batches.iter().map(|batch| conform(table, &schema, batch)).collect::<Result<_>>()?;
         Ok(Scan { schema, stream: backend::stream_of(batches), applied: ScanStage::Nothing })
+    }
+
+    async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
+        Ok(self.tables()?.get(&table.table_name()).and_then(|stored| stored.newest))
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {

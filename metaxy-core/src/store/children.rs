@@ -43,7 +43,7 @@ impl MetadataStore {
     ) -> Result<Replaced> {
         let key = feature.into_feature_key()?;
         let plan = self.expanding(&key)?;
-        let at = self.next_stamp();
+        let at = self.stamp_for(std::slice::from_ref(&key)).await?;
         let stamping = self.stamping(at);
         let complete = |batch: &RecordBatch| self.complete(plan, batch, &stamping);
         let rows = rows.into_batches()?.iter().map(complete).collect::<Result<Vec<_>>>()?;
@@ -64,7 +64,7 @@ impl MetadataStore {
         let key = feature.into_feature_key()?;
         let plan = self.expanding(&key)?;
         let parents = parents.into_batches()?;
-        let at = self.next_stamp();
+        let at = self.stamp_for(std::slice::from_ref(&key)).await?;
         let table = self.table_to_write(&key).await?;
         let named = Named::parents(plan, parents.clone())?;
         let marker = |batch: &RecordBatch| -> Result<RecordBatch> {

@@ -1,8 +1,17 @@
 //! Time, as rows are stamped with it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::key::FeatureKey;
+
+use super::MetadataStore;
+
+/// A clock that is further behind the rows of a table than this is told of.
+const LARGE_SKEW_MICROS: i64 = 60_000_000;
 
 /// Tells the time.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -44,5 +53,51 @@ impl Stamps {
         let stamp = |last: i64| Some(now.max(last.saturating_add(1)));
         let last = self.last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, stamp);
         stamp(last.unwrap_or(now)).unwrap_or(now)
+    }
+}
+
+/// The stamps that a store has given to rows of each table last.
+#[derive(Debug, Default)]
+pub(super) struct TableStamps {
+    given: Mutex<HashMap<FeatureKey, i64>>,
+}
+
+impl TableStamps {
+    /// A stamp later than all that the tables are known to have.
+    fn after(&self, tables: &[FeatureKey], now: i64, newest: Option<i64>) -> i64 {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tables.iter().filter_map(|table| given.get(table).copied()).max();
+        let stamp = now.max(newest.max(known).map_or(now, |newest| newest.saturating_add(1)));
+        given.extend(tables.iter().map(|table| (table.clone(), stamp)));
+        stamp
+    }
+}
+
+impl MetadataStore {
+    /// A time for rows of these tables that are written from now on: later than all rows that the tables have, whatever
+    /// the clocks of those who wrote them said. Otherwise a write by a machine whose clock is behind would never count.
+    pub(crate) async fn stamp_for(&self, tables: &[FeatureKey]) -> Result<i64> {
+        let mut newest = None;
+        for table in tables {
+            newest = newest.max(match self.inner.backend.newest_stamp(table).await {
+                // Dropped between two looks.
+                Err(Error::FeatureNotFound { .. }) => None,
+                found => found?,
+            });
+        }
+        let now = self.next_stamp();
+        let stamp = self.inner.table_stamps.after(tables, now, newest);
+        if stamp.saturating_sub(now) > LARGE_SKEW_MICROS {
+            let seconds = stamp.saturating_sub(now) / 1_000_000;
+            let tables: Vec<String> = tables.iter().map(FeatureKey::table_name).collect();
+            tracing::warn!(
+                store = self.name(),
+                ?tables,
+                seconds,
+                "the clock of this machine is behind the newest rows of a table, or another machine's is ahead; rows are \
+                 stamped after them"
+            );
+        }
+        Ok(stamp)
     }
 }

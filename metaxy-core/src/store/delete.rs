@@ -96,7 +96,7 @@ impl DeleteRequest {
     async fn run_soft(self, rows: Option<Vec<RecordBatch>>) -> Result<u64> {
         let key = self.feature?;
         // Before the read: what is written while it runs is later than the deletion, which has not seen it.
-        let at = self.store.next_stamp();
+        let at = self.store.stamp_for(std::slice::from_ref(&key)).await?;
         let mut read = self.store.read(&key).with_markers();
         read.with_feature_history = self.with_feature_history;
         let read = self.filters.into_iter().try_fold(read, |read, filter| Ok::<_, Error>(read.filter(filter?)))?;

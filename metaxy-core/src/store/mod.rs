@@ -39,7 +39,7 @@ pub use write::WriteRequest;
 pub(crate) use buffered::{BatchCheck, ReadyRows};
 
 use chain::Served;
-use clock::Stamps;
+use clock::{Stamps, TableStamps};
 
 /// A metadata store, open. Cheap to clone; all clones are the same store.
 ///
@@ -63,6 +63,7 @@ struct Inner {
     materialization_id: Option<String>,
     versioning_engine: VersioningEngine,
     stamps: Arc<Stamps>,
+    table_stamps: Arc<TableStamps>,
 }
 
 /// Who computes increments.
@@ -169,6 +170,7 @@ impl StoreBuilder {
             materialization_id: self.materialization_id,
             versioning_engine: self.versioning_engine,
             stamps: self.clock.map_or_else(Stamps::system, Stamps::new),
+            table_stamps: Arc::default(),
             backend: self.backend,
             info,
         };

@@ -111,7 +111,7 @@ impl MetadataStore {
             return Ok(0);
         }
         // Before the reads: what is written while they run is later.
-        let at = self.next_stamp();
+        let at = self.stamp_for(std::slice::from_ref(&key)).await?;
         let old = self.read(&key).of_version(from_version).await?.rows().await?;
         let expected = self.resolve_update(&key).skip_comparison().await?.new;
         let rebased = blocking::run({

@@ -74,15 +74,16 @@ impl WriteRequest {
     async fn run(self) -> Result<u64> {
         let Self { store, features, materialization_id, preserve_versions } = self;
         store.check_writable("write")?;
-        let stamping = Stamping {
-            at: store.next_stamp(),
-            materialization_id: materialization_id.or_else(|| store.inner.materialization_id.clone()),
-            preserve: preserve_versions,
-        };
         let mut features = features.into_iter().collect::<Result<Vec<_>>>()?;
         for (key, _) in &features {
             store.plan(key)?;
         }
+        let tables: Vec<FeatureKey> = features.iter().map(|(key, _)| key.clone()).collect();
+        let stamping = Stamping {
+            at: store.stamp_for(&tables).await?,
+            materialization_id: materialization_id.or_else(|| store.inner.materialization_id.clone()),
+            preserve: preserve_versions,
+        };
         let order = store.graph().topological_order();
         features.sort_by_key(|(key, _)| std::cmp::Reverse(order.iter().position(|other| other == key)));
         let mut prepared = Vec::with_capacity(features.len());

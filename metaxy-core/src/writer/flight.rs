@@ -21,8 +21,8 @@ const MISSES: usize = 16;
 pub(super) struct Flight<'a> {
     shared: &'a Shared,
     entries: Vec<Entry>,
-    /// The time of all its rows, in every attempt.
-    stamp: i64,
+    /// The time of all its rows, in every attempt; found out before the first one.
+    stamp: Option<i64>,
     /// What is still to be written, once it is ready.
     loads: Option<VecDeque<Load<ReadyRows>>>,
     /// What is written apart from the rest, the next one last.
@@ -37,8 +37,8 @@ impl<'a> Flight<'a> {
     pub(super) fn start(shared: &'a Shared, ready: Option<Ready>) -> Self {
         let parcel = shared.buffer().take();
         let (stamp, loads) = match ready.filter(|ready| ready.parcel == parcel.number) {
-            Some(ready) => (ready.stamp, Some(ready.loads)),
-            None => (shared.store.next_stamp(), None),
+            Some(ready) => (Some(ready.stamp), Some(ready.loads)),
+            None => (None, None),
         };
         Self {
             shared,
@@ -103,7 +103,9 @@ impl<'a> Flight<'a> {
     /// Writes feature by feature; what is written is settled at once, so that another attempt does not write it again.
     async fn write_together(&mut self) -> Result<()> {
         if self.loads.is_none() {
-            self.loads = Some(fenced(ready(&self.shared.store, Load::of(&self.entries), self.stamp)).await?);
+            let stamp = self.stamp(&self.entries).await?;
+            self.stamp = Some(stamp);
+            self.loads = Some(fenced(ready(&self.shared.store, Load::of(&self.entries), stamp)).await?);
         }
         while let Some(load) = self.loads.as_ref().and_then(VecDeque::front) {
             fenced(load.append(&self.shared.store)).await?;
@@ -141,8 +143,18 @@ impl<'a> Flight<'a> {
         Ok(())
     }
 
+    /// The time of the parcel, or one for these rows where none has been found out yet.
+    async fn stamp(&self, entries: &[Entry]) -> Result<i64> {
+        let tables = || Load::of(entries).iter().map(|load| load.feature().clone()).collect::<Vec<_>>();
+        match self.stamp {
+            Some(stamp) => Ok(stamp),
+            None => self.shared.store.stamp_for(&tables()).await,
+        }
+    }
+
     async fn append(&self, group: &[Entry]) -> Result<()> {
-        for load in ready(&self.shared.store, Load::of(group), self.stamp).await? {
+        let stamp = self.stamp(group).await?;
+        for load in ready(&self.shared.store, Load::of(group), stamp).await? {
             load.append(&self.shared.store).await?;
         }
         Ok(())

@@ -83,6 +83,10 @@ async fn fly(shared: &Arc<Shared>, ready: Option<Ready>) -> Option<Ready> {
 /// Begins to make the next parcel ready, once nothing more comes into it. An error is left for its flight to meet.
 fn begin(shared: &Arc<Shared>) -> Option<JoinHandle<Option<Ready>>> {
     let (parcel, loads) = shared.buffer().next_closed()?;
-    let (store, stamp) = (shared.store.clone(), shared.store.next_stamp());
-    Some(tokio::spawn(async move { Some(Ready { parcel, stamp, loads: ready(&store, loads, stamp).await.ok()? }) }))
+    let store = shared.store.clone();
+    Some(tokio::spawn(async move {
+        let tables: Vec<_> = loads.iter().map(|load| load.feature().clone()).collect();
+        let stamp = store.stamp_for(&tables).await.ok()?;
+        Some(Ready { parcel, stamp, loads: ready(&store, loads, stamp).await.ok()? })
+    }))
 }

@@ -20,6 +20,10 @@ pub(super) struct Load<R> {
 }
 
 impl<R> Load<R> {
+    pub(super) fn feature(&self) -> &FeatureKey {
+        &self.feature
+    }
+
     pub(super) fn has(&self, entry: &Entry) -> bool {
         self.feature == entry.feature && self.is_left == entry.is_complete
     }

@@ -166,7 +166,9 @@ macro_rules! __each_case {
                 fields_of_other_definitions "A read shows the fields of its own definition, even in a table that has seen others."
                 clock_that_goes_back "A clock that is set back does not make an older write win."
                 clock_that_stands_still "Writes within one microsecond keep their order."
-                rows_of_two_clocks "Of rows written under different clocks the one with the latest time counts, in whatever order they were written."
+                rows_of_two_clocks "Of rows written under different clocks the one that was written last counts, however far behind its clock was."
+                deletions_of_two_clocks "A deletion counts after writes of any clock, and a write after deletions of any; other tables keep their time."
+                a_writer_of_a_late_clock "What a buffered writer with a late clock writes counts."
             }
             resolve {
                 everything_is_new_at_first "Where nothing has been processed, everything is new."
