@@ -17,8 +17,8 @@
 //! backend treats system columns like any others, except where it takes on [`ScanRequest::keep_latest`].
 //!
 //! A table grows: users write new columns, and a feature that gains a field gains a member in its by-field columns.
-//! [`grown_schema`](crate::store::grown_schema) says what becomes of a table's schema, and
-//! [`conform`](crate::store::conform) brings rows of an older schema into the grown one.
+//! [`grown_schema`](crate::schema::grown_schema) says what becomes of a table's schema, and
+//! [`conform`](crate::schema::conform) brings rows of an older schema into the grown one.
 //!
 //! # Errors
 //! A condition that has a case of its own in [`Error`] is reported by it, because the core and users react to it:

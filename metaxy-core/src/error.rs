@@ -199,7 +199,7 @@ pub enum Error {
         table: String,
         /// The column.
         column: String,
-        /// The row, from 0, counted over all batches of the call.
+        /// The row, from 0, in its batch.
         row: usize,
         /// What is wrong with the value and what to do.
         reason: String,

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::{BackendRegistration, BackendSettings};
-use metaxy_core::store::{conform, grown_schema};
+use metaxy_core::schema::{conform, grown_schema};
 use metaxy_core::{FeatureKey, HashAlgorithm, Result, columns};
 use serde::Deserialize;
 

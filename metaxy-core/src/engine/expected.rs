@@ -11,10 +11,11 @@ use crate::plan::IncrementPlan;
 use super::by_field;
 use super::input::Input;
 use super::join::{Joined, mismatch};
-use super::keys::{Keys, common_type};
+use super::key_type::common_type;
+use super::keys::Keys;
 use super::parallel;
 use super::provenance::{Hashing, Scratch};
-use super::table::{Table, batch_of, output_chunks};
+use super::table::{RowSizes, Table, batch_of, output_chunks};
 
 /// The rows that should be there.
 pub(crate) enum Expected<'a> {
@@ -101,7 +102,12 @@ impl<'a> Expected<'a> {
             Self::Joined { plan, inputs, joined, hashing } => {
                 let struct_keys: Vec<String> =
                     plan.recipe.fields.iter().map(|field| field.struct_key.clone()).collect();
-                parallel::map(output_chunks(rows).collect(), |chunk| {
+                let sizes: Vec<RowSizes> = inputs.iter().map(|input| input.table.sizes()).collect();
+                let size = |row: &u32| {
+                    let rows = joined.rows.iter().zip(&sizes);
+                    rows.map(|(rows, sizes)| sizes.of(rows[*row as usize])).sum()
+                };
+                parallel::map(output_chunks(rows, size), |chunk| {
                     let mut columns = input_columns(plan, inputs, joined, chunk)?;
                     columns.extend(hashing.columns(&struct_keys, chunk)?);
                     batch_of(columns, chunk.len())

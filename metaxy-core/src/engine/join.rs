@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::plan::{IncrementPlan, InputPlan};
 
 use super::input::Input;
-use super::keys::{KeyIndex, Keys, common_type};
+use super::key_type::common_type;
+use super::keys::{KeyIndex, Keys};
 use super::table::NO_ROW;
 
 /// Expected rows: for each the row of every input that it is made from.
@@ -101,7 +102,7 @@ fn input_keys(plan: &IncrementPlan, inputs: &[Input], also: &[DataType]) -> Resu
         let shared = all.try_fold(first, |shared, other| {
             common_type(&shared, other).ok_or_else(|| mismatch(plan, name, &shared, other))
         })?;
-        types.push(common_type(&shared, &shared).unwrap_or(shared));
+        types.push(common_type(&shared, &shared).ok_or_else(|| mismatch(plan, name, &shared, &shared))?);
     }
     let keys = columns
         .into_iter()

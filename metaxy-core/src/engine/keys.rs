@@ -3,13 +3,13 @@
 use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use hashbrown::HashTable;
 
 use crate::error::Result;
 
+use super::key_type::{comparable, key_type};
 use super::table::NO_ROW;
 
 /// One hash function for all tables, so that their keys can be looked up in each other.
@@ -29,29 +29,6 @@ enum KeyColumn {
     Other(Rows),
 }
 
-/// The type in which values of two types are compared as keys, where there is one.
-pub(crate) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
-    let (left, right) = (canonical_type(left), canonical_type(right));
-    match (&left, &right) {
-        _ if left == right => Some(left),
-        (DataType::Int64, DataType::UInt64) | (DataType::UInt64, DataType::Int64) => Some(DataType::Decimal128(20, 0)),
-        (DataType::Timestamp(a, zone), DataType::Timestamp(b, _)) => Some(DataType::Timestamp(*a.max(b), zone.clone())),
-        _ => None,
-    }
-}
-
-fn canonical_type(data_type: &DataType) -> DataType {
-    use DataType::{Date32, Date64, Int64, LargeUtf8, Utf8, Utf8View};
-    match data_type {
-        Utf8 | LargeUtf8 | Utf8View => Utf8,
-        Date32 | Date64 => Date32,
-        DataType::Dictionary(_, value) => canonical_type(value),
-        DataType::UInt64 => DataType::UInt64,
-        integer if integer.is_integer() => Int64,
-        other => other.clone(),
-    }
-}
-
 impl Keys {
     /// The keys of the rows in `columns`, each compared in the type beside it.
     pub(crate) fn new(columns: &[(ArrayRef, DataType)]) -> Result<Self> {
@@ -59,11 +36,7 @@ impl Keys {
         let mut keys = Vec::with_capacity(columns.len());
         let mut hashes = Vec::new();
         for (array, data_type) in columns {
-            let array = match array.data_type() == data_type {
-                true => array.clone(),
-                // A value that does not fit must not become a null, which equals others.
-                false => cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })?,
-            };
+            let array = comparable(array, data_type)?;
             nulls = NullBuffer::union(nulls.as_ref(), array.logical_nulls().as_ref());
             let column = KeyColumn::new(array)?;
             column.hash_into(&mut hashes);
@@ -74,13 +47,9 @@ impl Keys {
 
     /// The keys of rows compared among themselves only.
     pub(crate) fn within(columns: Vec<ArrayRef>) -> Result<Self> {
-        let typed: Vec<_> = columns
-            .into_iter()
-            .map(|array| {
-                let data_type = canonical_type(array.data_type());
-                (array, data_type)
-            })
-            .collect();
+        let typed = columns.into_iter().map(|array| Ok((key_type(array.data_type())?, array)));
+        let typed =
+            typed.map(|typed| typed.map(|(data_type, array)| (array, data_type))).collect::<Result<Vec<_>>>()?;
         Self::new(&typed)
     }
 

@@ -9,6 +9,7 @@ mod complete;
 mod expected;
 mod input;
 mod join;
+mod key_type;
 mod keys;
 mod latest;
 mod newest;
@@ -29,10 +30,12 @@ use futures::TryStreamExt;
 use crate::backend::BatchStream;
 use crate::error::Result;
 use crate::plan::IncrementPlan;
+use crate::schema::plain_type;
 use crate::spec::FeatureSpec;
 
 pub(crate) use by_field::{conform as conform_by_field, text};
 pub(crate) use complete::{check_provenance, complete_versions};
+pub(crate) use key_type::{ambiguous_float, key_type};
 pub(crate) use pick::{KeyEncoder, KeySet};
 pub(crate) use rows::{carry_over, provenance_of_batch};
 pub(crate) use scan::{finish, finish_in_two};
@@ -57,6 +60,32 @@ pub(crate) fn by_key(rows: &RecordBatch, columns: &[String]) -> Result<(RecordBa
     let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
     order.sort_by_key(|row| groups.of_row[*row as usize]);
     Ok((take_record_batch(rows, &UInt32Array::from(order))?, sizes))
+}
+
+/// The last row of each key, and whether a key has several.
+pub(crate) struct LastRows {
+    pub(crate) rows: Vec<u32>,
+    /// The second row of a key that has several, and how many it has.
+    pub(crate) repeated: Option<(u32, usize)>,
+}
+
+/// Finds the last row of each key.
+pub(crate) fn last_rows(table: &Table, key: &[String]) -> Result<LastRows> {
+    let groups = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?.groups();
+    let mut rows = groups.firsts;
+    if rows.len() == table.num_rows() {
+        return Ok(LastRows { rows, repeated: None });
+    }
+    let mut repeated = None;
+    for (row, group) in groups.of_row.iter().enumerate() {
+        let last = &mut rows[*group as usize];
+        if *last != row as u32 {
+            repeated.get_or_insert((row as u32, *group));
+            *last = row as u32;
+        }
+    }
+    let count = |group: u32| groups.of_row.iter().filter(|other| **other == group).count();
+    Ok(LastRows { rows, repeated: repeated.map(|(row, group)| (row, count(group))) })
 }
 
 /// What an executor has found.
@@ -178,7 +207,7 @@ pub(crate) fn expected_schema(plan: &IncrementPlan, spec: &FeatureSpec, inputs: 
     let mut fields = Vec::new();
     for (input, column) in plan.expected_columns() {
         let field = inputs[input].field_with_name(&column.source)?;
-        fields.push(Field::new(&column.name, field.data_type().clone(), true));
+        fields.push(Field::new(&column.name, plain_type(field.data_type()), true));
     }
     for name in crate::columns::VERSIONS {
         fields.extend(crate::columns::field(name, spec.struct_keys()));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ahash::AHashMap;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use arrow::row::{RowConverter, Rows, SortField};
 use futures::{StreamExt, TryStreamExt};
 
@@ -14,12 +14,14 @@ use crate::backend::BatchStream;
 use crate::blocking;
 use crate::error::{Error, Result};
 
+use super::key_type::{comparable, compared_type, key_type};
 use super::latest::last_touched;
 use super::table::Table;
 
 /// Which row of each sample is the newest, by the sample's encoded ids.
 pub(crate) struct Newest {
     ids: Vec<String>,
+    types: Vec<DataType>,
     converter: RowConverter,
     found: AHashMap<Box<[u8]>, Found>,
 }
@@ -33,9 +35,10 @@ struct Found {
 impl Newest {
     /// Learns from a reading of the ids and of the columns that hold times.
     pub(crate) async fn learn(schema: &Schema, ids: &[String], stream: BatchStream) -> Result<Self> {
-        let fields = ids.iter().map(|id| Ok(SortField::new(schema.field_with_name(id)?.data_type().clone())));
-        let converter = RowConverter::new(fields.collect::<Result<_>>()?)?;
-        let newest = Self { ids: ids.to_vec(), converter, found: AHashMap::new() };
+        let types = ids.iter().map(|id| key_type(schema.field_with_name(id)?.data_type()));
+        let types = types.collect::<Result<Vec<_>>>()?;
+        let fields = types.iter().map(|data_type| SortField::new(compared_type(data_type))).collect();
+        let newest = Self { ids: ids.to_vec(), types, converter: RowConverter::new(fields)?, found: AHashMap::new() };
         stream.try_fold(newest, |newest, batch| in_background(newest, move |newest| newest.note(&batch))).await
     }
 
@@ -80,7 +83,8 @@ impl Newest {
 
     fn read(&self, batch: &RecordBatch) -> Result<(Rows, Vec<i64>)> {
         let table = Table::new(batch.schema(), vec![batch.clone()])?;
-        let columns: Vec<ArrayRef> = self.ids.iter().map(|id| table.column(id)).collect::<Result<_>>()?;
+        let ids = self.ids.iter().zip(&self.types);
+        let columns: Vec<ArrayRef> = ids.map(|(id, key)| comparable(&table.column(id)?, key)).collect::<Result<_>>()?;
         Ok((self.converter.convert_columns(&columns)?, last_touched(&table)?.values().to_vec()))
     }
 }

@@ -2,13 +2,12 @@
 
 use ahash::AHashSet;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Schema};
 use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::error::Result;
 
-use super::keys::common_type;
+use super::key_type::{common_type, comparable, compared_type};
 
 /// Encodes the keys of rows of two tables alike.
 pub(crate) struct KeyEncoder {
@@ -28,16 +27,14 @@ impl KeyEncoder {
                 None => return Ok(None),
             }
         }
-        let fields = columns.iter().map(|(_, data_type)| SortField::new(data_type.clone())).collect();
+        let fields = columns.iter().map(|(_, data_type)| SortField::new(compared_type(data_type))).collect();
         Ok(Some(Self { columns, converter: RowConverter::new(fields)? }))
     }
 
     /// The keys of some rows; nulls equal nulls.
     pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<Rows> {
         let column = |(name, data_type): &(String, DataType)| -> Result<ArrayRef> {
-            let array = batch.column(batch.schema_ref().index_of(name)?);
-            // A value that does not fit must not become a null, which equals others.
-            Ok(cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })?)
+            comparable(batch.column(batch.schema_ref().index_of(name)?), data_type)
         };
         Ok(self.converter.convert_columns(&self.columns.iter().map(column).collect::<Result<Vec<_>>>()?)?)
     }

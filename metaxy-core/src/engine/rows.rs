@@ -14,7 +14,8 @@ use crate::key::FeatureKey;
 use crate::store::Rows;
 
 use super::by_field;
-use super::keys::{KeyIndex, Keys, common_type};
+use super::key_type::common_type;
+use super::keys::{KeyIndex, Keys};
 use super::table::{NO_ROW, Table, batch_of};
 
 /// The column of the data versions of an upstream feature among rows that have been joined already.

@@ -11,13 +11,15 @@ use futures::TryStreamExt;
 
 use crate::backend::BatchStream;
 use crate::error::{Error, Result};
+use crate::schema::{plain_array, plain_batches, plain_type, sizes};
 
 /// Stands for "no row" among row numbers.
 pub(crate) const NO_ROW: u32 = u32::MAX;
 
-/// How many rows an output batch has at most. Output strings of a batch stay far below the 2 GiB that 32-bit offsets
-/// reach, unless single values are huge.
+/// How many rows an output batch has at most, and how many bytes, unless a single row has more: far from the 2 GiB that
+/// 32-bit offsets reach.
 const OUTPUT_ROWS: usize = 32 * 1024;
+const OUTPUT_BYTES: usize = 128 << 20;
 
 /// Batches of one schema.
 #[derive(Clone, Debug)]
@@ -48,7 +50,9 @@ impl Table {
     }
 
     pub(crate) async fn collect(schema: SchemaRef, stream: BatchStream) -> Result<Self> {
-        Self::new(schema, stream.try_collect().await?)
+        let batches: Vec<RecordBatch> = stream.try_collect().await?;
+        let plain = batches.into_iter().map(plain_batches).collect::<Result<Vec<_>>>()?;
+        Self::new(plain_schema(&schema), plain.concat())
     }
 
     pub(crate) fn num_rows(&self) -> usize {
@@ -63,15 +67,20 @@ impl Table {
         self.batches
     }
 
-    /// All values of a column in one array.
+    /// All values of a column in one array, without encodings.
     pub(crate) fn column(&self, name: &str) -> Result<ArrayRef> {
         let index = self.schema.index_of(name)?;
-        let chunks: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(index).as_ref()).collect();
+        let chunks = self.chunks(index)?;
         match chunks.as_slice() {
-            [] => Ok(arrow::array::new_empty_array(self.schema.field(index).data_type())),
-            [_] => Ok(self.batches[0].column(index).clone()),
-            _ => Ok(concat(&chunks)?),
+            [] => Ok(arrow::array::new_empty_array(&plain_type(self.schema.field(index).data_type()))),
+            [only] => Ok(only.clone()),
+            _ => Ok(concat(&chunks.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
         }
+    }
+
+    /// The values of a column batch by batch. Dictionaries of several batches cannot be joined when their keys are short.
+    fn chunks(&self, column: usize) -> Result<Vec<ArrayRef>> {
+        self.batches.iter().map(|batch| plain_array(batch.column(column))).collect()
     }
 
     /// The table with these columns alone.
@@ -84,15 +93,17 @@ impl Table {
 
     /// The rows with these numbers, in their order.
     pub(crate) fn take(&self, rows: &[u32]) -> Result<Table> {
+        let schema = plain_schema(&self.schema);
+        let sizes = self.sizes();
         let mut batches = Vec::with_capacity(rows.len().div_ceil(OUTPUT_ROWS));
-        for chunk in rows.chunks(OUTPUT_ROWS) {
+        for chunk in output_chunks(rows, |row| sizes.of(*row)) {
             let places = self.places(chunk.iter().copied());
             let columns =
-                (0..self.schema.fields().len()).map(|index| self.gather(index, &places)).collect::<Result<Vec<_>>>()?;
+                (0..schema.fields().len()).map(|index| self.gather(index, &places)).collect::<Result<Vec<_>>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(chunk.len()));
-            batches.push(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?);
+            batches.push(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?);
         }
-        Table::new(self.schema.clone(), batches)
+        Table::new(schema, batches)
     }
 
     /// The batches with these rows alone, in whatever order: what goes is let go batch by batch.
@@ -149,16 +160,61 @@ impl Table {
     }
 
     fn gather(&self, column: usize, places: &[(usize, usize)]) -> Result<ArrayRef> {
-        let null = new_null_array(self.schema.field(column).data_type(), 1);
-        let mut chunks: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-        chunks.push(null.as_ref());
-        Ok(interleave(&chunks, places)?)
+        let mut chunks = self.chunks(column)?;
+        chunks.push(new_null_array(&plain_type(self.schema.field(column).data_type()), 1));
+        Ok(interleave(&chunks.iter().map(AsRef::as_ref).collect::<Vec<_>>(), places)?)
+    }
+
+    /// How many bytes each row takes, with all its columns.
+    pub(crate) fn sizes(&self) -> RowSizes {
+        let has_large_rows = |batch: &RecordBatch| {
+            let largest = batch.columns().iter().map(|column| sizes(column).into_iter().max().unwrap_or_default());
+            largest.sum::<usize>() * OUTPUT_ROWS > OUTPUT_BYTES
+        };
+        if !self.batches.iter().any(has_large_rows) {
+            return RowSizes(Vec::new());
+        }
+        let mut all = vec![0; self.rows];
+        for (batch, start) in self.batches.iter().zip(&self.starts) {
+            for column in batch.columns() {
+                all[*start..].iter_mut().zip(sizes(column)).for_each(|(sum, size)| *sum += size);
+            }
+        }
+        RowSizes(all)
     }
 }
 
-/// Cuts row numbers into the chunks of output batches.
-pub(crate) fn output_chunks(rows: &[u32]) -> impl Iterator<Item = &[u32]> {
-    rows.chunks(OUTPUT_ROWS)
+/// The bytes of each row; empty where no row is so large that it matters.
+pub(crate) struct RowSizes(Vec<usize>);
+
+impl RowSizes {
+    pub(crate) fn of(&self, row: u32) -> usize {
+        self.0.get(row as usize).copied().unwrap_or_default()
+    }
+}
+
+/// Cuts row numbers into the chunks of output batches, by rows and by the bytes that each row takes.
+pub(crate) fn output_chunks(rows: &[u32], size: impl Fn(&u32) -> usize) -> Vec<&[u32]> {
+    let mut chunks = Vec::with_capacity(rows.len().div_ceil(OUTPUT_ROWS));
+    let (mut start, mut bytes) = (0, 0);
+    for (at, row) in rows.iter().enumerate() {
+        let next = size(row);
+        if at > start && (at - start == OUTPUT_ROWS || bytes + next > OUTPUT_BYTES) {
+            chunks.push(&rows[start..at]);
+            (start, bytes) = (at, 0);
+        }
+        bytes += next;
+    }
+    if start < rows.len() {
+        chunks.push(&rows[start..]);
+    }
+    chunks
+}
+
+fn plain_schema(schema: &SchemaRef) -> SchemaRef {
+    let plain = |field: &Arc<Field>| Field::clone(field).with_data_type(plain_type(field.data_type()));
+    let fields: Vec<Field> = schema.fields().iter().map(plain).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 /// A batch from named columns.

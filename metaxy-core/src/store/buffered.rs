@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::blocking;
 use crate::columns;
@@ -12,10 +12,11 @@ use crate::engine;
 use crate::error::Result;
 use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
+use crate::schema::{align, convert};
 
-use super::MetadataStore;
-use super::align::{align, convert};
+use super::duplicates::one_row_each;
 use super::write::{Stamping, check_ids};
+use super::{Duplicates, MetadataStore};
 
 /// Batches are joined up to this size, far from the 2 GiB that a text column can hold.
 const JOINED_BYTES: usize = 256 << 20;
@@ -56,7 +57,11 @@ impl MetadataStore {
             if let Some(at) = at {
                 batches = batches.iter().map(|batch| store.completed(&key, batch, at)).collect::<Result<_>>()?;
             }
-            let (schema, batches) = align(&key, table.as_ref(), batches)?;
+            let (schema, mut batches) = align(&key, table.as_ref(), batches)?;
+            if at.is_some() {
+                // Rows of several puts that share a time: of one sample the row that was put last counts.
+                batches = one_row_each(&store.plan(&key)?.spec, &schema, batches, Duplicates::Last)?;
+            }
             let stored = |field: &Arc<Field>| {
                 let known = table.as_ref().and_then(|table| table.field_with_name(field.name()).ok());
                 known.is_some_and(|known| known.data_type() == field.data_type())
@@ -118,7 +123,7 @@ impl BatchCheck {
 
     /// The batch under the one schema of all that are taken as they are: many small batches need not keep one each.
     pub(crate) fn take_as_it_is(&self, store: &MetadataStore, batch: RecordBatch) -> Result<RecordBatch> {
-        self.check_rows(&batch)?;
+        self.check_rows(store, &batch)?;
         store.inner.backend.check(&self.plan.spec.key, &batch)?;
         match &self.as_it_is {
             Some(schema) => Ok(batch.with_schema(schema.clone())?),
@@ -126,14 +131,19 @@ impl BatchCheck {
         }
     }
 
-    /// Refuses rows without ids or without versions.
-    fn check_rows(&self, batch: &RecordBatch) -> Result<()> {
+    /// Refuses rows without ids or without versions, and, where the store does, several of one sample.
+    fn check_rows(&self, store: &MetadataStore, batch: &RecordBatch) -> Result<()> {
         check_ids(&self.plan, batch)?;
+        if store.inner.duplicates == Duplicates::Error && batch.num_rows() > 1 {
+            let ids = self.plan.spec.id_columns.iter().map(|id| batch.schema().index_of(id));
+            let ids = batch.project(&ids.collect::<Result<Vec<_>, _>>()?)?;
+            one_row_each(&self.plan.spec, &ids.schema(), vec![ids], Duplicates::Error)?;
+        }
         engine::check_provenance(&self.plan.spec, batch)
     }
 
     /// The batch with its columns in their types, and the checks of later batches, where the batch has changed them.
-    /// Columns of no type that nobody has brought before are left out: whoever brings them with a type decides on it.
+    /// Columns without a type that no batch has brought before are left out.
     pub(crate) fn accept(
         &self,
         store: &MetadataStore,
@@ -143,11 +153,10 @@ impl BatchCheck {
         if self.takes_as_it_is(&given) {
             return Ok((self.take_as_it_is(store, batch.clone())?, None));
         }
-        self.check_rows(batch)?;
-        let batch = self.without_untyped(batch)?;
+        self.check_rows(store, batch)?;
         let empty = store.complete(&self.plan, &batch.slice(0, 0), &store.stamping(0))?;
         let (target, _) = align(&self.plan.spec.key, Some(&self.known), vec![empty])?;
-        let batch = self.converted(&batch, &target)?;
+        let batch = self.converted(batch, &target)?;
         store.inner.backend.check(&self.plan.spec.key, &batch)?;
         let known = merged(&self.known, &target);
         let is_as_it_was = given == *batch.schema_ref();
@@ -159,26 +168,20 @@ impl BatchCheck {
         Ok((batch, after))
     }
 
-    fn without_untyped(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let schema = batch.schema();
-        let is_typed =
-            |field: &Field| *field.data_type() != DataType::Null || self.known.column_with_name(field.name()).is_some();
-        let kept: Vec<usize> = (0..schema.fields().len()).filter(|index| is_typed(schema.field(*index))).collect();
-        Ok(batch.project(&kept)?)
-    }
-
     /// The user's columns in the types of the table. System columns are built anew by the write.
     fn converted(&self, batch: &RecordBatch, target: &Schema) -> Result<RecordBatch> {
         let schema = batch.schema();
-        let convert_one = |(field, array): (&Arc<Field>, &ArrayRef)| -> Result<(Arc<Field>, ArrayRef)> {
-            let wanted = target.field_with_name(field.name())?.data_type();
+        let convert_one = |(field, array): (&Arc<Field>, &ArrayRef)| -> Option<Result<(Arc<Field>, ArrayRef)>> {
+            // A column without a type is not in the target: who brings it with a type decides on it.
+            let wanted = target.field_with_name(field.name()).ok()?.data_type();
             if columns::is_system(field.name()) || array.data_type() == wanted {
-                return Ok((field.clone(), array.clone()));
+                return Some(Ok((field.clone(), array.clone())));
             }
-            let array = convert(&self.plan.spec.key, field.name(), array, wanted)?;
-            Ok((Arc::new(Field::new(field.name(), wanted.clone(), true)), array))
+            let array = convert(&self.plan.spec.key, field.name(), array, wanted);
+            Some(array.map(|array| (Arc::new(Field::new(field.name(), wanted.clone(), true)), array)))
         };
-        let converted = schema.fields().iter().zip(batch.columns()).map(convert_one).collect::<Result<Vec<_>>>()?;
+        let converted =
+            schema.fields().iter().zip(batch.columns()).filter_map(convert_one).collect::<Result<Vec<_>>>()?;
         let (fields, arrays): (Vec<_>, Vec<_>) = converted.into_iter().unzip();
         Ok(RecordBatch::try_new(Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())), arrays)?)
     }

@@ -1,12 +1,12 @@
 //! The store that users hold: a backend, a graph of features, and the stores to fall back on.
 
-mod align;
 mod buffered;
 mod chain;
 mod children;
 mod clock;
 mod data;
 mod delete;
+mod duplicates;
 mod fallback;
 mod known;
 mod named;
@@ -25,11 +25,11 @@ use crate::graph::{FeatureGraph, FeaturePlan};
 use crate::hash::{HashAlgorithm, MIN_TRUNCATION, RowHasher};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
-pub use align::{conform, grown_schema};
 pub use children::Replaced;
 pub use clock::{Clock, SystemClock};
 pub use data::{Increment, IntoBatches, RowStream, Rows};
 pub use delete::DeleteRequest;
+pub use duplicates::Duplicates;
 pub use fallback::Fallback;
 pub use read::ReadRequest;
 pub use resolve::{InputProgress, ResolveRequest};
@@ -61,6 +61,7 @@ struct Inner {
     fallbacks: Vec<Fallback>,
     auto_create_tables: bool,
     materialization_id: Option<String>,
+    duplicates: Duplicates,
     versioning_engine: VersioningEngine,
     stamps: Arc<Stamps>,
     table_stamps: Arc<TableStamps>,
@@ -90,6 +91,7 @@ pub struct StoreBuilder {
     fallbacks: Vec<Fallback>,
     auto_create_tables: Option<bool>,
     materialization_id: Option<String>,
+    duplicates: Duplicates,
     versioning_engine: VersioningEngine,
     clock: Option<Arc<dyn Clock>>,
 }
@@ -127,6 +129,13 @@ impl StoreBuilder {
     #[must_use]
     pub fn auto_create_tables(mut self, create: bool) -> Self {
         self.auto_create_tables = Some(create);
+        self
+    }
+
+    /// What a write does with several rows of one sample; by default it refuses them.
+    #[must_use]
+    pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.duplicates = duplicates;
         self
     }
 
@@ -168,6 +177,7 @@ impl StoreBuilder {
             fallbacks: self.fallbacks,
             auto_create_tables: self.auto_create_tables.unwrap_or(info.auto_create_tables),
             materialization_id: self.materialization_id,
+            duplicates: self.duplicates,
             versioning_engine: self.versioning_engine,
             stamps: self.clock.map_or_else(Stamps::system, Stamps::new),
             table_stamps: Arc::default(),
@@ -195,6 +205,7 @@ impl MetadataStore {
             fallbacks: Vec::new(),
             auto_create_tables: None,
             materialization_id: None,
+            duplicates: Duplicates::default(),
             versioning_engine: VersioningEngine::default(),
             clock: None,
             graph,

@@ -72,7 +72,7 @@ impl MetadataStore {
                 return Ok(batch);
             }
             let reason = format!(
-                "a batch has the columns {}, but the scan has promised {}; `metaxy_core::store::conform` brings batches in line",
+                "a batch has the columns {}, but the scan has promised {}; `metaxy_core::schema::conform` brings batches in line",
                 listed(batch.schema_ref()),
                 listed(&promised)
             );

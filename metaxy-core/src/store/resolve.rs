@@ -20,6 +20,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{IncrementPlan, PlanTable, ResolveOptions};
 
 use super::data::schema_of;
+use super::duplicates::one_row_each;
 use super::read::CurrentFields;
 use super::write::check_ids;
 use super::{Increment, IntoBatches, MetadataStore, Rows, Served, VersioningEngine, check_system_columns};
@@ -318,6 +319,7 @@ impl MetadataStore {
                 reason: format!("the batches of samples differ in their columns: {schema} and {}", other.schema()),
             });
         }
+        let batches = one_row_each(&feature.spec, &schema, batches, self.inner.duplicates)?;
         Table::new(schema, batches)
     }
 

@@ -16,8 +16,9 @@ use crate::error::{Error, Result};
 use crate::graph::FeaturePlan;
 use crate::key::{FeatureKey, IntoFeatureKey};
 
-use super::align::align;
+use super::duplicates::one_row_each;
 use super::{IntoBatches, MetadataStore};
+use crate::schema::align;
 
 /// A write, to be awaited. The answer is the number of rows written.
 #[derive(Debug)]
@@ -133,7 +134,10 @@ impl MetadataStore {
             let plan = store.plan(&key)?;
             let complete = |batch: &RecordBatch| store.complete(plan, batch, &stamping);
             let batches = batches.iter().map(complete).collect::<Result<Vec<_>>>()?;
-            let (schema, batches) = align(&key, table.as_ref(), batches)?;
+            let (schema, mut batches) = align(&key, table.as_ref(), batches)?;
+            if !stamping.preserve {
+                batches = one_row_each(&plan.spec, &schema, batches, store.inner.duplicates)?;
+            }
             batches.iter().try_for_each(|batch| store.inner.backend.check(&key, batch))?;
             Ok((schema, batches))
         })
@@ -216,12 +220,13 @@ fn filled(given: &ArrayRef, otherwise: &ArrayRef) -> Result<ArrayRef> {
     Ok(zip(&is_not_null(&given)?, &given, otherwise)?)
 }
 
-/// Every sample needs an id.
+/// Every sample needs an id, which tells it from others in every storage system.
 pub(super) fn check_ids(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
+    let feature = &plan.spec.key;
     for column in &plan.spec.id_columns {
         let Some(array) = batch.column_by_name(column) else {
             return Err(Error::MissingColumn {
-                feature: plan.spec.key.clone(),
+                feature: feature.clone(),
                 column: column.clone(),
                 context: "the batch; it is an id column".to_owned(),
                 available: batch.schema().fields().iter().map(|field| field.name().clone()).collect(),
@@ -229,7 +234,23 @@ pub(super) fn check_ids(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
         };
         let count = array.logical_null_count();
         if count > 0 {
-            return Err(Error::NullId { feature: plan.spec.key.clone(), column: column.clone(), count });
+            return Err(Error::NullId { feature: feature.clone(), column: column.clone(), count });
+        }
+        engine::key_type(array.data_type()).map_err(|error| Error::InvalidColumn {
+            feature: feature.clone(),
+            column: column.clone(),
+            reason: error.to_string(),
+        })?;
+        if let Some(row) = engine::ambiguous_float(array)? {
+            return Err(Error::InvalidValue {
+                table: feature.table_name(),
+                column: column.clone(),
+                row,
+                reason:
+                    "NaN and -0.0 cannot identify a sample, because storage systems disagree on what they are equal \
+                         to; write another id, 0.0 for -0.0"
+                        .to_owned(),
+            });
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt};
 use metaxy_core::backend::{self, BatchStream, NativeIncrement};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::store::conform;
+use metaxy_core::schema::conform;
 use metaxy_core::{AccessMode, BackendInfo, FeatureKey, Result, Scan, ScanRequest, ScanStage, StoreBackend, columns};
 use metaxy_testkit::memory::MemoryBackend;
 

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, StoreBackend};
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::BackendRegistration;
-use metaxy_core::store::{conform, grown_schema};
+use metaxy_core::schema::{conform, grown_schema};
 use metaxy_core::{FeatureKey, HashAlgorithm, Result};
 use tokio::sync::RwLock;
 

@@ -1,0 +1,231 @@
+//! Brings batches into the schema of the table that they are written to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, LargeListArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
+    new_null_array,
+};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::error::{Error, Result};
+use crate::key::FeatureKey;
+
+use super::grow::{item_of, merged_type, mismatch};
+use super::plain::{new_column, plain_array, plain_batches, plain_type};
+use super::untyped::{joined, typed};
+
+/// The batches in one schema: the columns that any of them has, each in the type that the table has it in, or, where it
+/// has none, in the type of the first batch that brings it.
+pub(crate) fn align(
+    key: &FeatureKey,
+    table: Option<&SchemaRef>,
+    batches: Vec<RecordBatch>,
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let batches: Vec<RecordBatch> = batches.into_iter().map(plain_batches).collect::<Result<Vec<_>>>()?.concat();
+    let schema = target_schema(key, table, &batches)?;
+    let aligned = batches.iter().map(|batch| align_batch(key, &schema, batch)).collect::<Result<_>>()?;
+    Ok((schema, aligned))
+}
+
+/// A batch in a schema that has grown since the batch was stored: columns and struct members that it lacks are null.
+///
+/// # Errors
+/// [`Error::TypeMismatch`] where a column is of another type altogether.
+pub fn conform(table: &FeatureKey, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    if batch.schema_ref() == schema { Ok(batch.clone()) } else { align_batch(table, schema, batch) }
+}
+
+/// The columns that the batches have together, in the order in which they come: each in the table's type, or in the one
+/// that the batches give it.
+fn target_schema(key: &FeatureKey, table: Option<&SchemaRef>, batches: &[RecordBatch]) -> Result<SchemaRef> {
+    let mut order: Vec<String> = Vec::new();
+    let mut targets: HashMap<String, Field> = HashMap::new();
+    for given in batches.iter().flat_map(|batch| batch.schema_ref().fields().iter()) {
+        let name = given.name();
+        let stored = table.and_then(|table| table.field_with_name(name).ok());
+        let target = match (targets.get(name), stored) {
+            (Some(known), Some(_)) => {
+                Field::new(name, merged_type(key, name, known.data_type(), given.data_type())?, true)
+            }
+            // What the table lacks has the type that is known best; values of others have to fit into it.
+            (Some(known), None) => {
+                let joined = joined(known.data_type(), &plain_type(given.data_type()));
+                merged_type(key, name, &joined, given.data_type())?;
+                known.clone().with_data_type(joined)
+            }
+            (None, Some(stored)) => {
+                Field::new(name, merged_type(key, name, stored.data_type(), given.data_type())?, true)
+            }
+            (None, None) => new_column(given),
+        };
+        if targets.insert(name.clone(), target).is_none() {
+            order.push(name.clone());
+        }
+    }
+    let settled = |name: &String| {
+        let field = targets.remove(name)?;
+        let data_type = match table.is_some_and(|table| table.column_with_name(name).is_some()) {
+            true => field.data_type().clone(),
+            false => typed(field.data_type())?,
+        };
+        Some(field.with_data_type(data_type))
+    };
+    let fields: Vec<Field> = order.iter().filter_map(settled).collect();
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn align_batch(key: &FeatureKey, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(array) => convert(key, field.name(), array, field.data_type()),
+            None => Ok(new_null_array(field.data_type(), rows)),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+/// Values in the type of a column. Struct members are matched by name, at any depth.
+///
+/// # Errors
+/// [`Error::TypeMismatch`] where the types do not go together, [`Error::InvalidValue`] where a value would not be the same.
+pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == target {
+        return Ok(array.clone());
+    }
+    let array = plain_array(array)?;
+    let inner = |values: &ArrayRef, target: &FieldRef| convert(table, column, values, target.data_type());
+    let nulls = array.nulls().cloned();
+    match (array.data_type(), target) {
+        (given, target) if given == target => Ok(array),
+        (DataType::Null, _) => Ok(new_null_array(target, array.len())),
+        (DataType::Struct(_), DataType::Struct(members)) => {
+            let array = array.as_struct();
+            let member = |member: &FieldRef| match array.column_by_name(member.name()) {
+                Some(own) => inner(own, member),
+                None => Ok(new_null_array(member.data_type(), array.len())),
+            };
+            let columns = members.iter().map(member).collect::<Result<Vec<_>>>()?;
+            Ok(Arc::new(StructArray::try_new_with_length(members.clone(), columns, nulls, array.len())?))
+        }
+        (DataType::List(_), DataType::List(item)) if item.data_type().is_nested() => {
+            let list = array.as_list::<i32>();
+            let values = inner(list.values(), item)?;
+            Ok(Arc::new(ListArray::try_new(item.clone(), list.offsets().clone(), values, nulls)?))
+        }
+        (DataType::LargeList(_), DataType::LargeList(item)) if item.data_type().is_nested() => {
+            let list = array.as_list::<i64>();
+            let values = inner(list.values(), item)?;
+            Ok(Arc::new(LargeListArray::try_new(item.clone(), list.offsets().clone(), values, nulls)?))
+        }
+        (given, DataType::List(item)) if item.data_type().is_nested() && item_of(given).is_some() => {
+            let own = item_of(given).unwrap_or(item);
+            let free = cast_exactly(table, column, &array, &DataType::List(own.clone()))?;
+            convert(table, column, &free, target)
+        }
+        (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
+            let map = array.as_map();
+            let DataType::Struct(pair) = entries.data_type() else {
+                return Err(refusal(table, column, target, &array));
+            };
+            let columns = vec![inner(map.keys(), &pair[0])?, inner(map.values(), &pair[1])?];
+            let values = StructArray::try_new(pair.clone(), columns, None)?;
+            Ok(Arc::new(MapArray::try_new(entries.clone(), map.offsets().clone(), values, nulls, *sorted)?))
+        }
+        (DataType::Struct(_), DataType::Map(_, _)) => struct_to_map(array.as_struct(), target),
+        _ => cast_exactly(table, column, &array, target),
+    }
+}
+
+fn refusal(table: &FeatureKey, column: &str, target: &DataType, array: &ArrayRef) -> Error {
+    mismatch(table, column, target, array.data_type())
+}
+
+/// A cast that changes no value.
+fn cast_exactly(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    if !can_cast_types(array.data_type(), target) {
+        return Err(refusal(table, column, target, array));
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let Ok(cast) = cast_with_options(array, target, &options) else {
+        return Err(invalid_value(table, column, array, target));
+    };
+    if is_lossless(array, &cast)? { Ok(cast) } else { Err(invalid_value(table, column, array, target)) }
+}
+
+/// Names the first value that is not the same in another type.
+fn invalid_value(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Error {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let fits = |row: &usize| {
+        let value = array.slice(*row, 1);
+        cast_with_options(&value, target, &options).is_ok_and(|cast| is_lossless(&value, &cast).unwrap_or(false))
+    };
+    match (0..array.len()).find(|row| !fits(row)) {
+        None => refusal(table, column, target, array),
+        Some(row) => {
+            let shown = ArrayFormatter::try_new(array, &FormatOptions::default().with_display_error(true));
+            let shown = shown.map_or_else(|_| "the value".to_owned(), |shown| shown.value(row).to_string());
+            let short: String = shown.chars().take(80).collect();
+            Error::InvalidValue {
+                table: table.table_name(),
+                column: column.to_owned(),
+                row,
+                reason: format!(
+                    "{short} ({}) cannot be stored as {target} without change; correct it, or use another column",
+                    array.data_type()
+                ),
+            }
+        }
+    }
+}
+
+/// Whether values that are cast back are the same.
+fn is_lossless(given: &ArrayRef, cast: &ArrayRef) -> Result<bool> {
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let comparable = with_free_lists(given.data_type());
+    let (back, given) =
+        (cast_with_options(cast, &comparable, &options)?, cast_with_options(given, &comparable, &options)?);
+    Ok(back.to_data() == given.to_data()
+        // NaN is not equal to itself.
+        || arrow::compute::kernels::cmp::not_distinct(&back, &given).is_ok_and(|mask| mask.false_count() == 0))
+}
+
+/// The type with lists of any length in the place of those of a fixed one: arrow's cast to the latter panics on some nulls.
+fn with_free_lists(data_type: &DataType) -> DataType {
+    let free = |item: &FieldRef| Arc::new(item.as_ref().clone().with_data_type(with_free_lists(item.data_type())));
+    match data_type {
+        DataType::FixedSizeList(item, _) | DataType::List(item) => DataType::List(free(item)),
+        DataType::LargeList(item) => DataType::LargeList(free(item)),
+        other => other.clone(),
+    }
+}
+
+/// A by-field struct as the map that another program has stored it in.
+fn struct_to_map(array: &StructArray, target: &DataType) -> Result<ArrayRef> {
+    use arrow::array::{MapBuilder, MapFieldNames, StringBuilder};
+    let DataType::Map(entries, _) = target else { unreachable!("called for maps") };
+    let DataType::Struct(pair) = entries.data_type() else { unreachable!("a map has entries") };
+    let names =
+        MapFieldNames { entry: entries.name().clone(), key: pair[0].name().clone(), value: pair[1].name().clone() };
+    let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
+        .with_keys_field(pair[0].clone())
+        .with_values_field(pair[1].clone());
+    let columns: Vec<_> = array.columns().iter().map(crate::engine::text).collect::<Result<_>>()?;
+    for row in 0..array.len() {
+        for (name, values) in array.column_names().iter().zip(&columns) {
+            if array.is_valid(row) && values.is_valid(row) {
+                builder.keys().append_value(name);
+                builder.values().append_value(values.value(row));
+            }
+        }
+        builder.append(array.is_valid(row))?;
+    }
+    Ok(Arc::new(builder.finish()))
+}

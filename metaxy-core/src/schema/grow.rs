@@ -1,0 +1,144 @@
+//! How the schema of a table grows, and which types of values go into which columns.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+
+use crate::error::{Error, Result};
+use crate::key::FeatureKey;
+
+use super::plain::plain_type;
+use super::untyped::{of_type, typed};
+
+/// The schema of a table after rows of `given` are appended: its own columns, then the new ones, with the members that a
+/// struct column gains. For backends that keep the schema of a table themselves.
+///
+/// # Errors
+/// [`Error::TypeMismatch`] where a column of the same name holds something else, because another writer was faster.
+pub fn grown_schema(table: &FeatureKey, stored: &Schema, given: &Schema) -> Result<SchemaRef> {
+    let mut fields: Vec<FieldRef> = stored.fields().iter().cloned().collect();
+    for field in given.fields() {
+        match fields.iter_mut().find(|own| own.name() == field.name()) {
+            Some(own) => {
+                let merged = merged_type(table, field.name(), own.data_type(), field.data_type())?;
+                *own = Arc::new(own.as_ref().clone().with_data_type(merged).with_nullable(true));
+            }
+            None => fields.extend(typed(field.data_type()).map(|data_type| of_type(field, data_type))),
+        }
+    }
+    Ok(Arc::new(Schema::new_with_metadata(fields, stored.metadata().clone())))
+}
+
+/// The stored type, with the members that given structs have beside those that are stored, at any depth. What has no
+/// type yet in what is given changes nothing.
+pub(super) fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, given: &DataType) -> Result<DataType> {
+    let merged = |stored: &FieldRef, given: &FieldRef| -> Result<FieldRef> {
+        Ok(of_type(stored, merged_type(key, column, stored.data_type(), given.data_type())?))
+    };
+    match (stored, given) {
+        _ if stored == given => Ok(stored.clone()),
+        (DataType::Null, given) => Ok(given.clone()),
+        (stored, DataType::Null) => Ok(stored.clone()),
+        (DataType::Struct(stored), DataType::Struct(given)) => {
+            let mut members: Vec<FieldRef> = Vec::with_capacity(stored.len());
+            for member in stored {
+                let other = given.iter().find(|other| other.name() == member.name());
+                let member = other.map_or_else(|| Ok(member.clone()), |other| merged(member, other))?;
+                members.push(Arc::new(member.as_ref().clone().with_nullable(true)));
+            }
+            let is_new = |other: &&FieldRef| !stored.iter().any(|member| member.name() == other.name());
+            let new = |member: &FieldRef| {
+                let data_type = typed(&plain_type(member.data_type()))?;
+                Some(Arc::new(member.as_ref().clone().with_data_type(data_type).with_nullable(true)))
+            };
+            members.extend(given.iter().filter(is_new).filter_map(new));
+            Ok(DataType::Struct(members.into()))
+        }
+        (DataType::List(item), given) if item_of(given).is_some() => {
+            item_of(given).map_or_else(|| Ok(stored.clone()), |given| Ok(DataType::List(merged(item, given)?)))
+        }
+        (DataType::LargeList(item), given) if item_of(given).is_some() => {
+            item_of(given).map_or_else(|| Ok(stored.clone()), |given| Ok(DataType::LargeList(merged(item, given)?)))
+        }
+        _ if fits(given, stored) => Ok(stored.clone()),
+        _ => Err(mismatch(key, column, stored, given)),
+    }
+}
+
+/// The item of a list of whatever kind.
+pub(super) fn item_of(data_type: &DataType) -> Option<&FieldRef> {
+    match data_type {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => Some(item),
+        _ => None,
+    }
+}
+
+/// Whether values of one type can be stored as another without losing anything; single values that do not fit are found
+/// when they are cast.
+fn fits(given: &DataType, stored: &DataType) -> bool {
+    use DataType::{
+        Binary, BinaryView, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Dictionary, FixedSizeBinary,
+    };
+    use DataType::{
+        FixedSizeList, LargeBinary, LargeList, LargeListView, LargeUtf8, List, ListView, Map, Null, RunEndEncoded,
+        Struct, Time32, Time64, Timestamp, Utf8, Utf8View,
+    };
+    let text = |t: &DataType| matches!(t, Utf8 | LargeUtf8 | Utf8View);
+    let binary = |t: &DataType| matches!(t, Binary | LargeBinary | BinaryView | FixedSizeBinary(_));
+    match (given, stored) {
+        (Dictionary(_, value), _) => value.as_ref() == stored || fits(value, stored),
+        (_, Dictionary(_, value)) => value.as_ref() == given || fits(given, value),
+        (RunEndEncoded(_, value), _) => value.data_type() == stored || fits(value.data_type(), stored),
+        (given, stored) if given.is_integer() && stored.is_integer() => true,
+        (given, stored) if given.is_integer() && stored.is_floating() => true,
+        (given, stored) if given.is_floating() && stored.is_floating() => true,
+        (Null, _) => true,
+        (given, Decimal128(_, _) | Decimal256(_, _)) if given.is_integer() => true,
+        (
+            Decimal32(_, _) | Decimal64(_, _) | Decimal128(_, _) | Decimal256(_, _),
+            Decimal32(_, _) | Decimal64(_, _) | Decimal128(_, _) | Decimal256(_, _),
+        ) => true,
+        (given, stored) if text(given) && text(stored) => true,
+        (given, stored) if binary(given) && binary(stored) => true,
+        (Timestamp(_, from), Timestamp(_, to)) => from.is_some() == to.is_some(),
+        (Date32 | Date64, Date32 | Date64) | (Time32(_) | Time64(_), Time32(_) | Time64(_)) => true,
+        (
+            List(from) | LargeList(from) | FixedSizeList(from, _) | ListView(from) | LargeListView(from),
+            List(to) | LargeList(to) | FixedSizeList(to, _),
+        ) => from.data_type() == to.data_type() || fits(from.data_type(), to.data_type()),
+        (Map(from, _), Map(to, _)) => same_shape(from.data_type(), to.data_type()),
+        (Struct(_), Map(_, _)) => by_field_map(stored),
+        _ => false,
+    }
+}
+
+fn same_shape(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            from.len() == to.len()
+                && from
+                    .iter()
+                    .zip(to)
+                    .all(|(a, b)| a.data_type() == b.data_type() || fits(a.data_type(), b.data_type()))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a column is a by-field column that is stored as a map of strings.
+fn by_field_map(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Map(entries, _) if matches!(entries.data_type(), DataType::Struct(_)))
+}
+
+pub(super) fn mismatch(key: &FeatureKey, column: &str, stored: &DataType, given: &DataType) -> Error {
+    Error::TypeMismatch {
+        table: key.table_name(),
+        column: column.to_owned(),
+        stored: stored.to_string(),
+        given: given.to_string(),
+    }
+}

@@ -1,0 +1,21 @@
+//! How the schema of a table grows, and how rows are brought into it.
+//!
+//! Columns are matched by name, struct members too. A table gains the columns and members that it lacks, and keeps the
+//! type of those that it has: a value goes into it unchanged, or is refused. Two things are decided here for every backend:
+//!
+//! - **Encodings** (dictionaries, run-end encoding) are a form of a batch, not a type of a column: a new column has the
+//!   type of its values, and rows arrive in it. So no key type of a dictionary can overflow, whatever is written later.
+//! - **Types without values**: a column, list item, map value or struct member of type Null has no type yet. It is left
+//!   out of a new table, and null in one that has it.
+
+mod convert;
+mod grow;
+mod plain;
+mod untyped;
+
+pub use convert::{conform, convert};
+pub use grow::grown_schema;
+pub use plain::plain_type;
+
+pub(crate) use convert::align;
+pub(crate) use plain::{plain_array, plain_batches, sizes};

@@ -1,0 +1,49 @@
+//! A sample has one row in a write: of two, readers could not tell which one counts.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::engine::{self, Table};
+use crate::error::{Error, Result};
+use crate::spec::FeatureSpec;
+
+/// What a write does with several rows of one sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Duplicates {
+    /// Refuses them with [`Error::DuplicateId`].
+    #[default]
+    Error,
+    /// Writes the last one of the call, as the batches and their rows come.
+    Last,
+}
+
+/// Rows of one schema with one row for each sample, or the error that names a sample with several.
+pub(super) fn one_row_each(
+    spec: &FeatureSpec,
+    schema: &SchemaRef,
+    batches: Vec<RecordBatch>,
+    duplicates: Duplicates,
+) -> Result<Vec<RecordBatch>> {
+    let table = Table::new(schema.clone(), batches)?;
+    let last = engine::last_rows(&table, &spec.id_columns)?;
+    match (last.repeated, duplicates) {
+        (None, _) => Ok(table.into_batches()),
+        (Some(_), Duplicates::Last) => table.retain(&last.rows),
+        (Some((row, count)), Duplicates::Error) => {
+            Err(Error::DuplicateId { feature: spec.key.clone(), id: shown_id(&table, &spec.id_columns, row)?, count })
+        }
+    }
+}
+
+/// `video_id=7, part=2`.
+fn shown_id(table: &Table, ids: &[String], row: u32) -> Result<String> {
+    let options = FormatOptions::default().with_display_error(true);
+    let shown = |id: &String| -> Result<String> {
+        let value = table.values(id, std::iter::once(row))?;
+        let text: String = ArrayFormatter::try_new(&value, &options)?.value(0).to_string().chars().take(100).collect();
+        Ok(format!("{id}={text}"))
+    };
+    Ok(ids.iter().map(shown).collect::<Result<Vec<_>>>()?.join(", "))
+}
