@@ -11,15 +11,10 @@ use futures::TryStreamExt;
 
 use crate::backend::BatchStream;
 use crate::error::{Error, Result};
-use crate::schema::{plain_array, plain_batches, plain_type, sizes};
+use crate::schema::{output_runs, plain_array, plain_batches, plain_type, struct_bytes};
 
 /// Stands for "no row" among row numbers.
 pub(crate) const NO_ROW: u32 = u32::MAX;
-
-/// How many rows an output batch has at most, and how many bytes, unless a single row has more: far from the 2 GiB that
-/// 32-bit offsets reach.
-const OUTPUT_ROWS: usize = 32 * 1024;
-const OUTPUT_BYTES: usize = 128 << 20;
 
 /// Batches of one schema.
 #[derive(Clone, Debug)]
@@ -93,17 +88,27 @@ impl Table {
 
     /// The rows with these numbers, in their order.
     pub(crate) fn take(&self, rows: &[u32]) -> Result<Table> {
-        let schema = plain_schema(&self.schema);
-        let sizes = self.sizes();
-        let mut batches = Vec::with_capacity(rows.len().div_ceil(OUTPUT_ROWS));
-        for chunk in output_chunks(rows, |row| sizes.of(*row)) {
-            let places = self.places(chunk.iter().copied());
-            let columns =
-                (0..schema.fields().len()).map(|index| self.gather(index, &places)).collect::<Result<Vec<_>>>()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(chunk.len()));
-            batches.push(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?);
+        let bytes = self.row_bytes();
+        let chunks = output_chunks(rows, |row| bytes[row as usize]);
+        let mut batches = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            batches.push(self.take_in_one(chunk)?);
         }
-        Table::new(schema, batches)
+        Table::new(plain_schema(&self.schema), batches)
+    }
+
+    /// The rows with these numbers in one batch.
+    pub(crate) fn take_in_one(&self, rows: &[u32]) -> Result<RecordBatch> {
+        let places = self.places(rows.iter().copied());
+        let columns =
+            (0..self.schema.fields().len()).map(|index| self.gather(index, &places)).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        Ok(RecordBatch::try_new_with_options(plain_schema(&self.schema), columns, &options)?)
+    }
+
+    /// The bytes of the values of each row.
+    pub(crate) fn row_bytes(&self) -> Vec<usize> {
+        self.batches.iter().flat_map(|batch| struct_bytes(batch.num_rows(), batch.columns())).collect()
     }
 
     /// The batches with these rows alone, in whatever order: what goes is let go batch by batch.
@@ -164,51 +169,12 @@ impl Table {
         chunks.push(new_null_array(&plain_type(self.schema.field(column).data_type()), 1));
         Ok(interleave(&chunks.iter().map(AsRef::as_ref).collect::<Vec<_>>(), places)?)
     }
-
-    /// How many bytes each row takes, with all its columns.
-    pub(crate) fn sizes(&self) -> RowSizes {
-        let has_large_rows = |batch: &RecordBatch| {
-            let largest = batch.columns().iter().map(|column| sizes(column).into_iter().max().unwrap_or_default());
-            largest.sum::<usize>() * OUTPUT_ROWS > OUTPUT_BYTES
-        };
-        if !self.batches.iter().any(has_large_rows) {
-            return RowSizes(Vec::new());
-        }
-        let mut all = vec![0; self.rows];
-        for (batch, start) in self.batches.iter().zip(&self.starts) {
-            for column in batch.columns() {
-                all[*start..].iter_mut().zip(sizes(column)).for_each(|(sum, size)| *sum += size);
-            }
-        }
-        RowSizes(all)
-    }
 }
 
-/// The bytes of each row; empty where no row is so large that it matters.
-pub(crate) struct RowSizes(Vec<usize>);
-
-impl RowSizes {
-    pub(crate) fn of(&self, row: u32) -> usize {
-        self.0.get(row as usize).copied().unwrap_or_default()
-    }
-}
-
-/// Cuts row numbers into the chunks of output batches, by rows and by the bytes that each row takes.
-pub(crate) fn output_chunks(rows: &[u32], size: impl Fn(&u32) -> usize) -> Vec<&[u32]> {
-    let mut chunks = Vec::with_capacity(rows.len().div_ceil(OUTPUT_ROWS));
-    let (mut start, mut bytes) = (0, 0);
-    for (at, row) in rows.iter().enumerate() {
-        let next = size(row);
-        if at > start && (at - start == OUTPUT_ROWS || bytes + next > OUTPUT_BYTES) {
-            chunks.push(&rows[start..at]);
-            (start, bytes) = (at, 0);
-        }
-        bytes += next;
-    }
-    if start < rows.len() {
-        chunks.push(&rows[start..]);
-    }
-    chunks
+/// Cuts row numbers into the chunks of output batches; `bytes` says how large a row is.
+pub(crate) fn output_chunks(rows: &[u32], bytes: impl Fn(u32) -> usize) -> Vec<&[u32]> {
+    let runs = output_runs(rows.iter().map(|row| (1, bytes(*row))));
+    runs.into_iter().map(|run| &rows[run]).collect()
 }
 
 fn plain_schema(schema: &SchemaRef) -> SchemaRef {

@@ -11,6 +11,7 @@
 mod convert;
 mod grow;
 mod plain;
+mod sizes;
 mod untyped;
 
 pub use convert::{conform, convert};
@@ -18,4 +19,5 @@ pub use grow::grown_schema;
 pub use plain::plain_type;
 
 pub(crate) use convert::align;
-pub(crate) use plain::{plain_array, plain_batches, sizes};
+pub(crate) use plain::{plain_array, plain_batches};
+pub(crate) use sizes::{output_runs, struct_bytes};

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, LargeListArray, ListArray, MapArray, RecordBatch, RecordBatchOptions,
-    StructArray, make_array,
+    StructArray,
 };
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 
 use crate::error::{Error, Result};
 
+use super::sizes::row_bytes;
 use super::untyped::of_type;
 
 /// Rows are expanded in parts of at most this size, far from the 2 GiB that 32-bit offsets reach.
@@ -132,85 +133,9 @@ fn plain_children(array: &ArrayRef) -> Result<ArrayRef> {
     })
 }
 
-/// How many bytes an array takes without its encodings, about; one without encodings counts as it is.
+/// How many bytes the values of an array take without its encodings.
 fn expanded_bytes(array: &ArrayRef) -> usize {
-    match array.data_type() {
-        DataType::Dictionary(_, _) => {
-            let dictionary = array.as_any_dictionary();
-            if dictionary.values().is_empty() {
-                return array.len();
-            }
-            let sizes = sizes(dictionary.values());
-            let valid = (0..array.len()).zip(dictionary.normalized_keys()).filter(|(row, _)| array.is_valid(*row));
-            valid.map(|(_, key)| sizes[key]).sum()
-        }
-        DataType::RunEndEncoded(_, _) => {
-            let values = make_array(array.to_data().child_data()[1].clone());
-            let largest = sizes(&values).into_iter().max().unwrap_or_default();
-            largest.saturating_mul(array.len())
-        }
-        _ if has_encoding(array.data_type()) => {
-            let data = array.to_data();
-            data.child_data().iter().map(|child| expanded_bytes(&make_array(child.clone()))).sum()
-        }
-        _ => array.to_data().get_slice_memory_size().unwrap_or_default(),
-    }
-}
-
-/// How many bytes each value takes, about.
-pub(crate) fn sizes(array: &ArrayRef) -> Vec<usize> {
-    let rows = 0..array.len();
-    match array.data_type() {
-        DataType::Utf8 => array.as_string::<i32>().offsets().lengths().collect(),
-        DataType::LargeUtf8 => array.as_string::<i64>().offsets().lengths().collect(),
-        DataType::Binary => array.as_binary::<i32>().offsets().lengths().collect(),
-        DataType::LargeBinary => array.as_binary::<i64>().offsets().lengths().collect(),
-        DataType::Utf8View => array.as_string_view().lengths().map(|length| length as usize).collect(),
-        DataType::BinaryView => array.as_binary_view().lengths().map(|length| length as usize).collect(),
-        DataType::Dictionary(_, _) if !array.as_any_dictionary().values().is_empty() => {
-            let dictionary = array.as_any_dictionary();
-            let sizes = sizes(dictionary.values());
-            dictionary.normalized_keys().into_iter().map(|key| sizes[key]).collect()
-        }
-        DataType::List(_) => {
-            let list = array.as_list::<i32>();
-            nested_sizes(list.values(), list.offsets().windows(2).map(|pair| pair[0] as usize..pair[1] as usize))
-        }
-        DataType::LargeList(_) => {
-            let list = array.as_list::<i64>();
-            nested_sizes(list.values(), list.offsets().windows(2).map(|pair| pair[0] as usize..pair[1] as usize))
-        }
-        DataType::Map(_, _) => {
-            let (map, entries) = (array.as_map(), Arc::new(array.as_map().entries().clone()) as ArrayRef);
-            nested_sizes(&entries, map.offsets().windows(2).map(|pair| pair[0] as usize..pair[1] as usize))
-        }
-        DataType::FixedSizeList(_, size) => {
-            let (list, size) = (array.as_fixed_size_list(), *size as usize);
-            nested_sizes(list.values(), rows.map(|row| row * size..(row + 1) * size))
-        }
-        DataType::Struct(_) => {
-            let mut total = vec![0; array.len()];
-            for column in array.as_struct().columns() {
-                total.iter_mut().zip(sizes(column)).for_each(|(sum, size)| *sum += size);
-            }
-            total
-        }
-        _ => {
-            let bytes = array.to_data().get_slice_memory_size().unwrap_or_default();
-            vec![bytes.div_ceil(array.len().max(1)); array.len()]
-        }
-    }
-}
-
-fn nested_sizes(values: &ArrayRef, rows: impl Iterator<Item = std::ops::Range<usize>>) -> Vec<usize> {
-    let sizes = sizes(values);
-    let ends: Vec<usize> = std::iter::once(0)
-        .chain(sizes.iter().scan(0, |sum, size| {
-            *sum += size;
-            Some(*sum)
-        }))
-        .collect();
-    rows.map(|range| ends[range.end] - ends[range.start] + 8).collect()
+    row_bytes(array).into_iter().sum()
 }
 
 /// A column of a new table: of plain type, and it may be null.
