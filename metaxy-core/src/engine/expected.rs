@@ -14,7 +14,7 @@ use super::join::{Joined, mismatch};
 use super::keys::{Keys, common_type};
 use super::parallel;
 use super::provenance::{Hashing, Scratch};
-use super::table::{Table, batch_of, output_chunks};
+use super::table::{NO_ROW, Table, batch_of, output_chunks};
 
 /// The rows that should be there.
 pub(crate) enum Expected<'a> {
@@ -101,7 +101,8 @@ impl<'a> Expected<'a> {
             Self::Joined { plan, inputs, joined, hashing } => {
                 let struct_keys: Vec<String> =
                     plan.recipe.fields.iter().map(|field| field.struct_key.clone()).collect();
-                parallel::map(output_chunks(rows).collect(), |chunk| {
+                let sizes: Vec<_> = inputs.iter().map(|input| input.table.row_bytes()).collect();
+                parallel::map(output_chunks(rows, |row| joined_bytes(joined, &sizes, row)), |chunk| {
                     let mut columns = input_columns(plan, inputs, joined, chunk)?;
                     columns.extend(hashing.columns(&struct_keys, chunk)?);
                     batch_of(columns, chunk.len())
@@ -109,6 +110,15 @@ impl<'a> Expected<'a> {
             }
         }
     }
+}
+
+/// The bytes that inputs bring to an expected row, from those of their own rows.
+fn joined_bytes(joined: &Joined, sizes: &[Vec<usize>], row: u32) -> usize {
+    let of_input = |(rows, sizes): (&Vec<u32>, &Vec<usize>)| match rows[row as usize] {
+        NO_ROW => 0,
+        source => sizes[source as usize],
+    };
+    joined.rows.iter().zip(sizes).map(of_input).sum()
 }
 
 /// The columns that inputs bring, for some expected rows.

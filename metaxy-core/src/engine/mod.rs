@@ -17,12 +17,14 @@ mod pick;
 mod provenance;
 mod rows;
 mod scan;
+mod sizes;
 mod table;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take, take_record_batch};
+use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::TryStreamExt;
 
@@ -48,15 +50,28 @@ pub(crate) fn key_hashes(columns: Vec<ArrayRef>) -> Result<Vec<u64>> {
     Ok(Keys::within(columns)?.into_hashes())
 }
 
-/// All rows, those of one key beside each other, with the number of rows of each key in that order.
-pub(crate) fn by_key(rows: &RecordBatch, columns: &[String]) -> Result<(RecordBatch, Vec<usize>)> {
-    let arrays = columns.iter().map(|name| Ok(rows.column(rows.schema_ref().index_of(name)?).clone()));
-    let groups = Keys::within(arrays.collect::<Result<_>>()?)?.groups();
-    let mut sizes = vec![0; groups.firsts.len()];
-    groups.of_row.iter().for_each(|group| sizes[*group as usize] += 1);
-    let mut order: Vec<u32> = (0..rows.num_rows() as u32).collect();
+/// All rows, those of one key beside each other: batches of whole groups, with the number of rows of each group.
+pub(crate) fn by_key(rows: &crate::store::Rows, columns: &[String]) -> Result<Vec<(RecordBatch, Vec<usize>)>> {
+    let table = Table::new(rows.schema().clone(), rows.batches().to_vec())?;
+    let groups = Keys::within(columns.iter().map(|name| table.column(name)).collect::<Result<_>>()?)?.groups();
+    let mut order: Vec<u32> = (0..table.num_rows() as u32).collect();
     order.sort_by_key(|row| groups.of_row[*row as usize]);
-    Ok((take_record_batch(rows, &UInt32Array::from(order))?, sizes))
+    let bytes = table.row_bytes();
+    let mut units = vec![(0, 0); groups.firsts.len()];
+    for (group, bytes) in groups.of_row.iter().zip(bytes) {
+        let (rows, sum) = &mut units[*group as usize];
+        *rows += 1;
+        *sum += bytes;
+    }
+    let mut start = 0;
+    let batch = |run: Range<usize>| {
+        let sizes: Vec<usize> = units[run].iter().map(|(rows, _)| *rows).collect();
+        let end = start + sizes.iter().sum::<usize>();
+        let batch = table.take_in_one(&order[start..end])?;
+        start = end;
+        Ok((batch, sizes))
+    };
+    sizes::output_runs(units.iter().copied()).into_iter().map(batch).collect()
 }
 
 /// What an executor has found.

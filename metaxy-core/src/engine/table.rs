@@ -12,12 +12,10 @@ use futures::TryStreamExt;
 use crate::backend::BatchStream;
 use crate::error::{Error, Result};
 
+use super::sizes::{output_runs, struct_bytes};
+
 /// Stands for "no row" among row numbers.
 pub(crate) const NO_ROW: u32 = u32::MAX;
-
-/// How many rows an output batch has at most. Output strings of a batch stay far below the 2 GiB that 32-bit offsets
-/// reach, unless single values are huge.
-const OUTPUT_ROWS: usize = 32 * 1024;
 
 /// Batches of one schema.
 #[derive(Clone, Debug)]
@@ -84,15 +82,27 @@ impl Table {
 
     /// The rows with these numbers, in their order.
     pub(crate) fn take(&self, rows: &[u32]) -> Result<Table> {
-        let mut batches = Vec::with_capacity(rows.len().div_ceil(OUTPUT_ROWS));
-        for chunk in rows.chunks(OUTPUT_ROWS) {
-            let places = self.places(chunk.iter().copied());
-            let columns =
-                (0..self.schema.fields().len()).map(|index| self.gather(index, &places)).collect::<Result<Vec<_>>>()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(chunk.len()));
-            batches.push(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?);
+        let bytes = self.row_bytes();
+        let chunks = output_chunks(rows, |row| bytes[row as usize]);
+        let mut batches = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            batches.push(self.take_in_one(chunk)?);
         }
         Table::new(self.schema.clone(), batches)
+    }
+
+    /// The rows with these numbers in one batch.
+    pub(crate) fn take_in_one(&self, rows: &[u32]) -> Result<RecordBatch> {
+        let places = self.places(rows.iter().copied());
+        let columns =
+            (0..self.schema.fields().len()).map(|index| self.gather(index, &places)).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+
+    /// The bytes of the values of each row.
+    pub(crate) fn row_bytes(&self) -> Vec<usize> {
+        self.batches.iter().flat_map(|batch| struct_bytes(batch.num_rows(), batch.columns())).collect()
     }
 
     /// The batches with these rows alone, in whatever order: what goes is let go batch by batch.
@@ -156,9 +166,10 @@ impl Table {
     }
 }
 
-/// Cuts row numbers into the chunks of output batches.
-pub(crate) fn output_chunks(rows: &[u32]) -> impl Iterator<Item = &[u32]> {
-    rows.chunks(OUTPUT_ROWS)
+/// Cuts row numbers into the chunks of output batches; `bytes` says how large a row is.
+pub(crate) fn output_chunks(rows: &[u32], bytes: impl Fn(u32) -> usize) -> Vec<&[u32]> {
+    let runs = output_runs(rows.iter().map(|row| (1, bytes(*row))));
+    runs.into_iter().map(|run| &rows[run]).collect()
 }
 
 /// A batch from named columns.

@@ -187,7 +187,7 @@ impl Increment {
     /// are matched. For N:1 these are all rows that one result is made from; for 1:N the parent; else a single sample.
     ///
     /// # Errors
-    /// [`Error::Arrow`](crate::Error::Arrow) where a text column would hold more than 2 GiB.
+    /// [`Error::Arrow`](crate::Error::Arrow) where a text column of one group would hold more than 2 GiB.
     pub fn groups(&self) -> Result<impl Iterator<Item = RecordBatch> + use<>> {
         let new = Grouped::new(&self.new, &self.matched_by)?;
         let stale = Grouped::new(&self.stale, &self.matched_by)?;
@@ -203,46 +203,50 @@ impl Increment {
         let mut portions: Vec<Vec<RecordBatch>> = vec![Vec::new(); n];
         for rows in [&self.new, &self.stale] {
             let parts = Grouped::new(rows, &self.matched_by)?.portions(n);
-            portions.iter_mut().zip(parts).for_each(|(portion, part)| portion.push(part));
+            portions.iter_mut().zip(parts).for_each(|(portion, part)| portion.extend(part));
         }
         let portions = portions.into_iter().filter(|batches| !batches.is_empty());
         Ok(portions.map(|batches| Rows::new(batches[0].schema(), batches)).collect())
     }
 }
 
-/// Rows with those of one group beside each other.
-struct Grouped {
-    rows: RecordBatch,
-    sizes: Vec<usize>,
-}
+/// Rows with those of one group beside each other: batches of whole groups, with the number of rows of each group.
+struct Grouped(Vec<(RecordBatch, Vec<usize>)>);
 
 impl Grouped {
     fn new(rows: &Rows, columns: &[String]) -> Result<Self> {
-        if rows.is_empty() {
-            return Ok(Self { rows: RecordBatch::new_empty(rows.schema().clone()), sizes: Vec::new() });
-        }
-        let (rows, sizes) = engine::by_key(&rows.to_batch()?, columns)?;
-        Ok(Self { rows, sizes })
+        Ok(Self(if rows.is_empty() { Vec::new() } else { engine::by_key(rows, columns)? }))
     }
 
     fn groups(self) -> impl Iterator<Item = RecordBatch> {
-        let mut end = 0;
-        self.sizes.into_iter().map(move |size| {
-            end += size;
-            self.rows.slice(end - size, size)
+        self.0.into_iter().flat_map(|(rows, sizes)| {
+            let mut end = 0;
+            sizes.into_iter().map(move |size| {
+                end += size;
+                rows.slice(end - size, size)
+            })
         })
     }
 
-    /// At most `n` slices of whole groups, each the next one once its share of the rows is reached.
-    fn portions(self, n: usize) -> Vec<RecordBatch> {
-        let total = self.rows.num_rows();
-        let (mut parts, mut start, mut end) = (Vec::new(), 0, 0);
-        for size in self.sizes {
-            end += size;
-            if end * n >= total * (parts.len() + 1) || end == total {
-                parts.push(self.rows.slice(start, end - start));
-                start = end;
+    /// At most `n` parts of whole groups; the next one begins once the share of a part is reached.
+    fn portions(self, n: usize) -> Vec<Vec<RecordBatch>> {
+        let total: usize = self.0.iter().map(|(rows, _)| rows.num_rows()).sum();
+        let (mut parts, mut seen) = (vec![Vec::new()], 0);
+        for (rows, sizes) in self.0 {
+            let (mut start, mut end) = (0, 0);
+            for size in sizes {
+                end += size;
+                let is_full = (seen + end) * n >= total * parts.len();
+                if let (true, Some(part)) = (is_full, parts.last_mut()) {
+                    part.push(rows.slice(start, end - start));
+                    parts.push(Vec::new());
+                    start = end;
+                }
             }
+            if let (true, Some(part)) = (start < end, parts.last_mut()) {
+                part.push(rows.slice(start, end - start));
+            }
+            seen += end;
         }
         parts
     }
