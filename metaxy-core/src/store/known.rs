@@ -1,9 +1,11 @@
 //! What the target of a copy has already, so that a copy can be made again.
 
+use std::sync::Arc;
+
 use ahash::AHashMap;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use futures::TryStreamExt;
 
 use crate::backend::ScanRequest;
@@ -126,15 +128,20 @@ impl Times {
 /// By-field columns that other programs have stored as maps, as structs of the fields that the maps name. A table that has
 /// maps takes them back.
 fn with_struct_versions(batch: &RecordBatch) -> Result<RecordBatch> {
-    let mut batch = batch.clone();
-    for name in [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD] {
-        let Some(array) = batch.column_by_name(name) else { continue };
-        if let DataType::Map(..) = array.data_type() {
-            let array = engine::conform_by_field(array, &fields_of(array)?)?;
-            batch = columns::with_column(&batch, name, array)?;
-        }
+    let schema = batch.schema();
+    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+    for (field, array) in schema.fields().iter().zip(batch.columns()) {
+        let is_by_field =
+            [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD].contains(&field.name().as_str());
+        let array = match array.data_type() {
+            DataType::Map(..) if is_by_field => engine::conform_by_field(array, &fields_of(array)?)?,
+            _ => array.clone(),
+        };
+        fields.push(Field::new(field.name(), array.data_type().clone(), true));
+        arrays.push(array);
     }
-    Ok(batch)
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
 }
 
 /// The keys of a map, each once, sorted.
