@@ -18,7 +18,6 @@ mod pick;
 mod provenance;
 mod rows;
 mod scan;
-mod sizes;
 mod table;
 
 use std::ops::Range;
@@ -74,7 +73,6 @@ pub(crate) fn by_key(rows: &crate::store::Rows, columns: &[String]) -> Result<Ve
         start = end;
         Ok((batch, sizes))
     };
-<<<<<<< HEAD
     output_runs(units.iter().copied()).into_iter().map(batch).collect()
 }
 
@@ -102,9 +100,6 @@ pub(crate) fn last_rows(table: &Table, key: &[String]) -> Result<LastRows> {
     }
     let count = |group: u32| groups.of_row.iter().filter(|other| **other == group).count();
     Ok(LastRows { rows, repeated: repeated.map(|(row, group)| (row, count(group))) })
-=======
-    sizes::output_runs(units.iter().copied()).into_iter().map(batch).collect()
->>>>>>> main
 }
 
 /// What an executor has found.

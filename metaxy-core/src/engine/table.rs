@@ -13,8 +13,6 @@ use crate::backend::BatchStream;
 use crate::error::{Error, Result};
 use crate::schema::{output_runs, plain_array, plain_batches, plain_type, struct_bytes};
 
-use super::sizes::{output_runs, struct_bytes};
-
 /// Stands for "no row" among row numbers.
 pub(crate) const NO_ROW: u32 = u32::MAX;
 
@@ -113,20 +111,6 @@ impl Table {
         self.batches.iter().flat_map(|batch| struct_bytes(batch.num_rows(), batch.columns())).collect()
     }
 
-    /// The rows with these numbers in one batch.
-    pub(crate) fn take_in_one(&self, rows: &[u32]) -> Result<RecordBatch> {
-        let places = self.places(rows.iter().copied());
-        let columns =
-            (0..self.schema.fields().len()).map(|index| self.gather(index, &places)).collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
-    }
-
-    /// The bytes of the values of each row.
-    pub(crate) fn row_bytes(&self) -> Vec<usize> {
-        self.batches.iter().flat_map(|batch| struct_bytes(batch.num_rows(), batch.columns())).collect()
-    }
-
     /// The batches with these rows alone, in whatever order: what goes is let go batch by batch.
     pub(crate) fn retain(self, rows: &[u32]) -> Result<Vec<RecordBatch>> {
         if rows.len() == self.rows {
@@ -191,15 +175,12 @@ impl Table {
 pub(crate) fn output_chunks(rows: &[u32], bytes: impl Fn(u32) -> usize) -> Vec<&[u32]> {
     let runs = output_runs(rows.iter().map(|row| (1, bytes(*row))));
     runs.into_iter().map(|run| &rows[run]).collect()
-<<<<<<< HEAD
 }
 
 fn plain_schema(schema: &SchemaRef) -> SchemaRef {
     let plain = |field: &Arc<Field>| Field::clone(field).with_data_type(plain_type(field.data_type()));
     let fields: Vec<Field> = schema.fields().iter().map(plain).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
-=======
->>>>>>> main
 }
 
 /// A batch from named columns.
