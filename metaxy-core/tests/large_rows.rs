@@ -9,7 +9,7 @@ use arrow::array::{
     ListArray, RecordBatch, StringArray, StringViewArray, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Int8Type};
+use arrow::datatypes::{DataType, Field};
 use metaxy_core::{
     AccessMode, FeatureDep, FeatureGraph, FeatureSpec, HashAlgorithm, Lineage, MetadataStore, Rows, columns,
 };

@@ -16,7 +16,7 @@ struct Directory {
 
 fn support() -> Support {
     // Each write is a commit that is on the disk when it returns.
-    Support::default().refuses(["interval", "decimal256", "nulls_of_no_type", "union"]).tiny_writes(300)
+    Support::default().refuses(["interval", "decimal256", "union"]).tiny_writes(300)
 }
 
 fn settings_table(settings: &DeltaSettings) -> toml::Table {

@@ -31,7 +31,7 @@ impl Location for Directory {
     }
 
     fn support(&self) -> Support {
-        Support::default().refuses(["interval", "list_view", "large_list_view", "run_end_encoded", "union"])
+        Support::default().refuses(["interval", "list_view", "large_list_view", "union"])
     }
 }
 

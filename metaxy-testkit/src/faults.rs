@@ -50,6 +50,8 @@ pub enum Operation {
     Tables,
     /// [`StoreBackend::has_rows`].
     HasRows,
+    /// [`StoreBackend::newest_stamp`].
+    NewestStamp,
     /// [`StoreBackend::resolve_natively`].
     Resolve,
     /// [`StoreBackend::compact`].
@@ -177,6 +179,7 @@ fn operation_name(operation: Operation) -> &'static str {
         Operation::DropTable => "drop_table",
         Operation::Tables => "tables",
         Operation::HasRows => "has_rows",
+        Operation::NewestStamp => "newest_stamp",
         Operation::Resolve => "resolve_natively",
         Operation::Compact => "compact",
         Operation::Vacuum => "vacuum",
@@ -381,7 +384,7 @@ impl StoreBackend for FaultyBackend {
     }
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
-        self.call(Operation::Scan, self.inner.newest_stamp(table)).await
+        self.call(Operation::NewestStamp, self.inner.newest_stamp(table)).await
     }
 
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {

@@ -115,17 +115,17 @@ pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Data
             let columns = members.iter().map(member).collect::<Result<Vec<_>>>()?;
             Ok(Arc::new(StructArray::try_new_with_length(members.clone(), columns, nulls, array.len())?))
         }
-        (DataType::List(_), DataType::List(item)) if item.data_type().is_nested() => {
+        (DataType::List(_), DataType::List(item)) => {
             let list = array.as_list::<i32>();
             let values = inner(list.values(), item)?;
             Ok(Arc::new(ListArray::try_new(item.clone(), list.offsets().clone(), values, nulls)?))
         }
-        (DataType::LargeList(_), DataType::LargeList(item)) if item.data_type().is_nested() => {
+        (DataType::LargeList(_), DataType::LargeList(item)) => {
             let list = array.as_list::<i64>();
             let values = inner(list.values(), item)?;
             Ok(Arc::new(LargeListArray::try_new(item.clone(), list.offsets().clone(), values, nulls)?))
         }
-        (given, DataType::List(item)) if item.data_type().is_nested() && item_of(given).is_some() => {
+        (given, DataType::List(item)) if item_of(given).is_some_and(|own| own != item) => {
             let own = item_of(given).unwrap_or(item);
             let free = cast_exactly(table, column, &array, &DataType::List(own.clone()))?;
             convert(table, column, &free, target)

@@ -27,6 +27,9 @@ pub(super) fn one_row_each(
     duplicates: Duplicates,
 ) -> Result<Vec<RecordBatch>> {
     let table = Table::new(schema.clone(), batches)?;
+    if table.num_rows() < 2 {
+        return Ok(table.into_batches());
+    }
     let last = engine::last_rows(&table, &spec.id_columns)?;
     match (last.repeated, duplicates) {
         (None, _) => Ok(table.into_batches()),

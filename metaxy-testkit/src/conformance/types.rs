@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal32Array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Date64Array, Decimal32Array,
     Decimal64Array, Decimal128Array, Decimal256Array, DictionaryArray, DurationMicrosecondArray,
     DurationMillisecondArray, DurationNanosecondArray, DurationSecondArray, FixedSizeBinaryArray, FixedSizeListArray,
     Float16Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, IntervalDayTimeArray,
@@ -14,7 +14,7 @@ use arrow::array::{
     TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array, UnionArray, new_null_array,
 };
 use arrow::array::{Int32Builder, Int64Builder, ListBuilder};
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{
     DataType, Field, Fields, Float64Type, Int8Type, Int32Type, Int64Type, IntervalDayTime, IntervalMonthDayNano,
@@ -22,7 +22,7 @@ use arrow::datatypes::{
 };
 use metaxy_core::{BufferedMetadataWriter, Error, FeatureGraph, FeatureSpec, MetadataStore, Result};
 
-use super::kit::{PASSED, ROOT, ids, pair, read, read_ids, samples, sorted, texts};
+use super::kit::{LEAF, PASSED, ROOT, ids, pair, read, read_ids, samples, sorted, texts};
 use super::{Bench, Outcome};
 
 /// Writes a column (its last value null), reads it back, and compares value by value.
@@ -224,8 +224,119 @@ round_trips! {
     dictionary_of_int => numbers_in_a_dictionary()?;
     run_end_encoded => runs()?;
     union => union_of_values()?;
-    nulls_of_no_type => NullArray::new(3);
     all_null => new_null_array(&DataType::Int64, 3);
+}
+
+/// What has no type yet, alone and inside other types, with the type that it gets later.
+fn untyped() -> Vec<(&'static str, ArrayRef, ArrayRef)> {
+    let nulls: ArrayRef = Arc::new(NullArray::new(2));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let list = |values: &ArrayRef| -> ArrayRef {
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        Arc::new(ListArray::new(field, OffsetBuffer::from_lengths([1, 1]), values.clone(), None))
+    };
+    let member = |values: &ArrayRef| -> ArrayRef {
+        let field = Field::new("b", values.data_type().clone(), true);
+        Arc::new(StructArray::new(vec![field].into(), vec![values.clone()], None))
+    };
+    vec![
+        ("null", nulls.clone(), numbers.clone()),
+        ("list", list(&nulls), list(&numbers)),
+        ("member", member(&nulls), member(&numbers)),
+        ("list_of_members", list(&member(&nulls)), list(&member(&numbers))),
+        ("list_of_lists", list(&list(&nulls)), list(&list(&numbers))),
+    ]
+}
+
+pub(super) async fn nulls_of_no_type(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    for (name, nothing, typed) in untyped() {
+        store.drop_feature(ROOT).await?;
+        let rows = |ids: [&str; 2], value: &ArrayRef| samples(ids, "v1").column(name, value.clone()).batch();
+        // In the first write it is left out, then it has a type, then the type is there to be filled with nulls.
+        store.write(ROOT, rows(["s1", "s2"], &nothing)).await?;
+        store.write(ROOT, rows(["s3", "s4"], &typed)).await?;
+        store.write(ROOT, rows(["s5", "s6"], &nothing)).await?;
+        let read = read(&store, ROOT).await?;
+        let stored = read.column_by_name(name).unwrap_or_else(|| panic!("`{name}` has got no column"));
+        assert_eq!((stored.is_null(0), stored.is_null(1)), (true, true), "`{name}` of the first write");
+        assert_same_values(name, &typed, &stored.slice(2, 2));
+        let last = cast(&stored.slice(4, 2), typed.data_type()).expect("the type is the one that was given");
+        assert!(has_no_leaf(&last), "`{name}` of the last write holds a value: {last:?}");
+    }
+    PASSED
+}
+
+/// Whether no value is at the end of lists and members.
+fn has_no_leaf(array: &ArrayRef) -> bool {
+    match array.data_type() {
+        DataType::List(_) => {
+            (0..array.len()).all(|row| array.is_null(row) || has_no_leaf(&array.as_list::<i32>().value(row)))
+        }
+        DataType::Struct(_) => array.as_struct().columns().iter().all(has_no_leaf),
+        _ => array.null_count() == array.len(),
+    }
+}
+
+pub(super) async fn many_categories(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let texts = |write: usize| (0..100).map(move |row| format!("category {write}-{row}"));
+    for write in 0..3 {
+        // Each write has as many categories as its keys of 8 bits can number, all writes together have more.
+        let values: DictionaryArray<Int8Type> =
+            texts(write).map(Some).collect::<Vec<_>>().iter().map(|text| text.as_deref()).collect();
+        let rows = samples(ids(&format!("w{write}-"), 100), "v1").column("value", values);
+        store.write(ROOT, rows.batch()).await?;
+    }
+    let rows = read(&store, ROOT).await?;
+    let expected: Vec<String> = (0..3).flat_map(texts).collect();
+    assert_eq!(super::kit::texts(&rows, "value"), expected);
+    let increment = store.resolve_update(LEAF).await?;
+    assert_eq!(super::kit::texts(&sorted(increment.new)?, "value"), expected);
+    PASSED
+}
+
+pub(super) async fn structs_in_lists(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let boxes = |members: &[(&str, i64)]| -> ListArray {
+        let fields: Fields = members.iter().map(|(name, _)| Field::new(*name, DataType::Int64, true)).collect();
+        let values = members.iter().map(|(_, value)| Arc::new(Int64Array::from(vec![*value])) as ArrayRef).collect();
+        let values: ArrayRef = Arc::new(StructArray::new(fields, values, None));
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        ListArray::new(field, OffsetBuffer::from_lengths([1]), values, None)
+    };
+    store.write(ROOT, samples(["s1"], "v1").column("l", boxes(&[("x", 1), ("y", 2)])).batch()).await?;
+    let mut expected = vec![("s1", Some(1), Some(2))];
+    let later = [
+        ("s2", vec![("y", 3), ("x", 4)], (Some(4), Some(3))),
+        ("s3", vec![("x", 5)], (Some(5), None)),
+        ("s4", vec![("z", 6), ("y", 7)], (None, Some(7))),
+    ];
+    let mut refused = Vec::new();
+    for (id, members, (x, y)) in later {
+        match store.write(ROOT, samples([id], "v1").column("l", boxes(&members)).batch()).await {
+            Ok(_) => expected.push((id, x, y)),
+            Err(error @ (Error::TypeMismatch { .. } | Error::UnsupportedType { .. })) => {
+                refused.push(error.to_string())
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let rows = read(&store, ROOT).await?;
+    let lists = rows.column_by_name("l").expect("the column is there").as_list::<i32>();
+    let found: Vec<_> = (0..rows.num_rows())
+        .map(|row| {
+            let values = lists.value(row);
+            let member = |name: &str| {
+                let numbers = values.as_struct().column_by_name(name).expect("the member is there").clone();
+                numbers.is_valid(0).then(|| numbers.as_primitive::<Int64Type>().value(0))
+            };
+            (texts(&rows, "id")[row].clone(), member("x"), member("y"))
+        })
+        .collect();
+    let expected: Vec<_> = expected.into_iter().map(|(id, x, y)| (id.to_owned(), x, y)).collect();
+    assert_eq!(found, expected, "members are matched by name");
+    if refused.is_empty() { PASSED } else { Ok(Outcome::Refused(refused.join("; "))) }
 }
 
 fn cast_f16() -> arrow::array::PrimitiveArray<arrow::datatypes::Float16Type> {

@@ -74,7 +74,7 @@ async fn values_that_do_not_fit_are_refused_at_put() {
     writer.put(VIDEO, with_column(&videos(0..1), "score", narrow)).await.expect("a put");
     writer.put(VIDEO, with_column(&videos(1..2), "score", one_int(2))).await.expect("a value that fits");
     let refused = writer.put(VIDEO, with_column(&videos(2..3), "score", one_int(1 << 40))).await;
-    assert!(matches!(refused, Err(Error::TypeMismatch { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::InvalidValue { .. })), "{refused:?}");
     writer.close().await.expect("a close");
     assert_eq!(fixture.ids(VIDEO).await, [0, 1]);
 }

@@ -29,7 +29,7 @@ impl Location for Directory {
 
     fn support(&self) -> Support {
         // The state of a table names all its files: the ten thousandth write would be slow.
-        Support::default().refuses(["interval", "run_end_encoded", "union"]).tiny_writes(300)
+        Support::default().refuses(["interval", "union"]).tiny_writes(300)
     }
 }
 
