@@ -249,7 +249,7 @@ pub enum Error {
 
     // ---- filters -----------------------------------------------------------------------------------------------
     /// A filter that does not parse. The message shows the text with a caret under the place.
-    #[error("the filter does not parse: {message}\n  {filter}\n  {:>width$}", "^", width = .column + 1)]
+    #[error("the filter does not parse: {message}\n  {filter}\n  {}^", " ".repeat(*.column))]
     FilterSyntax {
         /// The filter's text, on one line.
         filter: String,

@@ -985,3 +985,33 @@ proptest! {
         }
     }
 }
+
+/// Levels of conditions that alternate, built through the API: none of them may end the process.
+#[test]
+fn filters_of_many_levels_are_refused() {
+    let deep = |levels: usize| {
+        (0..levels).fold(col("a").eq(0), |filter, level| match level % 3 {
+            0 => filter & col("a").gt(level as i64),
+            1 => filter | col("b").is_null(),
+            _ => !filter,
+        })
+    };
+    let schema = Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)]);
+    deep(120).bind(&schema).expect("80 levels are taken");
+    assert_eq!(Filter::parse(&deep(120).to_string()).expect("the text parses"), deep(120));
+    for levels in [2_000, 100_000] {
+        let filter = deep(levels);
+        let (text, copy) = (format!("{filter} {filter:?}"), filter.clone());
+        assert!(text.len() < 10_000 && copy == filter);
+        let refused = [filter.bind(&schema).map(drop), (!copy & col("a").eq(1)).bind(&schema).map(drop)];
+        assert!(refused.iter().all(|answer| matches!(answer, Err(Error::LimitExceeded { .. }))), "{refused:?}");
+    }
+}
+
+/// A place far to the right does not make the message panic.
+#[test]
+fn an_error_far_to_the_right_can_be_shown() {
+    let text = format!("a = '{}' AND", "x".repeat(70_000));
+    let error = Filter::parse(&text).expect_err("it ends too early");
+    assert!(error.to_string().len() > 140_000);
+}

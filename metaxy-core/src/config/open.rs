@@ -190,7 +190,8 @@ impl StoreParts {
         let builder = MetadataStore::builder(self.backend.clone(), self.graph.clone())
             .name(&self.name)
             .hash_algorithm(self.algorithm)
-            .versioning_engine(self.common.versioning_engine);
+            .versioning_engine(self.common.versioning_engine)
+            .duplicates(self.common.duplicates);
         let builder = match self.common.hash_truncation_length {
             Some(length) => builder.hash_truncation_length(length),
             None => builder,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, config_place, nearest};
 use crate::hash::{HashAlgorithm, MIN_TRUNCATION};
 use crate::registry::{self, BackendRegistration, BackendSettings, Place, push_path, read};
 use crate::secret;
-use crate::store::VersioningEngine;
+use crate::store::{Duplicates, VersioningEngine};
 
 use super::document::{Node, Value};
 
@@ -46,15 +46,19 @@ pub struct CommonSettings {
     /// What writes put into `metaxy_materialization_id` unless they say otherwise.
     #[serde(default)]
     pub materialization_id: Option<String>,
+    /// What a write does with several rows of one sample.
+    #[serde(default)]
+    pub duplicates: Duplicates,
 }
 
-const COMMON: [&str; 6] = [
+const COMMON: [&str; 7] = [
     "hash_algorithm",
     "fallback_stores",
     "versioning_engine",
     "auto_create_tables",
     "hash_truncation_length",
     "materialization_id",
+    "duplicates",
 ];
 
 /// `polars` is what the Python package calls the engine that is not the storage system's.

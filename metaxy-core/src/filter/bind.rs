@@ -16,7 +16,7 @@ use crate::error::{Error, Result, nearest};
 
 use super::literal::{GridPoint, Number, parse_time, parse_timestamp, power_of_ten};
 use super::predicate::{per_second, value_type};
-use super::{BoundColumn, Column, CompareOp, Filter, InList, Literal, Node, Operand, Predicate, Scalar};
+use super::{BoundColumn, Column, CompareOp, Filter, InList, Literal, Node, Operand, Predicate, Scalar, too_deep};
 
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 
@@ -51,7 +51,8 @@ struct Binder<'a> {
 impl Binder<'_> {
     fn filter(&self, filter: &Filter) -> Result<Predicate> {
         let all = |parts: &[Filter]| parts.iter().map(|part| self.filter(part)).collect::<Result<Vec<_>>>();
-        Ok(match &filter.0 {
+        Ok(match &filter.node {
+            Node::TooDeep => return Err(too_deep()),
             Node::Constant(value) => Predicate::Constant(*value),
             Node::Column(column) => self.condition(self.column(column)?)?,
             Node::Compare { column, op, operand: Operand::Literal(literal) } => {

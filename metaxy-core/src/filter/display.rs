@@ -9,19 +9,20 @@ pub(super) const RESERVED: [&str; 9] = ["AND", "BETWEEN", "FALSE", "IN", "IS", "
 
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.node {
             Node::Constant(value) => f.write_str(match value {
                 Some(true) => "TRUE",
                 Some(false) => "FALSE",
                 None => "NULL",
             }),
+            Node::TooDeep => f.write_str("(a condition of too many levels)"),
             Node::Column(column) => column.fmt(f),
             Node::Compare { column, op, operand } => write!(f, "{column} {} {operand}", op.as_sql()),
             Node::In { .. } => self.write_in(f, "IN"),
             Node::IsNull(column) => write!(f, "{column} IS NULL"),
             Node::And(parts) => write_joined(f, parts, " AND "),
             Node::Or(parts) => write_joined(f, parts, " OR "),
-            Node::Not(inner) => match &inner.0 {
+            Node::Not(inner) => match &inner.node {
                 Node::IsNull(column) => write!(f, "{column} IS NOT NULL"),
                 Node::In { .. } => inner.write_in(f, "NOT IN"),
                 Node::Column(_) | Node::Constant(_) => write!(f, "NOT {inner}"),
@@ -33,7 +34,7 @@ impl fmt::Display for Filter {
 
 impl Filter {
     fn write_in(&self, f: &mut fmt::Formatter<'_>, word: &str) -> fmt::Result {
-        let Node::In { column, values } = &self.0 else { return Ok(()) };
+        let Node::In { column, values } = &self.node else { return Ok(()) };
         write!(f, "{column} {word} (")?;
         for (index, value) in values.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
@@ -48,7 +49,7 @@ fn write_joined(f: &mut fmt::Formatter<'_>, parts: &[Filter], separator: &str) -
         if index > 0 {
             f.write_str(separator)?;
         }
-        match part.0 {
+        match part.node {
             Node::And(_) | Node::Or(_) => write!(f, "({part})")?,
             _ => write!(f, "{part}")?,
         }

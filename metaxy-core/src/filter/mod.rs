@@ -39,20 +39,37 @@ pub use sql::{SqlDialect, StandardSql, to_sql};
 ///
 /// Combine filters with `&`, `|` and `!`, or parse them from text. `Display` writes text that parses back to the same
 /// filter.
+/// A filter has at most [`MAX_LEVELS`] levels of conditions in conditions. A deeper one can be put together, but not used.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Filter(Node);
+pub struct Filter {
+    node: Node,
+    /// How many conditions stand in each other.
+    levels: usize,
+}
+
+/// How deep conditions joined by `AND` and `OR` may stand in each other: what looks at a filter calls itself as often.
+pub const MAX_LEVELS: usize = 100;
 
 /// The tree under a filter. And and Or have two or more parts, none of their own kind; Not never holds a Not.
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
     Constant(Option<bool>),
     Column(Column),
-    Compare { column: Column, op: CompareOp, operand: Operand },
-    In { column: Column, values: Vec<Literal> },
+    Compare {
+        column: Column,
+        op: CompareOp,
+        operand: Operand,
+    },
+    In {
+        column: Column,
+        values: Vec<Literal>,
+    },
     IsNull(Column),
     And(Vec<Filter>),
     Or(Vec<Filter>),
     Not(Box<Filter>),
+    /// In the place of a filter of more levels than are taken.
+    TooDeep,
 }
 
 /// A column's name, or the path to a member of a struct column. See [`col`].
@@ -146,7 +163,7 @@ impl Column {
 
     /// `column IS NULL`.
     pub fn is_null(self) -> Filter {
-        Filter(Node::IsNull(self))
+        Filter::of(Node::IsNull(self))
     }
 
     /// `column IS NOT NULL`.
@@ -156,7 +173,7 @@ impl Column {
 
     /// `column IN (values)`; never true where there are none.
     pub fn is_in<T: Into<Literal>>(self, values: impl IntoIterator<Item = T>) -> Filter {
-        Filter(Node::In { column: self, values: values.into_iter().map(Into::into).collect() })
+        Filter::of(Node::In { column: self, values: values.into_iter().map(Into::into).collect() })
     }
 
     /// `column NOT IN (values)`; as SQL has it, never true where one of the values is NULL.
@@ -166,14 +183,14 @@ impl Column {
 
     /// A boolean column, as a condition.
     pub fn is_true(self) -> Filter {
-        Filter(Node::Column(self))
+        Filter::of(Node::Column(self))
     }
 
     fn compare(self, op: CompareOp, operand: Operand) -> Filter {
         match (op, operand) {
             (CompareOp::Eq, Operand::Literal(Literal::Null)) => self.is_null(),
             (CompareOp::NotEq, Operand::Literal(Literal::Null)) => self.is_not_null(),
-            (op, operand) => Filter(Node::Compare { column: self, op, operand }),
+            (op, operand) => Filter::of(Node::Compare { column: self, op, operand }),
         }
     }
 
@@ -232,14 +249,14 @@ impl Filter {
     /// # Errors
     /// [`Error::FilterSyntax`], which points at the place.
     pub fn parse(text: &str) -> Result<Self> {
-        parse::parse(text)
+        parse::parse(text)?.check_levels()
     }
 
     /// True where all the filters are true; true for every row where there are none.
     pub fn all(filters: impl IntoIterator<Item = Filter>) -> Self {
-        Self::join(filters, Some(true), Node::And, |filter| match filter.0 {
+        Self::join(filters, Some(true), Node::And, |filter| match filter.node {
             Node::And(parts) => Ok(parts),
-            other => Err(Filter(other)),
+            other => Err(Filter::of(other)),
         })
     }
 
@@ -256,7 +273,7 @@ impl Filter {
     #[must_use]
     pub fn rename(&self, rename: &dyn Fn(&str) -> Option<String>) -> Self {
         let parts = |parts: &[Filter]| parts.iter().map(|part| part.rename(rename)).collect();
-        Self(match &self.0 {
+        Self::of(match &self.node {
             Node::Constant(value) => Node::Constant(*value),
             Node::Column(column) => Node::Column(column.renamed(rename)),
             Node::Compare { column, op, operand } => {
@@ -271,13 +288,40 @@ impl Filter {
             Node::And(all) => Node::And(parts(all)),
             Node::Or(any) => Node::Or(parts(any)),
             Node::Not(inner) => Node::Not(Box::new(inner.rename(rename))),
+            Node::TooDeep => Node::TooDeep,
         })
     }
 
+    /// A filter with its levels counted. One that has too many lets go of them, so that nothing ever walks through them.
+    fn of(node: Node) -> Self {
+        let levels = match &node {
+            Node::And(parts) | Node::Or(parts) => 1 + parts.iter().map(|part| part.levels).max().unwrap_or_default(),
+            Node::Not(inner) => inner.levels,
+            _ => 0,
+        };
+        let is_deep = levels > MAX_LEVELS || matches!(&node, Node::Not(inner) if inner.node == Node::TooDeep);
+        if is_deep { Self { node: Node::TooDeep, levels: MAX_LEVELS } } else { Self { node, levels } }
+    }
+
+    /// Refuses a filter of too many levels.
+    fn check_levels(self) -> Result<Self> {
+        if self.is_too_deep() { Err(too_deep()) } else { Ok(self) }
+    }
+
+    /// Whether it, or a part of it, has let go of its levels.
+    fn is_too_deep(&self) -> bool {
+        match &self.node {
+            Node::TooDeep => true,
+            Node::And(parts) | Node::Or(parts) => parts.iter().any(Self::is_too_deep),
+            Node::Not(inner) => inner.is_too_deep(),
+            _ => false,
+        }
+    }
+
     fn any(filters: impl IntoIterator<Item = Filter>) -> Self {
-        Self::join(filters, Some(false), Node::Or, |filter| match filter.0 {
+        Self::join(filters, Some(false), Node::Or, |filter| match filter.node {
             Node::Or(parts) => Ok(parts),
-            other => Err(Filter(other)),
+            other => Err(Filter::of(other)),
         })
     }
 
@@ -296,15 +340,15 @@ impl Filter {
             }
         }
         match parts.len() {
-            0 => Self(Node::Constant(empty)),
+            0 => Self::of(Node::Constant(empty)),
             1 => parts.remove(0),
-            _ => Self(node(parts)),
+            _ => Self::of(node(parts)),
         }
     }
 
     fn visit(&self, seen: &mut dyn FnMut(&Column)) {
-        match &self.0 {
-            Node::Constant(_) => {}
+        match &self.node {
+            Node::Constant(_) | Node::TooDeep => {}
             Node::Column(column) | Node::In { column, .. } | Node::IsNull(column) => seen(column),
             Node::Compare { column, operand, .. } => {
                 seen(column);
@@ -315,6 +359,14 @@ impl Filter {
             Node::And(parts) | Node::Or(parts) => parts.iter().for_each(|part| part.visit(seen)),
             Node::Not(inner) => inner.visit(seen),
         }
+    }
+}
+
+fn too_deep() -> Error {
+    Error::LimitExceeded {
+        what: "the nesting of a filter".to_owned(),
+        limit: format!("{MAX_LEVELS} levels"),
+        hint: "join conditions of one kind side by side, or look for values with IN".to_owned(),
     }
 }
 
@@ -338,9 +390,9 @@ impl Not for Filter {
     type Output = Self;
 
     fn not(self) -> Self {
-        match self.0 {
+        match self.node {
             Node::Not(inner) => *inner,
-            other => Self(Node::Not(Box::new(Self(other)))),
+            other => Self::of(Node::Not(Box::new(Self::of(other)))),
         }
     }
 }
@@ -364,13 +416,13 @@ pub trait IntoFilter {
 
 impl IntoFilter for Filter {
     fn into_filter(self) -> Result<Filter> {
-        Ok(self)
+        self.check_levels()
     }
 }
 
 impl IntoFilter for &Filter {
     fn into_filter(self) -> Result<Filter> {
-        Ok(self.clone())
+        self.clone().check_levels()
     }
 }
 

@@ -309,8 +309,8 @@ impl<'a> Parser<'a> {
         match term.kind {
             TermKind::Filter(filter) => Ok(filter),
             TermKind::Column(column) => Ok(column.is_true()),
-            TermKind::Literal(Literal::Boolean(value)) => Ok(Filter(Node::Constant(Some(value)))),
-            TermKind::Literal(Literal::Null) => Ok(Filter(Node::Constant(None))),
+            TermKind::Literal(Literal::Boolean(value)) => Ok(Filter::of(Node::Constant(Some(value)))),
+            TermKind::Literal(Literal::Null) => Ok(Filter::of(Node::Constant(None))),
             TermKind::Literal(literal) => {
                 Err(self.fail(term.start, format!("{literal} is a value, not a condition; compare a column with it")))
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{cast, is_not_null, kernels::zip::zip};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -155,6 +155,7 @@ impl MetadataStore {
 
     /// A batch with all system columns behind the user's own.
     pub(super) fn complete(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<RecordBatch> {
+        check_names(plan, batch)?;
         check_ids(plan, batch)?;
         self.complete_marker(plan, batch, stamping)
     }
@@ -256,10 +257,43 @@ pub(super) fn check_ids(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
     Ok(())
 }
 
+/// How deep types may be nested, so that every storage system can read what it has written.
+const MAX_NESTING: usize = 32;
+
+fn check_nesting(plan: &FeaturePlan, schema: &Schema) -> Result<()> {
+    match schema.fields().iter().find(|field| is_nested_beyond(field.data_type(), MAX_NESTING)) {
+        None => Ok(()),
+        Some(field) => Err(Error::LimitExceeded {
+            what: format!("feature `{}`, column `{}`: the nesting of its type", plan.spec.key, field.name()),
+            limit: format!("{MAX_NESTING} levels"),
+            hint: "store the value as JSON text, or its parts in columns of their own".to_owned(),
+        }),
+    }
+}
+
+/// Whether lists, structs and maps stand in each other deeper than `levels`; looks no further than that.
+fn is_nested_beyond(data_type: &DataType, levels: usize) -> bool {
+    let item = |item: &FieldRef| levels == 0 || is_nested_beyond(item.data_type(), levels - 1);
+    match data_type {
+        DataType::List(inner)
+        | DataType::LargeList(inner)
+        | DataType::ListView(inner)
+        | DataType::LargeListView(inner)
+        | DataType::FixedSizeList(inner, _)
+        | DataType::Map(inner, _) => item(inner),
+        DataType::Struct(members) => members.iter().any(item),
+        DataType::Union(members, _) => members.iter().any(|(_, member)| item(member)),
+        DataType::RunEndEncoded(_, values) => item(values),
+        DataType::Dictionary(_, values) => levels == 0 || is_nested_beyond(values, levels - 1),
+        _ => false,
+    }
+}
+
 /// Columns are found by name, so no two may have the same.
 fn check_names(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     let schema = batch.schema_ref();
+    check_nesting(plan, schema)?;
     match schema.fields().iter().find(|field| field.name().is_empty() || !seen.insert(field.name().as_str())) {
         None => Ok(()),
         Some(field) => Err(Error::InvalidColumn {

@@ -129,6 +129,9 @@ macro_rules! __each_case {
                 several_features_in_one_call "Several features are written with one time."
                 given_data_versions_are_kept "Data versions that the user gives are stored; nulls among them are filled in."
                 field_keys_of_several_parts "Fields whose keys have several parts, or dashes, keep their names inside the by-field columns."
+                a_sample_twice_in_one_write "Two rows of one sample in one write are refused by the sample's id, or the last one is written, as the store is told."
+                ids_that_are_ambiguous "NaN and -0.0, on whose equality storage systems disagree, are refused as ids."
+                types_of_great_depth "Types of 32 levels come back whole; deeper ones are refused."
                 features_do_not_mix "What happens to one feature leaves the others alone."
             }
             read {

@@ -8,6 +8,7 @@ use arrow::array::{
     StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+use metaxy_core::store::Duplicates;
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, Result, columns};
 
 use super::kit::{LEAF, PASSED, ROOT, assert_error, everything, ids, pair, read, read_ids, root, samples, texts};
@@ -372,5 +373,70 @@ pub(super) async fn features_do_not_mix(bench: Bench) -> Result<Outcome> {
     store.delete("one").await?;
     assert_eq!(read_ids(&store, "one").await?, Vec::<String>::new());
     assert_eq!(read_ids(&store, "two").await?, ["s1", "s2"]);
+    PASSED
+}
+
+/// Many rows, the last of which has the id of the first.
+fn with_a_repeated_id(count: usize) -> Vec<RecordBatch> {
+    let mut all = ids("s", count);
+    all.push(all[0].clone());
+    let numbers: Vec<i64> = (0..all.len() as i64).collect();
+    let batch = |(ids, numbers): (&[String], &[i64])| {
+        samples(ids, "v1").column("n", Int64Array::from(numbers.to_vec())).batch()
+    };
+    all.chunks(30_000).zip(numbers.chunks(30_000)).map(batch).collect()
+}
+
+pub(super) async fn a_sample_twice_in_one_write(bench: Bench) -> Result<Outcome> {
+    const COUNT: usize = 100_000;
+    let store = bench.store(pair()?).await?;
+    assert_error!(
+        store.write(ROOT, with_a_repeated_id(COUNT)).await,
+        Error::DuplicateId { id, count: 2, .. } if id == "id=s000000"
+    );
+    assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
+    store.close().await?;
+    let store = bench.builder(pair()?).await?.duplicates(Duplicates::Last).open(AccessMode::ReadWrite).await?;
+    assert_eq!(store.write(ROOT, with_a_repeated_id(COUNT)).await?, COUNT as u64);
+    for _ in 0..2 {
+        let first = read(&store, ROOT).await?.slice(0, 1);
+        assert_eq!((texts(&first, "id"), texts(&first, "n")), (ids("s", 1), vec![COUNT.to_string()]));
+    }
+    PASSED
+}
+
+pub(super) async fn ids_that_are_ambiguous(bench: Bench) -> Result<Outcome> {
+    let spec = FeatureSpec::builder(ROOT).id_columns(["number"]).fields(["a", "b"]).build()?;
+    let store = bench.store(FeatureGraph::new([spec])?).await?;
+    let rows = |number: f64| samples(["s1"], "v1").column("number", Float64Array::from(vec![number])).batch();
+    for number in [f64::NAN, -0.0] {
+        assert_error!(store.write(ROOT, rows(number)).await, Error::InvalidValue { column, row: 0, .. } if column == "number");
+    }
+    store.write(ROOT, rows(0.0)).await?;
+    assert_eq!(store.read(ROOT).await?.rows().await?.num_rows(), 1);
+    PASSED
+}
+
+pub(super) async fn types_of_great_depth(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let deep = |levels: usize| {
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+        (0..levels).fold(number, |inner, _| {
+            let member = Field::new("m", inner.data_type().clone(), true);
+            Arc::new(StructArray::new(vec![member].into(), vec![inner], None))
+        })
+    };
+    let rows = |id: &str, name: &str, value: ArrayRef| samples([id], "v1").column(name, value).batch();
+    for levels in [33, 150] {
+        assert_error!(store.write(ROOT, rows("s1", "deep", deep(levels))).await, Error::LimitExceeded { .. });
+    }
+    assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
+    store.write(ROOT, rows("s1", "deep", deep(32))).await?;
+    let read = read(&store, ROOT).await?;
+    let mut value = read.column_by_name("deep").expect("the column is there").clone();
+    while let DataType::Struct(_) = value.data_type() {
+        value = value.as_struct().column(0).clone();
+    }
+    assert_eq!(value.as_primitive::<Int64Type>().value(0), 7);
     PASSED
 }
