@@ -191,7 +191,11 @@ impl StoreBackend for DuckDbBackend {
         let (sql_name, name) = self.names(table);
         self.read("read", move |connection, during| {
             let during = during.on(&name);
-            if StoredTable::find(connection, &sql_name, during)?.is_none() {
+            let stored = StoredTable::find(connection, &sql_name, during)?;
+            let has = |table: &StoredTable, name: &str| table.columns.iter().any(|column| column.name == name);
+            // A table of another program may lack them; what is wrong with it is said by what reads it.
+            let has_times = |table: &StoredTable| has(table, columns::UPDATED_AT) && has(table, columns::DELETED_AT);
+            if !stored.is_some_and(|table| has_times(&table)) {
                 return Ok(None);
             }
             let newest = |column: &str| {

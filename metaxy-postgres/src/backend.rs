@@ -22,7 +22,7 @@ use crate::config::{PostgresConfig, Settings};
 use crate::copy::{self, RowReader};
 use crate::insert;
 use crate::native;
-use crate::session::{self, Connection, Counters, Session, UNDEFINED_TABLE};
+use crate::session::{self, Connection, Counters, Session, UNDEFINED_COLUMN, UNDEFINED_TABLE};
 use crate::sql::{self, Pushdown, quote};
 use crate::types;
 
@@ -230,8 +230,10 @@ impl StoreBackend for PostgresBackend {
         let query = format!("SELECT greatest({updated}, {deleted}) FROM {}", name.quoted);
         let failed = |error| session.error("read", Some(&name.plain), error);
         let row = match sqlx::query(AssertSqlSafe(query)).fetch_one(&mut *connection).await {
-            // There is no such table.
-            Err(error) if session::code(&error) == UNDEFINED_TABLE => return Ok(None),
+            // There is no such table, or another program's, which has no times.
+            Err(error) if [UNDEFINED_TABLE, UNDEFINED_COLUMN].contains(&session::code(&error).as_str()) => {
+                return Ok(None);
+            }
             row => row.map_err(failed)?,
         };
         let found = row.try_get(0).map_err(failed)?;

@@ -28,6 +28,8 @@ const ACCESS_RULES: &str = "28000";
 
 /// The server's code for a table that is not there.
 pub(crate) const UNDEFINED_TABLE: &str = "42P01";
+/// The SQLSTATE of a statement that names a column which is not there.
+pub(crate) const UNDEFINED_COLUMN: &str = "42703";
 
 /// Bytes of rows that went over the wire.
 #[derive(Debug, Default)]
