@@ -6,14 +6,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Float64Array, ListArray, PrimitiveArray, StructArray, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, ListArray, StructArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Fields, Float64Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type, TimeUnit};
 
 use crate::error::{Error, Result};
-use crate::schema::plain_array;
+use crate::schema::{item_of, plain_array};
 
 /// As many digits as a 64-bit integer may have.
 const SIGNED_DIGITS: u8 = 19;
@@ -143,8 +141,8 @@ pub(super) fn comparable(array: &ArrayRef, key_type: &DataType) -> Result<ArrayR
         DataType::Date64 | DataType::Time64(_) => exactly(&exactly(&array, key_type)?, &DataType::Int64),
         DataType::Time32(_) => exactly(&exactly(&array, &DataType::Int32)?, &DataType::Int64),
         DataType::List(item) => {
-            let DataType::List(own) = list_type(array.data_type()) else { return exactly(&array, key_type) };
-            let list = exactly(&array, &DataType::List(own))?;
+            let Some(own) = item_of(array.data_type()) else { return exactly(&array, key_type) };
+            let list = exactly(&array, &DataType::List(own.clone()))?;
             let list = list.as_list::<i32>();
             let values = comparable(list.values(), item.data_type())?;
             let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
@@ -187,18 +185,6 @@ pub(super) fn compared_type(key_type: &DataType) -> DataType {
     }
 }
 
-/// A list of any kind as one with 32-bit offsets; other types as they are.
-fn list_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _) => DataType::List(item.clone()),
-        other => other.clone(),
-    }
-}
-
 /// A cast of which no value may fail: a null equals others.
 fn exactly(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     if array.data_type() == data_type {
@@ -232,43 +218,41 @@ fn nanoseconds(array: &ArrayRef) -> Result<ArrayRef> {
 
 /// The first row whose id is a NaN or a negative zero, at any depth: databases disagree on what these are equal to.
 pub(crate) fn ambiguous_float(array: &ArrayRef) -> Result<Option<usize>> {
-    fn first<T: ArrowPrimitiveType>(
-        array: &PrimitiveArray<T>,
-        is_ambiguous: impl Fn(T::Native) -> bool,
-    ) -> Option<usize> {
-        (0..array.len()).find(|row| array.is_valid(*row) && is_ambiguous(array.value(*row)))
-    }
     let array = plain_array(array)?;
-    Ok(match array.data_type() {
-        data_type if data_type.is_floating() => {
-            let floats = exactly(&array, &DataType::Float64)?;
-            let floats: &Float64Array = floats.as_primitive();
-            first(floats, |value| value.is_nan() || (value == 0.0 && value.is_sign_negative()))
-        }
-        data_type if data_type.is_nested() => {
-            let of_row = |row: &usize| -> Result<bool> {
-                for child in array.slice(*row, 1).to_data().child_data() {
-                    if ambiguous_float(&arrow::array::make_array(child.clone()))?.is_some() {
-                        return Ok(true);
-                    }
-                }
-                Ok(false)
-            };
-            match has_floats(data_type) {
-                true => (0..array.len()).find(|row| of_row(row).unwrap_or(true)),
-                false => None,
+    let data_type = array.data_type();
+    if data_type.is_floating() {
+        let floats = exactly(&array, &DataType::Float64)?;
+        let is_ambiguous = |value: f64| value.is_nan() || (value == 0.0 && value.is_sign_negative());
+        return Ok(floats.as_primitive::<Float64Type>().iter().position(|value| value.is_some_and(is_ambiguous)));
+    }
+    if !has_floats(data_type) {
+        return Ok(None);
+    }
+    for row in (0..array.len()).filter(|row| array.is_valid(*row)) {
+        for values in values_of(&array, row)? {
+            if ambiguous_float(&values)?.is_some() {
+                return Ok(Some(row));
             }
         }
-        _ => None,
-    })
+    }
+    Ok(None)
 }
 
 fn has_floats(data_type: &DataType) -> bool {
-    match list_type(data_type) {
-        DataType::List(item) => has_floats(item.data_type()),
-        DataType::Struct(members) => members.iter().any(|member| has_floats(member.data_type())),
-        other => other.is_floating(),
+    match (data_type, item_of(data_type)) {
+        (_, Some(item)) => has_floats(item.data_type()),
+        (DataType::Struct(members), _) => members.iter().any(|member| has_floats(member.data_type())),
+        (other, _) => other.is_floating(),
     }
+}
+
+/// What a list or a struct holds in a row.
+fn values_of(array: &ArrayRef, row: usize) -> Result<Vec<ArrayRef>> {
+    let Some(item) = item_of(array.data_type()) else {
+        return Ok(array.as_struct().columns().iter().map(|column| column.slice(row, 1)).collect());
+    };
+    let list = exactly(&array.slice(row, 1), &DataType::List(item.clone()))?;
+    Ok(vec![list.as_list::<i32>().value(0)])
 }
 
 #[cfg(test)]
@@ -358,7 +342,9 @@ mod tests {
 
     #[test]
     fn equal_ids_are_equal_whatever_their_types() {
-        use arrow::array::{Int64Array, TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array};
+        use arrow::array::{
+            Float64Array, Int64Array, TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array,
+        };
         let same = |left: ArrayRef, right: ArrayRef| {
             let shared = common_type(left.data_type(), right.data_type()).unwrap();
             let (left, right) = (comparable(&left, &shared).unwrap(), comparable(&right, &shared).unwrap());
@@ -373,5 +359,21 @@ mod tests {
         let far: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![i64::MAX]));
         comparable(&far, &DataType::Timestamp(TimeUnit::Nanosecond, None)).unwrap();
         same(Arc::new(Float64Array::from(vec![0.0, f64::NAN])), Arc::new(Float64Array::from(vec![-0.0, -f64::NAN])));
+    }
+
+    #[test]
+    fn an_ambiguous_id_is_found_in_its_own_row() {
+        use arrow::datatypes::Float32Type;
+        let rows = [vec![1.0], vec![2.0, f32::NAN], vec![-0.0]];
+        let lists =
+            ListArray::from_iter_primitive::<Float32Type, _, _>(rows.map(|row| Some(row.into_iter().map(Some))));
+        let lists: ArrayRef = Arc::new(lists);
+        let member = Field::new("m", lists.data_type().clone(), true);
+        let structs: ArrayRef = Arc::new(StructArray::new(vec![member].into(), vec![lists.clone()], None));
+        for ids in [lists, structs] {
+            assert_eq!(ambiguous_float(&ids).unwrap(), Some(1));
+            assert_eq!(ambiguous_float(&ids.slice(2, 1)).unwrap(), Some(0));
+            assert_eq!(ambiguous_float(&ids.slice(0, 1)).unwrap(), None, "what a slice leaves out does not count");
+        }
     }
 }

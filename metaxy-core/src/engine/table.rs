@@ -88,6 +88,9 @@ impl Table {
 
     /// The rows with these numbers, in their order.
     pub(crate) fn take(&self, rows: &[u32]) -> Result<Table> {
+        if rows.is_empty() {
+            return Table::new(plain_schema(&self.schema), Vec::new());
+        }
         let bytes = self.row_bytes();
         let chunks = output_chunks(rows, |row| bytes[row as usize]);
         let mut batches = Vec::with_capacity(chunks.len());

@@ -19,7 +19,7 @@ use super::plain::{new_column, plain_array, plain_batches, plain_type};
 use super::untyped::{joined, typed};
 
 /// The batches in one schema: the columns that any of them has, each in the type that the table has it in, or, where it
-/// has none, in the type of the first batch that brings it.
+/// has none, in the type of the first batch that brings it with one. Columns that no batch has with a type are left out.
 pub(crate) fn align(
     key: &FeatureKey,
     table: Option<&SchemaRef>,

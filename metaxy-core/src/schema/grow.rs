@@ -35,6 +35,11 @@ pub(super) fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, giv
     let merged = |stored: &FieldRef, given: &FieldRef| -> Result<FieldRef> {
         Ok(of_type(stored, merged_type(key, column, stored.data_type(), given.data_type())?))
     };
+    match (stored, item_of(given)) {
+        (DataType::List(item), Some(given)) => return Ok(DataType::List(merged(item, given)?)),
+        (DataType::LargeList(item), Some(given)) => return Ok(DataType::LargeList(merged(item, given)?)),
+        _ => {}
+    }
     match (stored, given) {
         _ if stored == given => Ok(stored.clone()),
         (DataType::Null, given) => Ok(given.clone()),
@@ -54,19 +59,13 @@ pub(super) fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, giv
             members.extend(given.iter().filter(is_new).filter_map(new));
             Ok(DataType::Struct(members.into()))
         }
-        (DataType::List(item), given) if item_of(given).is_some() => {
-            item_of(given).map_or_else(|| Ok(stored.clone()), |given| Ok(DataType::List(merged(item, given)?)))
-        }
-        (DataType::LargeList(item), given) if item_of(given).is_some() => {
-            item_of(given).map_or_else(|| Ok(stored.clone()), |given| Ok(DataType::LargeList(merged(item, given)?)))
-        }
         _ if fits(given, stored) => Ok(stored.clone()),
         _ => Err(mismatch(key, column, stored, given)),
     }
 }
 
 /// The item of a list of whatever kind.
-pub(super) fn item_of(data_type: &DataType) -> Option<&FieldRef> {
+pub(crate) fn item_of(data_type: &DataType) -> Option<&FieldRef> {
     match data_type {
         DataType::List(item)
         | DataType::LargeList(item)

@@ -19,5 +19,6 @@ pub use grow::grown_schema;
 pub use plain::plain_type;
 
 pub(crate) use convert::align;
+pub(crate) use grow::item_of;
 pub(crate) use plain::{plain_array, plain_batches};
 pub(crate) use sizes::{output_runs, struct_bytes};

@@ -35,17 +35,18 @@ pub(super) fn one_row_each(
         (None, _) => Ok(table.into_batches()),
         (Some(_), Duplicates::Last) => table.retain(&last.rows),
         (Some((row, count)), Duplicates::Error) => {
-            Err(Error::DuplicateId { feature: spec.key.clone(), id: shown_id(&table, &spec.id_columns, row)?, count })
+            let id = shown_id(&table.take_in_one(&[row])?, &spec.id_columns, 0)?;
+            Err(Error::DuplicateId { feature: spec.key.clone(), id, count })
         }
     }
 }
 
-/// `video_id=7, part=2`.
-fn shown_id(table: &Table, ids: &[String], row: u32) -> Result<String> {
+/// The ids of a row, for messages: `video_id=7, part=2`.
+pub(super) fn shown_id(batch: &RecordBatch, ids: &[String], row: usize) -> Result<String> {
     let options = FormatOptions::default().with_display_error(true);
     let shown = |id: &String| -> Result<String> {
-        let value = table.values(id, std::iter::once(row))?;
-        let text: String = ArrayFormatter::try_new(&value, &options)?.value(0).to_string().chars().take(100).collect();
+        let array = batch.column(batch.schema_ref().index_of(id)?);
+        let text: String = ArrayFormatter::try_new(array, &options)?.value(row).to_string().chars().take(100).collect();
         Ok(format!("{id}={text}"))
     };
     Ok(ids.iter().map(shown).collect::<Result<Vec<_>>>()?.join(", "))

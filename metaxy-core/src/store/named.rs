@@ -3,7 +3,6 @@
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::{cast, filter_record_batch, not};
 use arrow::datatypes::{DataType, TimeUnit};
-use arrow::util::display::array_value_to_string;
 use futures::TryStreamExt;
 
 use crate::engine::{KeyEncoder, KeySet};
@@ -15,6 +14,7 @@ use crate::plan::join_columns;
 use crate::spec::Lineage;
 
 use super::RowStream;
+use super::duplicates::shown_id;
 
 /// Up to this many rows the storage system is asked for their ids alone.
 const NARROWED_ROWS: usize = 1_000;
@@ -119,11 +119,7 @@ impl Named {
         let mut keys = KeySet::new(encoder);
         for batch in &self.batches {
             let Some(row) = keys.insert(batch)? else { continue };
-            let value = |name: &String| -> Result<String> {
-                let array = batch.column(batch.schema_ref().index_of(name)?);
-                Ok(format!("{name}={}", array_value_to_string(array, row)?))
-            };
-            let id = self.columns.iter().map(value).collect::<Result<Vec<_>>>()?.join(", ");
+            let id = shown_id(batch, &self.columns, row)?;
             return Err(Error::DuplicateId { feature: self.feature.clone(), id, count: 2 });
         }
         Ok(())

@@ -157,7 +157,7 @@ impl MetadataStore {
     pub(super) fn complete(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<RecordBatch> {
         check_names(plan, batch)?;
         check_ids(plan, batch)?;
-        self.complete_marker(plan, batch, stamping)
+        self.completed_rows(plan, batch, stamping)
     }
 
     /// The same for rows that lack ids on purpose.
@@ -168,6 +168,10 @@ impl MetadataStore {
         stamping: &Stamping,
     ) -> Result<RecordBatch> {
         check_names(plan, batch)?;
+        self.completed_rows(plan, batch, stamping)
+    }
+
+    fn completed_rows(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<RecordBatch> {
         let versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;
         let schema = batch.schema();
         let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !columns::is_system(field.name()));

@@ -12,15 +12,17 @@ async fn sizes(store: &MetadataStore, feature: &str) -> Result<[usize; 3]> {
     Ok([increment.new, increment.stale, increment.orphaned].map(|rows| rows.num_rows()))
 }
 
+/// A feature with a row for each day of the root's samples.
+fn by_day() -> Result<FeatureSpec> {
+    FeatureSpec::builder("by/day")
+        .id_columns(["day"])
+        .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["day"])))
+        .fields(["x"])
+        .build()
+}
+
 pub(super) async fn groups_of_samples(bench: Bench) -> Result<Outcome> {
-    let graph = FeatureGraph::new([
-        root(ROOT)?,
-        FeatureSpec::builder("by/day")
-            .id_columns(["day"])
-            .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["day"])))
-            .fields(["x"])
-            .build()?,
-    ])?;
+    let graph = FeatureGraph::new([root(ROOT)?, by_day()?])?;
     let store = bench.store(graph).await?;
     let clips = |ids: &[&str], days: &[&str], version: &str| {
         samples(ids, version).column("day", StringArray::from(days.to_vec())).batch()
@@ -145,14 +147,7 @@ async fn read_parts(store: &MetadataStore) -> Result<Vec<String>> {
 }
 
 pub(super) async fn groups_come_whole(bench: Bench) -> Result<Outcome> {
-    let graph = FeatureGraph::new([
-        root(ROOT)?,
-        FeatureSpec::builder("by/day")
-            .id_columns(["day"])
-            .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["day"])))
-            .fields(["x"])
-            .build()?,
-    ])?;
+    let graph = FeatureGraph::new([root(ROOT)?, by_day()?])?;
     let store = bench.store(graph).await?;
     let ids: Vec<String> = (0..30).map(|number| format!("s{number}")).collect();
     let days = |from: usize| StringArray::from_iter_values((0..30).map(|number| format!("d{}", from + number % 7)));
@@ -184,11 +179,7 @@ pub(super) async fn orphans_are_deleted_as_they_come(bench: Bench) -> Result<Out
     let graph = FeatureGraph::new([
         root(ROOT)?,
         FeatureSpec::builder("same").id_columns(["id"]).dep(ROOT).fields(["x"]).build()?,
-        FeatureSpec::builder("by/day")
-            .id_columns(["day"])
-            .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["day"])))
-            .fields(["x"])
-            .build()?,
+        by_day()?,
         chunk()?,
     ])?;
     let store = bench.store(graph).await?;
