@@ -2,6 +2,7 @@
 
 mod backend;
 mod config;
+mod decode;
 mod delete;
 mod errors;
 mod file;

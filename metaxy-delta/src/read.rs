@@ -10,20 +10,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::backend::{BatchStream, Scan, ScanRequest, ScanStage};
 use metaxy_core::error::{Error, Result};
 use metaxy_core::filter::Predicate;
+use metaxy_core::schema::slices;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::schema::types::SchemaDescriptor;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
 use crate::config::KIND;
+use crate::decode::Decoding;
 use crate::file::FileBytes;
 use crate::log::{DataFile, Table, TableState, check_files};
 use crate::prune::{self, RowStatistics, Verdict};
@@ -31,8 +37,6 @@ use crate::types::{Column, TableSchema, conform};
 
 /// Files up to this size are read in one piece.
 const SMALL_FILE: u64 = 4 << 20;
-/// How many rows are decoded at a time.
-const BATCH_ROWS: usize = 65_536;
 /// How many requests are under way at once where the store is far away.
 const REMOTE_WORKERS: usize = 16;
 /// Batches that wait to be fetched, for each worker.
@@ -275,27 +279,59 @@ fn lock(pieces: &Mutex<VecDeque<Piece>>) -> MutexGuard<'_, VecDeque<Piece>> {
 struct Reading {
     file: Arc<DataFile>,
     filtered: bool,
-    reader: ParquetRecordBatchReader,
+    rows: Rows,
 }
 
 impl Reading {
     async fn open(job: &Job, piece: Piece) -> Result<Option<Self>> {
         Ok(match piece {
             Piece::File(file, filtered) => {
-                let reader = open_small(job, &file, filtered).await?;
-                Some(Self { file, filtered, reader })
+                let rows = open_small(job, &file, filtered).await?;
+                Some(Self { file, filtered, rows })
             }
             Piece::RowGroup(file, filtered, metadata, group) => {
-                let reader = open_group(job, &file, filtered, metadata, group).await?;
-                reader.map(|reader| Self { file, filtered, reader })
+                let rows = open_group(job, &file, filtered, metadata, group).await?;
+                rows.map(|rows| Self { file, filtered, rows })
             }
         })
     }
 
     fn next(&mut self, job: &Job) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.reader.next() else { return Ok(None) };
+        let Some(batch) = self.rows.next() else { return Ok(None) };
         let batch = batch.map_err(|error| corrupt(job, &self.file, &error.to_string()))?;
         finish(job, &self.file, self.filtered, &batch).map(Some)
+    }
+}
+
+/// Rows of a file, in batches that fit into 32-bit offsets.
+struct Rows {
+    reader: ParquetRecordBatchReader,
+    is_wide: bool,
+    /// What has been decoded, the last one first.
+    slices: Vec<RecordBatch>,
+}
+
+impl Rows {
+    fn new(reader: ParquetRecordBatchReader, is_wide: bool) -> Self {
+        Self { reader, is_wide, slices: Vec::new() }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(slice) = self.slices.pop() {
+            return Some(Ok(slice));
+        }
+        match self.reader.next()? {
+            Ok(batch) if self.is_wide => {
+                self.slices = slices(&batch);
+                self.slices.reverse();
+                self.next()
+            }
+            decoded => Some(decoded),
+        }
     }
 }
 
@@ -328,18 +364,23 @@ async fn decode(
     }
 }
 
-async fn open_small(job: &Job, file: &DataFile, filtered: bool) -> Result<ParquetRecordBatchReader> {
+async fn open_small(job: &Job, file: &DataFile, filtered: bool) -> Result<Rows> {
     let context = &job.table.context;
     let bytes = file_bytes(job, file).whole().await;
     let bytes = bytes.map_err(|error| context.file(&job.table.name, &file.name, error))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, reader_options())
-        .map_err(|error| context.parquet(&job.table.name, &file.name, error))?;
-    let mask = mask(job, filtered, builder.parquet_schema());
-    builder
+    decode_small(job, filtered, bytes).map_err(|error| context.parquet(&job.table.name, &file.name, error))
+}
+
+fn decode_small(job: &Job, filtered: bool, bytes: Bytes) -> Result<Rows, ParquetError> {
+    let metadata = ArrowReaderMetadata::load(&bytes, reader_options())?;
+    let mask = mask(job, filtered, metadata.parquet_schema());
+    let groups: Vec<&RowGroupMetaData> = metadata.metadata().row_groups().iter().collect();
+    let decoding = Decoding::new(&metadata, &mask, &groups)?;
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, decoding.metadata)
         .with_projection(mask)
-        .with_batch_size(BATCH_ROWS)
-        .build()
-        .map_err(|error| context.parquet(&job.table.name, &file.name, error))
+        .with_batch_size(decoding.batch_rows)
+        .build()?;
+    Ok(Rows::new(reader, decoding.is_wide))
 }
 
 async fn open_group(
@@ -348,16 +389,18 @@ async fn open_group(
     filtered: bool,
     metadata: ArrowReaderMetadata,
     group: usize,
-) -> Result<Option<ParquetRecordBatchReader>> {
+) -> Result<Option<Rows>> {
     let failed = |error| job.table.context.parquet(&job.table.name, &file.name, error);
     let mask = mask(job, filtered, metadata.parquet_schema());
-    let mut stream = ParquetRecordBatchStreamBuilder::new_with_metadata(file_bytes(job, file), metadata)
+    let decoding = Decoding::new(&metadata, &mask, &[metadata.metadata().row_group(group)]).map_err(failed)?;
+    let mut stream = ParquetRecordBatchStreamBuilder::new_with_metadata(file_bytes(job, file), decoding.metadata)
         .with_row_groups(vec![group])
         .with_projection(mask)
-        .with_batch_size(BATCH_ROWS)
+        .with_batch_size(decoding.batch_rows)
         .build()
         .map_err(failed)?;
-    stream.next_row_group().await.map_err(failed)
+    let reader = stream.next_row_group().await.map_err(failed)?;
+    Ok(reader.map(|reader| Rows::new(reader, decoding.is_wide)))
 }
 
 /// The columns of a file that are looked at.

@@ -12,8 +12,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, GenericListArray, ListArray, MapArray, OffsetSizeTrait, RecordBatch, RecordBatchOptions,
+    StructArray, new_null_array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use deltalake::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
@@ -384,32 +386,48 @@ pub(crate) fn conform(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, a
             let nulls = given.nulls().cloned();
             Ok(Arc::new(StructArray::try_new_with_length(members.clone(), columns, nulls, given.len())?))
         }
-        (DataType::List(_), DataType::List(item)) => {
-            let given = array.as_list::<i32>();
-            let values = conform(given.values(), item.data_type())?;
-            Ok(Arc::new(ListArray::try_new(item.clone(), given.offsets().clone(), values, given.nulls().cloned())?))
-        }
+        (DataType::List(_), DataType::List(item)) => conform_list(array.as_list::<i32>(), item),
+        (DataType::LargeList(_), DataType::List(item)) => conform_list(array.as_list::<i64>(), item),
         (
-            DataType::LargeList(from)
-            | DataType::FixedSizeList(from, _)
-            | DataType::ListView(from)
-            | DataType::LargeListView(from),
+            DataType::FixedSizeList(from, _) | DataType::ListView(from) | DataType::LargeListView(from),
             DataType::List(_),
         ) => conform(&plain_cast(array, &DataType::List(from.clone()))?, target),
         (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
             let given = array.as_map();
             let DataType::Struct(pair) = entries.data_type() else { return plain_cast(array, target) };
+            let (offsets, _) = trimmed(given.offsets(), given.keys())?;
             let columns = pair
                 .iter()
                 .zip([given.keys(), given.values()])
-                .map(|(field, values)| conform(values, field.data_type()))
+                .map(|(field, values)| conform(&trimmed(given.offsets(), values)?.1, field.data_type()))
                 .collect::<Result<Vec<_>, _>>()?;
             let values = StructArray::try_new(pair.clone(), columns, None)?;
-            let (offsets, nulls) = (given.offsets().clone(), given.nulls().cloned());
-            Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values, nulls, *sorted)?))
+            Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values, given.nulls().cloned(), *sorted)?))
         }
         _ => plain_cast(array, target),
     }
+}
+
+fn conform_list<O: OffsetSizeTrait>(
+    list: &GenericListArray<O>,
+    item: &FieldRef,
+) -> Result<ArrayRef, arrow::error::ArrowError> {
+    let (offsets, values) = trimmed(list.offsets(), list.values())?;
+    let values = conform(&values, item.data_type())?;
+    Ok(Arc::new(ListArray::try_new(item.clone(), offsets, values, list.nulls().cloned())?))
+}
+
+/// Offsets from zero on, and only the values that they reach: a slice of an array still has the values of all of it.
+fn trimmed<O: OffsetSizeTrait>(
+    offsets: &OffsetBuffer<O>,
+    values: &ArrayRef,
+) -> Result<(OffsetBuffer<i32>, ArrayRef), arrow::error::ArrowError> {
+    let (first, last) = (offsets[0].as_usize(), offsets[offsets.len() - 1].as_usize());
+    let length = last - first;
+    if i32::try_from(length).is_err() {
+        return Err(arrow::error::ArrowError::OffsetOverflowError(length));
+    }
+    Ok((OffsetBuffer::from_lengths(offsets.lengths()), values.slice(first, length)))
 }
 
 fn plain_cast(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, arrow::error::ArrowError> {

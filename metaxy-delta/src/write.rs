@@ -13,6 +13,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::columns;
 use metaxy_core::error::{Error, Result};
+use metaxy_core::schema::slices as slices_by_bytes;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -264,9 +265,12 @@ impl FileSink {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let rows = self.schema.to_file(&self.table.name, &self.file_schema, batch)?;
-        self.check_nulls(&rows)?;
-        self.writer.write(&rows).await.map_err(|error| failed(&self.table, error))
+        for rows in slices_by_bytes(batch) {
+            let rows = self.schema.to_file(&self.table.name, &self.file_schema, &rows)?;
+            self.check_nulls(&rows)?;
+            self.writer.write(&rows).await.map_err(|error| failed(&self.table, error))?;
+        }
+        Ok(())
     }
 
     /// Another program may have promised that a column has no nulls.

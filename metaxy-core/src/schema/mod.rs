@@ -17,6 +17,7 @@ mod untyped;
 pub use convert::{conform, convert};
 pub use grow::grown_schema;
 pub use plain::plain_type;
+pub use sizes::slices;
 
 pub(crate) use convert::align;
 pub(crate) use grow::item_of;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait};
+use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, RunEndIndexType};
 
 /// How many rows an output batch has at most.
@@ -11,6 +11,14 @@ const OUTPUT_ROWS: usize = 32 * 1024;
 /// How many bytes of values an output batch has at most, unless a single unit has more: far below the 2 GiB that 32-bit
 /// offsets reach, also for a backend that gives values another form.
 const OUTPUT_BYTES: usize = 64 << 20;
+
+/// Cuts a batch into slices of at most 32,768 rows and 64 MiB of values each, where one row does not have more. Values count
+/// by themselves, in dictionaries, runs and views too: each slice fits into 32-bit offsets, whatever form it is given.
+pub fn slices(batch: &RecordBatch) -> Vec<RecordBatch> {
+    let rows = struct_bytes(batch.num_rows(), batch.columns());
+    let runs = output_runs(rows.into_iter().map(|bytes| (1, bytes)));
+    runs.into_iter().map(|run| batch.slice(run.start, run.len())).collect()
+}
 
 /// Cuts units of a number of rows and bytes each, such as rows or groups of rows, into runs of the size of output batches.
 pub(crate) fn output_runs(units: impl Iterator<Item = (usize, usize)>) -> Vec<Range<usize>> {

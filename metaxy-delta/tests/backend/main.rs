@@ -1,6 +1,9 @@
 //! The backend's own behaviour: stores of the Python package, many processes, damage, maintenance, and S3.
 
 mod bad_input;
+mod foreign;
+mod foreign_times;
+mod large_values;
 mod maintenance;
 mod processes;
 mod reference_store;

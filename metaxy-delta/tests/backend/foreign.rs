@@ -1,0 +1,73 @@
+//! Tables as other programs write them: a log of JSON, and Parquet files.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::local;
+
+/// A store with one table, [`crate::TABLE`], that another program has made.
+pub struct Foreign {
+    pub root: TempDir,
+    version: u64,
+}
+
+impl Foreign {
+    /// A table with this protocol and metadata, and no rows yet.
+    pub fn new(protocol: Value, metadata: Value) -> Self {
+        let table = Self { root: tempfile::tempdir().unwrap(), version: 0 };
+        fs::create_dir_all(table.directory().join("_delta_log")).unwrap();
+        table.with_commit(&[json!({"protocol": protocol}), json!({"metaData": metadata})])
+    }
+
+    /// Adds a commit with these actions.
+    pub fn with_commit(mut self, actions: &[Value]) -> Self {
+        let lines: String = actions.iter().map(|action| format!("{action}\n")).collect();
+        fs::write(self.log().join(format!("{:020}.json", self.version)), lines).unwrap();
+        self.version += 1;
+        self
+    }
+
+    pub fn directory(&self) -> PathBuf {
+        self.root.path().join("raw/video.delta")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.directory().join("_delta_log")
+    }
+
+    pub fn settings(&self) -> metaxy_delta::DeltaSettings {
+        local(self.root.path())
+    }
+
+    /// The action that adds a file of the table's directory.
+    pub fn add(&self, name: &str) -> Value {
+        let size = fs::metadata(self.directory().join(name)).unwrap().len();
+        json!({"add": {"path": name, "size": size, "partitionValues": {}, "modificationTime": 0, "dataChange": true}})
+    }
+}
+
+/// The protocol of a table without features.
+pub fn plain_protocol() -> Value {
+    json!({"minReaderVersion": 1, "minWriterVersion": 2})
+}
+
+/// The metadata of a table with these columns.
+pub fn metadata(fields: &[Value]) -> Value {
+    let schema = json!({"type": "struct", "fields": fields});
+    json!({
+        "id": "2c7dcf46-0a45-4d6b-8a5b-7d1f2f6a0c11",
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": schema.to_string(),
+        "partitionColumns": [],
+        "configuration": {},
+        "createdTime": 0,
+    })
+}
+
+/// A column of a table.
+pub fn field(name: &str, data_type: impl Into<Value>) -> Value {
+    json!({"name": name, "type": data_type.into(), "nullable": true, "metadata": {}})
+}

@@ -1,0 +1,87 @@
+//! Rows whose values together pass the 2 GiB that 32-bit offsets reach.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, Int64Array, ListArray, MapArray, RecordBatch, StringArray, StructArray, UInt32Array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field};
+use futures::TryStreamExt;
+use metaxy_core::{ScanRequest, StoreBackend};
+use metaxy_delta::{DeltaBackend, DeltaSettings};
+
+use crate::{TABLE, append, key, local, opened};
+
+/// Some rows with ids from `first` on, and this value in each.
+fn rows(first: i64, count: i64, value: &ArrayRef) -> RecordBatch {
+    let ids: Int64Array = (first..first + count).collect();
+    let values = take(value, &UInt32Array::from(vec![0; count as usize]), None).unwrap();
+    RecordBatch::try_from_iter_with_nullable([("id", Arc::new(ids) as ArrayRef, true), ("value", values, true)])
+        .unwrap()
+}
+
+/// How many rows the table has, after a look at each value.
+async fn count(backend: &DeltaBackend, value: &ArrayRef) -> usize {
+    let scan = backend.scan(&key(TABLE), &ScanRequest::default()).await.unwrap();
+    let mut stream = scan.stream;
+    let mut count = 0;
+    while let Some(batch) = stream.try_next().await.unwrap() {
+        let values = batch.column_by_name("value").unwrap();
+        assert_eq!(values.null_count(), 0);
+        for row in [0, batch.num_rows() - 1] {
+            assert_eq!(&values.slice(row, 1), value);
+        }
+        count += batch.num_rows();
+    }
+    count
+}
+
+fn text(bytes: usize) -> ArrayRef {
+    Arc::new(StringArray::from(vec!["x".repeat(bytes)]))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_of_large_texts_are_put_together() {
+    let root = tempfile::tempdir().unwrap();
+    let settings: DeltaSettings = local(root.path());
+    let backend = opened(&settings).await;
+    let value = text(40_000);
+    for write in 0..60 {
+        append(&backend, rows(write * 1_400, 1_400, &value)).await.unwrap();
+    }
+    assert_eq!(count(&backend, &value).await, 84_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_write_of_large_binaries() {
+    let root = tempfile::tempdir().unwrap();
+    let backend = opened(&local(root.path())).await;
+    let value: ArrayRef = Arc::new(BinaryArray::from(vec![vec![7; 70_000].as_slice()]));
+    let batch = rows(0, 1000, &value);
+    backend.append(&key(TABLE), batch.schema(), vec![batch; 31]).await.unwrap();
+    assert_eq!(count(&backend, &value).await, 31_000);
+}
+
+/// A list of a struct of a map of texts.
+fn nested(text: ArrayRef) -> ArrayRef {
+    let pair = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
+    let entries = StructArray::new(pair.into(), vec![Arc::new(StringArray::from(vec!["k"])), text], None);
+    let field = Arc::new(Field::new("key_value", entries.data_type().clone(), false));
+    let map = MapArray::new(field, OffsetBuffer::from_lengths([1]), entries, None, false);
+    let member = Field::new("texts", map.data_type().clone(), true);
+    let values = StructArray::new(vec![member].into(), vec![Arc::new(map)], None);
+    let item = Arc::new(Field::new("element", values.data_type().clone(), true));
+    Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1]), Arc::new(values), None))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_texts_inside_of_other_types() {
+    let root = tempfile::tempdir().unwrap();
+    let backend = opened(&local(root.path())).await;
+    let value = nested(text(40_000));
+    let batch = rows(0, 1000, &value);
+    backend.append(&key(TABLE), batch.schema(), vec![batch; 54]).await.unwrap();
+    assert_eq!(count(&backend, &value).await, 54_000);
+}
