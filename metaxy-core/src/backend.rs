@@ -152,18 +152,13 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     /// The names of all tables, as [`FeatureKey::table_name`] spells them.
     async fn tables(&self) -> Result<Vec<String>>;
 
-    /// Whether a table that exists has any row. The default reads until it finds one. A table that is not there has none,
-    /// or gives [`Error::FeatureNotFound`].
-    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
-        let request =
-            ScanRequest { columns: Some(vec![columns::FEATURE_VERSION.to_owned()]), ..ScanRequest::default() };
-        let mut stream = self.scan(table, &request).await?.stream;
-        while let Some(batch) = stream.next().await {
-            if batch?.num_rows() > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Whether a table that exists has a row, or had one before a delete took the last one away: then it answers for its
+    /// feature, and no fallback store does in its place. Asked before reads of stores that have fallbacks. The default
+    /// says that every table has, which holds where only `append` makes tables. Backends whose tables other programs
+    /// may create without a row answer by what they can find out. A table that is not there has held none, or gives
+    /// [`Error::FeatureNotFound`].
+    async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
+        Ok(self.schema(table).await?.is_some())
     }
 
     /// The latest time in `metaxy_updated_at` and `metaxy_deleted_at` of a table, in microseconds; `None` where it has no

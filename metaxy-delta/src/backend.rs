@@ -343,17 +343,9 @@ impl StoreBackend for DeltaBackend {
         Ok(newest)
     }
 
-    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
+    async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
         let (table, state) = self.existing(table).await?;
-        if state.files.iter().any(|file| !file.has_deletion_vector && file.stats().rows.is_some_and(|rows| rows > 0)) {
-            return Ok(true);
-        }
-        // Only files without statistics are left to look into.
-        let unknown = state.files.iter().filter(|file| file.has_deletion_vector || file.stats().rows.is_none());
-        let files = unknown.cloned().collect();
-        crate::log::check_files(&table.name, &state.files)?;
-        let mut stream = read::rows(table, &state, files, &[], read::Filters::default());
-        Ok(stream.try_next().await?.is_some())
+        Ok(!state.files.is_empty() || table.had_files(state.version).await?)
     }
 
     async fn compact(&self, table: &FeatureKey) -> Result<()> {

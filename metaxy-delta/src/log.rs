@@ -291,6 +291,20 @@ impl Table {
         self.load().await
     }
 
+    /// Whether any version of a table had files, up to this one. Where the log no longer reaches back to its beginning,
+    /// the table has lived long enough to count as one that had.
+    pub async fn had_files(&self, version: u64) -> Result<bool> {
+        for version in 0..=version {
+            let Some((bytes, _)) = self.commit_at(version).await? else { return Ok(true) };
+            let actions = get_actions(version, &bytes)
+                .map_err(|error| self.context.delta("reading the log", &self.name, error.into()))?;
+            if actions.iter().any(|action| matches!(action, Action::Add(_) | Action::Remove(_))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn commit_at(&self, version: u64) -> Result<Option<(bytes::Bytes, ObjectMeta)>> {
         let failed = |error| self.context.store("read the log", Some(&self.name), error);
         match self.log.object_store(None).get(&commit_uri_from_version(Some(version))).await {

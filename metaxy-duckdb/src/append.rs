@@ -15,6 +15,7 @@ use crate::arrow_border::{from_duckdb, to_duckdb};
 use crate::catalog::{StoredColumn, StoredTable};
 use crate::database::Link;
 use crate::error::During;
+use crate::held;
 use crate::source::Source;
 use crate::sql::{condition, member_names, quoted};
 use crate::types::{convert, distinct_name, row_numbers, storage};
@@ -83,6 +84,7 @@ impl Writing<'_> {
         let definitions: Vec<String> = columns.iter().map(StoredColumn::definition).collect();
         self.run(&format!("CREATE TABLE {} ({})", quoted(self.sql_name), definitions.join(", ")))?;
         self.comment(&columns)?;
+        held::mark(self.connection(), self.sql_name).map_err(|error| self.failed(error))?;
         Ok(columns)
     }
 
@@ -137,18 +139,26 @@ impl Writing<'_> {
     pub(crate) fn delete(&self, predicate: &Predicate) -> Result<u64> {
         self.transaction(|| {
             let Some(table) = StoredTable::find(self.connection(), self.sql_name, self.during)? else { return Ok(0) };
-            let from = format!("DELETE FROM {} WHERE ", quoted(self.sql_name));
-            if let Some(condition) = condition(&table, predicate) {
-                return self.count(&format!("{from}{condition}"));
+            let deleted = self.delete_from(&table, predicate)?;
+            if deleted > 0 {
+                held::mark_if_empty(self.connection(), self.sql_name).map_err(|error| self.failed(error))?;
             }
-            let rows = self.matching_rows(&table, predicate)?;
-            if rows.is_empty() {
-                return Ok(0);
-            }
-            let rows = RecordBatch::try_from_iter([("row", Arc::new(rows) as ArrayRef)])?;
-            let source = Source::new(vec![to_duckdb(rows)?]);
-            self.count(&format!("{from}rowid IN (SELECT \"row\" FROM {})", source.call()))
+            Ok(deleted)
         })
+    }
+
+    fn delete_from(&self, table: &StoredTable, predicate: &Predicate) -> Result<u64> {
+        let from = format!("DELETE FROM {} WHERE ", quoted(self.sql_name));
+        if let Some(condition) = condition(table, predicate) {
+            return self.count(&format!("{from}{condition}"));
+        }
+        let rows = self.matching_rows(table, predicate)?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let rows = RecordBatch::try_from_iter([("row", Arc::new(rows) as ArrayRef)])?;
+        let source = Source::new(vec![to_duckdb(rows)?]);
+        self.count(&format!("{from}rowid IN (SELECT \"row\" FROM {})", source.call()))
     }
 
     /// Removes the table.

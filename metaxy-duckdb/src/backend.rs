@@ -19,6 +19,7 @@ use crate::catalog::{StoredTable, table_names};
 use crate::config::invalid;
 use crate::database::Database;
 use crate::error::During;
+use crate::held;
 use crate::native;
 use crate::scan::{Interrupting, Reading};
 use crate::sql::quoted;
@@ -209,15 +210,10 @@ impl StoreBackend for DuckDbBackend {
         .await
     }
 
-    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
+    async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
         let (sql_name, name) = self.names(table);
         self.read("read", move |connection, during| {
-            let during = during.on(&name);
-            if StoredTable::find(connection, &sql_name, during)?.is_none() {
-                return Ok(false);
-            }
-            let sql = format!("SELECT count(*) > 0 FROM (SELECT 1 FROM {} LIMIT 1)", quoted(&sql_name));
-            connection.query_row(&sql, [], |row| row.get(0)).map_err(during.fails())
+            held::has_held_rows(connection, &sql_name).map_err(during.on(&name).fails())
         })
         .await
     }

@@ -8,6 +8,7 @@ mod config;
 mod database;
 mod error;
 mod hashing;
+mod held;
 mod native;
 mod scan;
 mod source;

@@ -20,6 +20,7 @@ use crate::KIND;
 use crate::catalog::{self, Column, Table, TableName, plan_write};
 use crate::config::{PostgresConfig, Settings};
 use crate::copy::{self, RowReader};
+use crate::held;
 use crate::insert;
 use crate::native;
 use crate::session::{self, Connection, Counters, Session, UNDEFINED_COLUMN, UNDEFINED_TABLE};
@@ -181,7 +182,12 @@ impl StoreBackend for PostgresBackend {
             }
         };
         let statement = format!("DELETE FROM {} AS t WHERE {condition}", name.quoted);
-        let deleted = change(&session, &mut connection, "delete from", &name, &statement).await?;
+        execute(&session, &mut connection, "delete from", &name, "BEGIN").await?;
+        let deleted = execute(&session, &mut connection, "delete from", &name, &statement).await?;
+        if deleted > 0 {
+            held::mark_if_empty(&session, &mut connection, &name).await?;
+        }
+        execute(&session, &mut connection, "delete from", &name, "COMMIT").await?;
         connection.done();
         Ok(deleted)
     }
@@ -241,20 +247,13 @@ impl StoreBackend for PostgresBackend {
         Ok(found)
     }
 
-    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
+    async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
         let session = self.session()?;
         let name = self.name(&session, table)?;
         let mut connection = session.connection().await?;
-        let query = format!("SELECT EXISTS (SELECT 1 FROM {})", name.quoted);
-        let failed = |error| session.error("read", Some(&name.plain), error);
-        let row = match sqlx::query(AssertSqlSafe(query)).fetch_one(&mut *connection).await {
-            // Somebody has dropped it since it was looked up.
-            Err(error) if session::code(&error) == UNDEFINED_TABLE => return Ok(false),
-            row => row.map_err(failed)?,
-        };
-        let found = row.try_get(0).map_err(failed)?;
+        let held = held::has_held_rows(&session, &mut connection, &name).await?;
         connection.done();
-        Ok(found)
+        Ok(held)
     }
 
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {

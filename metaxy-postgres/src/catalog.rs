@@ -17,6 +17,14 @@ const NAME_BYTES: usize = 63;
 /// Names that every table of PostgreSQL has already.
 const RESERVED: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
 
+/// The line in a table's comment that says that it has held rows. A new table gets it with its first rows.
+pub(crate) const HELD_MARK: &str = "metaxy: has held rows";
+
+/// The statement that gives a table its comment.
+pub(crate) fn mark_held(quoted: &str, comment: &str) -> String {
+    format!("COMMENT ON TABLE {quoted} IS {};\n", literal(comment))
+}
+
 /// A table by its names.
 #[derive(Clone, Debug)]
 pub(crate) struct TableName {
@@ -139,7 +147,7 @@ pub(crate) fn plan_write(
         columns.push(column);
     }
     let mut changes = match table {
-        None => format!("CREATE TABLE {} ({});\n", name.quoted, added.join(", ")),
+        None => format!("CREATE TABLE {} ({});\n{}", name.quoted, added.join(", "), mark_held(&name.quoted, HELD_MARK)),
         Some(_) if added.is_empty() => String::new(),
         Some(_) => {
             let added: Vec<String> = added.iter().map(|column| format!("ADD COLUMN {column}")).collect();

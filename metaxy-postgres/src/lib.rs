@@ -4,6 +4,7 @@ mod backend;
 mod catalog;
 mod config;
 mod copy;
+mod held;
 mod insert;
 mod native;
 mod session;

@@ -204,13 +204,4 @@ impl StoreBackend for SqliteBackend {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone(), found);
         Ok(found.newest)
     }
-
-    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
-        let key = table.clone();
-        self.read("read", move |catalog| {
-            let Some(table) = catalog.find(&key.table_name())? else { return Ok(false) };
-            catalog.has_rows(&table)
-        })
-        .await
-    }
 }

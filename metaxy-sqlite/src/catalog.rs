@@ -185,13 +185,6 @@ impl Catalog<'_> {
         saved.map(|_| ()).map_err(|error| self.during.error(error))
     }
 
-    /// Whether a table has any row.
-    pub(crate) fn has_rows(&self, table: &StoredTable) -> Result<bool> {
-        let sql = format!("SELECT 1 FROM {} LIMIT 1", table.quoted_name());
-        let found = self.connection.prepare_cached(&sql).and_then(|mut statement| statement.exists([]));
-        found.map_err(|error| self.during.error(error))
-    }
-
     /// The latest time of a table's rows. Those that were there at an earlier look are not looked at again: later ones
     /// have greater numbers, unless the last ones were removed in between.
     pub(crate) fn newest_stamp(&self, table: &StoredTable, seen: SeenRows) -> Result<SeenRows> {

@@ -48,8 +48,8 @@ pub enum Operation {
     DropTable,
     /// [`StoreBackend::tables`].
     Tables,
-    /// [`StoreBackend::has_rows`].
-    HasRows,
+    /// [`StoreBackend::has_held_rows`].
+    HasHeldRows,
     /// [`StoreBackend::newest_stamp`].
     NewestStamp,
     /// [`StoreBackend::resolve_natively`].
@@ -178,7 +178,7 @@ fn operation_name(operation: Operation) -> &'static str {
         Operation::Delete => "delete",
         Operation::DropTable => "drop_table",
         Operation::Tables => "tables",
-        Operation::HasRows => "has_rows",
+        Operation::HasHeldRows => "has_held_rows",
         Operation::NewestStamp => "newest_stamp",
         Operation::Resolve => "resolve_natively",
         Operation::Compact => "compact",
@@ -379,8 +379,8 @@ impl StoreBackend for FaultyBackend {
         self.call(Operation::Tables, self.inner.tables()).await
     }
 
-    async fn has_rows(&self, table: &FeatureKey) -> Result<bool> {
-        self.call(Operation::HasRows, self.inner.has_rows(table)).await
+    async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
+        self.call(Operation::HasHeldRows, self.inner.has_held_rows(table)).await
     }
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {

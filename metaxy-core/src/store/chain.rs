@@ -1,4 +1,4 @@
-//! Chains of stores: the first that has rows of a feature serves all of it.
+//! Chains of stores: the first that has a feature serves all of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,21 +27,27 @@ impl Served {
 }
 
 impl MetadataStore {
-    /// The schema of the feature's own table, where it has rows. A table that was created beforehand and is empty
-    /// counts as none, so that a fallback can answer.
+    /// The schema of the feature's own table, whether or not it has rows now.
     pub(super) async fn own_table(&self, key: &FeatureKey) -> Result<Option<SchemaRef>> {
-        let Some(schema) = self.inner.backend.schema(key).await? else { return Ok(None) };
-        match self.inner.backend.has_rows(key).await {
-            Ok(has_rows) => Ok(has_rows.then_some(schema)),
+        self.inner.backend.schema(key).await
+    }
+
+    /// Whether the own table counts although fallbacks may have rows: a delete may have emptied it, but one that was
+    /// created beforehand and never filled says nothing.
+    pub(super) async fn has_held_rows(&self, key: &FeatureKey) -> Result<bool> {
+        match self.inner.backend.has_held_rows(key).await {
             // Dropped between the two looks.
-            Err(Error::FeatureNotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
+            Err(Error::FeatureNotFound { .. }) => Ok(false),
+            held => held,
         }
     }
 
-    /// The store that serves a feature, found in the order of the fallback list, each with its own fallbacks.
+    /// The store that serves a feature, found in the order of the fallback list, each with its own fallbacks. A table
+    /// that has never held a row serves it only where no other store has one that has.
     pub(super) async fn serving(&self, key: &FeatureKey) -> Result<Option<Served>> {
-        self.serving_beyond(key, &mut BTreeSet::new()).await
+        let mut never_filled = None;
+        let served = self.serving_beyond(key, &mut BTreeSet::new(), &mut never_filled).await?;
+        Ok(served.or(never_filled))
     }
 
     /// The same, without the stores that have been searched: many ways may lead to one store.
@@ -49,18 +55,24 @@ impl MetadataStore {
         &'a self,
         key: &'a FeatureKey,
         searched: &'a mut BTreeSet<usize>,
+        never_filled: &'a mut Option<Served>,
     ) -> BoxFuture<'a, Result<Option<Served>>> {
         async move {
             if !searched.insert(self.identity()) {
                 return Ok(None);
             }
             if let Some(schema) = self.own_table(key).await? {
-                return Ok(Some(Served { store: self.clone(), schema }));
+                let own = Served { store: self.clone(), schema };
+                // Without fallbacks nothing else can answer, so the question need not be asked.
+                if self.inner.fallbacks.is_empty() && searched.len() == 1 || self.has_held_rows(key).await? {
+                    return Ok(Some(own));
+                }
+                never_filled.get_or_insert(own);
             }
             for fallback in &self.inner.fallbacks {
                 let store = fallback.open().await.map_err(|error| self.as_fallback(fallback, error))?;
                 self.check_hash(&store)?;
-                if let Some(served) = store.serving_beyond(key, searched).await? {
+                if let Some(served) = store.serving_beyond(key, searched, never_filled).await? {
                     tracing::info!(feature = %key, store = self.name(), fallback = served.store.name(), "a fallback store answers");
                     return Ok(Some(served));
                 }

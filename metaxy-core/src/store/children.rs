@@ -103,9 +103,9 @@ impl MetadataStore {
         }
         let kept = Named::new(plan, rows.clone())?;
         kept.check_unique()?;
-        let former = match self.own_table(key).await? {
-            None => Vec::new(),
-            Some(_) => {
+        let former = match self.has_feature(key).await? {
+            false => Vec::new(),
+            true => {
                 let read = parents.narrowing().into_iter().fold(self.read(key).with_markers(), ReadRequest::filter);
                 parents.pick(read.await?).await?
             }

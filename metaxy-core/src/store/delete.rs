@@ -30,8 +30,8 @@ pub struct DeleteRequest {
 
 impl MetadataStore {
     /// Deletes samples of a feature: all of them, or those that pass the filters. Softly, unless told otherwise: the
-    /// rows stay, and readers no longer see them. (A feature whose last row has gone for good is one that this store does
-    /// not have: reads go on to its fallbacks then, where it has any.)
+    /// rows stay, and readers no longer see them. A feature whose last row has gone for good is empty, not absent: reads
+    /// give no row, and do not go on to fallbacks; [`drop_feature`](Self::drop_feature) makes it absent.
     ///
     /// # Errors
     /// Awaiting it gives [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::FeatureNotFound`], the errors of

@@ -262,13 +262,15 @@ impl MetadataStore {
         self.inner.backend.close().await
     }
 
-    /// Whether this store, without its fallbacks, has rows of a feature, of whatever version.
+    /// Whether this store, without its fallbacks, has a feature: rows of whatever version, or a table that had some before
+    /// they were deleted. `false` after [`drop_feature`](Self::drop_feature), and for a table that was created beforehand
+    /// and has never held a row.
     ///
     /// # Errors
     /// What the backend says; an unreachable store is an error, never `false`.
     pub async fn has_feature(&self, feature: impl IntoFeatureKey) -> Result<bool> {
         let key = feature.into_feature_key()?;
-        Ok(self.own_table(&key).await?.is_some())
+        Ok(self.own_table(&key).await?.is_some() && self.has_held_rows(&key).await?)
     }
 
     /// The name of the store that serves a feature: this one, or the first fallback that has it.

@@ -203,7 +203,7 @@ impl IntoFuture for ResolveRequest {
 struct Sources {
     /// By upstream feature; an optional one may be missing.
     upstream: HashMap<FeatureKey, Served>,
-    /// The feature's own table, where it has rows.
+    /// The feature's own table, where there is one.
     current: Option<SchemaRef>,
 }
 

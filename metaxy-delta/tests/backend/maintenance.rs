@@ -9,7 +9,7 @@ use metaxy_core::{Error, FeatureKey, ScanRequest, StoreBackend, col};
 use metaxy_delta::DeltaSettings;
 use tempfile::TempDir;
 
-use crate::{TABLE, actions, append, key, local, opened, read_ids, rows};
+use crate::{DeltaBackend, TABLE, actions, append, key, local, opened, read_ids, rows};
 
 fn table(root: &TempDir) -> PathBuf {
     root.path().join("raw/video.delta")
@@ -193,4 +193,28 @@ async fn a_table_that_is_not_there_needs_no_care() {
     backend.compact(&missing).await.unwrap();
     assert_eq!(backend.vacuum(&missing, Duration::ZERO).await.unwrap(), 0);
     backend.drop_table(&missing).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_was_never_filled_is_told_from_an_emptied_one() {
+    let root = tempfile::tempdir().unwrap();
+    let log = table(&root).join("_delta_log");
+    std::fs::create_dir_all(&log).unwrap();
+    let field =
+        |name: &str, kind: &str| serde_json::json!({"name": name, "type": kind, "nullable": true, "metadata": {}});
+    let schema = serde_json::json!({"type": "struct", "fields": [field("id", "long"), field("text", "string")]});
+    let protocol = serde_json::json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}});
+    let metadata = serde_json::json!({"metaData": {
+        "id": "6f2a1c1e-0000-4000-8000-000000000001", "format": {"provider": "parquet", "options": {}},
+        "schemaString": schema.to_string(), "partitionColumns": [], "configuration": {}, "createdTime": 0,
+    }});
+    std::fs::write(log.join(format!("{:020}.json", 0)), format!("{protocol}\n{metadata}\n")).unwrap();
+    let backend = opened(&local(root.path())).await;
+    let held = async |backend: &DeltaBackend| backend.has_held_rows(&key(TABLE)).await.unwrap();
+    assert!(!held(&backend).await);
+    append(&backend, rows([1, 2])).await.unwrap();
+    assert!(held(&backend).await);
+    let all = col("id").gt(0).bind(&backend.schema(&key(TABLE)).await.unwrap().unwrap()).unwrap();
+    assert_eq!(backend.delete(&key(TABLE), &all).await.unwrap(), 2);
+    assert!(held(&backend).await && held(&opened(&local(root.path())).await).await);
 }

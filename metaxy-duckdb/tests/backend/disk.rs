@@ -41,7 +41,7 @@ async fn fills_the_disk() {
     println!("\nwritten {written}");
     // What was there stays readable in this process.
     assert_eq!(read(&store, "small").await.unwrap().num_rows(), 1);
-    assert!(store.has_rows(&super::key("small")).await.unwrap());
+    assert!(store.has_held_rows(&super::key("small")).await.unwrap());
     let _ = store.close().await;
 }
 

@@ -212,7 +212,7 @@ async fn dropped_streams_stop_their_statements() {
         let mut stream = store.scan(&key("t"), &ScanRequest::default()).await.unwrap().stream;
         stream.next().await.unwrap().unwrap();
     }
-    assert!(store.has_rows(&key("t")).await.unwrap());
+    assert!(store.has_held_rows(&key("t")).await.unwrap());
 }
 
 #[tokio::test]
@@ -228,4 +228,26 @@ async fn a_cancelled_write_is_whole_or_nothing() {
         let added = read(&store, "t").await.unwrap().num_rows() - before;
         assert!([1, 50_001].contains(&added), "{added}");
     }
+}
+
+#[tokio::test]
+async fn a_table_that_was_never_filled_is_told_from_an_emptied_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let sql = |sql: &str| duckdb::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    sql("CREATE TABLE never (id BIGINT); CREATE TABLE made (id BIGINT); COMMENT ON TABLE made IS 'it''s mine'; \
+         INSERT INTO made VALUES (1)");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "ours", batch(vec![("id", ints([1]))])).await.unwrap();
+    let schema = store.schema(&key("made")).await.unwrap().unwrap();
+    assert_eq!(store.delete(&key("made"), &col("id").eq(1).bind(&schema).unwrap()).await.unwrap(), 1);
+    store.close().await.unwrap();
+    sql("DELETE FROM ours");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let held = async |table: &str| store.has_held_rows(&key(table)).await.unwrap();
+    assert_eq!((held("never").await, held("made").await, held("ours").await), (false, true, true));
+    store.close().await.unwrap();
+    let comment = "SELECT comment FROM duckdb_tables() WHERE table_name = 'made'";
+    let comment: String = duckdb::Connection::open(&path).unwrap().query_row(comment, [], |row| row.get(0)).unwrap();
+    assert!(comment.starts_with("it's mine\n"), "{comment}");
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::*;
-use metaxy_core::Error;
-use metaxy_testkit::tables::{append, batch, ints, read, texts};
+use metaxy_core::filter::col;
+use metaxy_core::{Error, StoreBackend};
+use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
 
 use super::support::{database, open};
 
@@ -53,4 +54,25 @@ async fn names_that_postgresql_would_cut_are_errors() {
         assert!(matches!(error, Error::InvalidColumn { .. }), "{error}");
     }
     append(&backend, &long[..63], &batch([(&long[..63], ints([1]))])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_never_filled_is_told_from_an_emptied_one() {
+    let database = database();
+    database
+        .sql(
+            "CREATE TABLE never (id bigint); CREATE TABLE made (id bigint); COMMENT ON TABLE made IS 'it''s mine'; \
+             INSERT INTO made VALUES (1); CREATE VIEW seen AS SELECT * FROM never",
+        )
+        .unwrap();
+    let backend = open(database.url()).await;
+    append(&backend, "ours", &batch([("id", ints([1]))])).await.unwrap();
+    let schema = backend.schema(&key("made")).await.unwrap().unwrap();
+    assert_eq!(backend.delete(&key("made"), &col("id").eq(1).bind(&schema).unwrap()).await.unwrap(), 1);
+    database.sql("DELETE FROM ours").unwrap();
+    let held = async |table: &str| backend.has_held_rows(&key(table)).await.unwrap();
+    assert_eq!((held("never").await, held("seen").await, held("there/is/none").await), (false, false, false));
+    assert_eq!((held("made").await, held("ours").await), (true, true));
+    let kept = database.sql("SELECT 1 / (obj_description('made'::regclass) LIKE 'it''s mine' || chr(10) || '%')::int");
+    kept.unwrap();
 }

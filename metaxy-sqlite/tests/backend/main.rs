@@ -272,7 +272,7 @@ async fn dropped_streams_stop_their_threads() {
         let mut stream = store.scan(&key("t"), &ScanRequest::default()).await.unwrap().stream;
         stream.next().await.unwrap().unwrap();
     }
-    assert!(store.has_rows(&key("t")).await.unwrap());
+    assert!(store.has_held_rows(&key("t")).await.unwrap());
 }
 
 #[tokio::test]

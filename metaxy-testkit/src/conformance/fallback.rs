@@ -169,12 +169,21 @@ pub(super) async fn rows_are_never_mixed(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn an_emptied_table_counts_as_missing(bench: Bench) -> Result<Outcome> {
-    let Two { primary, .. } = two(&bench, "oo").await?;
-    primary.write(ROOT, samples(["s9"], "v2").batch()).await?;
-    primary.delete(ROOT).soft(false).await?;
-    assert_eq!(read_ids(&primary, ROOT).await?, ["s1", "s2", "s3"]);
-    assert!(!primary.has_feature(ROOT).await?);
+pub(super) async fn an_emptied_feature_is_empty(bench: Bench) -> Result<Outcome> {
+    for kinds in ["oo", "mo"] {
+        let Two { primary, .. } = two(&bench, kinds).await?;
+        primary.write(ROOT, samples(["s8", "s9"], "v2").batch()).await?;
+        process(&primary, LEAF).await?;
+        primary.delete(ROOT).filter("id = 's8'").soft(false).await?;
+        primary.delete(ROOT).soft(false).await?;
+        assert!(read_ids(&primary, ROOT).await?.is_empty(), "{kinds}: a fallback answered for an emptied feature");
+        assert!(primary.has_feature(ROOT).await?, "{kinds}");
+        assert_eq!(primary.store_of(ROOT).await?.as_deref(), Some("primary"), "{kinds}");
+        let orphaned = ["s8", "s9"].map(str::to_owned).to_vec();
+        assert_eq!(increment(&primary, LEAF).await?, [vec![], vec![], orphaned], "{kinds}");
+        primary.drop_feature(ROOT).await?;
+        assert_eq!(read_ids(&primary, ROOT).await?, ["s1", "s2", "s3"], "{kinds}: the feature is absent now");
+    }
     PASSED
 }
 

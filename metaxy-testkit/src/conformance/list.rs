@@ -209,7 +209,7 @@ macro_rules! __each_case {
                 as_fallback_of_another_kind "The same as fallback of another kind of store."
                 deleted_rows_do_not_come_back "What is deleted in the primary does not come back from a fallback."
                 rows_are_never_mixed "Rows of a primary and its fallback are never mixed."
-                an_emptied_table_counts_as_missing "A table without any row counts as missing, so that a fallback can answer."
+                an_emptied_feature_is_empty "A feature whose last row is deleted is empty, not absent: no fallback answers in its place."
                 upstream_from_anywhere_results_from_here "A resolve takes upstream rows from wherever they are, and current rows from its own store alone."
                 fallbacks_are_never_written "Nothing that is done to a primary changes its fallback."
                 one_hash_algorithm_for_all "A chain of stores that hash differently is refused."

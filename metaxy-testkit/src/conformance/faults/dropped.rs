@@ -185,7 +185,7 @@ pub(in crate::conformance) async fn dropped_reads_leave_nothing_behind(bench: Be
         cut_everywhere(moment, nothing, read, unchanged).await?;
         cut_everywhere(moment, nothing, |_| store.resolve_update(LEAF).into_future(), unchanged).await?;
         cut_everywhere(moment, nothing, |_| backend.schema(&key), unchanged).await?;
-        cut_everywhere(moment, nothing, |_| backend.has_rows(&key), unchanged).await?;
+        cut_everywhere(moment, nothing, |_| backend.has_held_rows(&key), unchanged).await?;
         cut_everywhere(moment, nothing, |_| backend.tables(), unchanged).await?;
         cut_everywhere(moment, nothing, |_| backend.compact(&key), unchanged).await?;
     }

@@ -1,0 +1,49 @@
+//! Whether a table has held a row. DuckDB does not say, so the table's comment does: a line after what a user wrote.
+
+use duckdb::Connection;
+
+use crate::sql::{quoted, text};
+
+const MARK: &str = "metaxy: has held rows";
+
+/// The comment of a table; `None` where there is no such table.
+fn comment(connection: &Connection, sql_name: &str) -> duckdb::Result<Option<String>> {
+    let mut statement = connection.prepare(
+        "SELECT coalesce(comment, '') FROM duckdb_tables() WHERE database_name = current_database() \
+         AND schema_name = current_schema() AND table_name = ?",
+    )?;
+    let mut found = statement.query_map([sql_name], |row| row.get(0))?;
+    found.next().transpose()
+}
+
+fn has_rows(connection: &Connection, sql_name: &str) -> duckdb::Result<bool> {
+    let sql = format!("SELECT count(*) > 0 FROM (SELECT 1 FROM {} LIMIT 1)", quoted(sql_name));
+    connection.query_row(&sql, [], |row| row.get(0))
+}
+
+fn is_marked(comment: &str) -> bool {
+    comment.lines().any(|line| line == MARK)
+}
+
+/// Whether a table has a row, or is known to have had one. A table that is not there has held none.
+pub(crate) fn has_held_rows(connection: &Connection, sql_name: &str) -> duckdb::Result<bool> {
+    let Some(comment) = comment(connection, sql_name)? else { return Ok(false) };
+    Ok(is_marked(&comment) || has_rows(connection, sql_name)?)
+}
+
+/// Writes down that a table has held rows, within the transaction that fills or empties it.
+pub(crate) fn mark(connection: &Connection, sql_name: &str) -> duckdb::Result<()> {
+    match comment(connection, sql_name)? {
+        None => Ok(()),
+        Some(comment) if is_marked(&comment) => Ok(()),
+        Some(comment) => {
+            let comment = if comment.is_empty() { MARK.to_owned() } else { format!("{comment}\n{MARK}") };
+            connection.execute_batch(&format!("COMMENT ON TABLE {} IS {}", quoted(sql_name), text(&comment)))
+        }
+    }
+}
+
+/// The same, if no row is left.
+pub(crate) fn mark_if_empty(connection: &Connection, sql_name: &str) -> duckdb::Result<()> {
+    if has_rows(connection, sql_name)? { Ok(()) } else { mark(connection, sql_name) }
+}
