@@ -10,17 +10,20 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use metaxy_core::backend::closed;
 use metaxy_core::filter::Predicate;
-use metaxy_core::{AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
+use metaxy_core::{
+    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking, fence,
+};
 use rusqlite::Connection;
 
+use crate::KIND;
 use crate::catalog::{Catalog, SeenRows};
-use crate::config::MEMORY;
-use crate::connection::{Database, Place};
-use crate::error::During;
+use crate::config::{MEMORY, SqliteConfig};
+use crate::connection::{Database, Snapshot};
+use crate::error::{CATALOG, During};
+use crate::location::Location;
 use crate::read::Reading;
 use crate::types::check_storable;
 use crate::write::Writing;
-use crate::{KIND, SqliteConfig};
 
 /// A metadata store in a SQLite database.
 pub struct SqliteBackend {
@@ -40,23 +43,23 @@ impl SqliteBackend {
     pub fn new(config: SqliteConfig) -> Result<Self> {
         config.check()?;
         let path = (config.database != MEMORY).then(|| PathBuf::from(&config.database));
-        Ok(Self { config, path, database: RwLock::new(None), seen: Mutex::default() })
+        Ok(Self::at(path, config))
     }
 
     /// A backend on a file, which a write creates where it does not exist.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self {
-            config: SqliteConfig::new(path.display().to_string()),
-            path: Some(path),
-            database: RwLock::new(None),
-            seen: Mutex::default(),
-        }
+        let config = SqliteConfig::new(path.display().to_string());
+        Self::at(Some(path), config)
     }
 
     /// A backend in memory, gone when it is closed.
     pub fn in_memory() -> Self {
-        Self { config: SqliteConfig::new(MEMORY), path: None, database: RwLock::new(None), seen: Mutex::default() }
+        Self::at(None, SqliteConfig::new(MEMORY))
+    }
+
+    fn at(path: Option<PathBuf>, config: SqliteConfig) -> Self {
+        Self { config, path, database: RwLock::new(None), seen: Mutex::default() }
     }
 
     fn database(&self) -> Result<Arc<Database>> {
@@ -68,35 +71,31 @@ impl SqliteBackend {
         std::mem::replace(&mut *self.database.write().unwrap_or_else(PoisonError::into_inner), database)
     }
 
-    /// Runs a short read.
+    /// Runs a short read of a table, or of the list of tables.
     async fn read<T: Send + 'static>(
         &self,
+        table: Option<&FeatureKey>,
         operation: &'static str,
         work: impl FnOnce(&Catalog<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (database, prefix) = (self.database()?, self.config.table_prefix.clone());
+        let name = table.map_or_else(|| CATALOG.to_owned(), FeatureKey::table_name);
         let guard = if database.is_memory() { Some(database.lock().await) } else { None };
-        tokio::task::spawn_blocking(move || {
-            // In one transaction: a table that is found is still there when it is read.
+        blocking::run(move || {
             let run = |connection: &Connection| {
-                let during = During::new(&database.place, operation);
-                let transaction = connection.unchecked_transaction().map_err(|error| during.error(error))?;
-                work(&Catalog { connection: &transaction, prefix: &prefix, during })
+                let during = During::new(&database.location, operation).of(&name);
+                fence::decode(&name, || work(&Catalog { connection, prefix: &prefix, during }))
             };
             match guard {
                 Some(mut guard) => run(database.writer(&mut guard)?),
-                None => {
-                    let connection = database.reader()?;
-                    let answer = run(&connection)?;
-                    database.put_back(connection);
-                    Ok(answer)
-                }
+                // In one transaction: a table that is found is still there when it is read.
+                None => Snapshot::take(database.clone())?.read(run),
             }
         })
-        .await?
+        .await
     }
 
-    /// Runs a write. Once it has begun it runs to its end, whether or not somebody still waits for it.
+    /// Runs a write. Once it has begun it runs to its end, whether or not its answer is still waited for.
     async fn write<T: Send + 'static>(
         &self,
         table: &FeatureKey,
@@ -104,21 +103,22 @@ impl SqliteBackend {
         work: impl FnOnce(&Writing<'_>, &mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (database, prefix) = (self.database()?, self.config.table_prefix.clone());
-        if database.mode == AccessMode::ReadOnly {
+        if database.location.mode == AccessMode::ReadOnly {
             return Err(Error::ReadOnly { store: self.describe(), operation });
         }
-        let feature = table.table_name();
+        let key = table.clone();
         let mut guard = database.lock().await;
-        tokio::task::spawn_blocking(move || {
-            let writing = Writing { place: &database.place, prefix: &prefix, feature: &feature };
-            let answer = work(&writing, database.writer(&mut guard)?);
+        blocking::run(move || {
+            let writing = Writing { location: &database.location, prefix: &prefix, key: &key };
+            let connection = database.writer(&mut guard)?;
+            let answer = work(&writing, connection);
             if answer.is_err() && !database.is_memory() {
                 // What state an error has left the connection in need not be known.
                 *guard = None;
             }
             answer
         })
-        .await?
+        .await
     }
 
     fn describe(&self) -> String {
@@ -146,8 +146,7 @@ impl StoreBackend for SqliteBackend {
 
     async fn open(&self, mode: AccessMode) -> Result<()> {
         let (config, path) = (self.config.clone(), self.path.clone());
-        let open = move || Database::open(Place::new(&config, path)?, mode);
-        let database = tokio::task::spawn_blocking(open).await??;
+        let database = blocking::run(move || Database::open(Location::new(&config, path, mode)?)).await?;
         self.replace(Some(Arc::new(database)));
         Ok(())
     }
@@ -156,13 +155,17 @@ impl StoreBackend for SqliteBackend {
         let Some(database) = self.replace(None) else { return Ok(()) };
         let guard = database.lock().await;
         // The last connection to close moves the write-ahead log into the file.
-        tokio::task::spawn_blocking(move || database.close(guard)).await?;
-        Ok(())
+        blocking::run(move || {
+            database.close(guard);
+            Ok(())
+        })
+        .await
     }
 
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
-        let feature = table.table_name();
-        self.read("read the schema", move |catalog| Ok(catalog.find(&feature)?.map(|table| table.schema))).await
+        let key = table.clone();
+        self.read(Some(table), "read the schema", move |catalog| Ok(catalog.find(&key)?.map(|table| table.schema)))
+            .await
     }
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
@@ -189,15 +192,15 @@ impl StoreBackend for SqliteBackend {
     }
 
     async fn tables(&self) -> Result<Vec<String>> {
-        self.read("list the tables", |catalog| catalog.names()).await
+        self.read(None, "list the tables", |catalog| catalog.names()).await
     }
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
         let key = table.clone();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(table).copied().unwrap_or_default();
         let found = self
-            .read("read", move |catalog| {
-                let Some(table) = catalog.find(&key.table_name())? else { return Ok(SeenRows::default()) };
+            .read(Some(table), "read", move |catalog| {
+                let Some(table) = catalog.find(&key)? else { return Ok(SeenRows::default()) };
                 catalog.newest_stamp(&table, seen)
             })
             .await?;

@@ -6,15 +6,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use metaxy_core::{Error, Result, columns, ipc};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
+use metaxy_core::schema::plain_type;
+use metaxy_core::{Error, FeatureKey, Result, columns, ipc};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::{During, corrupt};
-use crate::types::declared_type;
-
-/// No feature has a `$` in the name of its table, and the shell takes this name without quotes.
-pub(crate) const CATALOG: &str = "metaxy$tables";
+use crate::error::{CATALOG, During, corrupt};
+use crate::sql::quoted;
+use crate::types::{declared_type, storage};
 
 /// The form of what the side table holds; a later one may differ.
 const FORMAT: i64 = 1;
@@ -59,11 +58,6 @@ impl StoredTable {
     }
 }
 
-/// An identifier as SQL text. No name that gets here holds a NUL, at which SQLite would stop reading.
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// The tables of one store within a file.
 pub(crate) struct Catalog<'a> {
     pub(crate) connection: &'a Connection,
@@ -85,24 +79,9 @@ impl Catalog<'_> {
     }
 
     /// The table of a feature, if there is one.
-    pub(crate) fn find(&self, feature: &str) -> Result<Option<StoredTable>> {
-        if !self.exists()? {
-            return Ok(None);
-        }
-        let row = self
-            .connection
-            .prepare_cached(
-                "SELECT sql_table, sql_columns, schema, format FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2",
-            )
-            .and_then(|mut statement| {
-                statement
-                    .query_row(params![self.prefix, feature], |row| {
-                        Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, i64>(3)?))
-                    })
-                    .optional()
-            })
-            .map_err(|error| self.during.error(error))?;
-        let Some((name, columns, schema, format)) = row else { return Ok(None) };
+    pub(crate) fn find(&self, key: &FeatureKey) -> Result<Option<StoredTable>> {
+        let feature = &key.table_name();
+        let Some(Entry { name, columns, schema, format }) = self.entry(feature)? else { return Ok(None) };
         if format != FORMAT {
             return Err(Error::Unsupported {
                 what: format!("table `{feature}`, which a newer version of metaxy-sqlite has written,"),
@@ -111,11 +90,31 @@ impl Catalog<'_> {
         }
         let columns: Vec<String> =
             serde_json::from_str(&columns).map_err(|error| corrupt(feature, format!("its column list: {error}")))?;
-        let schema = ipc::decode_schema(feature, &schema)?;
+        let schema = plain(&*ipc::decode_schema(feature, &schema)?);
         if columns.len() != schema.fields().len() {
             return Err(corrupt(feature, "its schema and its column list differ in length"));
         }
-        Ok(Some(StoredTable { name, schema, columns }))
+        for field in schema.fields() {
+            if storage(field.data_type()).is_none() {
+                return Err(corrupt(feature, format!("column `{}` has the type {}", field.name(), field.data_type())));
+            }
+        }
+        Ok(Some(StoredTable { name, schema: Arc::new(schema), columns }))
+    }
+
+    fn entry(&self, feature: &str) -> Result<Option<Entry>> {
+        if !self.exists()? {
+            return Ok(None);
+        }
+        let sql = "SELECT sql_table, sql_columns, schema, format FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2";
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Entry { name: row.get(0)?, columns: row.get(1)?, schema: row.get(2)?, format: row.get(3)? })
+        };
+        let row = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(params![self.prefix, feature], read).optional());
+        row.map_err(|error| self.during.error(error))
     }
 
     /// The names of all tables.
@@ -131,8 +130,13 @@ impl Catalog<'_> {
     }
 
     /// Makes the table of a feature have a schema that holds all columns that it has had. Within a transaction.
-    pub(crate) fn evolve(&self, feature: &str, stored: Option<StoredTable>, schema: Schema) -> Result<StoredTable> {
-        let schema = Arc::new(schema);
+    pub(crate) fn evolve(
+        &self,
+        key: &FeatureKey,
+        stored: Option<StoredTable>,
+        schema: SchemaRef,
+    ) -> Result<StoredTable> {
+        let feature = &key.table_name();
         match stored {
             Some(stored) if stored.schema == schema => Ok(stored),
             Some(stored) => self.extend(feature, stored, schema),
@@ -145,7 +149,7 @@ impl Catalog<'_> {
         let name = table_name(self.prefix, feature);
         if self.has_sql_table(&name)? {
             return Err(Error::Unsupported {
-                what: format!("keeping `{feature}` in the table `{name}`, which somebody else has made,"),
+                what: format!("keeping `{feature}` in the table `{name}`, which another program has made,"),
                 hint: "set `table_prefix`, or use another file".to_owned(),
             });
         }
@@ -188,18 +192,17 @@ impl Catalog<'_> {
     /// The latest time of a table's rows. Those that were there at an earlier look are not looked at again: later ones
     /// have greater numbers, unless the last ones were removed in between.
     pub(crate) fn newest_stamp(&self, table: &StoredTable, seen: SeenRows) -> Result<SeenRows> {
-        let (Some((updated, _)), Some((deleted, _))) =
-            (table.column(columns::UPDATED_AT), table.column(columns::DELETED_AT))
-        else {
-            return Ok(SeenRows::default());
-        };
+        let times = [columns::UPDATED_AT, columns::DELETED_AT].map(|name| table.column(name));
+        let [Some((updated, first)), Some((deleted, second))] = times else { return Ok(SeenRows::default()) };
         let last = format!("SELECT max(rowid) FROM {}", table.quoted_name());
         let rows = format!("SELECT max({updated}), max({deleted}) FROM {} WHERE rowid > ?1", table.quoted_name());
         let look = || -> rusqlite::Result<SeenRows> {
             let last: Option<i64> = self.connection.prepare_cached(&last)?.query_row([], |row| row.get(0))?;
             let last = last.unwrap_or_default();
             let seen = if last < seen.last { SeenRows::default() } else { seen };
-            let times = |row: &rusqlite::Row<'_>| Ok(row.get::<_, Option<i64>>(0)?.max(row.get(1)?));
+            let times = |row: &rusqlite::Row<'_>| {
+                Ok(microseconds(row.get(0)?, first.data_type()).max(microseconds(row.get(1)?, second.data_type())))
+            };
             let found = self.connection.prepare_cached(&rows)?.query_row([seen.last], times)?;
             Ok(SeenRows { last, newest: seen.newest.max(found) })
         };
@@ -207,9 +210,11 @@ impl Catalog<'_> {
     }
 
     /// Removes a table. Within a transaction.
-    pub(crate) fn drop(&self, feature: &str) -> Result<()> {
-        let Some(table) = self.find(feature)? else { return Ok(()) };
-        self.execute(&format!("DROP TABLE {}", table.quoted_name()))?;
+    pub(crate) fn drop(&self, key: &FeatureKey) -> Result<()> {
+        let feature = key.table_name();
+        // Only the name is needed, so that a table can be dropped whose schema is damaged.
+        let Some(entry) = self.entry(&feature)? else { return Ok(()) };
+        self.execute(&format!("DROP TABLE IF EXISTS {}", quoted(&entry.name)))?;
         let removed = self
             .connection
             .execute("DELETE FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2", params![self.prefix, feature]);
@@ -219,6 +224,34 @@ impl Catalog<'_> {
     fn execute(&self, sql: &str) -> Result<()> {
         self.connection.execute(sql, []).map(|_| ()).map_err(|error| self.during.error(error))
     }
+}
+
+/// A time of a column in microseconds, never less than it is.
+fn microseconds(time: Option<i64>, data_type: &DataType) -> Option<i64> {
+    let DataType::Timestamp(unit, _) = data_type else { return None };
+    time.map(|time| match unit {
+        TimeUnit::Second => time.saturating_mul(1_000_000),
+        TimeUnit::Millisecond => time.saturating_mul(1_000),
+        TimeUnit::Microsecond => time,
+        TimeUnit::Nanosecond => time.div_euclid(1_000).saturating_add(1),
+    })
+}
+
+/// An entry of the side table.
+struct Entry {
+    name: String,
+    columns: String,
+    schema: Vec<u8>,
+    format: i64,
+}
+
+/// The schema with the types of values: earlier versions have stored dictionaries as such.
+fn plain(schema: &Schema) -> Schema {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| Arc::new(field.as_ref().clone().with_data_type(plain_type(field.data_type()))));
+    Schema::new_with_metadata(fields.collect::<Vec<FieldRef>>(), schema.metadata().clone())
 }
 
 /// The name of a feature's table in SQLite, which keeps names that start with `sqlite_` to itself.

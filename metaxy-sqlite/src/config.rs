@@ -1,15 +1,11 @@
-//! The settings of a store, and its registration.
+//! The settings of a store.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use metaxy_core::registry::BackendRegistration;
 use metaxy_core::secret::mask_url;
 use metaxy_core::{Error, Result};
 use serde::Deserialize;
-
-use crate::{KIND, SqliteBackend};
 
 /// The name of a database that is no file.
 pub(crate) const MEMORY: &str = ":memory:";
@@ -26,6 +22,10 @@ pub struct SqliteConfig {
     /// What the names of all tables start with, where several stores, or other tables, share a file.
     #[serde(default)]
     pub table_prefix: String,
+    /// Whether no process writes to the file as long as this store is open. Then it is read without locks and without
+    /// files beside it, also where none can be created; and it can only be opened for reading. Off by default.
+    #[serde(default)]
+    pub immutable: bool,
 }
 
 impl SqliteConfig {
@@ -41,6 +41,7 @@ impl fmt::Debug for SqliteConfig {
             .field("database", &self.location())
             .field("busy_timeout_ms", &self.busy_timeout_ms)
             .field("table_prefix", &self.table_prefix)
+            .field("immutable", &self.immutable)
             .finish()
     }
 }
@@ -52,7 +53,12 @@ fn default_busy_timeout() -> u32 {
 impl SqliteConfig {
     /// A store in a file.
     pub fn new(database: impl Into<String>) -> Self {
-        Self { database: database.into(), busy_timeout_ms: default_busy_timeout(), table_prefix: String::new() }
+        Self {
+            database: database.into(),
+            busy_timeout_ms: default_busy_timeout(),
+            table_prefix: String::new(),
+            immutable: false,
+        }
     }
 
     /// How long a call waits for another process that is writing.
@@ -69,12 +75,22 @@ impl SqliteConfig {
         self
     }
 
+    /// Whether no process writes to the file as long as this store is open; see [`SqliteConfig::immutable`].
+    #[must_use]
+    pub fn immutable(mut self, value: bool) -> Self {
+        self.immutable = value;
+        self
+    }
+
     pub(crate) fn busy_timeout(&self) -> Duration {
         Duration::from_millis(self.busy_timeout_ms.into())
     }
 
     /// Refuses settings that no store could be opened with.
-    pub(crate) fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Config`], which names the setting.
+    pub fn check(&self) -> Result<()> {
         let invalid = |key: &str, reason: &str| Error::Config {
             file: None,
             line: None,
@@ -84,20 +100,13 @@ impl SqliteConfig {
         if self.database.is_empty() || self.database.contains('\0') {
             return Err(invalid("database", "give the path of a file, or `:memory:`"));
         }
+        if self.immutable && self.database == MEMORY {
+            return Err(invalid("immutable", "leave it out: a store in memory is always written to"));
+        }
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if !self.table_prefix.chars().all(fits) || self.table_prefix.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(invalid("table_prefix", "use ASCII letters, digits and `_`, and start with no digit"));
         }
         Ok(())
-    }
-}
-
-inventory::submit! {
-    BackendRegistration {
-        kind: KIND,
-        aliases: &[],
-        crate_name: "metaxy-sqlite",
-        ignored_settings: &[],
-        create: |settings| Ok(Arc::new(SqliteBackend::new(settings.parse()?)?)),
     }
 }

@@ -1,207 +1,106 @@
-//! Connections: how the file is opened, one for writing, and a pool of them for reading.
+//! What is open: a connection that writes, and connections that read.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use metaxy_core::{AccessMode, Error, Result};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::OwnedMutexGuard;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags};
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 
-use crate::SqliteConfig;
 use crate::error::During;
+use crate::file::Unchanged;
+use crate::location::{FileId, Location};
 
-/// Idle connections that are kept for the next reader.
+/// How many idle connections a store keeps for the next reads.
 const IDLE_READERS: usize = 4;
+
+/// How many connections of a process streams may hold between their batches. Each has two files open, and a process often
+/// may open no more than 1,024.
+const HELD_READERS: usize = 32;
+
+static HELD: Semaphore = Semaphore::const_new(HELD_READERS);
 
 /// Larger pages than SQLite's default: whole tables are read, and rows are a few hundred bytes.
 const PAGE_SIZE: u32 = 16 * 1024;
 
-/// Where the database is, for opening it and for messages.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    /// As the settings spell it.
-    pub(crate) location: String,
-    /// The file; `None` for a database in memory.
-    path: Option<PathBuf>,
-    pub(crate) busy_timeout: Duration,
-}
+/// The right of a stream to hold a connection between its batches.
+pub(crate) type Held = SemaphorePermit<'static>;
 
-impl Place {
-    pub(crate) fn new(config: &SqliteConfig, path: Option<PathBuf>) -> Result<Self> {
-        config.check()?;
-        let location = config.location();
-        // Connections are opened at any time, wherever the process has gone meanwhile.
-        let path = path.map(std::path::absolute).transpose().map_err(|error| Error::Unreachable {
-            location: location.clone(),
-            reason: format!("the working directory is not known: {error}"),
-        })?;
-        Ok(Self { location, path, busy_timeout: config.busy_timeout() })
-    }
-
-    /// Why the file could not be opened, as far as the file system tells.
-    pub(crate) fn why_not_opened(&self, operation: &str, reason: &str) -> Error {
-        let location = self.location.clone();
-        let denied = |reason: String| Error::AccessDenied {
-            location: location.clone(),
-            operation: operation.to_owned(),
-            reason,
-        };
-        let Some(path) = &self.path else { return denied(reason.to_owned()) };
-        if path.is_dir() {
-            let reason = "it is a directory".to_owned();
-            return Error::NotAStore { location, expected: "SQLite database", reason };
-        }
-        match path.parent().map(Path::try_exists) {
-            Some(Ok(false)) => Error::LocationNotFound {
-                location,
-                hint: "its directory does not exist; create it, or correct `database`".to_owned(),
-            },
-            _ if matches!(path.try_exists(), Ok(false)) && operation == "open" => Error::LocationNotFound {
-                location,
-                hint: "there is no such file; open it with AccessMode::ReadWrite to create it".to_owned(),
-            },
-            _ => denied(reason.to_owned()),
-        }
-    }
-
-    /// Opens the file, and looks into it.
-    fn connect(&self, mode: AccessMode) -> Result<Connection> {
-        let during = During::new(self, "open");
-        if self.path.as_ref().is_some_and(|path| path.is_dir()) {
-            return Err(self.why_not_opened(during.operation, ""));
-        }
-        let connection = match (&self.path, mode) {
-            (None, _) => Connection::open_in_memory(),
-            (Some(path), AccessMode::ReadWrite) => Connection::open_with_flags(
-                path,
-                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-            ),
-            (Some(path), AccessMode::ReadOnly) => {
-                Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            }
-        };
-        let connection = connection.map_err(|error| during.error(error))?;
-        match self.look(&connection) {
-            Ok(()) => Ok(connection),
-            Err(error) => match &self.path {
-                Some(path) if mode == AccessMode::ReadOnly && needs_side_files(&error, path) => {
-                    self.connect_immutable(path)
-                }
-                _ => Err(during.error(error)),
-            },
-        }
-    }
-
-    /// Whether no rows wait beside the file in a write-ahead log.
-    fn is_at_rest(&self) -> bool {
-        self.path.as_deref().is_some_and(|path| log_length(path).unwrap_or_default() == 0)
-    }
-
-    /// Removes the empty side files that SQLite's readers make and, other than its writers, leave behind. SQLite does it
-    /// itself, when a connection that could have written is the last to close.
-    fn remove_side_files(&self) {
-        let Some(path) = self.path.as_deref().filter(|path| log_length(path) == Some(0)) else { return };
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        if let Ok(connection) = Connection::open_with_flags(path, flags) {
-            // They do no harm where they have to stay.
-            let _ = connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()));
-        }
-    }
-
-    /// Reads something, for SQLite only opens a file when it is first used.
-    fn look(&self, connection: &Connection) -> rusqlite::Result<()> {
-        connection.busy_timeout(self.busy_timeout)?;
-        connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
-    }
-
-    /// Reads a file that nobody can write, in a directory where SQLite can make none of its side files.
-    fn connect_immutable(&self, path: &Path) -> Result<Connection> {
-        let during = During::new(self, "open");
-        if log_length(path).unwrap_or_default() > 0 {
-            return Err(Error::AccessDenied {
-                location: self.location.clone(),
-                operation: "open".to_owned(),
-                reason:
-                    "its write-ahead log holds rows, and SQLite cannot read them without making a file beside it; open \
-                         it once where that may be done, or copy both files to such a place"
-                        .to_owned(),
-            });
-        }
-        let mut uri = String::from("file:");
-        for byte in path.as_os_str().as_encoded_bytes() {
-            match byte {
-                b'/' | b'.' | b'_' | b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
-                other => uri.push_str(&format!("%{other:02X}")),
-            }
-        }
-        uri.push_str("?immutable=1");
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let connection = Connection::open_with_flags(uri, flags).map_err(|error| during.error(error))?;
-        self.look(&connection).map_err(|error| during.error(error))?;
-        Ok(connection)
-    }
-}
-
-/// Whether a read failed because the side files of a write-ahead log cannot be made.
-fn needs_side_files(error: &rusqlite::Error, path: &Path) -> bool {
-    let refused = matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
-    );
-    refused && path.is_file()
-}
-
-/// The length of the write-ahead log beside a file; `None` where there is none.
-fn log_length(path: &Path) -> Option<u64> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    std::fs::metadata(log).ok().map(|log| log.len())
+/// The right to hold a connection, if one is left.
+pub(crate) fn try_hold() -> Option<Held> {
+    HELD.try_acquire().ok()
 }
 
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Database {
-    pub(crate) place: Place,
-    pub(crate) mode: AccessMode,
-    idle: Mutex<Vec<Connection>>,
+    pub(crate) location: Location,
+    idle: Mutex<Vec<Opened>>,
     /// The connection that writes; made when it is first needed. A database in memory has only this one.
-    writer: Arc<tokio::sync::Mutex<Option<Connection>>>,
+    writer: Arc<tokio::sync::Mutex<Option<Opened>>>,
     /// Whether it was opened for reading and had no side files then: it must have none afterwards.
     leaves_no_trace: bool,
 }
 
+/// A connection, and the file that it has open.
+pub(crate) struct Opened {
+    connection: Connection,
+    file: Option<FileId>,
+    /// The state of a file that must not change while it is read.
+    unchanged: Option<Unchanged>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Opened").field(&self.file).finish()
+    }
+}
+
 /// The right to write, which one call at a time has.
-pub(crate) type WriterGuard = OwnedMutexGuard<Option<Connection>>;
+pub(crate) type WriterGuard = OwnedMutexGuard<Option<Opened>>;
 
 impl Database {
-    pub(crate) fn open(place: Place, mode: AccessMode) -> Result<Self> {
-        let leaves_no_trace = mode == AccessMode::ReadOnly && place.is_at_rest();
-        let connection = place.connect(mode)?;
-        check_encoding(&place, &connection)?;
-        let (idle, writer) = match place.path {
-            Some(_) => (vec![connection], None),
-            None => (Vec::new(), Some(connection)),
+    pub(crate) fn open(location: Location) -> Result<Self> {
+        if location.is_immutable && location.mode == AccessMode::ReadWrite {
+            return Err(location.denied("open for writing", "its setting `immutable` says that it never changes"));
+        }
+        let leaves_no_trace = location.mode == AccessMode::ReadOnly
+            && !location.is_immutable
+            && location.side_file("-wal").unwrap_or_default() == 0;
+        let opened = Opened::connect(&location)?;
+        let (idle, writer) = match location.path {
+            Some(_) if location.is_immutable => (Vec::new(), None),
+            Some(_) => (vec![opened], None),
+            None => (Vec::new(), Some(opened)),
         };
         let writer = Arc::new(tokio::sync::Mutex::new(writer));
-        Ok(Self { place, mode, idle: Mutex::new(idle), writer, leaves_no_trace })
+        Ok(Self { location, idle: Mutex::new(idle), writer, leaves_no_trace })
     }
 
     pub(crate) fn is_memory(&self) -> bool {
-        self.place.path.is_none()
+        self.location.path.is_none()
     }
 
-    /// A connection for reading; give it back with [`Database::put_back`] when it is in order.
-    pub(crate) fn reader(&self) -> Result<Connection> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| self.place.connect(self.mode), Ok)
-    }
-
-    pub(crate) fn put_back(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_READERS {
-            idle.push(connection);
+    fn reader(&self) -> Result<Opened> {
+        while let Some(opened) = self.idle().pop() {
+            if opened.is_current(&self.location) {
+                return Ok(opened);
+            }
         }
+        Opened::connect(&self.location)
+    }
+
+    fn put_back(&self, opened: Opened) {
+        let mut idle = self.idle();
+        if idle.len() < IDLE_READERS {
+            idle.push(opened);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Opened>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the right to write, or, in memory, to use the only connection.
@@ -211,32 +110,139 @@ impl Database {
 
     /// The connection that writes, ready to.
     pub(crate) fn writer<'g>(&self, guard: &'g mut WriterGuard) -> Result<&'g mut Connection> {
-        let made = match guard.take() {
-            Some(connection) => connection,
+        let known = guard.take().filter(|opened| opened.is_current(&self.location));
+        let opened = match known {
+            Some(opened) => opened,
             None => {
-                let connection = self.place.connect(self.mode)?;
-                prepare_for_writing(&connection, self.place.busy_timeout)
-                    .map_err(|error| During::new(&self.place, "write").error(error))?;
-                connection
+                let opened = Opened::connect(&self.location)?;
+                prepare_for_writing(&opened.connection, self.location.busy_timeout)
+                    .map_err(|error| During::new(&self.location, "write").error(error))?;
+                opened
             }
         };
-        Ok(guard.insert(made))
+        Ok(&mut guard.insert(opened).connection)
     }
 
     /// Closes all connections that are not in use; the others close when they are done.
     pub(crate) fn close(&self, mut guard: WriterGuard) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle().clear();
         *guard = None;
+    }
+
+    /// Removes the empty side files that SQLite's readers make and, other than its writers, leave behind. SQLite does it
+    /// itself when a connection that could have written is the last to close.
+    fn remove_side_files(&self) {
+        let Some(path) = self.location.path.as_deref().filter(|_| self.location.side_file("-wal") == Some(0)) else {
+            return;
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if let Ok(connection) = Connection::open_with_flags(path, flags) {
+            // They do no harm where they have to stay.
+            let _ = first_look(&connection);
+        }
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
         if self.leaves_no_trace {
-            self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-            self.place.remove_side_files();
+            self.idle().clear();
+            self.remove_side_files();
         }
     }
+}
+
+impl Opened {
+    /// Opens the file, and looks into it.
+    fn connect(location: &Location) -> Result<Self> {
+        location.check_file()?;
+        let before = location.file_id();
+        let (connection, unchanged) = match &location.path {
+            Some(path) if location.is_immutable => {
+                let (connection, unchanged) = Unchanged::connect(location, path)?;
+                (Ok(connection), Some(unchanged))
+            }
+            Some(path) => (Connection::open_with_flags(path, flags(location.mode)), None),
+            None => (Connection::open_in_memory(), None),
+        };
+        let connection = connection.map_err(|error| During::new(location, "open").error(error))?;
+        let answer = set_up(&connection, location);
+        match &unchanged {
+            Some(unchanged) => unchanged.prove(location, answer)?,
+            None => answer?,
+        }
+        let after = location.file_id();
+        // A file that was replaced in between is found to be another one when the connection is used again.
+        let file = if before.is_none() || before == after { after } else { None };
+        Ok(Self { connection, file, unchanged })
+    }
+
+    /// Whether the file that is open is still the one at its path.
+    fn is_current(&self, location: &Location) -> bool {
+        location.path.is_none() || (self.file.is_some() && self.file == location.file_id())
+    }
+}
+
+fn flags(mode: AccessMode) -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | match mode {
+            AccessMode::ReadWrite => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+            AccessMode::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        }
+}
+
+/// Settings of every connection; reads something, because SQLite only opens a file when it is first used.
+fn set_up(connection: &Connection, location: &Location) -> Result<()> {
+    let during = During::new(location, "open");
+    let set = || {
+        connection.busy_timeout(location.busy_timeout)?;
+        // The schema of a file is input: it may call no function that does anything, and nothing writes to it directly.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        first_look(connection)
+    };
+    set().map_err(|error| match location.mode {
+        AccessMode::ReadOnly if cannot_make_side_files(&error) => why_not_read(during, error),
+        _ => during.error(error),
+    })?;
+    check_encoding(location, connection)
+}
+
+fn first_look(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))
+}
+
+fn cannot_make_side_files(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+}
+
+/// A file that is there, and that SQLite cannot read without making a file beside it.
+fn why_not_read(during: During<'_>, error: rusqlite::Error) -> Error {
+    match during.error(error) {
+        Error::AccessDenied { location, operation, reason } => Error::AccessDenied {
+            location,
+            operation,
+            reason: format!(
+                "{reason}. Where the file may be read, SQLite could create no files beside it, which it needs beside \
+                 writers: open the store where it may, or set `immutable = true` if no process writes to the file"
+            ),
+        },
+        other => other,
+    }
+}
+
+/// Text of another encoding would compare otherwise than the core expects.
+fn check_encoding(location: &Location, connection: &Connection) -> Result<()> {
+    let encoding = connection.query_row("PRAGMA encoding", [], |row| row.get::<_, String>(0));
+    let encoding = encoding.map_err(|error| During::new(location, "open").error(error))?;
+    if encoding == "UTF-8" {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: format!("{}, whose text is {encoding},", location.name),
+        hint: "use a file of its own, whose text is UTF-8".to_owned(),
+    })
 }
 
 /// Makes a commit durable, and lets readers go on beside it.
@@ -265,16 +271,47 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Text of another encoding would compare otherwise than the core expects.
-fn check_encoding(place: &Place, connection: &Connection) -> Result<()> {
-    let during = During::new(place, "open");
-    let encoding: String =
-        connection.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(|error| during.error(error))?;
-    if encoding == "UTF-8" {
-        return Ok(());
+/// A connection that sees one state of a file for as long as this is held.
+pub(crate) struct Snapshot {
+    pub(crate) database: Arc<Database>,
+    /// `None` once a read has failed: the state in which that leaves a connection need not be known.
+    opened: Option<Opened>,
+}
+
+impl Snapshot {
+    pub(crate) fn take(database: Arc<Database>) -> Result<Self> {
+        let opened = database.reader()?;
+        let begun = opened.connection.execute_batch("BEGIN");
+        begun.map_err(|error| During::new(&database.location, "read").error(error))?;
+        Ok(Self { database, opened: Some(opened) })
     }
-    Err(Error::Unsupported {
-        what: format!("{}, whose text is {encoding},", place.location),
-        hint: "use a file of its own, whose text is UTF-8".to_owned(),
-    })
+
+    /// Reads something; after an error nothing more can be read.
+    pub(crate) fn read<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let Some(opened) = self.opened.take() else {
+            return Err(Error::Task("a read was continued after it had failed".to_owned()));
+        };
+        let mut answer = work(&opened.connection);
+        if let Some(unchanged) = &opened.unchanged {
+            answer = unchanged.prove(&self.database.location, answer);
+        }
+        if answer.is_ok() {
+            self.opened = Some(opened);
+        }
+        answer
+    }
+
+    /// Interrupts a read from another thread.
+    pub(crate) fn interrupt_handle(&self) -> Option<InterruptHandle> {
+        self.opened.as_ref().map(|opened| opened.connection.get_interrupt_handle())
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let Some(opened) = self.opened.take().filter(|opened| opened.unchanged.is_none()) else { return };
+        if opened.connection.execute_batch("ROLLBACK").is_ok() {
+            self.database.put_back(opened);
+        }
+    }
 }

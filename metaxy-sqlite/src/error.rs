@@ -2,22 +2,25 @@
 
 use metaxy_core::Error;
 use metaxy_core::secret::{mask_error, mask_url};
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::KIND;
-use crate::connection::Place;
+use crate::location::Location;
 
-/// What was being done, and where; turns SQLite's errors into named ones.
+/// The table that describes the others: what is damaged where no table is asked for.
+pub(crate) const CATALOG: &str = "metaxy$tables";
+
+/// What is being done, and where; turns SQLite's errors into named ones.
 #[derive(Clone, Copy)]
 pub(crate) struct During<'a> {
-    pub(crate) place: &'a Place,
-    pub(crate) operation: &'static str,
-    pub(crate) table: Option<&'a str>,
+    location: &'a Location,
+    operation: &'static str,
+    table: Option<&'a str>,
 }
 
 impl<'a> During<'a> {
-    pub(crate) fn new(place: &'a Place, operation: &'static str) -> Self {
-        Self { place, operation, table: None }
+    pub(crate) fn new(location: &'a Location, operation: &'static str) -> Self {
+        Self { location, operation, table: None }
     }
 
     pub(crate) fn of(self, table: &'a str) -> Self {
@@ -26,38 +29,72 @@ impl<'a> During<'a> {
 
     /// The error for what SQLite said.
     pub(crate) fn error(&self, error: rusqlite::Error) -> Error {
-        let location = self.place.location.clone();
-        let reason = || mask_url(&error.to_string());
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Locked {
-                location,
-                holder: format!(
-                    "another connection that writes (waited {} ms, see `busy_timeout_ms`)",
-                    self.place.busy_timeout.as_millis()
-                ),
-            },
-            Some(ErrorCode::NotADatabase) => Error::NotAStore {
-                location,
+        use rusqlite::Error as E;
+        let Some(said) = error.sqlite_error() else {
+            return match error {
+                E::InvalidColumnType(..)
+                | E::FromSqlConversionFailure(..)
+                | E::IntegralValueOutOfRange(..)
+                | E::Utf8Error(..) => self.corrupt(&error),
+                other => self.other(other, false),
+            };
+        };
+        match (said.code, said.extended_code) {
+            (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => self.locked(),
+            (ErrorCode::NotADatabase, _) => Error::NotAStore {
+                location: self.location.name.clone(),
                 expected: "SQLite database",
-                reason: "its first bytes are others".to_owned(),
+                reason: "it begins with other bytes".to_owned(),
             },
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                Error::AccessDenied { location, operation: self.operation.to_owned(), reason: reason() }
+            // SQLite tells of a full disk in its own words where it grows the index of the log.
+            (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => self.full(error),
+            (ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _) => {
+                self.location.denied(self.operation, &shown(&error))
             }
-            Some(ErrorCode::CannotOpen) => self.place.why_not_opened(self.operation, &reason()),
-            Some(ErrorCode::DatabaseCorrupt) => Error::Corrupt {
-                table: self.table.unwrap_or("?").to_owned(),
-                reason: format!("{} in {location}", reason()),
-            },
-            code => {
-                let passing = code == Some(ErrorCode::DiskFull);
-                match self.table {
-                    Some(table) => Error::table(KIND, self.operation, table, mask_error(error)).with_transient(passing),
-                    None => Error::backend(KIND, self.operation, mask_error(error)).with_transient(passing),
-                }
-            }
+            (ErrorCode::CannotOpen, _) => self.location.why_not_opened(self.operation, &shown(&error)),
+            (ErrorCode::DatabaseCorrupt, _) => self.corrupt(&error),
+            (code, extended) => self.other(error, may_pass(code, extended)),
         }
     }
+
+    fn locked(&self) -> Error {
+        let waited = self.location.busy_timeout.as_millis();
+        Error::Locked {
+            location: self.location.name.clone(),
+            holder: format!("another connection that writes (waited {waited} ms, see `busy_timeout_ms`)"),
+        }
+    }
+
+    fn full(&self, error: rusqlite::Error) -> Error {
+        Error::StorageFull {
+            location: self.location.name.clone(),
+            operation: self.operation.to_owned(),
+            source: mask_error(error),
+        }
+    }
+
+    fn corrupt(&self, error: &rusqlite::Error) -> Error {
+        corrupt(self.table.unwrap_or(CATALOG), format!("{} in {}", shown(error), self.location.name))
+    }
+
+    fn other(&self, error: rusqlite::Error, transient: bool) -> Error {
+        let error = mask_error(error);
+        match self.table {
+            Some(table) => Error::table(KIND, self.operation, table, error),
+            None => Error::backend(KIND, self.operation, error),
+        }
+        .with_transient(transient)
+    }
+}
+
+/// Whether the same call may succeed later: memory is short, or a device or an exhausted quota has refused a write.
+fn may_pass(code: ErrorCode, extended: i32) -> bool {
+    code == ErrorCode::OutOfMemory
+        || [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_NOMEM].contains(&extended)
+}
+
+fn shown(error: &rusqlite::Error) -> String {
+    mask_url(&error.to_string())
 }
 
 /// What is wrong with the rows of a table.

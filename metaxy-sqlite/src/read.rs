@@ -2,31 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Schema, SchemaRef};
-use futures::StreamExt;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use metaxy_core::backend::{BatchStream, stream_of};
-use metaxy_core::filter::Predicate;
-use metaxy_core::{Error, FeatureKey, Result, Scan, ScanRequest, ScanStage};
-use rusqlite::types::ValueRef;
+use metaxy_core::{Error, FeatureKey, Result, Scan, ScanRequest, ScanStage, blocking, fence};
 use rusqlite::{Connection, InterruptHandle};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
-use crate::catalog::{Catalog, StoredTable, quoted};
-use crate::connection::Database;
-use crate::error::{During, corrupt};
+use crate::catalog::Catalog;
+use crate::connection::{Database, Held, Snapshot, try_hold};
+use crate::error::During;
+use crate::file::Spill;
 use crate::sql::{self, Select};
-use crate::types::{Decoder, decoder, max_rows};
-
-/// How many rows a batch has at most.
-const BATCH_ROWS: usize = 64 * 1024;
-
-/// How many bytes of text and blobs a batch has at most, unless single rows are larger.
-const BATCH_BYTES: usize = 64 << 20;
-
-/// How many batches wait for the reader of a stream.
-const BATCHES_AHEAD: usize = 2;
+use crate::types::Batch;
 
 /// One table to be read.
 pub(crate) struct Reading {
@@ -34,12 +23,6 @@ pub(crate) struct Reading {
     pub(crate) prefix: String,
     pub(crate) key: FeatureKey,
     pub(crate) request: ScanRequest,
-}
-
-/// What is known of a scan before its first row.
-struct Opening {
-    schema: SchemaRef,
-    applied: ScanStage,
 }
 
 impl Reading {
@@ -51,222 +34,243 @@ impl Reading {
     /// Reads everything at once: a database in memory has a single connection, which a stream must not hold.
     async fn scan_memory(self) -> Result<Scan> {
         let mut guard = self.database.lock().await;
-        tokio::task::spawn_blocking(move || {
+        blocking::run(move || {
             let connection = self.database.writer(&mut guard)?;
-            let (mut opening, mut batches) = (None, Vec::new());
-            self.read(
-                connection,
-                |found| opening = Some(found),
-                |batch| {
-                    batches.push(batch);
-                    true
-                },
-            )?;
-            let Some(Opening { schema, applied }) = opening else { return Err(self.missing()) };
-            Ok(Scan { schema, stream: stream_of(batches), applied })
+            // What the scan prepares goes with the transaction.
+            let transaction = connection.unchecked_transaction();
+            let transaction = transaction.map_err(|error| self.during().error(error))?;
+            let mut rows = self.rows(&transaction)?;
+            let mut batches = Vec::new();
+            while let Some(batch) = rows.next(&transaction, self.during())? {
+                batches.push(batch);
+            }
+            Ok(Scan { schema: rows.schema, stream: stream_of(batches), applied: rows.select.applied })
         })
-        .await?
+        .await
     }
 
-    /// Reads on a thread of its own, a few batches ahead of whoever takes them.
+    /// Reads the first batch, and whatever else must be read at once; see [`Rest`].
     async fn scan_file(self) -> Result<Scan> {
-        let (announce, announced) = oneshot::channel();
-        let (send, receive) = mpsc::channel(BATCHES_AHEAD);
-        let running = Running::default();
-        let cancel = Cancel(running.clone());
-        let task = tokio::task::spawn_blocking(move || self.run(&running, announce, &send));
-        match announced.await {
-            Ok(Opening { schema, applied }) => Ok(Scan { schema, stream: stream(receive, task, cancel), applied }),
-            Err(_) => match task.await? {
-                Err(error) => Err(error),
-                Ok(()) => Err(Error::Task("a reader ended before it began".to_owned())),
-            },
-        }
+        let cancel = Cancel::default();
+        let running = cancel.0.clone();
+        let Begun { schema, applied, rest } = blocking::run(move || self.begin(running)).await?;
+        let stream = match rest {
+            Rest::Ready(batches) => futures::stream::iter(batches).boxed(),
+            Rest::Held(first, cursor) => read_on(first, cursor, cancel),
+            Rest::Spilled(spill) => spill.into_stream(),
+        };
+        Ok(Scan { schema, stream, applied })
     }
 
-    fn run(
-        &self,
-        running: &Running,
-        announce: oneshot::Sender<Opening>,
-        send: &mpsc::Sender<RecordBatch>,
-    ) -> Result<()> {
-        let connection = self.database.reader()?;
-        running.set(Some(connection.get_interrupt_handle()));
-        let mut announce = Some(announce);
-        let done = self.read(
-            &connection,
-            |opening| {
-                let _ = announce.take().map(|announce| announce.send(opening));
-            },
-            |batch| send.blocking_send(batch).is_ok(),
-        );
-        // From here on nobody may interrupt the connection: the next reader uses it.
-        running.set(None);
-        if done.is_ok() {
-            self.database.put_back(connection);
-        }
-        done
+    fn begin(&self, running: Running) -> Result<Begun> {
+        let snapshot = Snapshot::take(self.database.clone())?;
+        let mut cursor = Cursor::open(snapshot, running, |connection| self.rows(connection))?;
+        let (schema, applied) = (cursor.rows.schema.clone(), cursor.rows.select.applied);
+        let rest = match cursor.next() {
+            Ok(Some(first)) if !cursor.is_done() => cursor.keep(first)?,
+            only => Rest::Ready(only.transpose().into_iter().collect()),
+        };
+        Ok(Begun { schema, applied, rest })
     }
 
-    /// Reads in one transaction, so that all of it is of one state. `emit` says whether anybody wants more.
-    fn read(
-        &self,
-        connection: &Connection,
-        open: impl FnOnce(Opening),
-        emit: impl FnMut(RecordBatch) -> bool,
-    ) -> Result<()> {
+    /// Finds the table, and prepares what the scan needs. In a transaction, so that all of it is of one state.
+    fn rows(&self, connection: &Connection) -> Result<Rows> {
         let name = self.key.table_name();
-        let during = During::new(&self.database.place, "scan").of(&name);
-        let transaction = connection.unchecked_transaction().map_err(|error| during.error(error))?;
-        let catalog = Catalog { connection: &transaction, prefix: &self.prefix, during };
-        let table = catalog.find(&name)?.ok_or_else(|| self.missing())?;
+        let during = self.during().of(&name);
+        let catalog = Catalog { connection, prefix: &self.prefix, during };
+        let table = catalog.find(&self.key)?.ok_or_else(|| self.missing())?;
         let select = sql::select(&table, &self.request);
+        for (statement, parameters) in &select.preparation {
+            connection.execute(statement, parameters.bound()).map_err(|error| during.error(error))?;
+        }
         let schema = Arc::new(table.schema.project(&select.columns)?);
-        open(Opening { schema: schema.clone(), applied: select.applied });
-        read_batches(&transaction, &select, &schema, &name, during, emit)
+        Ok(Rows { name, schema, select, next: Some(i64::MIN) })
+    }
+
+    fn during(&self) -> During<'_> {
+        During::new(&self.database.location, "scan")
     }
 
     fn missing(&self) -> Error {
-        Error::FeatureNotFound { feature: self.key.clone(), searched: vec![self.database.place.location.clone()] }
+        Error::FeatureNotFound { feature: self.key.clone(), searched: vec![self.database.location.name.clone()] }
     }
 }
 
-/// The connection that a stream reads from, while it may be interrupted.
+/// What is known of a scan with its first batch.
+struct Begun {
+    schema: SchemaRef,
+    applied: ScanStage,
+    rest: Rest,
+}
+
+/// Where the batches of a scan are. A process has many streams and few connections, so a stream that is not read holds no
+/// thread, and only some hold a connection.
+enum Rest {
+    /// All rows are in this batch, or there are none, or the first batch could not be read.
+    Ready(Vec<Result<RecordBatch>>),
+    /// Behind this first batch a connection reads on.
+    Held(RecordBatch, Cursor),
+    /// Other streams hold all connections, so the rows wait in a file.
+    Spilled(Spill),
+}
+
+/// The rows of a scan that have not been read yet.
+struct Rows {
+    /// The name of the table.
+    name: String,
+    schema: SchemaRef,
+    select: Select,
+    /// The number of the next row; `None` at the end.
+    next: Option<i64>,
+}
+
+impl Rows {
+    /// The next batch. The connection is in the same transaction in each call.
+    fn next(&mut self, connection: &Connection, during: During<'_>) -> Result<Option<RecordBatch>> {
+        let Some(from) = self.next else { return Ok(None) };
+        self.select.parameters.set_first(from);
+        let name = self.name.clone();
+        let (batch, next) = fence::decode(&name, || self.batch(connection, during.of(&name)))?;
+        self.next = next;
+        Ok(batch)
+    }
+
+    fn batch(&self, connection: &Connection, during: During<'_>) -> Result<(Option<RecordBatch>, Option<i64>)> {
+        let error = |error| during.error(error);
+        let mut statement = connection.prepare_cached(&self.select.sql).map_err(error)?;
+        let mut rows = statement.query(self.select.parameters.bound()).map_err(error)?;
+        let mut batch = Batch::new(&self.schema, &self.name)?;
+        let mut last: Option<i64> = None;
+        while !batch.is_full() {
+            let Some(row) = rows.next().map_err(error)? else {
+                let rest = if batch.is_empty() { None } else { Some(batch.finish()?) };
+                return Ok((rest, None));
+            };
+            last = Some(row.get(0).map_err(error)?);
+            batch.push(row, 1, during)?;
+        }
+        Ok((Some(batch.finish()?), last.and_then(|last| last.checked_add(1))))
+    }
+}
+
+/// A connection and the rows that it reads.
+struct Cursor {
+    rows: Rows,
+    /// `None` once all rows are read.
+    snapshot: Option<Snapshot>,
+    running: Running,
+    held: Option<Held>,
+}
+
+impl Cursor {
+    fn open(mut snapshot: Snapshot, running: Running, find: impl FnOnce(&Connection) -> Result<Rows>) -> Result<Self> {
+        let rows = running.during(&mut snapshot, find)?;
+        Ok(Self { rows, snapshot: Some(snapshot), running, held: None })
+    }
+
+    fn is_done(&self) -> bool {
+        self.snapshot.is_none()
+    }
+
+    /// Keeps what comes after the first batch: on the connection, or without it.
+    fn keep(mut self, first: RecordBatch) -> Result<Rest> {
+        self.held = try_hold();
+        if self.held.is_some() {
+            return Ok(Rest::Held(first, self));
+        }
+        let schema = first.schema();
+        let mut first = Some(first);
+        let spill = Spill::collect(&schema, || first.take().map_or_else(|| self.next(), |first| Ok(Some(first))))?;
+        Ok(Rest::Spilled(spill))
+    }
+
+    /// The next batch. The connection is given back with the last one.
+    fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(mut snapshot) = self.snapshot.take() else { return Ok(None) };
+        let database = snapshot.database.clone();
+        let during = During::new(&database.location, "scan");
+        let batch = self.running.during(&mut snapshot, |connection| self.rows.next(connection, during))?;
+        if self.rows.next.is_some() {
+            self.snapshot = Some(snapshot);
+        } else {
+            self.held = None;
+        }
+        Ok(batch)
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let (snapshot, held) = (self.snapshot.take(), self.held.take());
+        if snapshot.is_some() {
+            // Closing a connection may write.
+            drop(blocking::spawn(move || {
+                drop((snapshot, held));
+                Ok(())
+            }));
+        }
+    }
+}
+
+/// What a stream of batches does next.
+enum Next {
+    Give(RecordBatch, Cursor),
+    Await(BoxFuture<'static, Result<(Option<RecordBatch>, Cursor)>>),
+}
+
+/// A stream that reads a batch ahead.
+fn read_on(first: RecordBatch, cursor: Cursor, cancel: Cancel) -> BatchStream {
+    let next = |(next, cancel): (Next, Cancel)| async move {
+        let (batch, mut cursor) = match next {
+            Next::Give(batch, cursor) => (Some(batch), cursor),
+            Next::Await(answer) => answer.await?,
+        };
+        let Some(batch) = batch else { return Ok(None) };
+        let ahead = blocking::spawn(move || Ok((cursor.next()?, cursor)));
+        Ok(Some((batch, (Next::Await(FutureExt::boxed(ahead)), cancel))))
+    };
+    futures::stream::try_unfold((Next::Give(first, cursor), cancel), next).boxed()
+}
+
+/// The read that a stream waits for, which may be interrupted.
 #[derive(Clone, Default)]
-struct Running(Arc<Mutex<Option<InterruptHandle>>>);
+struct Running(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    handle: Option<InterruptHandle>,
+    is_cancelled: bool,
+}
 
 impl Running {
-    fn set(&self, handle: Option<InterruptHandle>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads so that it can be interrupted; afterwards it cannot, because another read may use the connection.
+    fn during<T>(&self, snapshot: &mut Snapshot, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let mut state = self.state();
+        if state.is_cancelled {
+            return Err(Error::Task("a stream was dropped while it was read".to_owned()));
+        }
+        state.handle = snapshot.interrupt_handle();
+        drop(state);
+        let answer = snapshot.read(work);
+        self.state().handle = None;
+        answer
     }
 }
 
-/// Stops the reading thread when nobody wants its rows any more, also in the middle of a sort.
+/// Stops the read when its stream is dropped, also in the middle of a sort.
+#[derive(Default)]
 struct Cancel(Running);
 
 impl Drop for Cancel {
     fn drop(&mut self) {
-        if let Some(handle) = &*self.0.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        let mut state = self.0.state();
+        state.is_cancelled = true;
+        if let Some(handle) = &state.handle {
             handle.interrupt();
         }
     }
-}
-
-/// The batches that a thread sends, and at their end what became of it.
-fn stream(receive: mpsc::Receiver<RecordBatch>, task: JoinHandle<Result<()>>, cancel: Cancel) -> BatchStream {
-    let next = |(mut receive, task, cancel): (mpsc::Receiver<RecordBatch>, JoinHandle<Result<()>>, Cancel)| async move {
-        match receive.recv().await {
-            Some(batch) => Ok(Some((batch, (receive, task, cancel)))),
-            None => task.await?.map(|()| None),
-        }
-    };
-    futures::stream::try_unfold((receive, task, cancel), next).boxed()
-}
-
-fn read_batches(
-    connection: &Connection,
-    select: &Select,
-    schema: &SchemaRef,
-    table: &str,
-    during: During<'_>,
-    mut emit: impl FnMut(RecordBatch) -> bool,
-) -> Result<()> {
-    let mut statement = connection.prepare(&select.sql).map_err(|error| during.error(error))?;
-    let mut rows = statement.query(select.parameters.bound()).map_err(|error| during.error(error))?;
-    let mut batch = Batch::new(schema, table);
-    while let Some(row) = rows.next().map_err(|error| during.error(error))? {
-        batch.push(row, 0, during)?;
-        if batch.is_full() && !emit(batch.finish()?) {
-            return Ok(());
-        }
-    }
-    if batch.rows > 0 {
-        emit(batch.finish()?);
-    }
-    Ok(())
-}
-
-/// The batch that is being collected.
-struct Batch<'a> {
-    schema: &'a SchemaRef,
-    table: &'a str,
-    decoders: Vec<Box<dyn Decoder>>,
-    rows: usize,
-    bytes: usize,
-    max_rows: usize,
-}
-
-impl<'a> Batch<'a> {
-    fn new(schema: &'a SchemaRef, table: &'a str) -> Self {
-        let countable = schema.fields().iter().map(|field| max_rows(field.data_type())).min();
-        let max_rows = countable.unwrap_or(BATCH_ROWS).min(BATCH_ROWS);
-        let decoders = schema.fields().iter().map(|field| decoder(field.data_type(), 1024)).collect();
-        Self { schema, table, decoders, rows: 0, bytes: 0, max_rows }
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows >= self.max_rows || self.bytes >= BATCH_BYTES
-    }
-
-    /// Takes the values of a row, of which the first column of the batch is at `offset`.
-    fn push(&mut self, row: &rusqlite::Row<'_>, offset: usize, during: During<'_>) -> Result<()> {
-        for (position, decoder) in self.decoders.iter_mut().enumerate() {
-            let value = row.get_ref(position + offset).map_err(|error| during.error(error))?;
-            if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = value {
-                self.bytes += bytes.len();
-            }
-            decoder.push(value).map_err(|reason| damaged(self.table, self.schema, position, &reason))?;
-        }
-        self.rows += 1;
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<RecordBatch> {
-        let finish = |(position, decoder): (usize, &mut Box<dyn Decoder>)| {
-            decoder.finish().map_err(|reason| damaged(self.table, self.schema, position, &reason))
-        };
-        let columns = self.decoders.iter_mut().enumerate().map(finish).collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        (self.rows, self.bytes) = (0, 0);
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
-    }
-}
-
-fn damaged(table: &str, schema: &Schema, position: usize, reason: &str) -> Error {
-    corrupt(table, format!("column `{}` holds {reason}", schema.field(position).name()))
-}
-
-/// The numbers of the rows for which a predicate is true, found by the core.
-pub(crate) fn matching_rows(
-    connection: &Connection,
-    table: &StoredTable,
-    feature: &str,
-    predicate: &Predicate,
-    during: During<'_>,
-) -> Result<Vec<i64>> {
-    let needed: Vec<String> = predicate.columns().into_iter().collect();
-    let positions: Vec<usize> = needed.iter().filter_map(|name| table.schema.index_of(name).ok()).collect();
-    let schema = Arc::new(table.schema.project(&positions)?);
-    let names: Vec<String> = std::iter::once("rowid".to_owned())
-        .chain(needed.iter().filter_map(|name| table.column(name)).map(|(column, _)| column))
-        .collect();
-    let sql = format!("SELECT {} FROM {}", names.join(", "), quoted(&table.name));
-    let mut statement = connection.prepare(&sql).map_err(|error| during.error(error))?;
-    let mut rows = statement.query([]).map_err(|error| during.error(error))?;
-    let (mut batch, mut numbers, mut matching) = (Batch::new(&schema, feature), Vec::new(), Vec::new());
-    let mut check = |batch: &mut Batch<'_>, numbers: &mut Vec<i64>| -> Result<()> {
-        let mask = predicate.evaluate(&batch.finish()?)?;
-        let hits = numbers.drain(..).enumerate().filter(|(row, _)| mask.is_valid(*row) && mask.value(*row));
-        matching.extend(hits.map(|(_, number)| number));
-        Ok(())
-    };
-    while let Some(row) = rows.next().map_err(|error| during.error(error))? {
-        numbers.push(row.get(0).map_err(|error| during.error(error))?);
-        batch.push(row, 1, during)?;
-        if batch.is_full() {
-            check(&mut batch, &mut numbers)?;
-        }
-    }
-    check(&mut batch, &mut numbers)?;
-    Ok(matching)
 }

@@ -1,30 +1,26 @@
-//! Adding and removing rows, each call in one transaction.
+//! Calls that write, each in one transaction.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use metaxy_core::Result;
 use metaxy_core::filter::Predicate;
+use metaxy_core::schema::{convert, grown_schema};
+use metaxy_core::{FeatureKey, Result};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::catalog::{Catalog, StoredTable, quoted};
-use crate::connection::Place;
+use crate::catalog::{Catalog, StoredTable};
+use crate::delete;
 use crate::error::During;
-use crate::read;
-use crate::sql;
-use crate::types::{encoder, merge_schemas, plain};
+use crate::location::Location;
+use crate::types::{check_storable, common, encoder};
 
 /// One call that writes: which store it belongs to, and which of its tables it changes.
 pub(crate) struct Writing<'a> {
-    pub(crate) place: &'a Place,
+    pub(crate) location: &'a Location,
     pub(crate) prefix: &'a str,
-    pub(crate) feature: &'a str,
+    pub(crate) key: &'a FeatureKey,
 }
 
 impl Writing<'_> {
-    fn during(&self, operation: &'static str) -> During<'_> {
-        During::new(self.place, operation).of(self.feature)
-    }
-
     /// Runs `work` in a transaction that takes the right to write at once, so that it never fails half way for want of it.
     fn in_transaction<T>(
         &self,
@@ -32,7 +28,8 @@ impl Writing<'_> {
         operation: &'static str,
         work: impl FnOnce(&Transaction<'_>, &Catalog<'_>, During<'_>) -> Result<T>,
     ) -> Result<T> {
-        let during = self.during(operation);
+        let name = self.key.table_name();
+        let during = During::new(self.location, operation).of(&name);
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| during.error(error))?;
@@ -50,79 +47,62 @@ impl Writing<'_> {
         batches: &[RecordBatch],
     ) -> Result<()> {
         self.in_transaction(connection, "append", |transaction, catalog, during| {
-            let stored = catalog.find(self.feature)?;
-            let merged = merge_schemas(self.feature, stored.as_ref().map(|table| table.schema.as_ref()), schema)?;
-            let table = catalog.evolve(self.feature, stored, merged)?;
-            insert(transaction, &table, schema, batches, during)
+            let stored = catalog.find(self.key)?;
+            let known =
+                stored.as_ref().map_or_else(|| schema.project(&[]), |table| Ok(table.schema.as_ref().clone()))?;
+            let grown = grown_schema(self.key, &known, schema)?;
+            grown.fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))?;
+            let table = catalog.evolve(self.key, stored, grown)?;
+            batches.iter().try_for_each(|batch| self.insert(transaction, &table, batch, during))
         })
     }
 
-    /// Removes the rows for which a predicate is true.
-    pub(crate) fn delete(&self, connection: &mut Connection, predicate: &Predicate) -> Result<u64> {
-        self.in_transaction(connection, "delete", |transaction, catalog, during| {
-            let Some(table) = catalog.find(self.feature)? else { return Ok(0) };
-            let mut parameters = sql::Parameters::default();
-            match sql::condition(&table, predicate, &mut parameters) {
-                Some(condition) => {
-                    let sql = format!("DELETE FROM {} WHERE {condition}", table.quoted_name());
-                    let removed = transaction.execute(&sql, parameters.bound());
-                    removed.map(|rows| rows as u64).map_err(|error| during.error(error))
-                }
-                None => delete_one_by_one(transaction, &table, self.feature, predicate, during),
-            }
-        })
-    }
-
-    /// Removes the table.
-    pub(crate) fn drop_table(&self, connection: &mut Connection) -> Result<()> {
-        self.in_transaction(connection, "drop the table", |_, catalog, _| catalog.drop(self.feature))
-    }
-}
-
-fn insert(
-    transaction: &Transaction<'_>,
-    table: &StoredTable,
-    schema: &SchemaRef,
-    batches: &[RecordBatch],
-    during: During<'_>,
-) -> Result<()> {
-    let columns: Vec<String> =
-        schema.fields().iter().filter_map(|field| table.column(field.name())).map(|(column, _)| column).collect();
-    let places: Vec<String> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
-    let sql = match columns.is_empty() {
-        true => format!("INSERT INTO {} DEFAULT VALUES", table.quoted_name()),
-        false => {
-            format!("INSERT INTO {} ({}) VALUES ({})", table.quoted_name(), columns.join(", "), places.join(", "))
+    fn insert(
+        &self,
+        transaction: &Transaction<'_>,
+        table: &StoredTable,
+        batch: &RecordBatch,
+        during: During<'_>,
+    ) -> Result<()> {
+        let schema = batch.schema();
+        let (mut columns, mut arrays): (Vec<String>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
+        for (field, array) in schema.fields().iter().zip(batch.columns()) {
+            // What has no type yet has no column, and no values.
+            let Some((column, stored)) = table.column(field.name()) else { continue };
+            columns.push(column);
+            arrays.push(common(&convert(self.key, field.name(), array, stored.data_type())?)?);
         }
-    };
-    let mut statement = transaction.prepare_cached(&sql).map_err(|error| during.error(error))?;
-    let mut scratch = String::new();
-    for batch in batches {
-        let arrays = batch.columns().iter().map(plain).collect::<Result<Vec<ArrayRef>>>()?;
+        let sql = insertion(table, &columns);
+        let mut statement = transaction.prepare_cached(&sql).map_err(|error| during.error(error))?;
         let binds = arrays.iter().map(encoder).collect::<Result<Vec<_>>>()?;
+        let mut scratch = String::new();
         for row in 0..batch.num_rows() {
             for (position, bind) in binds.iter().enumerate() {
                 bind(&mut statement, position + 1, row, &mut scratch).map_err(|error| during.error(error))?;
             }
             statement.raw_execute().map_err(|error| during.error(error))?;
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Removes the rows for which a predicate is true.
+    pub(crate) fn delete(&self, connection: &mut Connection, predicate: &Predicate) -> Result<u64> {
+        self.in_transaction(connection, "delete", |transaction, catalog, during| match catalog.find(self.key)? {
+            Some(table) => delete::delete(transaction, &table, self.key, predicate, during),
+            None => Ok(0),
+        })
+    }
+
+    /// Removes the table.
+    pub(crate) fn drop_table(&self, connection: &mut Connection) -> Result<()> {
+        self.in_transaction(connection, "drop the table", |_, catalog, _| catalog.drop(self.key))
+    }
 }
 
-/// Removes rows by a predicate that SQL cannot express: the core evaluates it.
-fn delete_one_by_one(
-    transaction: &Transaction<'_>,
-    table: &StoredTable,
-    feature: &str,
-    predicate: &Predicate,
-    during: During<'_>,
-) -> Result<u64> {
-    let doomed = read::matching_rows(transaction, table, feature, predicate, during)?;
-    let sql = format!("DELETE FROM {} WHERE {} = ?1", table.quoted_name(), quoted("rowid"));
-    let mut statement = transaction.prepare(&sql).map_err(|error| during.error(error))?;
-    for row in &doomed {
-        statement.execute([row]).map_err(|error| during.error(error))?;
+fn insertion(table: &StoredTable, columns: &[String]) -> String {
+    if columns.is_empty() {
+        return format!("INSERT INTO {} DEFAULT VALUES", table.quoted_name());
     }
-    Ok(doomed.len() as u64)
+    let values: Vec<String> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
+    format!("INSERT INTO {} ({}) VALUES ({})", table.quoted_name(), columns.join(", "), values.join(", "))
 }

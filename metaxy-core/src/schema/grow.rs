@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
-use super::plain::plain_type;
+use super::plain::{new_column, plain_type};
 use super::untyped::{of_type, typed};
 
 /// The schema of a table after rows of `given` are appended: its own columns, then the new ones, with the members that a
@@ -23,7 +23,10 @@ pub fn grown_schema(table: &FeatureKey, stored: &Schema, given: &Schema) -> Resu
                 let merged = merged_type(table, field.name(), own.data_type(), field.data_type())?;
                 *own = Arc::new(own.as_ref().clone().with_data_type(merged).with_nullable(true));
             }
-            None => fields.extend(typed(field.data_type()).map(|data_type| of_type(field, data_type))),
+            None => {
+                let new = new_column(field);
+                fields.extend(typed(new.data_type()).map(|data_type| Arc::new(new.with_data_type(data_type))));
+            }
         }
     }
     Ok(Arc::new(Schema::new_with_metadata(fields, stored.metadata().clone())))

@@ -3,21 +3,19 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryBuilder, BooleanBuilder, Float64Array, Float64Builder,
-    Int64Array, NullArray, NullBufferBuilder, PrimitiveArray, PrimitiveBuilder, StringArray, StringBuilder,
-    StructArray, UInt64Builder,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, Float64Builder, NullArray, NullBufferBuilder,
+    PrimitiveBuilder, StringBuilder, StructArray, UInt64Builder,
 };
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
-    DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType, Fields, Int8Type,
-    Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
-    Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    DataType, Date32Type, Date64Type, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
+    DurationSecondType, Fields, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType,
+    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
 };
 use rusqlite::types::ValueRef;
 use serde_json::Value;
 
+use super::scalars::{cast_to, decimal_array};
 use super::{Damage, Storage, json, storage};
 
 /// Collects the values of a column.
@@ -34,10 +32,7 @@ pub(crate) fn decoder(data_type: &DataType, rows: usize) -> Box<dyn Decoder> {
     match storage(data_type) {
         None | Some(Storage::Null) => Box::new(Nulls(0)),
         Some(Storage::Bool) => Box::new(Bools(BooleanBuilder::with_capacity(rows))),
-        Some(Storage::Integer) => match data_type {
-            DataType::Dictionary(_, values) => Box::new(Cast { inner: decoder(values, rows), to: data_type.clone() }),
-            _ => integers(data_type, rows),
-        },
+        Some(Storage::Integer) => integers(data_type, rows),
         Some(Storage::Unsigned64) => converted(Unsigned(UInt64Builder::with_capacity(rows)), data_type),
         Some(Storage::Float) => converted(Floats(Float64Builder::with_capacity(rows)), data_type),
         Some(Storage::Text) => converted(Texts(StringBuilder::with_capacity(rows, rows * 16)), data_type),
@@ -55,38 +50,6 @@ fn converted(inner: impl Decoder + 'static, data_type: &DataType) -> Box<dyn Dec
         DataType::UInt64 | DataType::Float64 | DataType::Utf8 | DataType::Binary => Box::new(inner),
         _ => Box::new(Cast { inner: Box::new(inner), to: data_type.clone() }),
     }
-}
-
-/// Casts, where every value must survive.
-pub(super) fn cast_to(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef, Damage> {
-    if array.data_type() == data_type {
-        return Ok(array);
-    }
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(&array, data_type, &options).map_err(|error| error.to_string())
-}
-
-pub(super) fn from_integers(array: Int64Array, data_type: &DataType) -> Result<ArrayRef, Damage> {
-    match data_type {
-        DataType::Dictionary(_, values) => cast_to(from_integers(array, values)?, data_type),
-        _ => {
-            let mut decoder = integers(data_type, array.len());
-            array.iter().try_for_each(|value| decoder.push(value.map_or(ValueRef::Null, ValueRef::Integer)))?;
-            decoder.finish()
-        }
-    }
-}
-
-pub(super) fn from_floats(array: Float64Array, data_type: &DataType) -> Result<ArrayRef, Damage> {
-    cast_to(Arc::new(array), data_type)
-}
-
-pub(super) fn from_text(array: StringArray, data_type: &DataType) -> Result<ArrayRef, Damage> {
-    cast_to(Arc::new(array), data_type)
-}
-
-pub(super) fn from_binary(array: BinaryArray, data_type: &DataType) -> Result<ArrayRef, Damage> {
-    cast_to(Arc::new(array), data_type)
 }
 
 fn unexpected(value: ValueRef<'_>, expected: &str) -> Damage {
@@ -293,38 +256,6 @@ impl Decoder for Decimals {
 
     fn finish(&mut self) -> Result<ArrayRef, Damage> {
         decimal_array(&self.data_type, self.texts.finish().iter())
-    }
-}
-
-/// Decimals from the texts that they are stored as.
-pub(super) fn decimal_array<'a>(
-    data_type: &DataType,
-    texts: impl Iterator<Item = Option<&'a str>>,
-) -> Result<ArrayRef, Damage> {
-    fn of<'a, T: DecimalType>(
-        texts: impl Iterator<Item = Option<&'a str>>,
-        precision: u8,
-        scale: i8,
-    ) -> Result<ArrayRef, Damage>
-    where
-        T::Native: std::str::FromStr,
-    {
-        let parse = |text: &str| {
-            let (digits, _) = text.split_once('e').unwrap_or((text, ""));
-            let digits = digits.replacen('.', "", 1);
-            digits.parse::<T::Native>().map_err(|_| format!("`{text}` is no decimal number"))
-        };
-        let values = texts.map(|text| text.map(parse).transpose());
-        let array: PrimitiveArray<T> = values.collect::<Result<_, _>>()?;
-        Ok(Arc::new(array.with_precision_and_scale(precision, scale).map_err(|error| error.to_string())?))
-    }
-    match data_type {
-        DataType::Dictionary(_, values) => cast_to(decimal_array(values, texts)?, data_type),
-        DataType::Decimal32(precision, scale) => of::<Decimal32Type>(texts, *precision, *scale),
-        DataType::Decimal64(precision, scale) => of::<Decimal64Type>(texts, *precision, *scale),
-        DataType::Decimal128(precision, scale) => of::<Decimal128Type>(texts, *precision, *scale),
-        DataType::Decimal256(precision, scale) => of::<Decimal256Type>(texts, *precision, *scale),
-        other => Err(format!("{other} is no decimal type")),
     }
 }
 

@@ -15,16 +15,12 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, UInt64Typ
 use metaxy_core::Result;
 use serde_json::Value;
 
-use super::decode::{cast_to, decimal_array, from_binary, from_floats, from_integers, from_text};
-use super::encode::{decimal_formatter, integer_getter, plain};
+use super::scalars::{Write, cast_to, common, decimal_array, decimal_formatter, integer_array, integer_getter};
 use super::{Damage, Storage, storage};
-
-/// Writes the value of a row.
-pub(crate) type Write = Box<dyn Fn(usize, &mut String)>;
 
 /// Writes the values of an array; nulls as `null`.
 pub(crate) fn writer(array: &ArrayRef) -> Result<Write> {
-    let array = plain(array)?;
+    let array = common(array)?;
     let write = valid_writer(&array)?;
     let Some(nulls) = array.logical_nulls().filter(|nulls| nulls.null_count() > 0) else { return Ok(write) };
     Ok(Box::new(move |row, out| if nulls.is_null(row) { out.push_str("null") } else { write(row, out) }))
@@ -210,20 +206,20 @@ pub(crate) fn read(data_type: &DataType, values: &[Option<&Value>]) -> Result<Ar
         Some(Storage::Null) => Ok(Arc::new(NullArray::new(values.len()))),
         Some(Storage::Bool) => Ok(Arc::new(BooleanArray::from(each(&values, "true or false", Value::as_bool)?))),
         Some(Storage::Integer) => {
-            from_integers(Int64Array::from(each(&values, "an integer", Value::as_i64)?), data_type)
+            integer_array(Int64Array::from(each(&values, "an integer", Value::as_i64)?), data_type)
         }
         Some(Storage::Unsigned64) => {
             let array = UInt64Array::from(each(&values, "a positive integer", Value::as_u64)?);
             cast_to(Arc::new(array), data_type)
         }
-        Some(Storage::Float) => from_floats(Float64Array::from(each(&values, "a number", float)?), data_type),
-        Some(Storage::Text) => from_text(StringArray::from(each(&values, "text", Value::as_str)?), data_type),
+        Some(Storage::Float) => cast_to(Arc::new(Float64Array::from(each(&values, "a number", float)?)), data_type),
+        Some(Storage::Text) => cast_to(Arc::new(StringArray::from(each(&values, "text", Value::as_str)?)), data_type),
         Some(Storage::Blob) => {
             let mut builder = BinaryBuilder::new();
             for bytes in each(&values, "hexadecimal text", bytes)? {
                 builder.append_option(bytes);
             }
-            from_binary(builder.finish(), data_type)
+            cast_to(Arc::new(builder.finish()), data_type)
         }
         Some(Storage::Decimal) => {
             decimal_array(data_type, each(&values, "a decimal number as text", Value::as_str)?.into_iter())

@@ -10,21 +10,23 @@
 //! | binary | BLOB |
 //! | decimals | TEXT |
 //! | lists, structs, maps | TEXT holding JSON |
-//! | dictionaries | as their values |
+//!
+//! Dictionaries and run-end encoded columns never get here: the schema room of the core stores their values.
 
+mod batch;
 mod decode;
 mod encode;
 mod json;
-mod merge;
+mod scalars;
 
 use arrow::datatypes::DataType;
 use metaxy_core::{Error, Result};
 
 use crate::KIND;
 
-pub(crate) use decode::{Decoder, decoder};
-pub(crate) use encode::{encoder, plain};
-pub(crate) use merge::merge_schemas;
+pub(crate) use batch::Batch;
+pub(crate) use encode::encoder;
+pub(crate) use scalars::common;
 
 /// What is wrong with a stored value.
 pub(crate) type Damage = String;
@@ -85,25 +87,20 @@ fn storage_at(data_type: &DataType, depth: usize) -> Option<Storage> {
             let sound = members.iter().all(|m| names.insert(m.name()) && nested(m.data_type()).is_some());
             sound.then_some(Storage::Json)
         }
-        T::Dictionary(keys, values) => {
-            let castable = arrow::compute::can_cast_types(values, data_type);
-            // The items of a batch of lists may have more distinct values than small keys can count.
-            let countable = depth == 0 || keys.primitive_width().is_some_and(|width| width >= 4);
-            storage_at(values, depth + 1).filter(|storage| castable && countable && *storage != Storage::Json)
-        }
         _ => None,
     }
 }
 
-/// How many rows a batch may have so that a dictionary can count its values.
-pub(crate) fn max_rows(data_type: &DataType) -> usize {
-    let DataType::Dictionary(keys, _) = data_type else { return usize::MAX };
-    match keys.as_ref() {
-        DataType::Int8 => i8::MAX as usize,
-        DataType::UInt8 => u8::MAX as usize,
-        DataType::Int16 => i16::MAX as usize,
-        DataType::UInt16 => u16::MAX as usize,
-        _ => usize::MAX,
+/// How many bytes a value takes in Arrow even where it is null.
+pub(crate) fn fixed_bytes(data_type: &DataType) -> usize {
+    let of = |length: &i32, each: usize| usize::try_from(*length).unwrap_or_default().saturating_mul(each);
+    match data_type {
+        DataType::FixedSizeBinary(length) => of(length, 1),
+        DataType::FixedSizeList(item, length) => of(length, fixed_bytes(item.data_type())),
+        DataType::Struct(members) => {
+            members.iter().fold(0, |sum, member| fixed_bytes(member.data_type()).saturating_add(sum))
+        }
+        other => other.primitive_width().unwrap_or(size_of::<i32>()),
     }
 }
 

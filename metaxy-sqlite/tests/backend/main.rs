@@ -1,6 +1,9 @@
 //! The backend's own behaviour: types, schemas that change, files that cannot be used, and who sees what when.
 
 mod filters;
+mod immutable;
+mod storage;
+mod streams;
 mod types;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +30,35 @@ async fn fresh() -> (tempfile::TempDir, PathBuf, SqliteBackend) {
     let path = dir.path().join("store.db");
     let store = open(&path, AccessMode::ReadWrite).await;
     (dir, path, store)
+}
+
+/// A file beside the database.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    PathBuf::from(format!("{}{ending}", path.display()))
+}
+
+/// What is told to a process that runs a test again.
+const CHILD: &str = "METAXY_CHILD";
+
+/// Runs a test of this program again, in a process that may open so many files.
+#[cfg(unix)]
+fn run_child(test: &str, handles: usize, told: impl AsRef<std::ffi::OsStr>) {
+    let script = format!("ulimit -n {handles} && exec \"$0\" --exact {test} --nocapture");
+    let mut child = std::process::Command::new("sh");
+    child.arg("-c").arg(script).arg(std::env::current_exe().unwrap()).env(CHILD, told);
+    let output = child.output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// As [`run_child`]. Says whether this is that process.
+#[cfg(unix)]
+fn in_child(test: &str, handles: usize) -> bool {
+    let inside = std::env::var_os(CHILD).is_some();
+    if !inside {
+        run_child(test, handles, "");
+    }
+    inside
 }
 
 #[tokio::test]
@@ -228,7 +260,6 @@ async fn readers_leave_the_write_ahead_log_alone() {
     let (dir, path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     let copy = dir.path().join("copy.db");
-    let beside = |path: &Path, end: &str| PathBuf::from(format!("{}{end}", path.display()));
     for end in ["", "-wal", "-shm"] {
         std::fs::copy(beside(&path, end), beside(&copy, end)).unwrap();
     }
@@ -258,21 +289,6 @@ async fn a_stream_sees_one_state_and_holds_nobody_up() {
     }
     assert_eq!(seen, rows as usize);
     assert_eq!(read(&other, "t").await.unwrap().num_rows(), rows as usize + 20);
-}
-
-#[tokio::test]
-async fn dropped_streams_stop_their_threads() {
-    let (_dir, _path, store) = fresh().await;
-    // A batch has as many rows as the keys of this dictionary can count, so that there are many batches.
-    let small_keys = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Int64));
-    let column = arrow::compute::cast(&arrow::array::Int64Array::from(vec![7; 2000]), &small_keys).unwrap();
-    append(&store, "t", batch(vec![("value", column)])).await.unwrap();
-    for _ in 0..600 {
-        // More streams than the runtime has blocking threads: they would starve if the threads went on waiting.
-        let mut stream = store.scan(&key("t"), &ScanRequest::default()).await.unwrap().stream;
-        stream.next().await.unwrap().unwrap();
-    }
-    assert!(store.has_held_rows(&key("t")).await.unwrap());
 }
 
 #[tokio::test]

@@ -50,7 +50,6 @@ async fn numbers() {
             Some(3.0),
         ]),
         Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
-        Arc::new(NullArray::new(3)),
     ];
     arrays.push(cast(&primitive::<Float32Type>(vec![Some(1.5), None, Some(f32::NAN)]), &DataType::Float16).unwrap());
     round_trip(arrays).await;
@@ -138,37 +137,50 @@ async fn dates_and_times() {
     round_trip(times()).await;
 }
 
-#[tokio::test]
-async fn dictionaries() {
-    let texts = StringArray::from(vec![Some("a"), None, Some("b"), Some("a")]);
-    let numbers = Int64Array::from(vec![Some(7), None, Some(7)]);
-    let of = |keys: DataType, array: &dyn Array| {
-        cast(array, &DataType::Dictionary(Box::new(keys), Box::new(array.data_type().clone()))).unwrap()
-    };
-    round_trip(vec![of(DataType::Int8, &texts), of(DataType::UInt16, &texts), of(DataType::Int32, &numbers)]).await;
+fn dictionary(keys: DataType, values: &DataType) -> DataType {
+    DataType::Dictionary(Box::new(keys), Box::new(values.clone()))
 }
 
 #[tokio::test]
-async fn a_small_dictionary_over_many_batches() {
+async fn dictionaries_are_stored_as_their_values() {
     let (_dir, _path, store) = fresh().await;
-    let data_type = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
-    let mut written = Vec::new();
-    for batch in 0..5 {
-        let texts: Vec<String> = (0..100).map(|row| format!("{batch}-{row}")).collect();
-        written.extend(texts.clone());
-        let array = cast(&StringArray::from(texts), &data_type).unwrap();
-        append(&store, "t", super::batch(vec![("value", array)])).await.unwrap();
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("b"), Some("a")]));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None, Some(7)]));
+    let cases = [(DataType::Int8, &texts), (DataType::UInt16, &texts), (DataType::Int32, &numbers)];
+    for (number, (keys, values)) in cases.into_iter().enumerate() {
+        let array = cast(values, &dictionary(keys, values.data_type())).unwrap();
+        let table = format!("t{number}");
+        append(&store, &table, super::batch(vec![("value", array)])).await.unwrap();
+        assert_eq!(read(&store, &table).await.unwrap().column(0), values);
     }
-    use futures::TryStreamExt;
-    use metaxy_core::{ScanRequest, StoreBackend};
-    let scan = store.scan(&super::key("t"), &ScanRequest::default()).await.unwrap();
-    let batches: Vec<RecordBatch> = scan.stream.try_collect().await.unwrap();
-    let mut found = Vec::new();
-    for batch in batches {
-        let texts = cast(batch.column(0), &DataType::Utf8).unwrap();
-        found.extend(texts.as_string::<i32>().iter().flatten().map(str::to_owned));
+}
+
+/// Columns that an earlier version has described as dictionaries, at any depth: their keys count 127 values at most.
+#[tokio::test]
+async fn dictionaries_of_earlier_versions_are_read_as_their_values() {
+    let (_dir, path, store) = fresh().await;
+    let small = dictionary(DataType::Int8, &DataType::Utf8);
+    let list = |item: &DataType| DataType::List(Arc::new(Field::new("item", item.clone(), true)));
+    let rows = |numbers: std::ops::Range<i32>| {
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(numbers.map(|number| format!("text {number}"))));
+        let offsets = OffsetBuffer::from_lengths(vec![1; texts.len()]);
+        let item = Arc::new(Field::new("item", DataType::Utf8, true));
+        let lists: ArrayRef = Arc::new(ListArray::new(item, offsets, texts.clone(), None));
+        super::batch(vec![("value", texts), ("list", lists)])
+    };
+    append(&store, "t", rows(0..100)).await.unwrap();
+    let legacy = Schema::new(vec![Field::new("value", small.clone(), true), Field::new("list", list(&small), true)]);
+    let described = metaxy_core::ipc::encode_schema(&legacy).unwrap();
+    let shell = rusqlite::Connection::open(&path).unwrap();
+    shell.execute("UPDATE metaxy$tables SET schema = ?1", [described]).unwrap();
+    for numbers in [100..200, 200..300] {
+        let plain = rows(numbers);
+        let value = cast(plain.column(0), &small).unwrap();
+        append(&store, "t", super::batch(vec![("value", value), ("list", plain.column(1).clone())])).await.unwrap();
     }
-    assert_eq!(found, written);
+    assert_eq!(read(&store, "t").await.unwrap(), rows(0..300));
+    append(&store, "t", super::batch(vec![("more", rows(0..1).column(0).clone())])).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().slice(0, 300).project(&[0, 1]).unwrap(), rows(0..300));
 }
 
 /// A list of every item of an array, one of none, a null, and one of all.
@@ -215,7 +227,6 @@ fn leaves() -> Vec<ArrayRef> {
         Arc::new(BinaryViewArray::from(bytes)),
         Arc::new(FixedSizeBinaryArray::try_from_iter([[1_u8, 2], [0, 255]].into_iter()).unwrap()),
         Arc::new(Decimal128Array::from(vec![Some(-5), None]).with_precision_and_scale(10, 3).unwrap()),
-        Arc::new(NullArray::new(2)),
     ]);
     leaves
 }

@@ -1,0 +1,107 @@
+//! Reading a file that no process writes to, where SQLite may create no files beside it.
+//!
+//! SQLite then takes no locks and looks at no journal: while another process writes, it reads halves of writes and gives no
+//! error. So this is done only where a setting asks for it, no connection serves two reads, and each read proves that the
+//! file is the same after it as before it.
+
+use std::fs::Metadata;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use metaxy_core::{Error, Result};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::During;
+use crate::location::Location;
+
+/// A file system's clock may stand still for this long: of two changes within it, the second does not show.
+const CLOCK_STEP: Duration = Duration::from_millis(50);
+
+/// Proof that a file is the one that a read began with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unchanged {
+    length: u64,
+    modified: Option<SystemTime>,
+    inode: Inode,
+}
+
+impl Unchanged {
+    /// Opens a file for one read.
+    pub(crate) fn connect(location: &Location, path: &Path) -> Result<(Connection, Self)> {
+        let before = Self::look(location, path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(uri(path), flags);
+        let connection = connection.map_err(|error| During::new(location, "open").error(error))?;
+        Ok((connection, before))
+    }
+
+    /// Gives the answer of a read if the file has not changed since it began.
+    pub(crate) fn prove<T>(&self, location: &Location, answer: Result<T>) -> Result<T> {
+        let Some(path) = &location.path else { return answer };
+        // What a change has broken is no damage.
+        if Self::look(location, path)? == *self { answer } else { Err(held(location, "changes it")) }
+    }
+
+    fn look(location: &Location, path: &Path) -> Result<Self> {
+        let file =
+            || std::fs::metadata(path).map_err(|_| location.why_not_opened("open", "its metadata is unreadable"));
+        let mut found = Self::of(&file()?);
+        while let Some(wait) = found.modified.and_then(settles_in) {
+            std::thread::sleep(wait);
+            found = Self::of(&file()?);
+        }
+        match ["-journal", "-wal"]
+            .into_iter()
+            .find(|ending| location.side_file(ending).is_some_and(|length| length > 0))
+        {
+            None => Ok(found),
+            Some(ending) => Err(held(location, &format!("has left its `{ending}` file beside it"))),
+        }
+    }
+
+    fn of(file: &Metadata) -> Self {
+        Self { length: file.len(), modified: file.modified().ok(), inode: inode(file) }
+    }
+}
+
+/// How long it takes until a change would give a file another time.
+fn settles_in(modified: SystemTime) -> Option<Duration> {
+    let age = SystemTime::now().duration_since(modified).ok()?;
+    CLOCK_STEP.checked_sub(age).filter(|wait| !wait.is_zero())
+}
+
+/// Device, number, and time of the last change of whatever kind.
+type Inode = (u64, u64, i64, i64);
+
+#[cfg(unix)]
+fn inode(file: &Metadata) -> Inode {
+    use std::os::unix::fs::MetadataExt;
+    (file.dev(), file.ino(), file.ctime(), file.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> Inode {
+    Inode::default()
+}
+
+fn held(location: &Location, what: &str) -> Error {
+    Error::Locked {
+        location: location.name.clone(),
+        holder: format!(
+            "another program, which {what} (with `immutable = true`, only files that no process writes to can be read; if \
+             the writer has crashed, open the store once without this setting, where files may be created)"
+        ),
+    }
+}
+
+fn uri(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'_' | b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}

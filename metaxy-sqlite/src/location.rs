@@ -1,0 +1,154 @@
+//! Where a store is, and why it cannot be opened.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use metaxy_core::{AccessMode, Error, Result};
+
+use crate::config::SqliteConfig;
+
+/// How many file handles SQLite needs for a connection: the database, its log, and the index of the log.
+const HANDLES: usize = 3;
+
+/// A database, as it is opened.
+#[derive(Clone)]
+pub(crate) struct Location {
+    /// For messages: as the settings spell it, with secrets masked.
+    pub(crate) name: String,
+    /// The file; `None` for a database in memory.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) mode: AccessMode,
+    pub(crate) busy_timeout: Duration,
+    /// Whether the user says that no process writes to the file.
+    pub(crate) is_immutable: bool,
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Location").field(&self.name).field(&self.mode).finish()
+    }
+}
+
+impl Location {
+    pub(crate) fn new(config: &SqliteConfig, path: Option<PathBuf>, mode: AccessMode) -> Result<Self> {
+        config.check()?;
+        let name = config.location();
+        // Connections are opened at any time, and the working directory may change until then.
+        let path = path.map(std::path::absolute).transpose().map_err(|error| Error::Unreachable {
+            location: name.clone(),
+            reason: format!("the working directory is not known: {error}"),
+        })?;
+        Ok(Self { name, path, mode, busy_timeout: config.busy_timeout(), is_immutable: config.immutable })
+    }
+
+    /// The length of a file beside the database, such as `-wal`; `None` where there is none.
+    pub(crate) fn side_file(&self, ending: &str) -> Option<u64> {
+        let mut path = self.path.clone()?.into_os_string();
+        path.push(OsStr::new(ending));
+        std::fs::symlink_metadata(path).ok().map(|file| file.len())
+    }
+
+    /// What identifies the file that is there now, whatever its name. `None` where there is none.
+    pub(crate) fn file_id(&self) -> Option<FileId> {
+        std::fs::metadata(self.path.as_deref()?).ok().and_then(|file| FileId::of(&file))
+    }
+
+    /// Refuses what is certainly no file of a store, and a file of which SQLite would not see that it is open already.
+    pub(crate) fn check_file(&self) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let Ok(file) = std::fs::metadata(path) else { return Ok(()) };
+        if !file.is_file() {
+            let reason = if file.is_dir() { "it is a directory" } else { "it is not a regular file" };
+            return Err(Error::NotAStore {
+                location: self.name.clone(),
+                expected: "SQLite database",
+                reason: reason.to_owned(),
+            });
+        }
+        match link_count(&file) {
+            0 | 1 => Ok(()),
+            links => Err(Error::Unsupported {
+                what: format!("{}, a file with {links} hard links,", self.name),
+                hint: "SQLite keeps a log for each name of a file, and rows in one are lost to the others; remove the \
+                       other names, or copy the file"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// Why SQLite could not open a file, as far as the file system tells. Never opens the database itself: closing any
+    /// handle of a file takes away the locks that other connections of this process hold on it.
+    pub(crate) fn why_not_opened(&self, operation: &'static str, reason: &str) -> Error {
+        let denied = || self.denied(operation, reason);
+        let Some(path) = &self.path else { return denied() };
+        if let Err(error) = self.check_file() {
+            return error;
+        }
+        if let Err(error) = spare_handles() {
+            return Error::of_io(&self.name, operation, error);
+        }
+        match std::fs::metadata(path) {
+            Ok(_) => denied(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.why_missing(path, operation, denied),
+            Err(error) => Error::of_io(&self.name, operation, error),
+        }
+    }
+
+    fn why_missing(&self, path: &Path, operation: &'static str, denied: impl Fn() -> Error) -> Error {
+        let missing = |hint: &str| Error::LocationNotFound { location: self.name.clone(), hint: hint.to_owned() };
+        let Some(directory) = path.parent().filter(|directory| directory.is_dir()) else {
+            return missing("its directory does not exist; create it, or correct `database`");
+        };
+        match self.mode {
+            AccessMode::ReadOnly => missing("there is no such file; open it with AccessMode::ReadWrite to create it"),
+            AccessMode::ReadWrite => match tempfile::tempfile_in(directory) {
+                Err(error) => Error::of_io(&self.name, operation, error),
+                Ok(_) => denied(),
+            },
+        }
+    }
+
+    pub(crate) fn denied(&self, operation: &'static str, reason: &str) -> Error {
+        Error::AccessDenied { location: self.name.clone(), operation: operation.to_owned(), reason: reason.to_owned() }
+    }
+}
+
+/// Tries whether this process may open as many files as SQLite needs.
+fn spare_handles() -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    let handles: io::Result<Vec<File>> = (0..HANDLES).map(|_| File::open("/dev/null")).collect();
+    handles.map(drop)
+}
+
+/// A file, whatever its name: its device and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId(u64, u64);
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(file: &Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        Some(Self(file.dev(), file.ino()))
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &Metadata) -> Option<Self> {
+        None
+    }
+}
+
+#[cfg(unix)]
+fn link_count(file: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(file)
+}
+
+#[cfg(not(unix))]
+fn link_count(_: &Metadata) -> u64 {
+    1
+}

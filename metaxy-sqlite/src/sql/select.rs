@@ -1,0 +1,109 @@
+//! Scans as SQL.
+
+use metaxy_core::{ScanRequest, ScanStage, columns};
+
+use crate::catalog::StoredTable;
+use crate::types::{Storage, storage};
+
+use super::predicate::{Parameters, condition};
+
+/// Reads of more columns than this let SQLite keep the latest rows, which it does in little memory but with a sort.
+/// Narrower ones leave it to the core, which is about three times as fast and holds such columns easily.
+const NARROW: usize = 8;
+
+/// The temporary table of the rows that a newer row of the same sample replaces. No table of a feature has a `$` in its name.
+const SUPERSEDED: &str = "temp.metaxy$superseded";
+
+/// A scan as SQL. It can be run again from any row on, so that it holds no statement between its batches.
+#[derive(Debug)]
+pub(crate) struct Select {
+    /// Statements to run once, before the scan.
+    pub(crate) preparation: Vec<(String, Parameters)>,
+    /// Gives the number of each row, and its columns, in the order of the numbers; from the number in `?1` on.
+    pub(crate) sql: String,
+    pub(crate) parameters: Parameters,
+    /// The columns that are read, by their places in the table's schema.
+    pub(crate) columns: Vec<usize>,
+    pub(crate) applied: ScanStage,
+}
+
+/// What a scan asks of a row beside its number.
+#[derive(Default)]
+struct Conditions {
+    sql: Vec<String>,
+    preparation: Vec<(String, Parameters)>,
+}
+
+/// Takes as much of a request into SQL as gives the core's answer.
+pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
+    let mut parameters = Parameters::after_first();
+    let mut conditions = Conditions::default();
+    let applied = conditions_of(table, request, &mut parameters, &mut conditions);
+    let needed = request.columns_needed(&table.schema, applied);
+    let columns: Vec<usize> = needed.iter().filter_map(|name| table.schema.index_of(name).ok()).collect();
+    let mut sql = numbered_rows(table, needed.iter().map(String::as_str));
+    for condition in &conditions.sql {
+        sql.push_str(" AND ");
+        sql.push_str(condition);
+    }
+    sql.push_str(" ORDER BY rowid");
+    Select { preparation: conditions.preparation, sql, parameters, columns, applied }
+}
+
+/// The numbers of the rows from `?1` on, and the columns of these names.
+pub(crate) fn numbered_rows<'a>(table: &StoredTable, names: impl Iterator<Item = &'a str>) -> String {
+    let columns = names.filter_map(|name| table.column(name)).map(|(column, _)| column);
+    let columns: Vec<String> = std::iter::once("rowid".to_owned()).chain(columns).collect();
+    format!("SELECT {} FROM {} WHERE rowid >= ?1", columns.join(", "), table.quoted_name())
+}
+
+fn conditions_of(
+    table: &StoredTable,
+    request: &ScanRequest,
+    parameters: &mut Parameters,
+    conditions: &mut Conditions,
+) -> ScanStage {
+    if let Some(predicate) = &request.row_filter {
+        let Some(condition) = condition(table, predicate, parameters) else { return ScanStage::Nothing };
+        conditions.sql.push(condition);
+    }
+    if let Some(ids) = &request.keep_latest {
+        if request.columns_needed(&table.schema, ScanStage::RowFilter).len() <= NARROW {
+            return ScanStage::RowFilter;
+        }
+        let Some(superseded) = superseded(table, ids, request) else { return ScanStage::RowFilter };
+        conditions
+            .preparation
+            .push((format!("CREATE TABLE {SUPERSEDED} (row INTEGER PRIMARY KEY)"), Parameters::default()));
+        conditions.preparation.push(superseded);
+        conditions.sql.push(format!("rowid NOT IN (SELECT row FROM {SUPERSEDED})"));
+    }
+    if let Some(predicate) = &request.filter {
+        let Some(condition) = condition(table, predicate, parameters) else { return ScanStage::KeepLatest };
+        conditions.sql.push(condition);
+    }
+    ScanStage::Filter
+}
+
+/// Finds the rows of which a newer one of the same ids exists. Only numbers, times and ids are sorted for it, not whole rows.
+fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Option<(String, Parameters)> {
+    let id = |name: &String| {
+        let (column, field) = table.column(name)?;
+        let comparable = !matches!(storage(field.data_type())?, Storage::Float | Storage::Json);
+        comparable.then_some(column)
+    };
+    let ids = ids.iter().map(id).collect::<Option<Vec<_>>>()?.join(", ");
+    let (updated, deleted) = (table.column(columns::UPDATED_AT)?.0, table.column(columns::DELETED_AT)?.0);
+    let mut parameters = Parameters::default();
+    let filter = match &request.row_filter {
+        Some(predicate) => format!(" WHERE {}", condition(table, predicate, &mut parameters)?),
+        None => String::new(),
+    };
+    let sql = format!(
+        "INSERT INTO {SUPERSEDED} SELECT number FROM (SELECT rowid AS number, row_number() OVER \
+         (PARTITION BY {ids} ORDER BY coalesce({deleted}, {updated}) DESC, rowid DESC) AS place FROM {}{filter}) \
+         WHERE place > 1",
+        table.quoted_name()
+    );
+    Some((sql, parameters))
+}

@@ -1,0 +1,82 @@
+//! Rows of SQLite into a batch.
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use metaxy_core::{Error, Result};
+use rusqlite::types::ValueRef;
+
+use crate::error::{During, corrupt};
+
+use super::decode::{Decoder, decoder};
+use super::fixed_bytes;
+
+/// How many rows a batch has at most.
+const MAX_ROWS: usize = 64 * 1024;
+
+/// How many bytes of text and blobs, and of values of fixed size, a batch has at most, unless single rows are larger.
+const MAX_BYTES: usize = 64 << 20;
+
+/// How many bytes a single row may take even where all of its values are null: more is no row that was written.
+const MAX_FIXED_BYTES: usize = 1 << 30;
+
+/// The batch that is being collected.
+pub(crate) struct Batch<'a> {
+    schema: &'a SchemaRef,
+    table: &'a str,
+    decoders: Vec<Box<dyn Decoder>>,
+    rows: usize,
+    bytes: usize,
+    /// What each row takes, whatever it holds.
+    row_bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(schema: &'a SchemaRef, table: &'a str) -> Result<Self> {
+        let fixed = schema.fields().iter().map(|field| fixed_bytes(field.data_type()));
+        let row_bytes = fixed.fold(0, usize::saturating_add);
+        if row_bytes > MAX_FIXED_BYTES {
+            return Err(corrupt(table, format!("its types have values of {row_bytes} bytes in each row")));
+        }
+        let decoders = schema.fields().iter().map(|field| decoder(field.data_type(), 1024)).collect();
+        Ok(Self { schema, table, decoders, rows: 0, bytes: 0, row_bytes })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows >= MAX_ROWS || self.bytes >= MAX_BYTES
+    }
+
+    /// Takes the values of a row, of which the first column of the batch is at `offset`.
+    pub(crate) fn push(&mut self, row: &rusqlite::Row<'_>, offset: usize, during: During<'_>) -> Result<()> {
+        for (position, decoder) in self.decoders.iter_mut().enumerate() {
+            let value = row.get_ref(position + offset).map_err(|error| during.error(error))?;
+            if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = value {
+                self.bytes += bytes.len();
+            }
+            decoder.push(value).map_err(|reason| damaged(self.table, self.schema, position, &reason))?;
+        }
+        self.rows += 1;
+        self.bytes += self.row_bytes;
+        Ok(())
+    }
+
+    /// The batch; the next row begins another.
+    pub(crate) fn finish(&mut self) -> Result<RecordBatch> {
+        let finish = |(position, decoder): (usize, &mut Box<dyn Decoder>)| {
+            decoder.finish().map_err(|reason| damaged(self.table, self.schema, position, &reason))
+        };
+        let columns = self.decoders.iter_mut().enumerate().map(finish).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        (self.rows, self.bytes) = (0, 0);
+        // Nulls that a damaged file has where the schema allows none are its damage.
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(|error| corrupt(self.table, error.to_string()))
+    }
+}
+
+fn damaged(table: &str, schema: &SchemaRef, position: usize, reason: &str) -> Error {
+    corrupt(table, format!("column `{}` holds {reason}", schema.field(position).name()))
+}

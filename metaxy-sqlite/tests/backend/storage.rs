@@ -1,0 +1,285 @@
+//! Files that are full, damaged, linked or replaced, and processes that run out of handles.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema};
+use futures::TryStreamExt;
+use metaxy_core::{AccessMode, Error, ScanRequest, StoreBackend, columns, ipc};
+use metaxy_sqlite::SqliteBackend;
+
+use super::{append, batch, beside, fresh, in_child, ints, key, one_row, open, read, texts};
+
+/// From here on, whatever this thread writes, and threads that it starts, meets this error.
+#[cfg(target_os = "linux")]
+fn refuse_writes(error: i32) {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+    let calls = [libc::SYS_write, libc::SYS_pwrite64].map(|call| (call, Vec::new())).into_iter().collect();
+    let fails = SeccompAction::Errno(error.cast_unsigned());
+    let here = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, fails, here).unwrap();
+    apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+}
+
+/// A process that writes to a store while its disk gives these errors.
+#[cfg(target_os = "linux")]
+fn write_refused(path: PathBuf, error: i32) {
+    let writer = std::thread::spawn(move || {
+        refuse_writes(error);
+        futures::executor::block_on(async {
+            let store = SqliteBackend::file(&path);
+            store.open(AccessMode::ReadWrite).await?;
+            append(&store, "t", one_row()).await
+        })
+    });
+    let refused = writer.join().unwrap().unwrap_err();
+    match error {
+        libc::ENOSPC => assert!(matches!(refused, Error::StorageFull { .. }), "{refused:?}"),
+        _ => assert!(matches!(refused, Error::Backend { .. }), "{refused:?}"),
+    }
+    assert!(refused.is_transient(), "{refused:?}");
+}
+
+/// Where another process has the file open, its log meets the full disk; where none has, the index of the log does.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_named_and_may_pass() {
+    if let Ok(told) = std::env::var(super::CHILD) {
+        let (error, path) = told.split_once(' ').unwrap();
+        return write_refused(path.into(), error.parse().unwrap());
+    }
+    for (error, is_open) in [(libc::ENOSPC, true), (libc::ENOSPC, false), (libc::EDQUOT, true)] {
+        let (_dir, path, store) = fresh().await;
+        append(&store, "t", one_row()).await.unwrap();
+        if !is_open {
+            store.close().await.unwrap();
+        }
+        let told = format!("{error} {}", path.display());
+        super::run_child("storage::a_full_disk_is_named_and_may_pass", 1024, told);
+        let store = open(&path, AccessMode::ReadWrite).await;
+        append(&store, "t", one_row()).await.unwrap();
+        assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
+    }
+}
+
+/// Overwrites the first page of a table.
+fn damage(path: &Path, table: &str) {
+    use std::io::{Seek, SeekFrom, Write};
+    let shell = rusqlite::Connection::open(path).unwrap();
+    let page: i64 =
+        shell.query_row("SELECT rootpage FROM sqlite_master WHERE name = ?1", [table], |row| row.get(0)).unwrap();
+    let size: i64 = shell.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+    drop(shell);
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(((page - 1) * size) as u64)).unwrap();
+    file.write_all(&[0xff; 200]).unwrap();
+}
+
+#[tokio::test]
+async fn damage_names_its_table() {
+    let (_dir, path, store) = fresh().await;
+    let times: ArrayRef = Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC"));
+    let rows = batch(vec![("id", ints([1])), (columns::UPDATED_AT, times.clone()), (columns::DELETED_AT, times)]);
+    append(&store, "good", rows.clone()).await.unwrap();
+    append(&store, "bad", rows.clone()).await.unwrap();
+    store.close().await.unwrap();
+    damage(&path, "bad");
+    let store = open(&path, AccessMode::ReadWrite).await;
+    for error in [
+        store.newest_stamp(&key("bad")).await.unwrap_err(),
+        append(&store, "bad", rows.clone()).await.unwrap_err(),
+        read(&store, "bad").await.unwrap_err(),
+    ] {
+        assert!(matches!(&error, Error::Corrupt { table, .. } if table == "bad"), "{error:?}");
+        assert!(!error.is_transient());
+    }
+    assert_eq!(read(&store, "good").await.unwrap().num_rows(), 1);
+    store.close().await.unwrap();
+    damage(&path, "metaxy$tables");
+    damage(&path, "sqlite_autoindex_metaxy$tables_2");
+    let store = open(&path, AccessMode::ReadOnly).await;
+    let error = store.tables().await.unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { table, .. } if table == "metaxy$tables"), "{error:?}");
+}
+
+/// Replaces what the file says of a table.
+fn describe(path: &Path, set: &str, value: impl rusqlite::ToSql) {
+    let shell = rusqlite::Connection::open(path).unwrap();
+    assert_eq!(shell.execute(&format!("UPDATE metaxy$tables SET {set} = ?1"), [value]).unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_description_that_is_garbage_is_damage_and_can_be_dropped() {
+    let endless = |item: DataType| DataType::FixedSizeList(Arc::new(Field::new("item", item, true)), i32::MAX);
+    let schema = |data_type| ipc::encode_schema(&Schema::new(vec![Field::new("id", data_type, true)])).unwrap();
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    let schemas = [
+        vec![0xff; 100],
+        Vec::new(),
+        schema(endless(endless(DataType::Int64))),
+        schema(DataType::FixedSizeBinary(i32::MAX)),
+        schema(DataType::Decimal128(250, 100)),
+        schema(DataType::Interval(arrow::datatypes::IntervalUnit::YearMonth)),
+        schema(list),
+    ];
+    for (number, schema) in schemas.into_iter().enumerate() {
+        let (_dir, path, store) = fresh().await;
+        append(&store, "t", batch(vec![("id", ints([7]))])).await.unwrap();
+        describe(&path, "schema", schema);
+        let error = read(&store, "t").await.unwrap_err();
+        assert!(matches!(&error, Error::Corrupt { table, .. } if table == "t"), "{number}: {error:?}");
+        store.drop_table(&key("t")).await.unwrap();
+        assert_eq!(store.tables().await.unwrap(), Vec::<String>::new());
+    }
+    let (_dir, path, store) = fresh().await;
+    append(&store, "t", one_row()).await.unwrap();
+    describe(&path, "sql_columns", 12);
+    let error = store.schema(&key("t")).await.unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { table, .. } if table == "t"), "{error:?}");
+}
+
+/// Whatever byte of a file is another one: an answer or an error, but no panic and no abort.
+#[tokio::test]
+async fn a_file_with_other_bytes_is_read_or_refused() {
+    let (dir, path, store) = fresh().await;
+    let list =
+        arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>([Some([Some(1), None])]);
+    append(&store, "t", batch(vec![("id", ints([1])), ("s", texts(&["x"])), ("l", Arc::new(list))])).await.unwrap();
+    store.close().await.unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+    let mut random = 7_u64;
+    for round in 0..250 {
+        let mut bytes = whole.clone();
+        for _ in 0..3 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bytes[used[(random >> 33) as usize % used.len()]] = (random >> 24) as u8;
+        }
+        let copy = dir.path().join(format!("{round}.db"));
+        std::fs::write(&copy, bytes).unwrap();
+        let store = SqliteBackend::file(&copy);
+        let outcome = match store.open(AccessMode::ReadOnly).await {
+            Ok(()) => read(&store, "t").await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert!(!matches!(outcome, Err(Error::Task(_) | Error::Arrow(_))), "round {round}: {outcome:?}");
+        store.close().await.unwrap();
+        std::fs::remove_file(&copy).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_without_handles_may_try_again() {
+    if !in_child("storage::a_process_without_handles_may_try_again", 64) {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (_dir, path, store) = fresh().await;
+        append(&store, "t", one_row()).await.unwrap();
+        store.close().await.unwrap();
+        let mut handles: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+        for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
+            let error = SqliteBackend::file(&path).open(mode).await.unwrap_err();
+            assert!(error.is_transient(), "{error:?}");
+        }
+        handles.clear();
+        let store = open(&path, AccessMode::ReadOnly).await;
+        assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
+    });
+}
+
+/// SQLite goes on writing to a file that has been removed, and says nothing.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_removed_file_takes_no_rows() {
+    let (_dir, path, store) = fresh().await;
+    append(&store, "t", one_row()).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
+    for end in ["", "-wal", "-shm"] {
+        std::fs::remove_file(beside(&path, end)).unwrap();
+    }
+    append(&store, "u", one_row()).await.unwrap();
+    let other = open(&path, AccessMode::ReadOnly).await;
+    assert_eq!(read(&other, "u").await.unwrap().num_rows(), 1);
+    assert_eq!(store.tables().await.unwrap(), ["u"]);
+}
+
+/// Each name of a file would have a log of its own, whose rows the others lose.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_with_two_names_is_refused() {
+    let (dir, path, store) = fresh().await;
+    append(&store, "t", one_row()).await.unwrap();
+    let second: PathBuf = dir.path().join("second.db");
+    std::fs::hard_link(&path, &second).unwrap();
+    for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
+        let error = SqliteBackend::file(&second).open(mode).await.unwrap_err();
+        assert!(error.to_string().contains("hard links"), "{error}");
+    }
+    std::fs::remove_file(&second).unwrap();
+    // A symbolic link is another way to the same log.
+    std::os::unix::fs::symlink(&path, &second).unwrap();
+    let linked = open(&second, AccessMode::ReadWrite).await;
+    append(&linked, "t", one_row()).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_no_regular_file_is_not_opened() {
+    for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
+        let error = SqliteBackend::file("/dev/zero").open(mode).await.unwrap_err();
+        assert!(matches!(error, Error::NotAStore { .. }), "{error:?}");
+    }
+}
+
+/// Nulls of a type of fixed size take as much room as values.
+#[tokio::test]
+async fn batches_are_cut_by_the_size_of_nulls() {
+    let (_dir, _path, store) = fresh().await;
+    let wide = new_null_array(&DataType::FixedSizeBinary(64 << 10), 500);
+    for _ in 0..5 {
+        append(&store, "t", batch(vec![("wide", wide.clone())])).await.unwrap();
+    }
+    let mut stream = store.scan(&key("t"), &ScanRequest::default()).await.unwrap().stream;
+    let mut rows = 0;
+    while let Some(batch) = stream.try_next().await.unwrap() {
+        assert!(batch.num_rows() <= 1100, "{} rows", batch.num_rows());
+        rows += batch.num_rows();
+    }
+    assert_eq!(rows, 2500);
+}
+
+/// Another writer may give a column another unit between the look at a table and the write to it.
+#[tokio::test]
+async fn a_time_that_does_not_fit_is_named_and_nothing_is_written() {
+    let (_dir, _path, store) = fresh().await;
+    let fine: ArrayRef = Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![1]));
+    append(&store, "t", batch(vec![("at", fine)])).await.unwrap();
+    let coarse: ArrayRef = Arc::new(arrow::array::TimestampSecondArray::from(vec![5, i64::MAX]));
+    let error = append(&store, "t", batch(vec![("at", coarse.clone()), ("more", ints([1, 2]))])).await.unwrap_err();
+    assert!(matches!(&error, Error::InvalidValue { column, row: 1, .. } if column == "at"), "{error:?}");
+    assert_eq!(store.schema(&key("t")).await.unwrap().unwrap().fields().len(), 1);
+    append(&store, "t", batch(vec![("at", coarse.slice(0, 1))])).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
+}
+
+/// The newest stamp is in microseconds, in whatever unit another program has made the column.
+#[tokio::test]
+async fn stamps_of_another_unit() {
+    let (_dir, _path, store) = fresh().await;
+    let at = |value: Option<i64>| -> ArrayRef {
+        Arc::new(arrow::array::TimestampMillisecondArray::from(vec![value]).with_timezone("UTC"))
+    };
+    append(
+        &store,
+        "t",
+        batch(vec![(columns::UPDATED_AT, at(Some(1_700_000_000_123))), (columns::DELETED_AT, at(None))]),
+    )
+    .await
+    .unwrap();
+    assert_eq!(store.newest_stamp(&key("t")).await.unwrap(), Some(1_700_000_000_123_000));
+}
