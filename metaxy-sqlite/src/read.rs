@@ -109,7 +109,7 @@ enum Rest {
     /// All rows are in this batch, or there are none, or the first batch could not be read.
     Ready(Vec<Result<RecordBatch>>),
     /// Behind this first batch a connection reads on.
-    Held(RecordBatch, Cursor),
+    Held(RecordBatch, Box<Cursor>),
     /// Other streams hold all connections, so the rows wait in a file.
     Spilled(Spill),
 }
@@ -176,7 +176,7 @@ impl Cursor {
     fn keep(mut self, first: RecordBatch) -> Result<Rest> {
         self.held = try_hold();
         if self.held.is_some() {
-            return Ok(Rest::Held(first, self));
+            return Ok(Rest::Held(first, Box::new(self)));
         }
         let schema = first.schema();
         let mut first = Some(first);
@@ -214,12 +214,12 @@ impl Drop for Cursor {
 
 /// What a stream of batches does next.
 enum Next {
-    Give(RecordBatch, Cursor),
-    Await(BoxFuture<'static, Result<(Option<RecordBatch>, Cursor)>>),
+    Give(RecordBatch, Box<Cursor>),
+    Await(BoxFuture<'static, Result<(Option<RecordBatch>, Box<Cursor>)>>),
 }
 
 /// A stream that reads a batch ahead.
-fn read_on(first: RecordBatch, cursor: Cursor, cancel: Cancel) -> BatchStream {
+fn read_on(first: RecordBatch, cursor: Box<Cursor>, cancel: Cancel) -> BatchStream {
     let next = |(next, cancel): (Next, Cancel)| async move {
         let (batch, mut cursor) = match next {
             Next::Give(batch, cursor) => (Some(batch), cursor),

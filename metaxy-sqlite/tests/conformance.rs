@@ -26,6 +26,12 @@ impl Location for Directory {
         toml::Table::from_iter([("database".to_owned(), self.file().display().to_string().into())])
     }
 
+    fn settings_without_rights(&self) -> toml::Table {
+        let mut settings = self.settings();
+        settings.insert("immutable".to_owned(), true.into());
+        settings
+    }
+
     fn directory(&self) -> Option<PathBuf> {
         Some(self.0.path().to_owned())
     }

@@ -24,6 +24,12 @@ pub trait Location: Send + Sync + 'static {
     /// The settings that lead to this place, as `metaxy.toml` has them in `[stores.<name>.config]`.
     fn settings(&self) -> toml::Table;
 
+    /// The settings with which a store opens for reading where none of its files and directories may be written. By default
+    /// the same.
+    fn settings_without_rights(&self) -> toml::Table {
+        self.settings()
+    }
+
     /// The directory whose files hold the rows, and nothing else, where the backend keeps them in files.
     fn directory(&self) -> Option<PathBuf> {
         None

@@ -222,7 +222,8 @@ async fn a_read_only_directory() {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o555)).unwrap();
     let may_write = std::fs::write(dir.path().join("probe"), "").is_ok();
-    let store = open(&path, AccessMode::ReadOnly).await;
+    let store = SqliteBackend::new(SqliteConfig::new(path.to_str().unwrap()).immutable(true)).unwrap();
+    store.open(AccessMode::ReadOnly).await.unwrap();
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
     if !may_write {
         let writer = SqliteBackend::file(&path);

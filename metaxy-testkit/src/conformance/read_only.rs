@@ -7,7 +7,7 @@ use metaxy_core::{AccessMode, Result};
 use tokio::process::Command;
 
 use super::kit::{LEAF, PASSED, ROOT, increment, pair, read_ids, samples};
-use super::second_process::{as_child, assert_child_passes, child};
+use super::second_process::{as_child, assert_child_passes, child_with};
 use super::{Bench, Outcome};
 
 /// Files below a directory with what is in them.
@@ -78,7 +78,7 @@ pub(super) async fn reading_works_where_nobody_may_write(bench: Bench) -> Result
     let Some(directory) = filled(&bench).await? else { return Ok(Outcome::Refused(NO_FILES.to_owned())) };
     let before = files(&directory);
     let locked = Locked::new(&directory);
-    let mut reader = child(&bench);
+    let mut reader = child_with(&bench, &bench.location.settings_without_rights());
     if std::fs::write(directory.join("probe"), "").is_ok() {
         std::fs::remove_file(directory.join("probe")).expect("what was written can be removed");
         match as_nobody(reader) {

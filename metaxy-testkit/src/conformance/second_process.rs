@@ -23,11 +23,16 @@ pub(super) async fn as_child(bench: &Bench, mode: AccessMode) -> Result<Option<M
 
 /// Starts the running test in a second process, on this one's location.
 pub(super) fn child(bench: &Bench) -> Command {
+    child_with(bench, &bench.location.settings())
+}
+
+/// As [`child`], with other settings.
+pub(super) fn child_with(bench: &Bench, settings: &toml::Table) -> Command {
     let name = bench.test.split_once("::").map_or(bench.test, |(_, name)| name);
     let mut command = Command::new(std::env::current_exe().expect("the test binary is a file"));
     command
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(SETTINGS, toml::to_string(&bench.location.settings()).expect("settings are TOML"))
+        .env(SETTINGS, toml::to_string(settings).expect("settings are TOML"))
         .env_remove("METAXY_CONFORMANCE_REPORT")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
