@@ -93,7 +93,8 @@ impl DeltaBackend {
             checkpoint_interval: self.settings.checkpoint_interval.get(),
             auto_compact: self.settings.auto_compact,
         };
-        let table = Arc::new(Table::new(name, log, self.root.table_directory(key), self.context.clone(), upkeep));
+        let table =
+            Arc::new(Table::new(key.clone(), log, self.root.table_directory(key), self.context.clone(), upkeep));
         tables.insert(key.clone(), table.clone());
         Ok(table)
     }
@@ -280,8 +281,9 @@ impl StoreBackend for DeltaBackend {
         write::append(self.table(&session, table)?, schema, batches).await
     }
 
-    fn check(&self, _table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
-        check_storable(rows.schema_ref())
+    fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        let known = self.table(self.session()?.as_ref(), table)?.known_schema();
+        check_storable(table, known.as_deref(), rows)
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {

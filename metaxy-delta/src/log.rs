@@ -18,6 +18,7 @@ use deltalake::logstore::{CommitOrBytes, LogStoreRef, commit_uri_from_version, g
 use deltalake::protocol::DeltaOperation;
 use deltalake::table::state::DeltaTableState;
 use futures::StreamExt;
+use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
@@ -41,6 +42,8 @@ pub(crate) const COMMIT_ATTEMPTS: usize = 300;
 
 /// A table of a store, with what is known of it.
 pub(crate) struct Table {
+    /// Its key.
+    pub key: FeatureKey,
     /// Its name in errors.
     pub name: String,
     /// Its log, and its files.
@@ -146,14 +149,15 @@ pub(crate) enum Commit {
 
 impl Table {
     pub fn new(
-        name: String,
+        key: FeatureKey,
         log: LogStoreRef,
         directory: Option<PathBuf>,
         context: ErrorContext,
         upkeep: Upkeep,
     ) -> Self {
         let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { name, log, directory, context, upkeep, state, turn }
+        let name = key.table_name();
+        Self { key, name, log, directory, context, upkeep, state, turn }
     }
 
     /// The table as it is now; `None` where there is none.
@@ -183,6 +187,11 @@ impl Table {
     /// Forgets what is known of the table.
     pub fn forget(&self) {
         *self.known() = None;
+    }
+
+    /// The schema that the table had when it was last looked at.
+    pub fn known_schema(&self) -> Option<Arc<TableSchema>> {
+        self.known().as_ref().map(|state| state.schema.clone())
     }
 
     fn known(&self) -> MutexGuard<'_, Option<Arc<TableState>>> {

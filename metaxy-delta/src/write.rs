@@ -23,7 +23,7 @@ use crate::config::KIND;
 use crate::errors::is_missing;
 use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_writable};
 use crate::merge;
-use crate::types::{TableSchema, stored_form};
+use crate::types::{TableSchema, stored_form, with_signed_integers};
 
 /// Row groups of this many rows: large enough to pack well, small enough to be read by several hands.
 const ROW_GROUP_ROWS: usize = 256 << 10;
@@ -42,6 +42,7 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
     if batches.iter().all(|batch| batch.num_rows() == 0) {
         return Ok(());
     }
+    let schema = with_signed_integers(&schema, &batches);
     let batches = Arc::new(batches);
     // Outside of the turn, so that the writers of one process write their files side by side.
     let mut written = Written::new(&table, &schema, &batches).await;
@@ -266,7 +267,7 @@ impl FileSink {
             return Ok(());
         }
         for rows in slices_by_bytes(batch) {
-            let rows = self.schema.to_file(&self.table.name, &self.file_schema, &rows)?;
+            let rows = self.schema.to_file(&self.table.key, &self.file_schema, &rows)?;
             self.check_nulls(&rows)?;
             self.writer.write(&rows).await.map_err(|error| failed(&self.table, error))?;
         }

@@ -16,6 +16,7 @@ use crate::key::FeatureKey;
 
 use super::grow::{item_of, merged_type, mismatch};
 use super::plain::{new_column, plain_array, plain_batches, plain_type};
+use super::trim::trimmed;
 use super::untyped::{joined, typed};
 
 /// The batches in one schema: the columns that any of them has, each in the type that the table has it in, or, where it
@@ -117,13 +118,18 @@ pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Data
         }
         (DataType::List(_), DataType::List(item)) => {
             let list = array.as_list::<i32>();
-            let values = inner(list.values(), item)?;
-            Ok(Arc::new(ListArray::try_new(item.clone(), list.offsets().clone(), values, nulls)?))
+            let (offsets, values) = trimmed(list.offsets(), list.values())?;
+            Ok(Arc::new(ListArray::try_new(item.clone(), offsets, inner(&values, item)?, nulls)?))
         }
         (DataType::LargeList(_), DataType::LargeList(item)) => {
             let list = array.as_list::<i64>();
-            let values = inner(list.values(), item)?;
-            Ok(Arc::new(LargeListArray::try_new(item.clone(), list.offsets().clone(), values, nulls)?))
+            let (offsets, values) = trimmed(list.offsets(), list.values())?;
+            Ok(Arc::new(LargeListArray::try_new(item.clone(), offsets, inner(&values, item)?, nulls)?))
+        }
+        (DataType::LargeList(_), DataType::List(item)) => {
+            let list = array.as_list::<i64>();
+            let (offsets, values) = trimmed(list.offsets(), list.values())?;
+            Ok(Arc::new(ListArray::try_new(item.clone(), offsets, inner(&values, item)?, nulls)?))
         }
         (given, DataType::List(item)) if item_of(given).is_some_and(|own| own != item) => {
             let own = item_of(given).unwrap_or(item);
@@ -135,9 +141,11 @@ pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Data
             let DataType::Struct(pair) = entries.data_type() else {
                 return Err(refusal(table, column, target, &array));
             };
-            let columns = vec![inner(map.keys(), &pair[0])?, inner(map.values(), &pair[1])?];
+            let (offsets, keys) = trimmed(map.offsets(), map.keys())?;
+            let (_, values) = trimmed::<_, i32>(map.offsets(), map.values())?;
+            let columns = vec![inner(&keys, &pair[0])?, inner(&values, &pair[1])?];
             let values = StructArray::try_new(pair.clone(), columns, None)?;
-            Ok(Arc::new(MapArray::try_new(entries.clone(), map.offsets().clone(), values, nulls, *sorted)?))
+            Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values, nulls, *sorted)?))
         }
         (DataType::Struct(_), DataType::Map(_, _)) => struct_to_map(array.as_struct(), target),
         _ => cast_exactly(table, column, &array, target),

@@ -107,6 +107,8 @@ fn fits(given: &DataType, stored: &DataType) -> bool {
         (given, stored) if text(given) && text(stored) => true,
         (given, stored) if binary(given) && binary(stored) => true,
         (Timestamp(_, from), Timestamp(_, to)) => from.is_some() == to.is_some(),
+        // A day is stored as its midnight where there is no type for it.
+        (Date64, Timestamp(_, None)) => true,
         (Date32 | Date64, Date32 | Date64) | (Time32(_) | Time64(_), Time32(_) | Time64(_)) => true,
         (
             List(from) | LargeList(from) | FixedSizeList(from, _) | ListView(from) | LargeListView(from),

@@ -12,12 +12,14 @@ mod convert;
 mod grow;
 mod plain;
 mod sizes;
+mod trim;
 mod untyped;
 
 pub use convert::{conform, convert};
 pub use grow::grown_schema;
 pub use plain::plain_type;
 pub use sizes::slices;
+pub use trim::trimmed;
 
 pub(crate) use convert::align;
 pub(crate) use grow::item_of;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod foreign;
 mod foreign_times;
+mod foreign_types;
 mod large_values;
 mod maintenance;
 mod processes;

@@ -185,11 +185,9 @@ round_trips! {
     timestamp_second => TimestampSecondArray::from(SECONDS.to_vec());
     timestamp_millisecond => TimestampMillisecondArray::from(MILLIS.to_vec());
     timestamp_microsecond => TimestampMicrosecondArray::from(MICROS.to_vec());
-    timestamp_nanosecond => TimestampNanosecondArray::from(NANOS.to_vec());
     timestamp_second_utc => TimestampSecondArray::from(SECONDS.to_vec()).with_timezone("UTC");
     timestamp_millisecond_utc => TimestampMillisecondArray::from(MILLIS.to_vec()).with_timezone("UTC");
     timestamp_microsecond_utc => TimestampMicrosecondArray::from(MICROS.to_vec()).with_timezone("UTC");
-    timestamp_nanosecond_utc => TimestampNanosecondArray::from(NANOS.to_vec()).with_timezone("UTC");
     timestamp_microsecond_offset => TimestampMicrosecondArray::from(MICROS.to_vec()).with_timezone("+05:30");
     timestamp_microsecond_zone => TimestampMicrosecondArray::from(MICROS.to_vec()).with_timezone("Europe/Berlin");
     duration => DurationMicrosecondArray::from(vec![0, 1, -1, 86_400_000_000]);
@@ -225,6 +223,35 @@ round_trips! {
     run_end_encoded => runs()?;
     union => union_of_values()?;
     all_null => new_null_array(&DataType::Int64, 3);
+}
+
+pub(super) async fn timestamp_nanosecond(bench: Bench) -> Result<Outcome> {
+    nanoseconds(bench, "timestamp_nanosecond", None).await
+}
+
+pub(super) async fn timestamp_nanosecond_utc(bench: Bench) -> Result<Outcome> {
+    nanoseconds(bench, "timestamp_nanosecond_utc", Some("UTC")).await
+}
+
+/// A backend that counts microseconds refuses what is no whole number of them, by its row, and keeps the rest.
+async fn nanoseconds(bench: Bench, name: &'static str, zone: Option<&str>) -> Result<Outcome> {
+    let array = |nanos: &[i64]| -> TimestampNanosecondArray {
+        let values = TimestampNanosecondArray::from(nanos.to_vec());
+        zone.map_or(values.clone(), |zone| values.with_timezone(zone))
+    };
+    let store = bench.store(pair()?).await?;
+    let batch = samples(ids("s", NANOS.len()), "v1").column("value", array(&[0, NANOS[0], NANOS[2]])).batch();
+    let refused = match store.write(ROOT, batch.clone()).await {
+        Err(Error::InvalidValue { column, row: 1, .. }) if column == "value" => true,
+        Err(error) if bench.location.support().is_refused(name) => return check_refusal(&store, error, batch).await,
+        Err(error) => return Err(error),
+        Ok(_) => false,
+    };
+    assert_eq!(store.has_feature(ROOT).await?, !refused, "a refused write has left rows, or a good one none");
+    store.drop_feature(ROOT).await?;
+    store.close().await?;
+    let whole = NANOS.map(|nanos| nanos.div_euclid(1000) * 1000);
+    round_trip(bench, name, if refused { array(&whole) } else { array(&NANOS) }).await
 }
 
 /// What has no type yet, alone and inside other types, with the type that it gets later.

@@ -1,0 +1,22 @@
+//! Slices of lists without the values that belong to other rows.
+
+use arrow::array::{Array, ArrayRef, OffsetSizeTrait};
+use arrow::buffer::OffsetBuffer;
+use arrow::error::ArrowError;
+
+/// Offsets from zero on, and only the values that they reach: a slice of a list or map still has the values of all of it,
+/// which may be more than offsets of another size can count.
+///
+/// # Errors
+/// [`ArrowError::OffsetOverflowError`] where the offsets of the slice itself are too large.
+pub fn trimmed<From: OffsetSizeTrait, To: OffsetSizeTrait>(
+    offsets: &OffsetBuffer<From>,
+    values: &ArrayRef,
+) -> Result<(OffsetBuffer<To>, ArrayRef), ArrowError> {
+    let (first, last) = (offsets[0].as_usize(), offsets[offsets.len() - 1].as_usize());
+    let length = last - first;
+    if To::from_usize(length).is_none() {
+        return Err(ArrowError::OffsetOverflowError(length));
+    }
+    Ok((OffsetBuffer::from_lengths(offsets.lengths()), values.slice(first, length)))
+}

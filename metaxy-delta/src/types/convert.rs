@@ -1,0 +1,62 @@
+//! Values of a file as values of a table.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, GenericListArray, ListArray, MapArray, OffsetSizeTrait, StructArray, new_null_array,
+};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, FieldRef};
+use arrow::error::ArrowError;
+use metaxy_core::schema::trimmed;
+
+/// Values in another type of the same meaning: members of structs by their names, null where there is none, all else by
+/// a cast that fails rather than loses a value.
+pub(crate) fn conform(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
+    if array.data_type() == target {
+        return Ok(array.clone());
+    }
+    match (array.data_type(), target) {
+        (DataType::Struct(_), DataType::Struct(members)) => {
+            let given = array.as_struct();
+            let columns = members
+                .iter()
+                .map(|member| match given.column_by_name(member.name()) {
+                    Some(column) => conform(column, member.data_type()),
+                    None => Ok(new_null_array(member.data_type(), given.len())),
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            let nulls = given.nulls().cloned();
+            Ok(Arc::new(StructArray::try_new_with_length(members.clone(), columns, nulls, given.len())?))
+        }
+        (DataType::List(_), DataType::List(item)) => conform_list(array.as_list::<i32>(), item),
+        (DataType::LargeList(_), DataType::List(item)) => conform_list(array.as_list::<i64>(), item),
+        (
+            DataType::FixedSizeList(from, _) | DataType::ListView(from) | DataType::LargeListView(from),
+            DataType::List(_),
+        ) => conform(&plain_cast(array, &DataType::List(from.clone()))?, target),
+        (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
+            let given = array.as_map();
+            let DataType::Struct(pair) = entries.data_type() else { return plain_cast(array, target) };
+            let (offsets, _) = trimmed(given.offsets(), given.keys())?;
+            let columns = pair
+                .iter()
+                .zip([given.keys(), given.values()])
+                .map(|(field, values)| conform(&trimmed::<_, i32>(given.offsets(), values)?.1, field.data_type()))
+                .collect::<Result<Vec<_>, _>>()?;
+            let values = StructArray::try_new(pair.clone(), columns, None)?;
+            Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values, given.nulls().cloned(), *sorted)?))
+        }
+        _ => plain_cast(array, target),
+    }
+}
+
+fn conform_list<O: OffsetSizeTrait>(list: &GenericListArray<O>, item: &FieldRef) -> Result<ArrayRef, ArrowError> {
+    let (offsets, values) = trimmed(list.offsets(), list.values())?;
+    let values = conform(&values, item.data_type())?;
+    Ok(Arc::new(ListArray::try_new(item.clone(), offsets, values, list.nulls().cloned())?))
+}
+
+fn plain_cast(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
+    cast_with_options(array, target, &CastOptions { safe: false, ..CastOptions::default() })
+}
