@@ -23,6 +23,7 @@ use url::Url;
 use crate::config::{DeltaSettings, KIND, Layout};
 use crate::errors::{ErrorContext, chain};
 use crate::location::{Root, is_table_name};
+use crate::locks;
 use crate::log::{LOG_DIRECTORY, Table, TableState, Upkeep};
 use crate::storage::DurableFileSystem;
 use crate::types::check_storable;
@@ -32,8 +33,6 @@ use crate::{delete, maintain, merge, prune, read, write};
 const LISTINGS: usize = 16;
 /// Requests are given up sooner than `object_store` would by itself, which tries for minutes.
 const PATIENCE: [(&str, &str); 3] = [("max_retries", "6"), ("retry_timeout", "30s"), ("connect_timeout", "5s")];
-/// Options of the Python package that ask for a lock service, or for none; commits here need neither.
-const NEEDLESS: [&str; 2] = ["aws_s3_allow_unsafe_rename", "aws_s3_locking_provider"];
 
 /// A metadata store on Delta Lake.
 pub struct DeltaBackend {
@@ -124,6 +123,9 @@ impl DeltaBackend {
                 (Arc::new(DurableFileSystem::new()), StorageConfig::default())
             }
             None => {
+                if mode == AccessMode::ReadWrite && self.root.is_s3() {
+                    locks::check(&self.settings)?;
+                }
                 let (store, config) = self.remote_store()?;
                 self.check_remote(&store).await?;
                 (store, config)
@@ -154,11 +156,9 @@ impl DeltaBackend {
     fn options(&self) -> HashMap<String, String> {
         let mut options: HashMap<String, String> = HashMap::new();
         for (name, value) in &self.settings.storage_options {
-            if NEEDLESS.contains(&name.to_lowercase().as_str()) {
-                tracing::debug!(option = name, "not needed: commits are conditional puts");
-                continue;
+            if !locks::is_lock_option(name) {
+                options.insert(name.clone(), value.to_string());
             }
-            options.insert(name.clone(), value.to_string());
         }
         for (name, value) in PATIENCE {
             if !options.keys().any(|known| known.to_lowercase().ends_with(name)) {

@@ -54,6 +54,11 @@ pub struct DeltaSettings {
     /// Whether small files of a table are put together then.
     #[serde(default = "default_auto_compact")]
     pub auto_compact: bool,
+    /// States that no other program writes to this location under the lock settings in `storage_options` or in the
+    /// environment (`AWS_S3_LOCKING_PROVIDER`, `AWS_S3_ALLOW_UNSAFE_RENAME`), so that they may be ignored. Without it such
+    /// a store is opened for reading only.
+    #[serde(default)]
+    pub ignore_lock_settings: bool,
 }
 
 /// How the key of a feature becomes the path of its table.
@@ -154,6 +159,7 @@ impl DeltaSettings {
             layout: Layout::default(),
             checkpoint_interval: default_checkpoint_interval(),
             auto_compact: default_auto_compact(),
+            ignore_lock_settings: false,
         }
     }
 
@@ -184,6 +190,13 @@ impl DeltaSettings {
         self.auto_compact = compact;
         self
     }
+
+    /// Sets whether lock settings of other programs are ignored: they may be if no such program writes to the location.
+    #[must_use]
+    pub fn ignore_lock_settings(mut self, ignore: bool) -> Self {
+        self.ignore_lock_settings = ignore;
+        self
+    }
 }
 
 impl fmt::Debug for DeltaSettings {
@@ -194,6 +207,7 @@ impl fmt::Debug for DeltaSettings {
             .field("layout", &self.layout)
             .field("checkpoint_interval", &self.checkpoint_interval)
             .field("auto_compact", &self.auto_compact)
+            .field("ignore_lock_settings", &self.ignore_lock_settings)
             .finish()
     }
 }

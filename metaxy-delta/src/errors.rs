@@ -20,6 +20,7 @@ pub(crate) struct ErrorContext {
 
 /// What went wrong, by what the caller can do about it.
 enum Cause {
+    Damaged,
     Missing,
     Denied,
     Unreachable,
@@ -53,8 +54,8 @@ impl ErrorContext {
     pub fn parquet(&self, table: &str, file: &str, error: parquet::errors::ParquetError) -> Error {
         match find_store_error(&error) {
             Some(StoreError::NotFound { .. }) => missing_file(table, file),
-            Some(_) => self.wrap("reading", Some(table), Box::new(error)),
-            None => Error::Corrupt {
+            Some(_) if !is_damage(&error) => self.wrap("reading", Some(table), Box::new(error)),
+            _ => Error::Corrupt {
                 table: table.to_owned(),
                 reason: format!("the data file `{file}` cannot be read: {}", self.redact(&chain(&error))),
             },
@@ -65,7 +66,7 @@ impl ErrorContext {
     pub fn file(&self, table: &str, file: &str, error: StoreError) -> Error {
         match error {
             StoreError::NotFound { .. } => missing_file(table, file),
-            error => self.store("reading", Some(table), error),
+            error => self.parquet(table, file, parquet::errors::ParquetError::External(Box::new(error))),
         }
     }
 
@@ -81,6 +82,10 @@ impl ErrorContext {
             None => self.location.clone(),
         };
         match cause(error.as_ref(), &reason) {
+            Cause::Damaged => Error::Corrupt {
+                table: table.unwrap_or_default().to_owned(),
+                reason: format!("{operation} failed: {reason}"),
+            },
             Cause::Denied => Error::AccessDenied { location, operation: operation.to_owned(), reason },
             Cause::Unreachable => Error::Unreachable { location, reason },
             Cause::Missing => Error::LocationNotFound {
@@ -138,6 +143,10 @@ pub(crate) fn is_missing(error: &(dyn StdError + 'static)) -> bool {
         || io.any(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
+fn is_damage(error: &(dyn StdError + 'static)) -> bool {
+    matches!(cause(error, ""), Cause::Damaged)
+}
+
 fn is_storage(error: &(dyn StdError + 'static)) -> bool {
     find_store_error(error).is_some_and(|error| !matches!(error, StoreError::NotFound { .. }))
 }
@@ -147,6 +156,7 @@ fn cause(error: &(dyn StdError + 'static), text: &str) -> Cause {
     match (find_store_error(error), io) {
         (Some(StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }), _) => Cause::Denied,
         (_, Some(std::io::ErrorKind::PermissionDenied)) => Cause::Denied,
+        (_, Some(std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)) => Cause::Damaged,
         (Some(StoreError::NotFound { .. }), _) => Cause::Missing,
         _ if ["NoSuchBucket", "ContainerNotFound"].iter().any(|code| text.contains(code)) => Cause::Missing,
         _ if ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden", "401 Unauthorized"]

@@ -1,18 +1,21 @@
 //! The bytes of a data file.
 
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+
+use crate::storage::{failed, open_regular};
 
 /// So much of the end of a file is read at once: more than most footers have.
 const FOOTER: usize = 64 << 10;
@@ -31,40 +34,39 @@ impl FileBytes {
         Self { store, path, size, local }
     }
 
-    /// All of it.
+    /// All of it: as many bytes as the log says that it has.
     pub async fn whole(&self) -> object_store::Result<Bytes> {
-        if let Some(file) = &self.local {
-            // A miss is left to the object store, which says what is wrong in its own words.
-            if let Ok(bytes) = std::fs::read(file) {
-                return Ok(bytes.into());
-            }
-        }
-        self.store.get(&self.path).await?.bytes().await
+        let ranges = vec![0..self.size];
+        Ok(self.ranges(ranges).await?.pop().unwrap_or_default())
     }
 
     async fn ranges(&self, ranges: Vec<Range<u64>>) -> object_store::Result<Vec<Bytes>> {
-        if let Some(bytes) = self.local_ranges(&ranges) {
-            return Ok(bytes);
+        if self.size == 0 {
+            return Ok(vec![Bytes::new(); ranges.len()]);
         }
-        self.store.get_ranges(&self.path, &ranges).await
+        match &self.local {
+            Some(file) => read_ranges(file, &ranges).map_err(|error| failed(file, error)),
+            None => self.store.get_ranges(&self.path, &ranges).await,
+        }
     }
+}
 
-    #[cfg(unix)]
-    fn local_ranges(&self, ranges: &[Range<u64>]) -> Option<Vec<Bytes>> {
-        use std::os::unix::fs::FileExt;
-        let file = std::fs::File::open(self.local.as_ref()?).ok()?;
-        let read = |range: &Range<u64>| {
-            let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
-            file.read_exact_at(&mut bytes, range.start).ok()?;
-            Some(Bytes::from(bytes))
+/// Reads parts of a file. Nothing is allocated for bytes that it does not have.
+fn read_ranges(path: &FsPath, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+    let mut file = open_regular(path)?;
+    let length = file.metadata()?.len();
+    let mut read = |range: &Range<u64>| {
+        let size = range.end.checked_sub(range.start).filter(|_| range.end <= length);
+        let Some(size) = size.and_then(|size| usize::try_from(size).ok()) else {
+            let reason = format!("the file has {length} bytes, and {} are needed", range.end);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
         };
-        ranges.iter().map(read).collect()
-    }
-
-    #[cfg(not(unix))]
-    fn local_ranges(&self, _ranges: &[Range<u64>]) -> Option<Vec<Bytes>> {
-        None
-    }
+        let mut bytes = vec![0; size];
+        file.seek(SeekFrom::Start(range.start))?;
+        file.read_exact(&mut bytes)?;
+        Ok(Bytes::from(bytes))
+    };
+    ranges.iter().map(&mut read).collect()
 }
 
 fn external(error: object_store::Error) -> ParquetError {

@@ -7,6 +7,7 @@ mod delete;
 mod errors;
 mod file;
 mod location;
+mod locks;
 mod log;
 mod maintain;
 mod merge;

@@ -4,6 +4,7 @@ use std::path::{Path as FsPath, PathBuf};
 
 use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
+use object_store::path::Path;
 use url::Url;
 
 use crate::config::Layout;
@@ -34,16 +35,21 @@ impl Root {
             return Self::local(directory, layout);
         };
         let url = Url::parse(root_path).map_err(|error| invalid(format!("it is not a URL: {error}")))?;
+        let remote = |url: Url| {
+            check_exact(root_path, &url).map_err(invalid)?;
+            Ok(Self::remote(url, layout))
+        };
         match scheme {
             "file" => {
+                check_plain(root_path, &url).map_err(invalid)?;
                 let directory = url.to_file_path().map_err(|()| {
                     invalid("a file URL names an absolute path on this machine: file:///path".to_owned())
                 })?;
                 Self::local(directory, layout)
             }
-            "s3" | "s3a" => Self::remote(url, layout),
-            "gs" if cfg!(feature = "gcs") => Self::remote(url, layout),
-            "az" | "adl" | "abfs" | "abfss" if cfg!(feature = "azure") => Self::remote(url, layout),
+            "s3" | "s3a" => remote(url),
+            "gs" if cfg!(feature = "gcs") => remote(url),
+            "az" | "adl" | "abfs" | "abfss" if cfg!(feature = "azure") => remote(url),
             "gs" | "az" | "adl" | "abfs" | "abfss" => {
                 let feature = if scheme == "gs" { "gcs" } else { "azure" };
                 Err(invalid(format!("{scheme}:// needs the feature `{feature}` of the crate metaxy-delta")))
@@ -53,21 +59,27 @@ impl Root {
     }
 
     fn local(directory: PathBuf, layout: Layout) -> Result<Self> {
-        let url = Url::from_file_path(&directory).map_err(|()| Error::Config {
-            file: None,
-            line: None,
-            key: "root_path".to_owned(),
-            reason: format!("`{}` is not an absolute path", directory.display()),
-        })?;
+        let invalid = |reason| Error::Config { file: None, line: None, key: "root_path".to_owned(), reason };
+        let url = Url::from_file_path(&directory)
+            .map_err(|()| invalid(format!("`{}` is not an absolute path", directory.display())))?;
+        match Path::from_absolute_path(&directory) {
+            // The readers of logs decode what they have listed.
+            Ok(path) if Path::from_url_path(path.as_ref()).is_ok_and(|decoded| decoded == path) => {}
+            Ok(_) => return Err(invalid("the path has an escape such as `%20`; use a name without it".to_owned())),
+            Err(error) => return Err(invalid(format!("the path has characters that tables cannot have: {error}"))),
+        }
         Ok(Self { url, directory: Some(directory), layout })
     }
 
-    fn remote(mut url: Url, layout: Layout) -> Result<Self> {
+    fn remote(mut url: Url, layout: Layout) -> Self {
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
-        url.set_query(None);
-        url.set_fragment(None);
-        Ok(Self { url, directory: None, layout })
+        Self { url, directory: None, layout }
+    }
+
+    /// Whether it is in a bucket of S3, or of a server that speaks like it.
+    pub fn is_s3(&self) -> bool {
+        matches!(self.url.scheme(), "s3" | "s3a")
     }
 
     /// For people to read.
@@ -112,6 +124,43 @@ impl Root {
             Layout::Flat => Some(path.to_owned()),
         }
     }
+}
+
+/// Refuses a URL that does not stand for the object keys that it shows. URLs give a meaning to some characters (`?`, `#`,
+/// `%20`, `..`) and drop others (tabs): two roots that look different would be one store.
+fn check_exact(root_path: &str, url: &Url) -> Result<(), String> {
+    check_plain(root_path, url)?;
+    let (authority, key) = after_scheme(root_path);
+    let bucket = authority.rsplit('@').next().unwrap_or_default();
+    if bucket.is_empty() || url.host_str() != Some(bucket) {
+        return Err("a bucket name of letters, digits, `.`, `-` and `_` has to follow the `://`".to_owned());
+    }
+    let key = key.trim_end_matches('/');
+    match Path::from_url_path(url.path()) {
+        Ok(path) if path.as_ref() == key => Ok(()),
+        _ => Err("object keys are taken as they are written: they have no `%20` or other escapes (write a space), \
+                  no `.`, `..` or empty parts, and no space at the end"
+            .to_owned()),
+    }
+}
+
+/// Refuses what a URL treats as something else than a part of its path.
+fn check_plain(root_path: &str, url: &Url) -> Result<(), String> {
+    if root_path.contains(char::is_control) {
+        return Err("it has a control character, such as a tab or the end of a line; remove it".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("a URL with `?` or `#` stands for the place before that character; use a name without them, and \
+                    give parameters as `storage_options`"
+            .to_owned());
+    }
+    Ok(())
+}
+
+/// The authority and the path of a URL, as they are written.
+fn after_scheme(url: &str) -> (&str, &str) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split_once('/').unwrap_or((rest, ""))
 }
 
 /// Whether a directory has the name of a table's.
@@ -200,6 +249,46 @@ mod tests {
         for bad in ["", "http://host/x", "gs://bucket/x"] {
             let known = bad.starts_with("gs") && cfg!(feature = "gcs");
             assert!(known || matches!(Root::parse(bad, Layout::Flat), Err(Error::Config { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn roots_stand_for_the_keys_that_they_show() {
+        for (root, key) in [
+            ("s3://bucket", ""),
+            ("s3://bucket/", ""),
+            ("s3a://my.bucket-1_x/a b/ü{1}^~", "a b/ü{1}^~"),
+            ("s3://bucket/100%/a%zz/", "100%/a%zz"),
+            ("s3://bucket/a\\b:c@d", "a\\b:c@d"),
+        ] {
+            let root = Root::parse(root, Layout::Nested).expect(root);
+            assert_eq!(Path::from_url_path(root.url.path()).expect("a path").as_ref(), key);
+        }
+        for bad in [
+            "s3://bucket/run#1",
+            "s3://bucket/run?1",
+            "s3://bucket?x/run",
+            "s3://bucket#x",
+            "s3://bucket/run%201",
+            "s3://bucket/run%2F1",
+            "s3://bucket/run\t1",
+            "s3://bucket/run\n",
+            "s3://buc\tket/run",
+            "s3://bucket/run ",
+            " s3://bucket/run",
+            "s3://bucket/a//b",
+            "s3://bucket//a",
+            "s3://bucket/a/../b",
+            "s3://bucket/a/./b",
+            "s3:///run",
+            "file:///data/run#1",
+            "file:///data/run?1",
+            "file:///data/r\tun",
+            "/data/r\tun",
+            "/data/run%201",
+            "file:///data/run%25201",
+        ] {
+            assert!(matches!(Root::parse(bad, Layout::Nested), Err(Error::Config { .. })), "{bad:?}");
         }
     }
 

@@ -6,7 +6,7 @@
 //! loses looks at what the winner did and tries again. Nothing else guards a table: no lock file, no lock service.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Component, Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -107,14 +107,23 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    fn new(name: String, size: i64, raw_stats: Option<String>, has_deletion_vector: bool) -> Arc<Self> {
-        let path = Path::parse(&name).unwrap_or_else(|_| Path::from(name.as_str()));
-        let size = u64::try_from(size).unwrap_or_default();
-        Arc::new(Self { name, path, size, has_deletion_vector, raw_stats, stats: OnceLock::new() })
+    fn new(
+        table: &str,
+        name: String,
+        size: i64,
+        raw_stats: Option<String>,
+        has_deletion_vector: bool,
+    ) -> Result<Arc<Self>> {
+        let path = path_below(table, &name)?;
+        let size = u64::try_from(size).map_err(|_| Error::Corrupt {
+            table: table.to_owned(),
+            reason: format!("its log gives the data file `{name}` a negative size"),
+        })?;
+        Ok(Arc::new(Self { name, path, size, has_deletion_vector, raw_stats, stats: OnceLock::new() }))
     }
 
-    fn from_add(add: &Add) -> Arc<Self> {
-        Self::new(add.path.clone(), add.size, add.stats.clone(), add.deletion_vector.is_some())
+    fn from_add(table: &str, add: &Add) -> Result<Arc<Self>> {
+        Self::new(table, add.path.clone(), add.size, add.stats.clone(), add.deletion_vector.is_some())
     }
 
     /// What the log says about its rows; nothing where it says nothing.
@@ -245,9 +254,9 @@ impl Table {
             .iter()
             .map(|file| {
                 let deletions = file.deletion_vector_descriptor().is_some();
-                DataFile::new(file.path().into_owned(), file.size(), file.stats(), deletions)
+                DataFile::new(&self.name, file.path().into_owned(), file.size(), file.stats(), deletions)
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let (metadata, protocol) = (state.metadata().clone(), state.protocol().clone());
         let mut state = TableState::new(&self.name, state.version(), metadata, protocol, files)?;
         state.anchor = self.anchor(state.version).await?;
@@ -420,7 +429,7 @@ impl TableState {
             match action {
                 Action::Metadata(found) => metadata = Some(found.clone()),
                 Action::Protocol(found) => protocol = Some(found.clone()),
-                Action::Add(add) => files.push(DataFile::from_add(add)),
+                Action::Add(add) => files.push(DataFile::from_add(table, add)?),
                 _ => {}
             }
         }
@@ -455,7 +464,7 @@ impl TableState {
             match action {
                 Action::Add(add) => {
                     gone.insert(&add.path);
-                    added.push(DataFile::from_add(add));
+                    added.push(DataFile::from_add(table, add)?);
                 }
                 Action::Remove(remove) => {
                     gone.insert(&remove.path);
@@ -487,6 +496,26 @@ impl TableState {
     /// The names of the files.
     pub fn file_names(&self) -> HashSet<&str> {
         self.files.iter().map(|file| file.name.as_str()).collect()
+    }
+}
+
+/// The path of a file that a log names, as it is once its escapes are decoded. A log is input: it may not lead out of the
+/// table's directory.
+fn path_below(table: &str, name: &str) -> Result<Path> {
+    if name.starts_with('/') || name.contains("://") {
+        return Err(refused(
+            table,
+            format_args!("the data file `{name}`, which is outside of the table"),
+            OTHER_PROGRAM,
+        ));
+    }
+    let is_below = FsPath::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    match Path::parse(name) {
+        Ok(path) if is_below && path.as_ref() == name && !name.is_empty() => Ok(path),
+        _ => Err(Error::Corrupt {
+            table: table.to_owned(),
+            reason: format!("its log names the data file `{}`, which is no path below the table", name.escape_debug()),
+        }),
     }
 }
 
@@ -616,9 +645,6 @@ pub(crate) fn check_files(table: &str, files: &[Arc<DataFile>]) -> Result<()> {
             "deletion vectors",
             "rewrite the table where they were made (in Spark: `REORG TABLE … APPLY (PURGE)`), then read it here",
         ));
-    }
-    if files.iter().any(|file| file.name.contains("://")) {
-        return Err(refused(table, "data files outside of the table", OTHER_PROGRAM));
     }
     Ok(())
 }

@@ -77,10 +77,12 @@ impl ObjectStore for DurableFileSystem {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        check_regular(&self.inner.path_to_filesystem(location)?)?;
         self.inner.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        check_regular(&self.inner.path_to_filesystem(location)?)?;
         self.inner.get_ranges(location, ranges).await
     }
 
@@ -237,13 +239,37 @@ fn sync_directory(directory: &FsPath) -> io::Result<()> {
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
-fn failed(path: &FsPath, error: io::Error) -> Error {
+/// Opens a file for reading, unless it is a device or a pipe: reading those may never end.
+pub(crate) fn open_regular(path: &FsPath) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    // A pipe is not waited for until it has a writer.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+/// Refuses to have a device or a pipe opened; what is not there is left to those who look for it.
+fn check_regular(path: &FsPath) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => Err(failed(path, not_regular())),
+        _ => Ok(()),
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
+}
+
+/// What the file system says of a file, as an error of an object store. Its kind can be found in the source.
+pub(crate) fn failed(path: &FsPath, error: io::Error) -> Error {
     let name = path.display().to_string();
     match error.kind() {
         io::ErrorKind::NotFound => Error::NotFound { path: name, source: error.into() },
         io::ErrorKind::AlreadyExists => Error::AlreadyExists { path: name, source: error.into() },
         io::ErrorKind::PermissionDenied => Error::PermissionDenied { path: name, source: error.into() },
-        _ => Error::Generic { store: STORE, source: format!("{name}: {error}").into() },
+        kind => Error::Generic { store: STORE, source: io::Error::new(kind, format!("{name}: {error}")).into() },
     }
 }
 

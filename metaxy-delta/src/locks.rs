@@ -1,0 +1,52 @@
+//! Settings of other programs that take a lock for each commit, or none at all, instead of conditional puts.
+//!
+//! A commit of this crate is a put that fails where the key exists. A program that commits under a lock of its own, or by an
+//! unconditional rename, does not see such a put: each overwrites commits of the other.
+
+use metaxy_core::error::{Error, Result};
+
+use crate::config::DeltaSettings;
+
+/// Names a lock service (`dynamodb`).
+const PROVIDER: &str = "AWS_S3_LOCKING_PROVIDER";
+/// Allows commits by a rename without any lock.
+const UNSAFE_RENAME: &str = "AWS_S3_ALLOW_UNSAFE_RENAME";
+
+/// Whether a storage option is one of these settings.
+pub(crate) fn is_lock_option(name: &str) -> bool {
+    [PROVIDER, UNSAFE_RENAME].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Refuses to write beside programs that commit in another way.
+///
+/// # Errors
+/// [`Error::Config`] where the options or the environment ask for a lock service or for unsafe renames, unless
+/// `ignore_lock_settings` is set.
+pub(crate) fn check(settings: &DeltaSettings) -> Result<()> {
+    let asks = |name: &'static str| value_of(settings, name).is_some_and(|value| is_asked_for(&value));
+    let Some(name) = [PROVIDER, UNSAFE_RENAME].into_iter().find(|name| asks(name)) else { return Ok(()) };
+    if settings.ignore_lock_settings {
+        tracing::debug!(option = name, "ignored: commits are conditional puts");
+        return Ok(());
+    }
+    Err(Error::Config {
+        file: None,
+        line: None,
+        key: format!("storage_options.{name}"),
+        reason: format!(
+            "commits here are conditional puts, and programs that follow {name} commit in another way: each would \
+             overwrite commits of the other. Remove the option (or the environment variable) from all programs that \
+             write to this location; if no other program writes to it, set `ignore_lock_settings = true`"
+        ),
+    })
+}
+
+/// The option, or else the environment variable of its name.
+fn value_of(settings: &DeltaSettings, name: &str) -> Option<String> {
+    let option = settings.storage_options.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    option.map(|(_, value)| value.to_string()).or_else(|| std::env::var(name).ok())
+}
+
+fn is_asked_for(value: &str) -> bool {
+    !["", "0", "false", "f", "no", "n", "off", "none"].contains(&value.trim().to_lowercase().as_str())
+}
