@@ -1,4 +1,4 @@
-//! The backend itself: the contract of the core, call by call.
+//! The backend: each call of the core's contract, delegated.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,7 +36,7 @@ pub struct SqliteBackend {
 }
 
 impl SqliteBackend {
-    /// A backend with these settings. Nothing is opened yet.
+    /// Creates a backend with these settings. Nothing is opened yet.
     ///
     /// # Errors
     /// [`Error::Config`] for settings that no store could be opened with.
@@ -46,14 +46,14 @@ impl SqliteBackend {
         Ok(Self::at(path, config))
     }
 
-    /// A backend on a file, which a write creates where it does not exist.
+    /// Creates a backend on a file. Opening it for writing creates the file if it does not exist.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let config = SqliteConfig::new(path.display().to_string());
         Self::at(Some(path), config)
     }
 
-    /// A backend in memory, gone when it is closed.
+    /// Creates a backend in memory, whose rows are gone when it is closed.
     pub fn in_memory() -> Self {
         Self::at(None, SqliteConfig::new(MEMORY))
     }

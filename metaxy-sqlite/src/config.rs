@@ -7,10 +7,10 @@ use metaxy_core::secret::mask_url;
 use metaxy_core::{Error, Result};
 use serde::Deserialize;
 
-/// The name of a database that is no file.
+/// The name of a database in memory.
 pub(crate) const MEMORY: &str = ":memory:";
 
-/// Where a SQLite store lives, and how it is used.
+/// Where a SQLite store is, and how it is used.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqliteConfig {
@@ -29,7 +29,7 @@ pub struct SqliteConfig {
 }
 
 impl SqliteConfig {
-    /// Where the store is, for messages: names of databases may carry keys.
+    /// Returns where the store is, for messages. Secrets are masked: names of databases may carry keys.
     pub(crate) fn location(&self) -> String {
         mask_url(&self.database)
     }
@@ -51,7 +51,7 @@ fn default_busy_timeout() -> u32 {
 }
 
 impl SqliteConfig {
-    /// A store in a file.
+    /// Settings of a store in a file, or of `:memory:`.
     pub fn new(database: impl Into<String>) -> Self {
         Self {
             database: database.into(),
@@ -61,21 +61,21 @@ impl SqliteConfig {
         }
     }
 
-    /// How long a call waits for another process that is writing.
+    /// Sets how long a call waits for another process that is writing.
     #[must_use]
     pub fn busy_timeout_ms(mut self, milliseconds: u32) -> Self {
         self.busy_timeout_ms = milliseconds;
         self
     }
 
-    /// What the names of all tables start with.
+    /// Sets what the names of all tables start with.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = prefix.into();
         self
     }
 
-    /// Whether no process writes to the file as long as this store is open; see [`SqliteConfig::immutable`].
+    /// Says whether no process writes to the file as long as this store is open; see [`SqliteConfig::immutable`].
     #[must_use]
     pub fn immutable(mut self, value: bool) -> Self {
         self.immutable = value;

@@ -44,7 +44,7 @@ impl<'a> During<'a> {
             (ErrorCode::NotADatabase, _) => Error::NotAStore {
                 location: self.location.name.clone(),
                 expected: "SQLite database",
-                reason: "it begins with other bytes".to_owned(),
+                reason: "its header is not that of a SQLite file".to_owned(),
             },
             // SQLite tells of a full disk in its own words where it grows the index of the log.
             (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => self.full(error),

@@ -57,7 +57,7 @@ impl Location {
         std::fs::metadata(self.path.as_deref()?).ok().and_then(|file| FileId::of(&file))
     }
 
-    /// Refuses what is certainly no file of a store, and a file of which SQLite would not see that it is open already.
+    /// Refuses what is not a regular file, and a file that SQLite would not recognise as open under another name.
     pub(crate) fn check_file(&self) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let Ok(file) = std::fs::metadata(path) else { return Ok(()) };
@@ -106,7 +106,8 @@ impl Location {
         match self.mode {
             AccessMode::ReadOnly => missing("there is no such file; open it with AccessMode::ReadWrite to create it"),
             AccessMode::ReadWrite => match tempfile::tempfile_in(directory) {
-                Err(error) => Error::of_io(&self.name, operation, error),
+                // Its text names the directory, which may carry a key.
+                Err(error) => Error::of_io(&self.name, operation, error.kind().into()),
                 Ok(_) => denied(),
             },
         }
@@ -117,7 +118,7 @@ impl Location {
     }
 }
 
-/// Tries whether this process may open as many files as SQLite needs.
+/// Checks that this process may open as many files as SQLite needs.
 fn spare_handles() -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());

@@ -79,3 +79,42 @@ async fn what_is_secret_in_a_name_does_not_show() {
         }
     }
 }
+
+/// The same for a store that is open, whatever goes wrong with it.
+#[tokio::test]
+async fn what_is_secret_in_the_name_of_an_open_store_does_not_show() {
+    use metaxy_core::{AccessMode, ScanRequest, StoreBackend};
+    use metaxy_sqlite::{SqliteBackend, SqliteConfig};
+    use metaxy_testkit::tables::{append, batch, ints, key, read};
+
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("store.db?token=hunter2");
+    let backend = |path: &std::path::Path| {
+        SqliteBackend::new(SqliteConfig::new(path.to_str().unwrap()).busy_timeout_ms(10)).unwrap()
+    };
+    let store = backend(&path);
+    let mut said = Vec::new();
+    store.open(AccessMode::ReadWrite).await.unwrap();
+    let rows = batch([("id", ints([1]))]);
+    append(&store, "t", &rows).await.unwrap();
+    said.push(format!("{:?}", store.scan(&key("none"), &ScanRequest::default()).await.unwrap_err()));
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("UPDATE t SET id = 'one'; BEGIN IMMEDIATE").unwrap();
+    said.push(format!("{:?}", read(&store, "t").await.unwrap_err()));
+    said.push(format!("{:?}", append(&store, "t", &rows).await.unwrap_err()));
+    said.push(format!("{store:?} {:?}", store.info()));
+    drop(other);
+    store.close().await.unwrap();
+    said.push(format!("{:?}", append(&store, "t", &rows).await.unwrap_err()));
+    store.open(AccessMode::ReadOnly).await.unwrap();
+    said.push(format!("{:?}", append(&store, "t", &rows).await.unwrap_err()));
+    std::fs::hard_link(&path, home.path().join("second")).unwrap();
+    said.push(format!("{:?}", backend(&path).open(AccessMode::ReadWrite).await.unwrap_err()));
+    let below = path.join("x.db");
+    said.push(format!("{:?}", backend(&below).open(AccessMode::ReadWrite).await.unwrap_err()));
+    said.push(format!("{:?}", backend(home.path()).open(AccessMode::ReadWrite).await.unwrap_err()));
+    assert!(said.iter().any(|text| text.contains("token=***")), "{said:?}");
+    for text in said {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}

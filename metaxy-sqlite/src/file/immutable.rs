@@ -38,7 +38,7 @@ impl Unchanged {
     /// Gives the answer of a read if the file has not changed since it began.
     pub(crate) fn prove<T>(&self, location: &Location, answer: Result<T>) -> Result<T> {
         let Some(path) = &location.path else { return answer };
-        // What a change has broken is no damage.
+        // An error of a file that has changed says nothing about the file.
         if Self::look(location, path)? == *self { answer } else { Err(held(location, "changes it")) }
     }
 

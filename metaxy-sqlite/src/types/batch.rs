@@ -16,7 +16,7 @@ const MAX_ROWS: usize = 64 * 1024;
 /// How many bytes of text and blobs, and of values of fixed size, a batch has at most, unless single rows are larger.
 const MAX_BYTES: usize = 64 << 20;
 
-/// How many bytes a single row may take even where all of its values are null: more is no row that was written.
+/// The largest size of a row whose values are all null; a schema that needs more is damaged.
 const MAX_FIXED_BYTES: usize = 1 << 30;
 
 /// The batch that is being collected.

@@ -282,7 +282,7 @@ impl Decoder for Nested {
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, Damage> {
-    serde_json::from_slice(bytes).map_err(|error| format!("text that is no JSON: {error}"))
+    serde_json::from_slice(bytes).map_err(|error| format!("text that is not JSON: {error}"))
 }
 
 /// Whether a struct holds nothing but text, as by-field columns do.
@@ -315,8 +315,8 @@ impl Flat {
         }
     }
 
-    /// Finds the members in a text as this crate writes it: no spaces, no escapes, members in their order; those that
-    /// were added later are missing. Says no to any other text.
+    /// Finds the members in a text as this crate writes it: without spaces and escapes, members in their order; those that
+    /// were added later are missing. Returns `None` for any other text.
     fn scan(&mut self, text: &str) -> Option<()> {
         let bytes = text.as_bytes();
         self.found.clear();
@@ -348,12 +348,12 @@ impl Flat {
 
     fn push_parsed(&mut self, text: &str) -> Result<(), Damage> {
         let value = parse(text.as_bytes())?;
-        let object = value.as_object().ok_or("JSON that is no object")?;
+        let object = value.as_object().ok_or("JSON that is not an object")?;
         for (member, column) in self.members.iter().zip(&mut self.columns) {
             match object.get(member.name()) {
                 None | Some(Value::Null) => column.append_null(),
                 Some(Value::String(text)) => column.append_value(text),
-                Some(_) => return Err(format!("a value of `{}` that is no text", member.name())),
+                Some(_) => return Err(format!("a value of `{}` that is not text", member.name())),
             }
         }
         Ok(())

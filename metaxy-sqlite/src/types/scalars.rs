@@ -118,7 +118,7 @@ pub(super) fn decimal_array<'a>(
         let parse = |text: &str| {
             let (digits, _) = text.split_once('e').unwrap_or((text, ""));
             let digits = digits.replacen('.', "", 1);
-            digits.parse::<T::Native>().map_err(|_| format!("`{text}` is no decimal number"))
+            digits.parse::<T::Native>().map_err(|_| format!("`{text}` is not a decimal number"))
         };
         let values = texts.map(|text| text.map(parse).transpose());
         let array: PrimitiveArray<T> = values.collect::<Result<_, _>>()?;
@@ -129,6 +129,6 @@ pub(super) fn decimal_array<'a>(
         DataType::Decimal64(precision, scale) => of::<Decimal64Type>(texts, *precision, *scale),
         DataType::Decimal128(precision, scale) => of::<Decimal128Type>(texts, *precision, *scale),
         DataType::Decimal256(precision, scale) => of::<Decimal256Type>(texts, *precision, *scale),
-        other => Err(format!("{other} is no decimal type")),
+        other => Err(format!("{other} is not a decimal type")),
     }
 }

@@ -8,7 +8,7 @@ use metaxy_sqlite::{SqliteBackend, SqliteConfig};
 
 use super::{append, batch, beside, fresh, ints, key, one_row, open, read};
 
-/// Makes a place in which SQLite can create no index of a log, whoever runs this test.
+/// Makes a place in which SQLite can create no index of a log, also where root runs this test.
 fn block(path: &Path) {
     std::os::unix::fs::symlink("/nowhere", beside(path, "-shm")).unwrap();
 }

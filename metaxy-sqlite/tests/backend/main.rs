@@ -124,7 +124,7 @@ async fn table_names() {
 }
 
 #[tokio::test]
-async fn a_table_of_somebody_else_is_left_alone() {
+async fn a_table_of_another_program_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("theirs.db");
     rusqlite::Connection::open(&path)
@@ -274,7 +274,7 @@ async fn readers_leave_the_write_ahead_log_alone() {
 }
 
 #[tokio::test]
-async fn a_stream_sees_one_state_and_holds_nobody_up() {
+async fn a_stream_sees_one_state_and_blocks_no_writer() {
     let (_dir, path, store) = fresh().await;
     let rows = 300_000;
     append(&store, "t", batch(vec![("id", ints(0..rows))])).await.unwrap();
@@ -401,7 +401,7 @@ async fn killed_writes_are_whole() {
     .await;
 }
 
-/// The rows that `keep_latest` leaves, whoever does it: `wide` tables let SQLite.
+/// The rows that `keep_latest` leaves; SQLite finds them in wide tables.
 async fn latest(store: &SqliteBackend, table: &str) -> (ScanStage, Vec<(i64, i64)>) {
     let request = ScanRequest { keep_latest: Some(vec!["id".to_owned()]), ..ScanRequest::default() };
     let scan = store.scan(&key(table), &request).await.unwrap();

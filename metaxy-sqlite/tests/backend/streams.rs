@@ -21,27 +21,34 @@ fn held_streams_take_neither_threads_nor_files() {
         return;
     }
     narrow_runtime().block_on(async {
-        let (_dir, path, store) = fresh().await;
-        append(&store, "t", batch(vec![("id", ints(0..ROWS as i64))])).await.unwrap();
-        let mut held = Vec::new();
-        for _ in 0..600 {
-            let scan = store.scan(&key("t"), &ScanRequest::default()).await.unwrap();
-            held.push((scan.stream, 0));
-        }
-        append(&store, "t", one_row()).await.unwrap();
-        for (stream, rows) in held.iter_mut().step_by(40) {
-            *rows += stream.next().await.unwrap().unwrap().num_rows();
-        }
-        let other = open(&path, AccessMode::ReadWrite).await;
-        append(&other, "t", one_row()).await.unwrap();
-        assert_eq!(read(&other, "t").await.unwrap().num_rows(), ROWS + 2);
-        // Each stream sees the table as it was when it began, wherever its rows waited.
-        for (stream, mut rows) in held.into_iter().step_by(20) {
-            let rest: Vec<_> = stream.try_collect().await.unwrap();
-            rows += rest.iter().map(|batch| batch.num_rows()).sum::<usize>();
-            assert_eq!(rows, ROWS);
-        }
+        let hold = tokio::time::timeout(std::time::Duration::from_secs(240), hold_many_streams());
+        hold.await.expect("no stream waits for another");
     });
+}
+
+async fn hold_many_streams() {
+    const TABLES: [(&str, usize); 2] = [("small", ROWS), ("large", 5 * ROWS)];
+    let (_dir, path, store) = fresh().await;
+    for (table, rows) in TABLES {
+        append(&store, table, batch(vec![("id", ints(0..rows as i64))])).await.unwrap();
+    }
+    let mut held = Vec::new();
+    for number in 0..600 {
+        let (table, rows) = TABLES[usize::from(number % 10 == 0)];
+        held.push((store.scan(&key(table), &ScanRequest::default()).await.unwrap().stream, rows));
+    }
+    append(&store, "large", one_row()).await.unwrap();
+    for (stream, left) in held.iter_mut().step_by(35) {
+        *left -= stream.next().await.unwrap().unwrap().num_rows();
+    }
+    let other = open(&path, AccessMode::ReadWrite).await;
+    append(&other, "large", one_row()).await.unwrap();
+    assert_eq!(read(&other, "large").await.unwrap().num_rows(), 5 * ROWS + 2);
+    // Each stream sees its table as it was when it began, wherever its rows waited.
+    for (stream, left) in held.into_iter().step_by(5) {
+        let rest: Vec<_> = stream.try_collect().await.unwrap();
+        assert_eq!(rest.iter().map(|batch| batch.num_rows()).sum::<usize>(), left);
+    }
 }
 
 #[cfg(unix)]
