@@ -61,6 +61,12 @@ pub fn by_field_type<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) ->
     DataType::Struct(by_field_fields(struct_keys))
 }
 
+/// The type of a by-field column that is a map, from struct keys to texts.
+pub fn by_field_map_type() -> DataType {
+    let pair = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)), false)
+}
+
 /// The members of a by-field column.
 pub fn by_field_fields<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) -> Fields {
     struct_keys.into_iter().map(|key| Arc::new(Field::new(key.as_ref(), DataType::Utf8, true))).collect()

@@ -39,7 +39,7 @@
 //! | `project` | the project's name: letters, digits, `_`, `-` | none |
 //! | `hash_truncation_length` | how many characters of every version are kept | 8 |
 //! | `auto_create_tables` | whether writes may create SQL tables | as the backend prefers |
-//! | `enable_map_datatype` | whether the Python package keeps map columns as maps; here they always stay maps | `false` |
+//! | `enable_map_datatype` | whether new tables have their by-field columns as maps instead of structs | `false` |
 //! | `sync`, `locked`, `extra_features` | how the Python package brings definitions of external features up to date; not used here | `true`, none, none |
 //!
 //! Every store, whatever its backend, has the settings of [`CommonSettings`]. Keys that nobody knows are refused, with the
@@ -191,7 +191,7 @@ impl MetaxyConfig {
         store.materialization_id.as_deref().or(self.materialization_id())
     }
 
-    /// Whether the Python package keeps map columns as maps. Here they always stay maps.
+    /// Whether new tables have their by-field columns as maps instead of structs.
     pub fn enable_map_datatype(&self) -> bool {
         self.fields.enable_map_datatype
     }

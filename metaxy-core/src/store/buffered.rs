@@ -57,6 +57,7 @@ impl MetadataStore {
             if let Some(at) = at {
                 batches = batches.iter().map(|batch| store.completed(&key, batch, at)).collect::<Result<_>>()?;
             }
+            let batches = store.with_new_columns(&key, table.as_ref(), batches)?;
             let (schema, mut batches) = align(&key, table.as_ref(), batches)?;
             if at.is_some() {
                 // Rows of several puts that share a time: of one sample the row that was put last counts.

@@ -62,6 +62,7 @@ struct Inner {
     auto_create_tables: bool,
     materialization_id: Option<String>,
     duplicates: Duplicates,
+    maps: bool,
     versioning_engine: VersioningEngine,
     stamps: Arc<Stamps>,
     table_stamps: Arc<TableStamps>,
@@ -92,6 +93,7 @@ pub struct StoreBuilder {
     auto_create_tables: Option<bool>,
     materialization_id: Option<String>,
     duplicates: Duplicates,
+    maps: bool,
     versioning_engine: VersioningEngine,
     clock: Option<Arc<dyn Clock>>,
 }
@@ -139,6 +141,14 @@ impl StoreBuilder {
         self
     }
 
+    /// Whether new tables have their by-field columns as maps, as the Python package's `enable_map_datatype` makes them; by
+    /// default they are structs. Tables that exist keep what they have.
+    #[must_use]
+    pub fn enable_map_datatype(mut self, enable: bool) -> Self {
+        self.maps = enable;
+        self
+    }
+
     /// What writes put into `metaxy_materialization_id` unless they say otherwise.
     #[must_use]
     pub fn materialization_id(mut self, id: impl Into<String>) -> Self {
@@ -178,6 +188,7 @@ impl StoreBuilder {
             auto_create_tables: self.auto_create_tables.unwrap_or(info.auto_create_tables),
             materialization_id: self.materialization_id,
             duplicates: self.duplicates,
+            maps: self.maps,
             versioning_engine: self.versioning_engine,
             stamps: self.clock.map_or_else(Stamps::system, Stamps::new),
             table_stamps: Arc::default(),
@@ -206,6 +217,7 @@ impl MetadataStore {
             auto_create_tables: None,
             materialization_id: None,
             duplicates: Duplicates::default(),
+            maps: false,
             versioning_engine: VersioningEngine::default(),
             clock: None,
             graph,

@@ -18,7 +18,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 
 use super::duplicates::one_row_each;
 use super::{IntoBatches, MetadataStore};
-use crate::schema::align;
+use crate::schema::{align, convert};
 
 /// A write, to be awaited. The answer is the number of rows written.
 #[derive(Debug)]
@@ -134,6 +134,7 @@ impl MetadataStore {
             let plan = store.plan(&key)?;
             let complete = |batch: &RecordBatch| store.complete(plan, batch, &stamping);
             let batches = batches.iter().map(complete).collect::<Result<Vec<_>>>()?;
+            let batches = store.with_new_columns(&key, table.as_ref(), batches)?;
             let (schema, mut batches) = align(&key, table.as_ref(), batches)?;
             if !stamping.preserve {
                 batches = one_row_each(&plan.spec, &schema, batches, store.inner.duplicates)?;
@@ -151,6 +152,19 @@ impl MetadataStore {
             return Err(Error::TableMissing { table: key.table_name(), location: self.inner.info.location.clone() });
         }
         Ok(table)
+    }
+
+    /// The batches with by-field columns in the form that this store gives new ones.
+    pub(super) fn with_new_columns(
+        &self,
+        key: &FeatureKey,
+        table: Option<&SchemaRef>,
+        batches: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>> {
+        if !self.inner.maps {
+            return Ok(batches);
+        }
+        batches.iter().map(|batch| with_maps(key, table, batch)).collect()
     }
 
     /// A batch with all system columns behind the user's own.
@@ -213,6 +227,19 @@ impl MetadataStore {
             stamp(columns::MATERIALIZATION_ID, keep, text(stamping.materialization_id.as_deref()))?,
         ])
     }
+}
+
+/// The batch with maps in the place of by-field structs that the table does not have yet.
+fn with_maps(key: &FeatureKey, table: Option<&SchemaRef>, batch: &RecordBatch) -> Result<RecordBatch> {
+    let is_new = |name: &str| table.is_none_or(|table| table.column_with_name(name).is_none());
+    let mut batch = batch.clone();
+    for name in [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD] {
+        if let Some(structs) = batch.column_by_name(name).filter(|_| is_new(name)) {
+            let maps = convert(key, name, structs, &columns::by_field_map_type())?;
+            batch = columns::with_column(&batch, name, maps)?;
+        }
+    }
+    Ok(batch)
 }
 
 /// The given values, in the type of the others, which fill its nulls.

@@ -153,6 +153,31 @@ async fn columns_of_earlier_versions() {
     assert_eq!(types(&table.log())["\"t\""], "long");
 }
 
+/// The setting of the Python package, in a configuration that serves both programs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_field_columns_are_maps_where_the_configuration_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let config = |enabled: bool| {
+        let text = format!(
+            "enable_map_datatype = {enabled}\nstore = \"dev\"\n[stores.dev]\ntype = \"delta\"\n\
+             [stores.dev.config]\nroot_path = \"{}\"\n",
+            root.path().join("store").display()
+        );
+        metaxy_core::MetaxyConfig::from_toml_str(&text).unwrap()
+    };
+    let up = FeatureSpec::builder("up").id_columns(["id"]).build().unwrap();
+    let graph = FeatureGraph::new([up]).unwrap();
+    for enabled in [true, false] {
+        let store = config(enabled).open_store("dev", graph.clone(), AccessMode::ReadWrite).await.unwrap();
+        store.write("up", rows(&(Arc::new(StringArray::from(vec![format!("{enabled}")])) as ArrayRef))).await.unwrap();
+    }
+    let types = types(&root.path().join("store/up.delta/_delta_log"));
+    let map = json!({"type": "map", "keyType": "string", "valueType": "string", "valueContainsNull": true});
+    for name in [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD] {
+        assert_eq!(types[format!("\"{name}\"")], map);
+    }
+}
+
 /// Ids that are the same are found in whatever type both programs have stored them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_match_what_the_python_writer_stores() {

@@ -131,6 +131,7 @@ macro_rules! __each_case {
                 field_keys_of_several_parts "Fields whose keys have several parts, or dashes, keep their names inside the by-field columns."
                 a_sample_twice_in_one_write "Two rows of one sample in one write are refused by the sample's id, or the last one is written, as the store is told."
                 ids_that_are_ambiguous "NaN and -0.0, on whose equality storage systems disagree, are refused as ids."
+                by_field_columns_that_are_maps "Where `enable_map_datatype` is on, new tables have maps as by-field columns; versions and increments are those of structs, and stores without the setting write to them too."
                 types_of_great_depth "Types of 32 levels come back whole; deeper ones are refused."
                 features_do_not_mix "What happens to one feature leaves the others alone."
             }

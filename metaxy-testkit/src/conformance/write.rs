@@ -9,9 +9,11 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use metaxy_core::store::Duplicates;
-use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, Result, columns};
+use metaxy_core::{AccessMode, BufferedMetadataWriter, Error, FeatureGraph, FeatureSpec, Result, columns};
 
-use super::kit::{LEAF, PASSED, ROOT, assert_error, everything, ids, pair, read, read_ids, root, samples, texts};
+use super::kit::{
+    LEAF, PASSED, ROOT, assert_error, everything, ids, increment, pair, process, read, read_ids, root, samples, texts,
+};
 use super::{Bench, Outcome};
 
 fn with_number(ids: &[&str], numbers: Vec<i64>) -> RecordBatch {
@@ -297,6 +299,35 @@ pub(super) async fn bad_input_writes_nothing(bench: Bench) -> Result<Outcome> {
     let null_id = RecordBatch::try_new(null_id.schema(), arrays).map_err(Error::from)?;
     assert_error!(store.write(ROOT, vec![good, null_id]).await, Error::NullId { .. });
     assert_eq!(everything(&store, ROOT).await?, before);
+    PASSED
+}
+
+pub(super) async fn by_field_columns_that_are_maps(bench: Bench) -> Result<Outcome> {
+    let mut seen = Vec::new();
+    for maps in [false, true] {
+        let store = bench.builder(pair()?).await?.enable_map_datatype(maps).open(AccessMode::ReadWrite).await?;
+        store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+        process(&store, LEAF).await?;
+        let writer = BufferedMetadataWriter::builder(store.clone()).start().await?;
+        writer.put(ROOT, samples(["s3"], "v1").batch()).await?;
+        writer.close().await.expect("what was put is written");
+        process(&store, LEAF).await?;
+        // A store without the setting leaves the columns as they are.
+        store.close().await?;
+        let store = bench.store(pair()?).await?;
+        store.write(ROOT, samples(["s1"], "v2").batch()).await?;
+        store.delete(ROOT).filter("id = 's2'").await?;
+        let before = increment(&store, LEAF).await?;
+        process(&store, LEAF).await?;
+        let rows = read(&store, LEAF).await?;
+        let versions = [columns::PROVENANCE, columns::DATA_VERSION].map(|name| texts(&rows, name));
+        seen.push((before, increment(&store, LEAF).await?, texts(&rows, "id"), versions));
+        store.drop_feature(ROOT).await?;
+        store.drop_feature(LEAF).await?;
+        store.close().await?;
+    }
+    assert_eq!(seen[0].0, [vec![], vec!["s1".to_owned()], vec!["s2".to_owned()]]);
+    assert_eq!(seen[0], seen[1], "with maps, versions or increments are others than with structs");
     PASSED
 }
 
