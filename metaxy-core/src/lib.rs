@@ -20,6 +20,7 @@ pub mod schema;
 pub mod secret;
 pub mod shared;
 pub mod spec;
+pub mod spill;
 pub mod store;
 pub mod writer;
 

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags};
 use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 use crate::error::During;
-use crate::file::Unchanged;
+use crate::immutable::Unchanged;
 use crate::location::{FileId, Location};
 
 /// How many idle connections a store keeps for the next reads.

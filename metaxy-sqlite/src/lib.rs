@@ -6,7 +6,7 @@ mod config;
 mod connection;
 mod delete;
 mod error;
-mod file;
+mod immutable;
 mod location;
 mod read;
 mod sql;

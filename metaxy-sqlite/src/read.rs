@@ -7,13 +7,13 @@ use arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use metaxy_core::backend::{BatchStream, stream_of};
+use metaxy_core::spill::Spill;
 use metaxy_core::{Error, FeatureKey, Result, Scan, ScanRequest, ScanStage, blocking, fence};
 use rusqlite::{Connection, InterruptHandle};
 
 use crate::catalog::Catalog;
 use crate::connection::{Database, Held, Snapshot, try_hold};
 use crate::error::During;
-use crate::file::Spill;
 use crate::sql::{self, Select};
 use crate::types::Batch;
 
@@ -57,7 +57,7 @@ impl Reading {
         let stream = match rest {
             Rest::Ready(batches) => futures::stream::iter(batches).boxed(),
             Rest::Held(first, cursor) => read_on(first, cursor, cancel),
-            Rest::Spilled(spill) => spill.into_stream(),
+            Rest::Spilled(stream) => stream,
         };
         Ok(Scan { schema, stream, applied })
     }
@@ -111,7 +111,7 @@ enum Rest {
     /// Behind this first batch a connection reads on.
     Held(RecordBatch, Box<Cursor>),
     /// Other streams hold all connections, so the rows wait in a file.
-    Spilled(Spill),
+    Spilled(BatchStream),
 }
 
 /// The rows of a scan that have not been read yet.
@@ -178,10 +178,12 @@ impl Cursor {
         if self.held.is_some() {
             return Ok(Rest::Held(first, Box::new(self)));
         }
-        let schema = first.schema();
-        let mut first = Some(first);
-        let spill = Spill::collect(&schema, || first.take().map_or_else(|| self.next(), |first| Ok(Some(first))))?;
-        Ok(Rest::Spilled(spill))
+        let mut spill = Spill::new(&first.schema())?;
+        spill.push(&first)?;
+        while let Some(batch) = self.next()? {
+            spill.push(&batch)?;
+        }
+        Ok(Rest::Spilled(spill.into_stream()))
     }
 
     /// The next batch. The connection is given back with the last one.
