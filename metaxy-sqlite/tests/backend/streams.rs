@@ -35,7 +35,9 @@ async fn hold_many_streams() {
     let mut held = Vec::new();
     for number in 0..600 {
         let (table, rows) = TABLES[usize::from(number % 10 == 0)];
-        held.push((store.scan(&key(table), &ScanRequest::default()).await.unwrap().stream, rows));
+        // Rows without columns are read faster.
+        let request = ScanRequest { columns: (number % 20 != 0).then(Vec::new), ..ScanRequest::default() };
+        held.push((store.scan(&key(table), &request).await.unwrap().stream, rows));
     }
     append(&store, "large", one_row()).await.unwrap();
     for (stream, left) in held.iter_mut().step_by(35) {
