@@ -31,7 +31,7 @@ pub struct SqliteBackend {
     /// The file; `None` for a database in memory.
     path: Option<PathBuf>,
     database: RwLock<Option<Arc<Database>>>,
-    /// What is known of the newest rows of each table.
+    /// The newest rows of each table that were seen so far.
     seen: Mutex<HashMap<FeatureKey, SeenRows>>,
 }
 
@@ -95,7 +95,7 @@ impl SqliteBackend {
         .await
     }
 
-    /// Runs a write. Once it has begun it runs to its end, whether or not its answer is still waited for.
+    /// Runs a write. Once it has begun it runs to its end, even if its answer is no longer waited for.
     async fn write<T: Send + 'static>(
         &self,
         table: &FeatureKey,

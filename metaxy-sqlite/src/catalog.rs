@@ -1,7 +1,7 @@
-//! The side table that says which tables are ours and which Arrow types their columns have.
+//! The catalog: which tables belong to a store, and which Arrow types their columns have.
 //!
-//! SQLite knows four kinds of values and takes `Id` and `id` for one name. So the exact schema of each table stands in
-//! the side table, with the name that each of its columns has in SQLite: nearly always its own.
+//! SQLite knows four kinds of values and takes `Id` and `id` for one name. So the table `metaxy$tables` holds the exact
+//! schema of each table, and the name that each of its columns has in SQLite: nearly always its own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::error::{CATALOG, During, corrupt};
 use crate::sql::quoted;
 use crate::types::{declared_type, storage};
 
-/// The form of what the side table holds; a later one may differ.
+/// The version of the catalog's format.
 const FORMAT: i64 = 1;
 
 const CREATE_CATALOG: &str = "CREATE TABLE IF NOT EXISTS metaxy$tables (
@@ -38,7 +38,7 @@ pub(crate) struct StoredTable {
     pub(crate) columns: Vec<String>,
 }
 
-/// The rows of a table that were looked at: the number of the last one, and the latest time.
+/// The rows of a table that were seen: the number of the last one, and the latest time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SeenRows {
     last: i64,
@@ -46,13 +46,13 @@ pub(crate) struct SeenRows {
 }
 
 impl StoredTable {
-    /// The name that a column has in SQLite, quoted, with its field.
+    /// Returns the name that a column has in SQLite, quoted, with its field.
     pub(crate) fn column(&self, name: &str) -> Option<(String, &FieldRef)> {
         let (position, field) = self.schema.fields().iter().enumerate().find(|(_, field)| field.name() == name)?;
         Some((quoted(self.columns.get(position)?), field))
     }
 
-    /// The name of the table in SQLite, quoted.
+    /// Returns the name of the table in SQLite, quoted.
     pub(crate) fn quoted_name(&self) -> String {
         quoted(&self.name)
     }
@@ -78,7 +78,7 @@ impl Catalog<'_> {
         found.map_err(|error| self.during.error(error))
     }
 
-    /// The table of a feature, if there is one.
+    /// Returns the table of a feature, if there is one.
     pub(crate) fn find(&self, key: &FeatureKey) -> Result<Option<StoredTable>> {
         let feature = &key.table_name();
         let Some(Entry { name, columns, schema, format }) = self.entry(feature)? else { return Ok(None) };
@@ -117,7 +117,7 @@ impl Catalog<'_> {
         row.map_err(|error| self.during.error(error))
     }
 
-    /// The names of all tables.
+    /// Returns the names of all tables.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         if !self.exists()? {
             return Ok(Vec::new());
@@ -129,7 +129,8 @@ impl Catalog<'_> {
         names.map_err(|error| self.during.error(error))
     }
 
-    /// Makes the table of a feature have a schema that holds all columns that it has had. Within a transaction.
+    /// Creates the table of a feature, or adds the columns to it that it lacks. `schema` has all columns that the table
+    /// has. Called within a transaction.
     pub(crate) fn evolve(
         &self,
         key: &FeatureKey,
@@ -189,8 +190,8 @@ impl Catalog<'_> {
         saved.map(|_| ()).map_err(|error| self.during.error(error))
     }
 
-    /// The latest time of a table's rows. Those that were there at an earlier look are not looked at again: later ones
-    /// have greater numbers, unless the last ones were removed in between.
+    /// Returns the latest time of a table's rows. Rows that were seen before are not read again: later rows have greater
+    /// numbers, unless the last ones were removed in between.
     pub(crate) fn newest_stamp(&self, table: &StoredTable, seen: SeenRows) -> Result<SeenRows> {
         let times = [columns::UPDATED_AT, columns::DELETED_AT].map(|name| table.column(name));
         let [Some((updated, first)), Some((deleted, second))] = times else { return Ok(SeenRows::default()) };
@@ -209,7 +210,7 @@ impl Catalog<'_> {
         look().map_err(|error| self.during.error(error))
     }
 
-    /// Removes a table. Within a transaction.
+    /// Removes a table. Called within a transaction.
     pub(crate) fn drop(&self, key: &FeatureKey) -> Result<()> {
         let feature = key.table_name();
         // Only the name is needed, so that a table can be dropped whose schema is damaged.
@@ -226,7 +227,7 @@ impl Catalog<'_> {
     }
 }
 
-/// A time of a column in microseconds, never less than it is.
+/// Returns a time of a column in microseconds, rounded up.
 fn microseconds(time: Option<i64>, data_type: &DataType) -> Option<i64> {
     let DataType::Timestamp(unit, _) = data_type else { return None };
     time.map(|time| match unit {
@@ -237,7 +238,7 @@ fn microseconds(time: Option<i64>, data_type: &DataType) -> Option<i64> {
     })
 }
 
-/// An entry of the side table.
+/// A row of the catalog.
 struct Entry {
     name: String,
     columns: String,
@@ -245,7 +246,7 @@ struct Entry {
     format: i64,
 }
 
-/// The schema with the types of values: earlier versions have stored dictionaries as such.
+/// Returns the schema without dictionaries, which earlier versions have written into the catalog.
 fn plain(schema: &Schema) -> Schema {
     let fields = schema
         .fields()
@@ -254,14 +255,14 @@ fn plain(schema: &Schema) -> Schema {
     Schema::new_with_metadata(fields.collect::<Vec<FieldRef>>(), schema.metadata().clone())
 }
 
-/// The name of a feature's table in SQLite, which keeps names that start with `sqlite_` to itself.
+/// Returns the name of a feature's table in SQLite, which reserves names that start with `sqlite_`.
 fn table_name(prefix: &str, feature: &str) -> String {
     let name = format!("{prefix}{feature}");
     if name.to_ascii_lowercase().starts_with("sqlite_") { format!("metaxy${name}") } else { name }
 }
 
-/// Names for the columns of a schema, of which the first ones have theirs already: the column's own name, with a number
-/// where SQLite would confuse it with another.
+/// Returns the names in SQLite for the columns of a schema, of which the first ones are known: the column's own name, with
+/// a number if SQLite would confuse it with another.
 fn column_names(schema: &Schema, known: Vec<String>) -> Vec<String> {
     let mut taken: HashSet<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
     // The names by which SQLite numbers rows.

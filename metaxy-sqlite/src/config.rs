@@ -19,11 +19,11 @@ pub struct SqliteConfig {
     /// How long a call waits for another process that is writing, in milliseconds; by default half a minute.
     #[serde(default = "default_busy_timeout")]
     pub busy_timeout_ms: u32,
-    /// What the names of all tables start with, where several stores, or other tables, share a file.
+    /// What the names of all tables start with, so that several stores, or other tables, can share a file.
     #[serde(default)]
     pub table_prefix: String,
     /// Whether no process writes to the file as long as this store is open. Then it is read without locks and without
-    /// files beside it, also where none can be created; and it can only be opened for reading. Off by default.
+    /// files beside it, even if none can be created; and it can only be opened for reading. Off by default.
     #[serde(default)]
     pub immutable: bool,
 }

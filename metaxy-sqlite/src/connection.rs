@@ -13,11 +13,11 @@ use crate::error::During;
 use crate::immutable::Unchanged;
 use crate::location::{FileId, Location};
 
-/// How many idle connections a store keeps for the next reads.
+/// How many idle connections a store keeps for later reads.
 const IDLE_READERS: usize = 4;
 
-/// How many connections of a process streams may hold between their batches. Each has two files open, and a process often
-/// may open no more than 1,024.
+/// How many connections the streams of a process may hold between their batches. Each has two files open, and the limit of
+/// a process is often 1,024.
 const HELD_READERS: usize = 32;
 
 static HELD: Semaphore = Semaphore::const_new(HELD_READERS);
@@ -25,10 +25,10 @@ static HELD: Semaphore = Semaphore::const_new(HELD_READERS);
 /// Larger pages than SQLite's default: whole tables are read, and rows are a few hundred bytes.
 const PAGE_SIZE: u32 = 16 * 1024;
 
-/// The right of a stream to hold a connection between its batches.
+/// The permit of a stream to hold a connection between its batches.
 pub(crate) type Held = SemaphorePermit<'static>;
 
-/// The right to hold a connection, if one is left.
+/// Returns a permit to hold a connection, if one is left.
 pub(crate) fn try_hold() -> Option<Held> {
     HELD.try_acquire().ok()
 }
@@ -58,7 +58,7 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// The right to write, which one call at a time has.
+/// The writer, which one call at a time uses.
 pub(crate) type WriterGuard = OwnedMutexGuard<Option<Opened>>;
 
 impl Database {
@@ -103,12 +103,12 @@ impl Database {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the right to write, or, in memory, to use the only connection.
+    /// Waits for the writer; in memory, that is the only connection.
     pub(crate) async fn lock(&self) -> WriterGuard {
         self.writer.clone().lock_owned().await
     }
 
-    /// The connection that writes, ready to.
+    /// Returns the connection that writes; opens it if necessary.
     pub(crate) fn writer<'g>(&self, guard: &'g mut WriterGuard) -> Result<&'g mut Connection> {
         let known = guard.take().filter(|opened| opened.is_current(&self.location));
         let opened = match known {
@@ -153,7 +153,7 @@ impl Drop for Database {
 }
 
 impl Opened {
-    /// Opens the file, and looks into it.
+    /// Opens the file, and reads its header.
     fn connect(location: &Location) -> Result<Self> {
         location.check_file()?;
         let before = location.file_id();
@@ -177,7 +177,7 @@ impl Opened {
         Ok(Self { connection, file, unchanged })
     }
 
-    /// Whether the file that is open is still the one at its path.
+    /// Returns whether the file that is open is still the one at its path.
     fn is_current(&self, location: &Location) -> bool {
         location.path.is_none() || (self.file.is_some() && self.file == location.file_id())
     }
@@ -191,7 +191,7 @@ fn flags(mode: AccessMode) -> OpenFlags {
         }
 }
 
-/// Settings of every connection; reads something, because SQLite only opens a file when it is first used.
+/// Applies the settings of every connection, and reads something: SQLite only opens a file when it is first used.
 fn set_up(connection: &Connection, location: &Location) -> Result<()> {
     let during = During::new(location, "open");
     let set = || {
@@ -217,7 +217,7 @@ fn cannot_make_side_files(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
 }
 
-/// A file that is there, and that SQLite cannot read without making a file beside it.
+/// Returns the error for a file that exists, and that SQLite cannot read without creating a file beside it.
 fn why_not_read(during: During<'_>, error: rusqlite::Error) -> Error {
     match during.error(error) {
         Error::AccessDenied { location, operation, reason } => Error::AccessDenied {
@@ -232,7 +232,7 @@ fn why_not_read(during: During<'_>, error: rusqlite::Error) -> Error {
     }
 }
 
-/// Text of another encoding would compare otherwise than the core expects.
+/// Refuses text of another encoding, which would compare otherwise than the core expects.
 fn check_encoding(location: &Location, connection: &Connection) -> Result<()> {
     let encoding = connection.query_row("PRAGMA encoding", [], |row| row.get::<_, String>(0));
     let encoding = encoding.map_err(|error| During::new(location, "open").error(error))?;
@@ -245,7 +245,7 @@ fn check_encoding(location: &Location, connection: &Connection) -> Result<()> {
     })
 }
 
-/// Makes a commit durable, and lets readers go on beside it.
+/// Applies the settings of the connection that writes: commits are durable, and readers continue beside them.
 fn prepare_for_writing(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     // Only has an effect on a file that is still empty.
     connection.pragma_update(None, "page_size", PAGE_SIZE)?;
@@ -256,7 +256,8 @@ fn prepare_for_writing(connection: &Connection, patience: Duration) -> rusqlite:
     connection.pragma_update(None, "cache_size", -16_000)
 }
 
-/// Several processes may find a new file at the same time. SQLite does not always wait when it changes the kind of log.
+/// Turns the write-ahead log on. Several processes may find a new file at the same time, and SQLite does not always wait
+/// when it changes the kind of log.
 fn use_write_ahead_log(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     let give_up = Instant::now() + patience;
     loop {
@@ -274,7 +275,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 /// A connection that sees one state of a file for as long as this is held.
 pub(crate) struct Snapshot {
     pub(crate) database: Arc<Database>,
-    /// `None` once a read has failed: the state in which that leaves a connection need not be known.
+    /// `None` once a read has failed, because the state of the connection is unknown then.
     opened: Option<Opened>,
 }
 
@@ -286,7 +287,7 @@ impl Snapshot {
         Ok(Self { database, opened: Some(opened) })
     }
 
-    /// Reads something; after an error nothing more can be read.
+    /// Reads something. After an error, nothing more can be read.
     pub(crate) fn read<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let Some(opened) = self.opened.take() else {
             return Err(Error::Task("a read was continued after it had failed".to_owned()));
@@ -301,7 +302,7 @@ impl Snapshot {
         answer
     }
 
-    /// Interrupts a read from another thread.
+    /// Returns what interrupts a read from another thread.
     pub(crate) fn interrupt_handle(&self) -> Option<InterruptHandle> {
         self.opened.as_ref().map(|opened| opened.connection.get_interrupt_handle())
     }

@@ -7,10 +7,10 @@ use rusqlite::{ErrorCode, ffi};
 use crate::KIND;
 use crate::location::Location;
 
-/// The table that describes the others: what is damaged where no table is asked for.
+/// The catalog's table: it is named as damaged if no other table is meant.
 pub(crate) const CATALOG: &str = "metaxy$tables";
 
-/// What is being done, and where; turns SQLite's errors into named ones.
+/// The operation and its place, which turn SQLite's errors into named ones.
 #[derive(Clone, Copy)]
 pub(crate) struct During<'a> {
     location: &'a Location,
@@ -27,7 +27,7 @@ impl<'a> During<'a> {
         Self { table: Some(table), ..self }
     }
 
-    /// The error for what SQLite said.
+    /// Returns the error for an error of SQLite.
     pub(crate) fn error(&self, error: rusqlite::Error) -> Error {
         use rusqlite::Error as E;
         let Some(said) = error.sqlite_error() else {
@@ -87,7 +87,7 @@ impl<'a> During<'a> {
     }
 }
 
-/// Whether the same call may succeed later: memory is short, or a device or an exhausted quota has refused a write.
+/// Returns whether the same call may succeed later: memory is short, or a device or an exhausted quota has refused a write.
 fn may_pass(code: ErrorCode, extended: i32) -> bool {
     code == ErrorCode::OutOfMemory
         || [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_NOMEM].contains(&extended)
@@ -97,7 +97,7 @@ fn shown(error: &rusqlite::Error) -> String {
     mask_url(&error.to_string())
 }
 
-/// What is wrong with the rows of a table.
+/// Returns the error for a damaged table.
 pub(crate) fn corrupt(table: &str, reason: impl Into<String>) -> Error {
     Error::Corrupt { table: table.to_owned(), reason: reason.into() }
 }

@@ -14,10 +14,16 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::During;
 use crate::location::Location;
 
-/// A file system's clock may stand still for this long: of two changes within it, the second does not show.
+/// The coarsest clock of a file system: of two changes within this time, the second may not show.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
 
-/// Proof that a file is the one that a read began with.
+/// How often a file that has just changed is looked at again.
+const ATTEMPTS: usize = 20;
+
+/// The files in which a writer has rows that are not in the database, or rows that a crash must undo.
+const JOURNALS: [&str; 2] = ["-journal", "-wal"];
+
+/// The state of a file when a read began, which proves that the file has not changed since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unchanged {
     length: u64,
@@ -28,35 +34,40 @@ pub(crate) struct Unchanged {
 impl Unchanged {
     /// Opens a file for one read.
     pub(crate) fn connect(location: &Location, path: &Path) -> Result<(Connection, Self)> {
-        let before = Self::look(location, path)?;
+        let before = Self::settled(location, path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
         let connection = Connection::open_with_flags(uri(path), flags);
         let connection = connection.map_err(|error| During::new(location, "open").error(error))?;
         Ok((connection, before))
     }
 
-    /// Gives the answer of a read if the file has not changed since it began.
+    /// Returns the answer of a read if the file has not changed since it began.
     pub(crate) fn prove<T>(&self, location: &Location, answer: Result<T>) -> Result<T> {
         let Some(path) = &location.path else { return answer };
         // An error of a file that has changed says nothing about the file.
         if Self::look(location, path)? == *self { answer } else { Err(held(location, "changes it")) }
     }
 
+    /// Looks at a file as soon as a change would show.
+    fn settled(location: &Location, path: &Path) -> Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let found = Self::look(location, path)?;
+            match found.modified.and_then(settles_in) {
+                None => return Ok(found),
+                Some(wait) => std::thread::sleep(wait),
+            }
+        }
+        Err(held(location, "changes it"))
+    }
+
     fn look(location: &Location, path: &Path) -> Result<Self> {
-        let file =
-            || std::fs::metadata(path).map_err(|_| location.why_not_opened("open", "its metadata is unreadable"));
-        let mut found = Self::of(&file()?);
-        while let Some(wait) = found.modified.and_then(settles_in) {
-            std::thread::sleep(wait);
-            found = Self::of(&file()?);
-        }
-        match ["-journal", "-wal"]
-            .into_iter()
-            .find(|ending| location.side_file(ending).is_some_and(|length| length > 0))
+        if let Some(ending) =
+            JOURNALS.into_iter().find(|ending| location.side_file(ending).is_some_and(|length| length > 0))
         {
-            None => Ok(found),
-            Some(ending) => Err(held(location, &format!("has left its `{ending}` file beside it"))),
+            return Err(held(location, &format!("has left its `{ending}` file beside it")));
         }
+        let file = std::fs::metadata(path);
+        file.map(|file| Self::of(&file)).map_err(|_| location.why_not_opened("open", "its metadata cannot be read"))
     }
 
     fn of(file: &Metadata) -> Self {
@@ -64,13 +75,13 @@ impl Unchanged {
     }
 }
 
-/// How long it takes until a change would give a file another time.
+/// Returns how long it takes until a change would give a file another time.
 fn settles_in(modified: SystemTime) -> Option<Duration> {
     let age = SystemTime::now().duration_since(modified).ok()?;
     CLOCK_STEP.checked_sub(age).filter(|wait| !wait.is_zero())
 }
 
-/// Device, number, and time of the last change of whatever kind.
+/// The device and number of a file, and the time of its last change of any kind.
 type Inode = (u64, u64, i64, i64);
 
 #[cfg(unix)]

@@ -17,7 +17,7 @@ const HANDLES: usize = 3;
 /// A database, as it is opened.
 #[derive(Clone)]
 pub(crate) struct Location {
-    /// For messages: as the settings spell it, with secrets masked.
+    /// Its name for messages: as the settings spell it, with secrets masked.
     pub(crate) name: String,
     /// The file; `None` for a database in memory.
     pub(crate) path: Option<PathBuf>,
@@ -45,14 +45,14 @@ impl Location {
         Ok(Self { name, path, mode, busy_timeout: config.busy_timeout(), is_immutable: config.immutable })
     }
 
-    /// The length of a file beside the database, such as `-wal`; `None` where there is none.
+    /// Returns the length of a file beside the database, such as `-wal`; `None` if there is none.
     pub(crate) fn side_file(&self, ending: &str) -> Option<u64> {
         let mut path = self.path.clone()?.into_os_string();
         path.push(OsStr::new(ending));
         std::fs::symlink_metadata(path).ok().map(|file| file.len())
     }
 
-    /// What identifies the file that is there now, whatever its name. `None` where there is none.
+    /// Returns what identifies the file that is at the path now; `None` if there is none.
     pub(crate) fn file_id(&self) -> Option<FileId> {
         std::fs::metadata(self.path.as_deref()?).ok().and_then(|file| FileId::of(&file))
     }
@@ -80,8 +80,8 @@ impl Location {
         }
     }
 
-    /// Why SQLite could not open a file, as far as the file system tells. Never opens the database itself: closing any
-    /// handle of a file takes away the locks that other connections of this process hold on it.
+    /// Returns why SQLite could not open a file, as far as the file system tells. Never opens the database itself: closing
+    /// any handle of a file releases the locks that other connections of this process hold on it.
     pub(crate) fn why_not_opened(&self, operation: &'static str, reason: &str) -> Error {
         let denied = || self.denied(operation, reason);
         let Some(path) = &self.path else { return denied() };
@@ -127,7 +127,7 @@ fn spare_handles() -> io::Result<()> {
     handles.map(drop)
 }
 
-/// A file, whatever its name: its device and number.
+/// The identity of a file, which does not depend on its name: its device and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId(u64, u64);
 

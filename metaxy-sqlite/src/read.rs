@@ -73,7 +73,7 @@ impl Reading {
         Ok(Begun { schema, applied, rest })
     }
 
-    /// Finds the table, and prepares what the scan needs. In a transaction, so that all of it is of one state.
+    /// Finds the table, and prepares what the scan needs. Called in a transaction, so that all of it is of one state.
     fn rows(&self, connection: &Connection) -> Result<Rows> {
         let name = self.key.table_name();
         let during = self.during().of(&name);
@@ -96,21 +96,21 @@ impl Reading {
     }
 }
 
-/// What is known of a scan with its first batch.
+/// A scan whose first batch has been read.
 struct Begun {
     schema: SchemaRef,
     applied: ScanStage,
     rest: Rest,
 }
 
-/// Where the batches of a scan are. A process has many streams and few connections, so a stream that is not read holds no
+/// The batches of a scan. A process has many streams and few connections, so a stream that is not read holds no
 /// thread, and only some hold a connection.
 enum Rest {
     /// All rows are in this batch, or there are none, or the first batch could not be read.
     Ready(Vec<Result<RecordBatch>>),
-    /// Behind this first batch a connection reads on.
+    /// The first batch, and a connection that reads the others.
     Held(RecordBatch, Box<Cursor>),
-    /// Other streams hold all connections, so the rows wait in a file.
+    /// All rows, in a temporary file: other streams hold all connections.
     Spilled(BatchStream),
 }
 
@@ -125,7 +125,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// The next batch. The connection is in the same transaction in each call.
+    /// Reads the next batch. The connection is in the same transaction in each call.
     fn next(&mut self, connection: &Connection, during: During<'_>) -> Result<Option<RecordBatch>> {
         let Some(from) = self.next else { return Ok(None) };
         self.select.parameters.set_first(from);
@@ -186,7 +186,7 @@ impl Cursor {
         Ok(Rest::Spilled(spill.into_stream()))
     }
 
-    /// The next batch. The connection is given back with the last one.
+    /// Reads the next batch. The connection is given back with the last one.
     fn next(&mut self) -> Result<Option<RecordBatch>> {
         let Some(mut snapshot) = self.snapshot.take() else { return Ok(None) };
         let database = snapshot.database.clone();
@@ -214,13 +214,13 @@ impl Drop for Cursor {
     }
 }
 
-/// What a stream of batches does next.
+/// The next step of a stream.
 enum Next {
     Give(RecordBatch, Box<Cursor>),
     Await(BoxFuture<'static, Result<(Option<RecordBatch>, Box<Cursor>)>>),
 }
 
-/// A stream that reads a batch ahead.
+/// Returns a stream that reads one batch ahead.
 fn read_on(first: RecordBatch, cursor: Box<Cursor>, cancel: Cancel) -> BatchStream {
     let next = |(next, cancel): (Next, Cancel)| async move {
         let (batch, mut cursor) = match next {

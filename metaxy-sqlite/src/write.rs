@@ -21,7 +21,7 @@ pub(crate) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// Runs `work` in a transaction that takes the right to write at once, so that it never fails half way for want of it.
+    /// Runs `work` in a transaction that locks the database at once, so that it never fails half way for want of the lock.
     fn in_transaction<T>(
         &self,
         connection: &mut Connection,
@@ -39,7 +39,7 @@ impl Writing<'_> {
         Ok(answer)
     }
 
-    /// Adds rows; makes or widens the table where it has to.
+    /// Appends rows; creates the table, or adds columns to it, if necessary.
     pub(crate) fn append(
         &self,
         connection: &mut Connection,

@@ -13,7 +13,7 @@ use crate::types::{Storage, storage};
 pub(crate) struct Parameters(Vec<Value>);
 
 impl Parameters {
-    /// No values but that of `?1`, which is set when the statement runs.
+    /// Creates parameters of which `?1` is set when the statement runs.
     pub(crate) fn after_first() -> Self {
         Self(vec![Value::Null])
     }
@@ -25,13 +25,13 @@ impl Parameters {
         }
     }
 
-    /// The values, to be bound.
+    /// Returns the values, to be bound.
     pub(crate) fn bound(&self) -> impl rusqlite::Params + '_ {
         rusqlite::params_from_iter(&self.0)
     }
 }
 
-/// A predicate as SQL; `None` where SQLite would not give the core's answer.
+/// Returns a predicate as SQL; `None` if SQLite would not give the core's answer.
 pub(crate) fn condition(table: &StoredTable, predicate: &Predicate, parameters: &mut Parameters) -> Option<String> {
     let known = parameters.0.len();
     let mut nodes = 0;
@@ -50,7 +50,7 @@ const MAX_NODES: usize = 400;
 /// SQLite takes 32,766.
 const MAX_PARAMETERS: usize = 30_000;
 
-/// Whether comparing stored values is comparing the values themselves. Counts the parts.
+/// Returns whether comparing stored values is the same as comparing the values. Counts the parts.
 fn is_exact(predicate: &Predicate, nodes: &mut usize) -> bool {
     *nodes += 1;
     let comparable = |column: &BoundColumn| {
@@ -69,7 +69,7 @@ fn is_exact(predicate: &Predicate, nodes: &mut usize) -> bool {
     }
 }
 
-/// Whether the values of two columns are stored in one scale.
+/// Returns whether the values of two columns are stored in one scale.
 fn compare_alike(left: &DataType, right: &DataType) -> bool {
     let plain = |data_type: &DataType| data_type.is_integer() || data_type.is_floating();
     match (left, right) {
@@ -81,7 +81,7 @@ fn compare_alike(left: &DataType, right: &DataType) -> bool {
     }
 }
 
-/// Predicates as SQLite reads them. Texts are compared byte by byte, for columns have no other collation.
+/// Predicates as SQLite reads them. Texts are compared byte by byte, because columns have no other collation.
 struct Dialect<'a> {
     table: &'a StoredTable,
     parameters: &'a mut Parameters,
@@ -118,7 +118,7 @@ impl SqlDialect for Dialect<'_> {
     }
 }
 
-/// Never shown: the core evaluates such predicates.
+/// Returns an error that is never shown: the core evaluates such predicates.
 fn not_in_sql(what: &str) -> Error {
     Error::Unsupported { what: format!("`{what}` in SQL"), hint: "the core evaluates it".to_owned() }
 }

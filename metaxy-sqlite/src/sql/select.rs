@@ -19,7 +19,7 @@ const SUPERSEDED: &str = "temp.metaxy$superseded";
 pub(crate) struct Select {
     /// Statements to run once, before the scan.
     pub(crate) preparation: Vec<(String, Parameters)>,
-    /// Gives the number of each row, and its columns, in the order of the numbers; from the number in `?1` on.
+    /// Selects the number of each row, and its columns, in the order of the numbers; from the number in `?1` on.
     pub(crate) sql: String,
     pub(crate) parameters: Parameters,
     /// The columns that are read, by their places in the table's schema.
@@ -27,14 +27,14 @@ pub(crate) struct Select {
     pub(crate) applied: ScanStage,
 }
 
-/// What a scan asks of a row beside its number.
+/// The conditions of a scan on a row, beside that on its number.
 #[derive(Default)]
 struct Conditions {
     sql: Vec<String>,
     preparation: Vec<(String, Parameters)>,
 }
 
-/// Takes as much of a request into SQL as gives the core's answer.
+/// Turns a request into SQL, as far as SQLite gives the core's answer.
 pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     let mut parameters = Parameters::after_first();
     let mut conditions = Conditions::default();
@@ -50,7 +50,7 @@ pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     Select { preparation: conditions.preparation, sql, parameters, columns, applied }
 }
 
-/// The numbers of the rows from `?1` on, and the columns of these names.
+/// Returns the SQL for the numbers of the rows from `?1` on, and for columns.
 pub(crate) fn numbered_rows<'a>(table: &StoredTable, names: impl Iterator<Item = &'a str>) -> String {
     let columns = names.filter_map(|name| table.column(name)).map(|(column, _)| column);
     let columns: Vec<String> = std::iter::once("rowid".to_owned()).chain(columns).collect();
@@ -85,7 +85,7 @@ fn conditions_of(
     ScanStage::Filter
 }
 
-/// Finds the rows of which a newer one of the same ids exists. Only numbers, times and ids are sorted for it, not whole rows.
+/// Returns the statement that finds the rows of which a newer one of the same ids exists. Only numbers, times and ids are sorted for it, not whole rows.
 fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Option<(String, Parameters)> {
     let id = |name: &String| {
         let (column, field) = table.column(name)?;

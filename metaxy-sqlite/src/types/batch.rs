@@ -26,7 +26,7 @@ pub(crate) struct Batch<'a> {
     decoders: Vec<Box<dyn Decoder>>,
     rows: usize,
     bytes: usize,
-    /// What each row takes, whatever it holds.
+    /// The bytes that each row takes, even if all of its values are null.
     row_bytes: usize,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// The batch; the next row begins another.
+    /// Returns the batch; the next row begins another.
     pub(crate) fn finish(&mut self) -> Result<RecordBatch> {
         let finish = |(position, decoder): (usize, &mut Box<dyn Decoder>)| {
             decoder.finish().map_err(|reason| damaged(self.table, self.schema, position, &reason))

@@ -23,11 +23,11 @@ pub(crate) trait Decoder: Send {
     /// Takes the next value.
     fn push(&mut self, value: ValueRef<'_>) -> Result<(), Damage>;
 
-    /// The array of all values since the last call.
+    /// Returns the array of all values since the last call.
     fn finish(&mut self) -> Result<ArrayRef, Damage>;
 }
 
-/// The decoder for a column of a type, with room for some rows.
+/// Returns the decoder for a column of a type, with capacity for some rows.
 pub(crate) fn decoder(data_type: &DataType, rows: usize) -> Box<dyn Decoder> {
     match storage(data_type) {
         None | Some(Storage::Null) => Box::new(Nulls(0)),
@@ -223,7 +223,7 @@ impl Decoder for Blobs {
     }
 }
 
-/// A type that is read as its plain relative.
+/// A type that is read as a more common one, and cast.
 struct Cast {
     inner: Box<dyn Decoder>,
     to: DataType,
@@ -285,7 +285,7 @@ fn parse(bytes: &[u8]) -> Result<Value, Damage> {
     serde_json::from_slice(bytes).map_err(|error| format!("text that is not JSON: {error}"))
 }
 
-/// Whether a struct holds nothing but text, as by-field columns do.
+/// Returns whether a struct holds nothing but text, as by-field columns do.
 fn is_flat(members: &Fields) -> bool {
     !members.is_empty() && members.iter().all(|member| *member.data_type() == DataType::Utf8)
 }

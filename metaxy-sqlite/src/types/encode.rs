@@ -19,7 +19,7 @@ fn bind(statement: &mut Statement<'_>, parameter: usize, value: ValueRef<'_>) ->
     statement.raw_bind_parameter(parameter, ToSqlOutput::Borrowed(value))
 }
 
-/// How the values of a [common](super::scalars::common) array are bound.
+/// Returns what binds the values of a [common](super::scalars::common) array.
 pub(crate) fn encoder(array: &ArrayRef) -> Result<Bind<'_>> {
     Ok(match storage(array.data_type()) {
         None | Some(Storage::Null) => Box::new(|statement, parameter, _, _| bind(statement, parameter, ValueRef::Null)),
@@ -40,7 +40,7 @@ pub(crate) fn encoder(array: &ArrayRef) -> Result<Bind<'_>> {
     })
 }
 
-/// Binds where a row differs from the one before.
+/// Binds a value if it differs from that of the row before.
 fn values<'a, T: PartialEq + 'a>(
     array: &'a dyn Array,
     value: impl Fn(usize) -> T + 'a,

@@ -87,7 +87,7 @@ fn text_writer(array: &ArrayRef) -> Write {
     }
 }
 
-/// A JSON string.
+/// Writes a JSON string.
 fn write_text(text: &str, out: &mut String) {
     out.push('"');
     let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
@@ -198,7 +198,7 @@ fn write_items(rows: std::ops::Range<usize>, item: &Write, out: &mut String) {
     out.push(']');
 }
 
-/// An array of a type from JSON values; `None` and `null` are null.
+/// Returns an array of a type from JSON values; `None` and `null` are null.
 pub(crate) fn read(data_type: &DataType, values: &[Option<&Value>]) -> Result<ArrayRef, Damage> {
     let values: Vec<Option<&Value>> = values.iter().map(|value| value.filter(|value| !value.is_null())).collect();
     match storage(data_type) {

@@ -1,4 +1,4 @@
-//! How Arrow values are kept in SQLite, and how they come back.
+//! How Arrow values are stored in SQLite, and read back.
 //!
 //! | Arrow | SQLite |
 //! |---|---|
@@ -28,7 +28,7 @@ pub(crate) use batch::Batch;
 pub(crate) use encode::encoder;
 pub(crate) use scalars::common;
 
-/// What is wrong with a stored value.
+/// The reason why a stored value cannot be read.
 pub(crate) type Damage = String;
 
 /// How deep types may be nested; the JSON parser stops at 128 levels.
@@ -57,7 +57,7 @@ pub(crate) enum Storage {
     Json,
 }
 
-/// The form in which a type is stored; `None` where it cannot be.
+/// Returns the form in which a type is stored; `None` if it cannot be.
 pub(crate) fn storage(data_type: &DataType) -> Option<Storage> {
     storage_at(data_type, 0)
 }
@@ -91,7 +91,7 @@ fn storage_at(data_type: &DataType, depth: usize) -> Option<Storage> {
     }
 }
 
-/// How many bytes a value takes in Arrow even where it is null.
+/// Returns how many bytes a value takes in Arrow even if it is null.
 pub(crate) fn fixed_bytes(data_type: &DataType) -> usize {
     let of = |length: &i32, each: usize| usize::try_from(*length).unwrap_or_default().saturating_mul(each);
     match data_type {
@@ -119,7 +119,8 @@ pub(crate) fn check_storable(column: &str, data_type: &DataType) -> Result<()> {
     })
 }
 
-/// The type that a column is declared with. It tells people what is in it, and is chosen so that SQLite converts nothing.
+/// Returns the type that a column is declared with. It tells readers of the file what is in it, and is chosen so that SQLite
+/// converts nothing.
 pub(crate) fn declared_type(data_type: &DataType) -> &'static str {
     match storage(data_type) {
         Some(Storage::Bool) => " BOOLEAN",

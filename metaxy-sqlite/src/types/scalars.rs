@@ -19,7 +19,7 @@ use super::Damage;
 /// Writes the value of a row.
 pub(crate) type Write = Box<dyn Fn(usize, &mut String)>;
 
-/// The values in a type of which there are encoders: rare types as their common relatives.
+/// Returns the values in a type of which there are encoders: rare types as more common ones.
 pub(crate) fn common(array: &ArrayRef) -> Result<ArrayRef> {
     let target = match array.data_type() {
         DataType::Float16 | DataType::Float32 => DataType::Float64,
@@ -29,7 +29,7 @@ pub(crate) fn common(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(cast(array, &target)?)
 }
 
-/// Reads the values of a column that is stored as INTEGER.
+/// Returns what reads the values of a column that is stored as INTEGER.
 pub(super) fn integer_getter(array: &ArrayRef) -> Box<dyn Fn(usize) -> i64> {
     fn of<T: ArrowPrimitiveType>(array: &ArrayRef) -> Box<dyn Fn(usize) -> i64>
     where
@@ -63,7 +63,7 @@ pub(super) fn integer_getter(array: &ArrayRef) -> Box<dyn Fn(usize) -> i64> {
     }
 }
 
-/// Writes the values of a decimal column: `12.50`, or `125e1` where the scale is below zero.
+/// Returns what writes the values of a decimal column: `12.50`, or `125e1` where the scale is below zero.
 pub(super) fn decimal_formatter(array: &ArrayRef) -> Write {
     fn of<T: DecimalType>(array: &ArrayRef, precision: u8, scale: i8) -> Write {
         let array = array.as_primitive::<T>().clone();
@@ -83,7 +83,7 @@ pub(super) fn decimal_formatter(array: &ArrayRef) -> Write {
     }
 }
 
-/// Casts, where every value must survive.
+/// Casts values, of which every one must fit.
 pub(super) fn cast_to(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef, Damage> {
     if array.data_type() == data_type {
         return Ok(array);
@@ -92,7 +92,7 @@ pub(super) fn cast_to(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef,
     cast_with_options(&array, data_type, &options).map_err(|error| error.to_string())
 }
 
-/// Values of a type that is stored as INTEGER.
+/// Returns values of a type that is stored as INTEGER.
 pub(super) fn integer_array(values: Int64Array, data_type: &DataType) -> Result<ArrayRef, Damage> {
     let values: ArrayRef = Arc::new(values);
     match data_type {
@@ -102,33 +102,44 @@ pub(super) fn integer_array(values: Int64Array, data_type: &DataType) -> Result<
     }
 }
 
-/// Decimals from the texts that they are stored as.
+/// Returns decimals from the texts that they are stored as.
 pub(super) fn decimal_array<'a>(
     data_type: &DataType,
     texts: impl Iterator<Item = Option<&'a str>>,
 ) -> Result<ArrayRef, Damage> {
-    fn of<'a, T: DecimalType>(
-        texts: impl Iterator<Item = Option<&'a str>>,
-        precision: u8,
-        scale: i8,
-    ) -> Result<ArrayRef, Damage>
-    where
-        T::Native: std::str::FromStr,
-    {
-        let parse = |text: &str| {
-            let (digits, _) = text.split_once('e').unwrap_or((text, ""));
-            let digits = digits.replacen('.', "", 1);
-            digits.parse::<T::Native>().map_err(|_| format!("`{text}` is not a decimal number"))
-        };
-        let values = texts.map(|text| text.map(parse).transpose());
-        let array: PrimitiveArray<T> = values.collect::<Result<_, _>>()?;
-        Ok(Arc::new(array.with_precision_and_scale(precision, scale).map_err(|error| error.to_string())?))
-    }
     match data_type {
-        DataType::Decimal32(precision, scale) => of::<Decimal32Type>(texts, *precision, *scale),
-        DataType::Decimal64(precision, scale) => of::<Decimal64Type>(texts, *precision, *scale),
-        DataType::Decimal128(precision, scale) => of::<Decimal128Type>(texts, *precision, *scale),
-        DataType::Decimal256(precision, scale) => of::<Decimal256Type>(texts, *precision, *scale),
+        DataType::Decimal32(precision, scale) => decimals::<Decimal32Type>(texts, *precision, *scale),
+        DataType::Decimal64(precision, scale) => decimals::<Decimal64Type>(texts, *precision, *scale),
+        DataType::Decimal128(precision, scale) => decimals::<Decimal128Type>(texts, *precision, *scale),
+        DataType::Decimal256(precision, scale) => decimals::<Decimal256Type>(texts, *precision, *scale),
         other => Err(format!("{other} is not a decimal type")),
     }
+}
+
+fn decimals<'a, T: DecimalType>(
+    texts: impl Iterator<Item = Option<&'a str>>,
+    precision: u8,
+    scale: i8,
+) -> Result<ArrayRef, Damage>
+where
+    T::Native: std::str::FromStr,
+{
+    let parse = |text: &str| {
+        let digits = unscaled(text, scale).and_then(|digits| digits.parse::<T::Native>().ok());
+        digits.ok_or_else(|| format!("`{text}` is not a decimal number of scale {scale}"))
+    };
+    let values = texts.map(|text| text.map(parse).transpose());
+    let array: PrimitiveArray<T> = values.collect::<Result<_, _>>()?;
+    Ok(Arc::new(array.with_precision_and_scale(precision, scale).map_err(|error| error.to_string())?))
+}
+
+/// Returns the digits of a decimal number in the form that [`decimal_formatter`] gives it at this scale.
+fn unscaled(text: &str, scale: i8) -> Option<String> {
+    let (number, exponent) = match text.split_once('e') {
+        Some((number, exponent)) => (number, exponent.parse().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let has_scale = fraction.len() == usize::from(scale.max(0).unsigned_abs()) && exponent == -i32::from(scale.min(0));
+    has_scale.then(|| format!("{whole}{fraction}"))
 }

@@ -103,6 +103,20 @@ async fn damage_names_its_table() {
     assert!(matches!(&error, Error::Corrupt { table, .. } if table == "metaxy$tables"), "{error:?}");
 }
 
+/// Digits that another program has written in another scale would be another number.
+#[tokio::test]
+async fn a_decimal_of_another_scale_is_damage() {
+    for (scale, text) in [(2, "1.5"), (2, "1.500"), (2, "15e1"), (0, "1.5"), (-1, "15"), (2, "1.5x")] {
+        let (_dir, path, store) = fresh().await;
+        let prices = arrow::array::Decimal128Array::from(vec![100]).with_precision_and_scale(8, scale).unwrap();
+        append(&store, "t", batch(vec![("price", Arc::new(prices) as ArrayRef)])).await.unwrap();
+        assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
+        rusqlite::Connection::open(&path).unwrap().execute("UPDATE t SET price = ?1", [text]).unwrap();
+        let error = read(&store, "t").await.unwrap_err();
+        assert!(matches!(&error, Error::Corrupt { reason, .. } if reason.contains("`price`")), "{text}: {error:?}");
+    }
+}
+
 /// Replaces what the file says of a table.
 fn describe(path: &Path, set: &str, value: impl rusqlite::ToSql) {
     let shell = rusqlite::Connection::open(path).unwrap();
