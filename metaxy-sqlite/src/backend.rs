@@ -22,7 +22,7 @@ use crate::connection::{Database, Snapshot};
 use crate::error::{CATALOG, During};
 use crate::location::Location;
 use crate::read::Reading;
-use crate::types::check_storable;
+use crate::types::{check_columns, check_sizes, check_storable};
 use crate::write::Writing;
 
 /// A metadata store in a SQLite database.
@@ -172,8 +172,10 @@ impl StoreBackend for SqliteBackend {
         self.write(table, "write", move |writing, connection| writing.append(connection, &schema, &batches)).await
     }
 
-    fn check(&self, _table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
-        rows.schema_ref().fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))
+    fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        rows.schema_ref().fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))?;
+        check_columns(&table.table_name(), rows.num_columns())?;
+        check_sizes(table, rows)
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {

@@ -53,6 +53,7 @@ impl<'a> During<'a> {
             }
             (ErrorCode::CannotOpen, _) => self.location.why_not_opened(self.operation, &shown(&error)),
             (ErrorCode::DatabaseCorrupt, _) => self.corrupt(&error),
+            (ErrorCode::TooBig, _) => self.too_large(),
             (code, extended) => self.other(error, may_pass(code, extended)),
         }
     }
@@ -70,6 +71,14 @@ impl<'a> During<'a> {
             location: self.location.name.clone(),
             operation: self.operation.to_owned(),
             source: mask_error(error),
+        }
+    }
+
+    fn too_large(&self) -> Error {
+        Error::LimitExceeded {
+            what: format!("a row of table `{}`", self.table.unwrap_or(CATALOG)),
+            limit: "1,000,000,000 bytes in SQLite".to_owned(),
+            hint: "store large data in files, and their paths in the table".to_owned(),
         }
     }
 

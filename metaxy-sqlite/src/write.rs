@@ -11,7 +11,7 @@ use crate::catalog::{Catalog, StoredTable};
 use crate::delete;
 use crate::error::During;
 use crate::location::Location;
-use crate::types::{check_storable, common, encoder};
+use crate::types::{check_columns, check_storable, common, encoder};
 
 /// One call that writes: which store it belongs to, and which of its tables it changes.
 pub(crate) struct Writing<'a> {
@@ -52,6 +52,7 @@ impl Writing<'_> {
                 stored.as_ref().map_or_else(|| schema.project(&[]), |table| Ok(table.schema.as_ref().clone()))?;
             let grown = grown_schema(self.key, &known, schema)?;
             grown.fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))?;
+            check_columns(&self.key.table_name(), grown.fields().len())?;
             let table = catalog.evolve(self.key, stored, grown)?;
             batches.iter().try_for_each(|batch| self.insert(transaction, &table, batch, during))
         })

@@ -17,6 +17,7 @@ mod batch;
 mod decode;
 mod encode;
 mod json;
+mod limits;
 mod scalars;
 
 use arrow::datatypes::DataType;
@@ -26,6 +27,7 @@ use crate::KIND;
 
 pub(crate) use batch::Batch;
 pub(crate) use encode::encoder;
+pub(crate) use limits::{check_columns, check_sizes};
 pub(crate) use scalars::common;
 
 /// The reason why a stored value cannot be read.

@@ -250,6 +250,43 @@ async fn what_is_no_regular_file_is_not_opened() {
     }
 }
 
+#[tokio::test]
+async fn more_columns_than_sqlite_has_are_refused() {
+    let (_dir, _path, store) = fresh().await;
+    let wide = |count: usize| {
+        let names: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
+        batch(names.iter().map(|name| (name.as_str(), ints([1]))))
+    };
+    append(&store, "t", wide(1_999)).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap(), wide(1_999));
+    let one_more = batch(vec![("another", ints([1]))]);
+    for error in [
+        store.check(&key("t"), &wide(2_000)).unwrap_err(),
+        append(&store, "t", wide(2_500)).await.unwrap_err(),
+        append(&store, "new", wide(2_000)).await.unwrap_err(),
+        append(&store, "t", one_more).await.unwrap_err(),
+    ] {
+        assert!(matches!(&error, Error::LimitExceeded { .. }), "{error:?}");
+    }
+    assert_eq!(store.tables().await.unwrap(), ["t"]);
+    assert_eq!(read(&store, "t").await.unwrap(), wide(1_999));
+}
+
+/// Memory that is not touched costs nothing, so this test needs no gigabyte.
+#[tokio::test]
+async fn values_that_are_too_large_are_refused_before_they_are_buffered() {
+    let (_dir, _path, store) = fresh().await;
+    let bytes = arrow::buffer::Buffer::from_vec(vec![0_u8; 1_000_000_001]);
+    let blobs = |lengths: [usize; 2]| -> ArrayRef {
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths(lengths);
+        Arc::new(arrow::array::LargeBinaryArray::new(offsets, bytes.clone(), None))
+    };
+    let check = |lengths| store.check(&key("t"), &batch(vec![("id", ints([1, 2])), ("blob", blobs(lengths))]));
+    let error = check([1, 1_000_000_000]).unwrap_err();
+    assert!(matches!(&error, Error::InvalidValue { column, row: 1, .. } if column == "blob"), "{error:?}");
+    check([500_000_000, 499_999_999]).unwrap();
+}
+
 /// Nulls of a type of fixed size take as much room as values.
 #[tokio::test]
 async fn batches_are_cut_by_the_size_of_nulls() {
