@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use crate::catalog::StoredTable;
 use crate::error::During;
 use crate::sql;
-use crate::types::Batch;
+use crate::types::{Batch, FEW_ROWS};
 
 /// Removes the rows for which a predicate is true, and returns how many. Called within a transaction.
 pub(crate) fn delete(
@@ -59,7 +59,7 @@ fn matching_rows(
     let sql = sql::numbered_rows(table, columns.iter().map(String::as_str));
     let mut statement = connection.prepare(&sql).map_err(error)?;
     let mut rows = statement.query([i64::MIN]).map_err(error)?;
-    let (mut batch, mut numbers, mut matching) = (Batch::new(&schema, name)?, Vec::new(), Vec::new());
+    let (mut batch, mut numbers, mut matching) = (Batch::new(&schema, name, FEW_ROWS)?, Vec::new(), Vec::new());
     loop {
         let row = rows.next().map_err(error)?;
         if batch.is_full() || row.is_none() {

@@ -15,7 +15,10 @@ use crate::catalog::Catalog;
 use crate::connection::{Database, Held, Snapshot, try_hold};
 use crate::error::During;
 use crate::sql::{self, Select};
-use crate::types::Batch;
+use crate::types::{Batch, FEW_ROWS, MAX_ROWS};
+
+/// The least number that a row may have.
+const FIRST_ROW: i64 = i64::MIN;
 
 /// One table to be read.
 pub(crate) struct Reading {
@@ -84,7 +87,7 @@ impl Reading {
             connection.execute(statement, parameters.bound()).map_err(|error| during.error(error))?;
         }
         let schema = Arc::new(table.schema.project(&select.columns)?);
-        Ok(Rows { name, schema, select, next: Some(i64::MIN) })
+        Ok(Rows { name, schema, select, next: Some(FIRST_ROW) })
     }
 
     fn during(&self) -> During<'_> {
@@ -139,17 +142,18 @@ impl Rows {
         let error = |error| during.error(error);
         let mut statement = connection.prepare_cached(&self.select.sql).map_err(error)?;
         let mut rows = statement.query(self.select.parameters.bound()).map_err(error)?;
-        let mut batch = Batch::new(&self.schema, &self.name)?;
-        let mut last: Option<i64> = None;
-        while !batch.is_full() {
-            let Some(row) = rows.next().map_err(error)? else {
-                let rest = if batch.is_empty() { None } else { Some(batch.finish()?) };
-                return Ok((rest, None));
-            };
-            last = Some(row.get(0).map_err(error)?);
+        // Behind a full batch, another full one is likely.
+        let capacity = if self.next == Some(FIRST_ROW) { FEW_ROWS } else { MAX_ROWS };
+        let mut batch = Batch::new(&self.schema, &self.name, capacity)?;
+        while let Some(row) = rows.next().map_err(error)? {
             batch.push(row, 1, during)?;
+            if batch.is_full() {
+                let last: i64 = row.get(0).map_err(error)?;
+                return Ok((Some(batch.finish()?), last.checked_add(1)));
+            }
         }
-        Ok((Some(batch.finish()?), last.and_then(|last| last.checked_add(1))))
+        let rest = if batch.is_empty() { None } else { Some(batch.finish()?) };
+        Ok((rest, None))
     }
 }
 

@@ -11,7 +11,10 @@ use super::decode::{Decoder, decoder};
 use super::fixed_bytes;
 
 /// How many rows a batch has at most.
-const MAX_ROWS: usize = 64 * 1024;
+pub(crate) const MAX_ROWS: usize = 64 * 1024;
+
+/// The capacity of a batch of which the size is not known.
+pub(crate) const FEW_ROWS: usize = 1024;
 
 /// How many bytes of text and blobs, and of values of fixed size, a batch has at most, unless single rows are larger.
 const MAX_BYTES: usize = 64 << 20;
@@ -31,13 +34,14 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) fn new(schema: &'a SchemaRef, table: &'a str) -> Result<Self> {
+    /// Creates an empty batch with capacity for some rows.
+    pub(crate) fn new(schema: &'a SchemaRef, table: &'a str, capacity: usize) -> Result<Self> {
         let fixed = schema.fields().iter().map(|field| fixed_bytes(field.data_type()));
         let row_bytes = fixed.fold(0, usize::saturating_add);
         if row_bytes > MAX_FIXED_BYTES {
             return Err(corrupt(table, format!("its types have values of {row_bytes} bytes in each row")));
         }
-        let decoders = schema.fields().iter().map(|field| decoder(field.data_type(), 1024)).collect();
+        let decoders = schema.fields().iter().map(|field| decoder(field.data_type(), capacity)).collect();
         Ok(Self { schema, table, decoders, rows: 0, bytes: 0, row_bytes })
     }
 

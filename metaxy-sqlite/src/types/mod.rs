@@ -25,7 +25,7 @@ use metaxy_core::{Error, Result};
 
 use crate::KIND;
 
-pub(crate) use batch::Batch;
+pub(crate) use batch::{Batch, FEW_ROWS, MAX_ROWS};
 pub(crate) use encode::encoder;
 pub(crate) use limits::{check_columns, check_sizes};
 pub(crate) use scalars::common;
