@@ -86,3 +86,74 @@ async fn immutable_reads_see_every_change() {
     assert!(error.is_transient());
     assert_eq!(read(&reader, "t").await.unwrap().num_rows(), 150_005);
 }
+
+/// A file in the middle of a change that a crash has left: only its journal knows the rows that it had.
+#[tokio::test]
+async fn half_of_a_change_is_never_read() {
+    const ROWS: i64 = 20_000;
+    let (dir, path, store) = fresh().await;
+    append(&store, "t", batch(vec![("id", ints((0..ROWS).map(|_| 1)))])).await.unwrap();
+    store.close().await.unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 5; BEGIN; UPDATE t SET id = 2").unwrap();
+    let torn = dir.path().join("torn.db");
+    for ending in ["", "-journal"] {
+        std::fs::copy(beside(&path, ending), beside(&torn, ending)).unwrap();
+    }
+    let copied = || ["", "-journal"].map(|ending| std::fs::read(beside(&torn, ending)).unwrap());
+    let before = copied();
+    let error = open_immutable(&torn, AccessMode::ReadOnly).await.unwrap_err();
+    assert!(matches!(&error, Error::Locked { holder, .. } if holder.contains("-journal")), "{error:?}");
+    let error = SqliteBackend::file(&torn).open(AccessMode::ReadOnly).await.unwrap_err();
+    assert!(matches!(&error, Error::AccessDenied { .. }), "{error:?}");
+    assert!(before == copied(), "a reader has changed a file");
+    let writer = open(&torn, AccessMode::ReadWrite).await;
+    let rows = read(&writer, "t").await.unwrap();
+    assert_eq!(rows, batch(vec![("id", ints((0..ROWS).map(|_| 1)))]));
+}
+
+/// Counts the rows of a store, as often as a line with their number comes.
+#[cfg(target_os = "linux")]
+async fn count_rows(path: &Path) {
+    let store = open(path, AccessMode::ReadOnly).await;
+    for line in std::io::stdin().lines() {
+        assert_eq!(read(&store, "t").await.unwrap().num_rows().to_string(), line.unwrap());
+        println!("counted");
+    }
+}
+
+/// Such a reader shares the log of the writer, and is no reader of an immutable file.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_reader_without_rights_sees_what_a_live_writer_writes() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    if let Some(path) = std::env::var_os(super::CHILD) {
+        return count_rows(Path::new(&path)).await;
+    }
+    let (dir, path, store) = fresh().await;
+    append(&store, "t", one_row()).await.unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o555)).unwrap();
+    // Not by the path of the test binary, which other users need not be able to reach.
+    let mut reader = Command::new("/proc/self/exe");
+    reader.args(["--exact", "immutable::a_reader_without_rights_sees_what_a_live_writer_writes", "--nocapture"]);
+    reader.env(super::CHILD, &path).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+    if std::fs::write(dir.path().join("probe"), "").is_ok() {
+        // A user whom permissions bind.
+        reader.uid(65_534).gid(65_534);
+    }
+    let mut reader = reader.spawn().unwrap();
+    let (mut ask, answers) = (reader.stdin.take().unwrap(), reader.stdout.take().unwrap());
+    let mut answers = BufReader::new(answers).lines();
+    for rows in 1..5 {
+        writeln!(ask, "{rows}").unwrap();
+        assert!(answers.any(|line| line.unwrap().ends_with("counted")), "the reader of {rows} rows has failed");
+        append(&store, "t", one_row()).await.unwrap();
+    }
+    drop(ask);
+    assert!(reader.wait().unwrap().success());
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+}
