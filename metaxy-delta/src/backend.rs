@@ -228,10 +228,7 @@ fn check_directory(directory: &FsPath, mode: AccessMode) -> Result<()> {
             location,
             hint: "check `root_path`, or open the store with AccessMode::ReadWrite and write to it".to_owned(),
         }),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Err(Error::AccessDenied { location, operation: "be read".to_owned(), reason: error.to_string() })
-        }
-        Err(error) => Err(Error::backend(KIND, "opening", error)),
+        Err(error) => Err(Error::of_io(location, "be read", error)),
     }
 }
 

@@ -1,11 +1,19 @@
 //! What `deltalake`, `object_store` and `parquet` say, as errors of this project.
+//!
+//! The types of an error and of its sources decide which case it is, never the words of a message: those hold paths and keys
+//! of users.
 
 use std::error::Error as StdError;
+use std::io;
 
+use delta_kernel::Error as KernelError;
 use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::TransactionError;
 use metaxy_core::error::{BoxError, Error};
 use metaxy_core::secret::{MASK, mask_url};
 use object_store::Error as StoreError;
+use object_store::client::HttpError;
+use parquet::errors::ParquetError;
 
 use crate::config::KIND;
 
@@ -19,12 +27,24 @@ pub(crate) struct ErrorContext {
 }
 
 /// What went wrong, by what the caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
+    /// Stored bytes are not what they have to be.
     Damaged,
-    Missing,
+    /// The storage system refuses it to this user.
     Denied,
+    /// There is no space left.
+    Full,
+    /// Something is not there.
+    Missing,
+    /// The storage system cannot be asked at the moment.
     Unreachable,
-    Other,
+    /// The storage system has failed in a way that passes.
+    Passing,
+    /// Another writer was faster.
+    Raced,
+    /// The table asks for more than is known.
+    Unsupported,
 }
 
 impl ErrorContext {
@@ -35,44 +55,45 @@ impl ErrorContext {
 
     /// An error of `deltalake`.
     pub fn delta(&self, operation: &'static str, table: &str, error: DeltaTableError) -> Error {
-        let text = chain(&error);
-        let lower = text.to_lowercase();
-        if lower.contains("unsupported") && (lower.contains("feature") || lower.contains("version")) {
-            return Error::Unsupported {
-                what: format!("table `{table}`: {}", self.redact(&text)),
-                hint: "it was written with a newer feature of Delta Lake; read it with the program that wrote it"
-                    .into(),
-            };
-        }
-        if is_storage(&error) || lower.contains("object store") && !lower.contains("not found") {
-            return self.wrap(operation, Some(table), Box::new(error));
-        }
-        Error::Corrupt { table: table.to_owned(), reason: format!("{operation} failed: {}", self.redact(&text)) }
+        self.wrap(operation, Some(table), Box::new(error))
     }
 
-    /// An error of the Parquet reader, met in a data file.
-    pub fn parquet(&self, table: &str, file: &str, error: parquet::errors::ParquetError) -> Error {
-        match find_store_error(&error) {
-            Some(StoreError::NotFound { .. }) => missing_file(table, file),
-            Some(_) if !is_damage(&error) => self.wrap("reading", Some(table), Box::new(error)),
-            _ => Error::Corrupt {
+    /// An error of `deltalake`, met in the log of a table: what does not come from the storage system means that the log
+    /// cannot be read.
+    pub fn log(&self, table: &str, error: DeltaTableError) -> Error {
+        const OPERATION: &str = "reading the log";
+        match cause(&error) {
+            None | Some(Cause::Missing) => self.damaged(OPERATION, table, &error),
+            Some(_) => self.wrap(OPERATION, Some(table), Box::new(error)),
+        }
+    }
+
+    /// An error of the Parquet reader, met in a data file: what does not come from the storage system means that the file
+    /// cannot be read.
+    pub fn parquet(&self, table: &str, file: &str, error: ParquetError) -> Error {
+        match cause(&error) {
+            Some(Cause::Missing) => missing_file(table, file),
+            None | Some(Cause::Damaged) => Error::Corrupt {
                 table: table.to_owned(),
                 reason: format!("the data file `{file}` cannot be read: {}", self.redact(&chain(&error))),
             },
+            Some(_) => self.wrap("reading", Some(table), Box::new(error)),
         }
     }
 
     /// An error of the object store, met in a data file.
     pub fn file(&self, table: &str, file: &str, error: StoreError) -> Error {
-        match error {
-            StoreError::NotFound { .. } => missing_file(table, file),
-            error => self.parquet(table, file, parquet::errors::ParquetError::External(Box::new(error))),
-        }
+        self.parquet(table, file, ParquetError::External(Box::new(error)))
     }
 
     /// The text without the secrets.
     pub fn redact(&self, text: &str) -> String {
         mask_url(&self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK)))
+    }
+
+    fn damaged(&self, operation: &str, table: &str, error: &(dyn StdError + 'static)) -> Error {
+        let reason = format!("{operation} failed: {}", self.redact(&chain(error)));
+        Error::Corrupt { table: table.to_owned(), reason }
     }
 
     fn wrap(&self, operation: &'static str, table: Option<&str>, error: BoxError) -> Error {
@@ -81,22 +102,28 @@ impl ErrorContext {
             Some(table) => format!("table `{table}` in {}", self.location),
             None => self.location.clone(),
         };
-        match cause(error.as_ref(), &reason) {
-            Cause::Damaged => Error::Corrupt {
-                table: table.unwrap_or_default().to_owned(),
-                reason: format!("{operation} failed: {reason}"),
+        let cause = cause(error.as_ref());
+        match (cause, table) {
+            (Some(Cause::Damaged), Some(table)) => self.damaged(operation, table, error.as_ref()),
+            (Some(Cause::Raced), Some(table)) => Error::Conflict { table: table.to_owned(), attempts: 1 },
+            (Some(Cause::Unsupported), _) => Error::Unsupported {
+                what: format!("{location}: {reason}"),
+                hint: "it was written with a newer feature of Delta Lake; use the program that wrote it".to_owned(),
             },
-            Cause::Denied => Error::AccessDenied { location, operation: operation.to_owned(), reason },
-            Cause::Unreachable => Error::Unreachable { location, reason },
-            Cause::Missing => Error::LocationNotFound {
+            (Some(Cause::Denied), _) => Error::AccessDenied { location, operation: operation.to_owned(), reason },
+            (Some(Cause::Full), _) => {
+                Error::StorageFull { location, operation: operation.to_owned(), source: reason.into() }
+            }
+            (Some(Cause::Unreachable), _) => Error::Unreachable { location, reason },
+            (Some(Cause::Missing), _) => Error::LocationNotFound {
                 location,
                 hint: format!("check `root_path`, and whether the bucket exists ({reason})"),
             },
-            Cause::Other => Error::Backend {
+            (cause, table) => Error::Backend {
                 backend: KIND,
                 operation,
                 table: table.map(ToOwned::to_owned),
-                transient: false,
+                transient: cause == Some(Cause::Passing),
                 // The source's own text might hold what the message must not.
                 source: reason.into(),
             },
@@ -116,61 +143,203 @@ fn missing_file(table: &str, file: &str) -> Error {
 
 /// A message with all that caused it, each said once.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
+    causes(error).skip(1).fold(error.to_string(), |text, source| {
         let more = source.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = source.source();
-    }
-    text
+        if text.contains(&more) { text } else { format!("{text}: {more}") }
+    })
 }
 
+/// An error, and what it says of its source, and so on.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+    std::iter::successors(Some(error), |error| below(*error))
 }
 
-fn find_store_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a StoreError> {
-    causes(error).find_map(|error| error.downcast_ref::<StoreError>())
+/// The source of an error, also where its type does not give it away as such.
+fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return Some(inner);
+    }
+    match error.downcast_ref::<KernelError>() {
+        Some(KernelError::Backtraced { source, .. }) => Some(source.as_ref()),
+        Some(KernelError::ObjectStore(source)) => Some(source),
+        Some(KernelError::IOError(source)) => Some(source),
+        Some(KernelError::Arrow(source)) => Some(source),
+        _ => error.source(),
+    }
 }
 
-/// Whether a file or directory that is not there is to blame.
-pub(crate) fn is_missing(error: &(dyn StdError + 'static)) -> bool {
-    let mut io = causes(error).filter_map(|error| error.downcast_ref::<std::io::Error>());
-    matches!(find_store_error(error), Some(StoreError::NotFound { .. }))
-        || io.any(|error| error.kind() == std::io::ErrorKind::NotFound)
-}
-
-fn is_damage(error: &(dyn StdError + 'static)) -> bool {
-    matches!(cause(error, ""), Cause::Damaged)
-}
-
-fn is_storage(error: &(dyn StdError + 'static)) -> bool {
-    find_store_error(error).is_some_and(|error| !matches!(error, StoreError::NotFound { .. }))
-}
-
-fn cause(error: &(dyn StdError + 'static), text: &str) -> Cause {
-    let io = causes(error).find_map(|error| error.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    match (find_store_error(error), io) {
-        (Some(StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }), _) => Cause::Denied,
-        (_, Some(std::io::ErrorKind::PermissionDenied)) => Cause::Denied,
-        (_, Some(std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)) => Cause::Damaged,
-        (Some(StoreError::NotFound { .. }), _) => Cause::Missing,
-        _ if ["NoSuchBucket", "ContainerNotFound"].iter().any(|code| text.contains(code)) => Cause::Missing,
-        _ if ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403 Forbidden", "401 Unauthorized"]
-            .iter()
-            .any(|code| text.contains(code)) =>
-        {
-            Cause::Denied
+/// The first cause that a type names, from the outside in; `None` where none does.
+fn cause(error: &(dyn StdError + 'static)) -> Option<Cause> {
+    causes(error).find_map(|error| {
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            of_store(error)
+        } else if let Some(error) = error.downcast_ref::<io::Error>() {
+            of_io(error)
+        } else if let Some(error) = error.downcast_ref::<KernelError>() {
+            of_kernel(error)
+        } else if let Some(error) = error.downcast_ref::<DeltaTableError>() {
+            of_delta(error)
+        } else if let Some(error) = error.downcast_ref::<TransactionError>() {
+            of_transaction(error)
+        } else if error.is::<HttpError>() {
+            Some(Cause::Unreachable)
+        } else {
+            of_response(&error.to_string())
         }
-        _ if ["error sending request", "connect", "timed out", "timeout", "dns error", "503 Service", "credential"]
-            .iter()
-            .any(|sign| text.to_lowercase().contains(sign)) =>
-        {
-            Cause::Unreachable
+    })
+}
+
+fn of_store(error: &StoreError) -> Option<Cause> {
+    match error {
+        StoreError::NotFound { .. } => Some(Cause::Missing),
+        // `NotSupported` is what `deltalake` makes of credentials that cannot be had.
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } | StoreError::NotSupported { .. } => {
+            Some(Cause::Denied)
         }
-        _ => Cause::Other,
+        StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => Some(Cause::Raced),
+        _ => None,
+    }
+}
+
+fn of_io(error: &io::Error) -> Option<Cause> {
+    use io::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof => return Some(Cause::Damaged),
+        ErrorKind::ConnectionRefused
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::NotConnected
+        | ErrorKind::BrokenPipe => return Some(Cause::Unreachable),
+        _ => {}
+    }
+    // The original may be below, with a number that says more.
+    let copy = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+    match Error::of_io("", "", copy) {
+        Error::StorageFull { .. } => Some(Cause::Full),
+        Error::AccessDenied { .. } => Some(Cause::Denied),
+        Error::LocationNotFound { .. } => Some(Cause::Missing),
+        Error::Unreachable { .. } => Some(Cause::Unreachable),
+        error if error.is_transient() => Some(Cause::Passing),
+        _ => None,
+    }
+}
+
+fn of_kernel(error: &KernelError) -> Option<Cause> {
+    match error {
+        KernelError::Unsupported(_) => Some(Cause::Unsupported),
+        KernelError::FileNotFound(_) => Some(Cause::Missing),
+        KernelError::FileAlreadyExists(_) => Some(Cause::Raced),
+        _ => None,
+    }
+}
+
+fn of_delta(error: &DeltaTableError) -> Option<Cause> {
+    match error {
+        DeltaTableError::VersionAlreadyExists(_) => Some(Cause::Raced),
+        DeltaTableError::UnsupportedColumnMapping { .. } => Some(Cause::Unsupported),
+        _ => None,
+    }
+}
+
+fn of_transaction(error: &TransactionError) -> Option<Cause> {
+    match error {
+        TransactionError::VersionAlreadyExists(_)
+        | TransactionError::CommitConflict(_)
+        | TransactionError::MaxCommitAttempts(_) => Some(Cause::Raced),
+        TransactionError::UnsupportedTableFeatures(_) | TransactionError::TableFeaturesRequired(_) => {
+            Some(Cause::Unsupported)
+        }
+        _ => None,
+    }
+}
+
+/// What a server has answered. `object_store` keeps the type of such an answer to itself; its text begins with words of
+/// `object_store`, then come the status and the code of the server, and only then what users have named.
+fn of_response(text: &str) -> Option<Cause> {
+    let (status, body) = match text.strip_prefix("Server returned non-2xx status code: ") {
+        Some(rest) => (rest.get(..3).and_then(|status| status.parse::<u16>().ok()), rest),
+        None => (None, text.strip_prefix("Server returned error response: ")?),
+    };
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    match (code, status) {
+        (Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "AuthorizationHeaderMalformed"), _)
+        | (Some("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" | "RequestTimeTooSkewed"), _) => {
+            Some(Cause::Denied)
+        }
+        (Some("InsufficientStorage" | "QuotaExceeded" | "XMinioStorageFull"), _) | (_, Some(507)) => Some(Cause::Full),
+        (Some("SlowDown" | "ServiceUnavailable" | "RequestTimeout"), _) => Some(Cause::Unreachable),
+        (_, Some(404)) => Some(Cause::Missing),
+        (_, Some(408 | 429 | 502 | 503 | 504)) => Some(Cause::Unreachable),
+        (Some("InternalError"), _) | (_, Some(500..)) => Some(Cause::Passing),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> ErrorContext {
+        ErrorContext { location: "/data".to_owned(), secrets: Vec::new() }
+    }
+
+    /// A file of a user whose name is full of words that errors are made of.
+    const PATH: &str = "/data/unsupported feature/connect timeout 503 Service/AccessDenied/object store credential";
+
+    fn local(error: io::Error) -> StoreError {
+        crate::storage::failed(std::path::Path::new(PATH), error)
+    }
+
+    #[test]
+    fn kinds_of_files_decide() {
+        let of = |error: io::Error| context().store("write", Some("t"), local(error));
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(matches!(of(kind.into()), Error::StorageFull { .. }), "{kind}");
+        }
+        assert!(matches!(of(io::Error::from_raw_os_error(libc::ENOSPC)), Error::StorageFull { .. }));
+        assert!(matches!(of(io::ErrorKind::ReadOnlyFilesystem.into()), Error::AccessDenied { .. }));
+        assert!(matches!(of(io::ErrorKind::PermissionDenied.into()), Error::AccessDenied { .. }));
+        assert!(matches!(of(io::ErrorKind::InvalidData.into()), Error::Corrupt { .. }));
+        let handles = of(io::Error::from_raw_os_error(libc::EMFILE));
+        assert!(matches!(handles, Error::Backend { transient: true, .. }), "{handles:?}");
+        let other = of(io::Error::from_raw_os_error(libc::EIO));
+        assert!(matches!(other, Error::Backend { transient: false, .. }), "{other:?}");
+    }
+
+    #[test]
+    fn words_of_users_do_not_decide() {
+        let text = || DeltaTableError::Generic(PATH.to_owned());
+        let error = context().delta("committing", "t", text());
+        assert!(matches!(error, Error::Backend { transient: false, .. }), "{error:?}");
+        assert!(matches!(context().log("t", text()), Error::Corrupt { .. }));
+        let full = DeltaTableError::from(local(io::Error::from_raw_os_error(libc::ENOSPC)));
+        assert!(matches!(context().delta("committing", "t", full), Error::StorageFull { .. }));
+    }
+
+    #[test]
+    fn errors_are_found_below_others() {
+        let full = || local(io::ErrorKind::StorageFull.into());
+        let kernel = DeltaTableError::KernelError(KernelError::ObjectStore(full()));
+        let wrapped = [
+            context().log("t", kernel),
+            context().parquet("t", "f", ParquetError::External(Box::new(io::Error::other(full())))),
+            context().file("t", "f", full()),
+        ];
+        for error in wrapped {
+            assert!(matches!(error, Error::StorageFull { .. }), "{error:?}");
+        }
+        let unsupported = DeltaTableError::KernelError(KernelError::Unsupported("a feature".to_owned()));
+        assert!(matches!(context().log("t", unsupported), Error::Unsupported { .. }));
+    }
+
+    #[test]
+    fn answers_of_servers_are_told_apart() {
+        let of = |answer: &str| of_response(&format!("Server returned non-2xx status code: {answer}"));
+        assert_eq!(of("507 Insufficient Storage: "), Some(Cause::Full));
+        assert_eq!(of("503 Service Unavailable: <Error><Code>SlowDown</Code></Error>"), Some(Cause::Unreachable));
+        assert_eq!(of("500 Internal Server Error: key 507"), Some(Cause::Passing));
+        assert_eq!(of("400 Bad Request: <Error><Code>ExpiredToken</Code></Error>"), Some(Cause::Denied));
+        assert_eq!(of("400 Bad Request: <Error><Code>InvalidRequest</Code><Key>503</Key></Error>"), None);
+        assert_eq!(of_response("the key `Server returned non-2xx status code: 507` is long"), None);
     }
 }

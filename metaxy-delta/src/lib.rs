@@ -15,6 +15,7 @@ mod prune;
 mod read;
 mod storage;
 mod types;
+mod upload;
 mod write;
 
 pub use backend::DeltaBackend;

@@ -244,7 +244,7 @@ impl Table {
             DeltaTableError::NotATable(reason) => {
                 Error::Corrupt { table: self.name.clone(), reason: self.context.redact(&reason) }
             }
-            error => self.context.delta("reading the log", &self.name, error),
+            error => self.context.log(&self.name, error),
         };
         let state = DeltaTableState::try_new(self.log.as_ref(), None).await.map_err(unreadable)?;
         let files = state
@@ -314,8 +314,7 @@ impl Table {
     pub async fn had_files(&self, version: u64) -> Result<bool> {
         for version in 0..=version {
             let Some((bytes, _)) = self.commit_at(version).await? else { return Ok(true) };
-            let actions = get_actions(version, &bytes)
-                .map_err(|error| self.context.delta("reading the log", &self.name, error.into()))?;
+            let actions = get_actions(version, &bytes).map_err(|error| self.context.log(&self.name, error.into()))?;
             if actions.iter().any(|action| matches!(action, Action::Add(_) | Action::Remove(_))) {
                 return Ok(true);
             }
@@ -534,8 +533,6 @@ fn is_race(error: &TransactionError) -> bool {
         TransactionError::ObjectStore {
             source: StoreError::AlreadyExists { .. } | StoreError::Precondition { .. },
         } => true,
-        // S3 answers so while another conditional put of the same key is under way.
-        TransactionError::ObjectStore { source } => chain(source).contains("ConditionalRequestConflict"),
         _ => false,
     }
 }

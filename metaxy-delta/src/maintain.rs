@@ -14,9 +14,9 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use uuid::Uuid;
 
-use crate::config::KIND;
 use crate::errors::chain;
 use crate::log::{Commit, LOG_DIRECTORY, Table};
+use crate::storage::failed;
 
 /// A file that no commit names may belong to a write that is still under way; after this long it does not.
 const LONGEST_WRITE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,7 +25,7 @@ const ATTEMPTS: usize = 10;
 
 async fn loaded(table: &Table) -> Result<DeltaTable> {
     let mut delta = DeltaTable::new(table.log.clone());
-    delta.load().await.map_err(|error| table.context.delta("reading the log", &table.name, error))?;
+    delta.load().await.map_err(|error| table.context.log(&table.name, error))?;
     Ok(delta)
 }
 
@@ -78,8 +78,9 @@ pub(crate) async fn drop_table(table: &Arc<Table>) -> Result<()> {
     let _turn = table.turn.lock().await;
     let dropped = match table.directory.clone() {
         Some(directory) => {
+            let place = directory.clone();
             let result = tokio::task::spawn_blocking(move || drop_directory(&directory)).await?;
-            result.map_err(|error| Error::table(KIND, "dropping", &table.name, error))
+            result.map_err(|error| table.context.store("drop", Some(&table.name), failed(&place, error)))
         }
         None => drop_objects(table).await,
     };

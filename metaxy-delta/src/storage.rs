@@ -262,14 +262,23 @@ fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
 }
 
-/// What the file system says of a file, as an error of an object store. Its kind can be found in the source.
+/// What the file system says of a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+struct FileError {
+    path: String,
+    source: io::Error,
+}
+
+/// What the file system says of a file, as an error of an object store.
 pub(crate) fn failed(path: &FsPath, error: io::Error) -> Error {
-    let name = path.display().to_string();
-    match error.kind() {
-        io::ErrorKind::NotFound => Error::NotFound { path: name, source: error.into() },
-        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path: name, source: error.into() },
-        io::ErrorKind::PermissionDenied => Error::PermissionDenied { path: name, source: error.into() },
-        kind => Error::Generic { store: STORE, source: io::Error::new(kind, format!("{name}: {error}")).into() },
+    let (name, kind) = (path.display().to_string(), error.kind());
+    let source = FileError { path: name.clone(), source: error }.into();
+    match kind {
+        io::ErrorKind::NotFound => Error::NotFound { path: name, source },
+        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path: name, source },
+        io::ErrorKind::PermissionDenied => Error::PermissionDenied { path: name, source },
+        _ => Error::Generic { store: STORE, source },
     }
 }
 

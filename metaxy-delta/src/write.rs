@@ -14,16 +14,17 @@ use futures::{StreamExt, TryStreamExt};
 use metaxy_core::columns;
 use metaxy_core::error::{Error, Result};
 use metaxy_core::schema::slices as slices_by_bytes;
+use object_store::Error as StoreError;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
 use crate::config::KIND;
-use crate::errors::is_missing;
 use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_writable};
 use crate::merge;
 use crate::types::{TableSchema, stored_form, with_signed_integers};
+use crate::upload::UploadStore;
 
 /// Row groups of this many rows: large enough to pack well, small enough to be read by several hands.
 const ROW_GROUP_ROWS: usize = 256 << 10;
@@ -53,8 +54,8 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         }
         let files = match &written {
             Ok(files) => files,
-            // The table was dropped meanwhile; while it is our turn nobody in this process does that.
-            Err(Error::Backend { transient: true, .. }) if attempt + 1 < COMMIT_ATTEMPTS => {
+            // The table was dropped; while it is our turn no one in this process does that.
+            Err(Error::Conflict { .. }) if attempt + 1 < COMMIT_ATTEMPTS => {
                 written = Written::new(&table, &schema, &batches).await;
                 continue;
             }
@@ -248,6 +249,7 @@ pub(crate) struct FileSink {
     table: Arc<Table>,
     schema: Arc<TableSchema>,
     file_schema: SchemaRef,
+    store: UploadStore,
     writer: DeltaWriter,
 }
 
@@ -257,8 +259,9 @@ impl FileSink {
         let (indexed, _) = get_num_idx_cols_and_stats_columns(None, HashMap::new());
         let properties = Some(writer_properties(&file_schema));
         let config = WriterConfig::new(file_schema.clone(), Vec::new(), properties, None, None, indexed, None);
-        let writer = DeltaWriter::new(table.log.object_store(None), config);
-        Self { table: table.clone(), schema: schema.clone(), file_schema, writer }
+        let store = UploadStore::new(table.log.object_store(None));
+        let writer = DeltaWriter::new(Arc::new(store.clone()), config);
+        Self { table: table.clone(), schema: schema.clone(), file_schema, store, writer }
     }
 
     /// Adds rows that have columns of the table.
@@ -269,7 +272,8 @@ impl FileSink {
         for rows in slices_by_bytes(batch) {
             let rows = self.schema.to_file(&self.table.key, &self.file_schema, &rows)?;
             self.check_nulls(&rows)?;
-            self.writer.write(&rows).await.map_err(|error| failed(&self.table, error))?;
+            let written = self.writer.write(&rows).await;
+            outcome(&self.table, &self.store, written)?;
         }
         Ok(())
     }
@@ -291,17 +295,21 @@ impl FileSink {
 
     /// Finishes the file, and gives the action that adds it to the table.
     pub async fn close(self) -> Result<Vec<Add>> {
-        let Self { table, writer, .. } = self;
-        writer.close().await.map_err(|error| failed(&table, error))
+        let Self { table, store, writer, .. } = self;
+        let closed = writer.close().await;
+        outcome(&table, &store, closed)
     }
 }
 
-fn failed(table: &Table, error: DeltaTableError) -> Error {
-    if is_missing(&error) {
-        let gone = "the table's directory was taken away meanwhile";
-        return Error::table(KIND, "writing", &table.name, gone).with_transient(true);
+/// What a step of the writer has come to. A directory that is gone was dropped with its table: others may make another one.
+fn outcome<T>(table: &Table, store: &UploadStore, step: Result<T, DeltaTableError>) -> Result<T> {
+    match (store.failure(), step) {
+        (Some(StoreError::NotFound { .. }), _) if table.directory.is_some() => {
+            Err(Error::Conflict { table: table.name.clone(), attempts: 1 })
+        }
+        (Some(error), _) => Err(table.context.store("write", Some(&table.name), error)),
+        (None, step) => step.map_err(|error| table.context.delta("writing", &table.name, error)),
     }
-    table.context.delta("writing", &table.name, error)
 }
 
 /// How data files are written.

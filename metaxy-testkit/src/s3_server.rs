@@ -22,7 +22,7 @@ use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
 use objects::Objects;
-pub use objects::{Fault, Request};
+pub use objects::{Fault, Held, Request};
 
 const ACCESS_KEY: &str = "throwaway-access-key";
 const SECRET_KEY: &str = "throwaway-secret-key";
@@ -176,7 +176,27 @@ impl Bucket {
 
     /// Breaks the next puts of keys that end so, one for each fault.
     pub fn break_puts(&self, ending: &str, faults: impl IntoIterator<Item = Fault>) {
-        self.server.objects.break_puts(&self.name, ending, faults);
+        self.break_requests("PUT", ending, faults);
+    }
+
+    /// Breaks the next requests of a verb (as in [`Request`]) for keys or prefixes that end so, one for each fault.
+    pub fn break_requests(&self, verb: &'static str, ending: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.server.objects.break_requests(&self.name, verb, ending, faults);
+    }
+
+    /// Takes back the faults that have not shown yet.
+    pub fn mend(&self) {
+        self.server.objects.mend(&self.name);
+    }
+
+    /// Holds the next request of a verb for a key or prefix that ends so, before anything is done.
+    pub fn hold(&self, verb: &'static str, ending: &str) -> Held {
+        self.server.objects.hold(&self.name, verb, ending)
+    }
+
+    /// From now on conditions of puts (`If-Match`, `If-None-Match`) are ignored, as by servers that do not know them.
+    pub fn ignore_conditions(&self) {
+        self.server.objects.ignore_conditions(&self.name);
     }
 }
 

@@ -11,6 +11,7 @@ mod maintenance;
 mod processes;
 mod reference_store;
 mod remote;
+mod storage_errors;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use md5::{Digest, Md5};
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use tokio::sync::Notify;
 
 /// The most keys of one answer to a listing, as Amazon has it.
 const PAGE: usize = 1000;
@@ -25,13 +26,66 @@ pub struct Request {
     pub key: String,
 }
 
-/// What goes wrong with a put.
+/// What goes wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It is done, but the answer is that of a server that has failed.
     LostAnswer,
     /// It is not done, as another one of this key is under way.
     Busy,
+    /// It is not done: this user may not do it (403).
+    Denied,
+    /// It is not done: the server has failed (500).
+    Broken,
+    /// It is not done: the server is too busy (503).
+    Unavailable,
+    /// It is not done: no space is left (507).
+    Full,
+    /// It is not done, and there is no answer.
+    Silence,
+}
+
+impl Fault {
+    /// The answer, where the request is not done.
+    async fn answer(self) -> S3Result<()> {
+        Err(match self {
+            Self::LostAnswer => return Ok(()),
+            Self::Busy => error(S3ErrorCode::ConditionalRequestConflict),
+            Self::Denied => error(S3ErrorCode::AccessDenied),
+            Self::Broken => error(S3ErrorCode::InternalError),
+            Self::Unavailable => error(S3ErrorCode::SlowDown),
+            Self::Full => {
+                let mut full = error(S3ErrorCode::Custom("InsufficientStorage".into()));
+                full.set_status_code(hyper::StatusCode::INSUFFICIENT_STORAGE);
+                full
+            }
+            Self::Silence => std::future::pending().await,
+        })
+    }
+}
+
+/// A request that waits until a test lets it go on.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    arrived: Arc<Notify>,
+    released: Arc<Notify>,
+}
+
+impl Held {
+    /// Waits until a client has made the request.
+    pub async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Lets the request go on.
+    pub fn release(&self) {
+        self.released.notify_one();
+    }
+
+    async fn hold(&self) {
+        self.arrived.notify_one();
+        self.released.notified().await;
+    }
 }
 
 /// All buckets.
@@ -49,7 +103,23 @@ struct State {
 struct BucketState {
     objects: BTreeMap<String, Object>,
     requests: Vec<Request>,
-    faults: VecDeque<(String, Fault)>,
+    faults: VecDeque<Trap<Fault>>,
+    holds: VecDeque<Trap<Held>>,
+    ignores_conditions: bool,
+}
+
+/// Something that happens to one request.
+#[derive(Debug)]
+struct Trap<T> {
+    verb: &'static str,
+    ending: String,
+    what: T,
+}
+
+/// Takes out the first trap for a request.
+fn sprung<T>(traps: &mut VecDeque<Trap<T>>, verb: &str, key: &str) -> Option<T> {
+    let index = traps.iter().position(|trap| trap.verb == verb && key.ends_with(trap.ending.as_str()))?;
+    traps.remove(index).map(|trap| trap.what)
 }
 
 #[derive(Clone, Debug)]
@@ -117,11 +187,54 @@ impl Objects {
         self.lock().buckets.get_mut(bucket).map(|bucket| std::mem::take(&mut bucket.requests)).unwrap_or_default()
     }
 
-    pub fn break_puts(&self, bucket: &str, ending: &str, faults: impl IntoIterator<Item = Fault>) {
+    pub fn break_requests(
+        &self,
+        bucket: &str,
+        verb: &'static str,
+        ending: &str,
+        faults: impl IntoIterator<Item = Fault>,
+    ) {
         if let Some(bucket) = self.lock().buckets.get_mut(bucket) {
-            bucket.faults.extend(faults.into_iter().map(|fault| (ending.to_owned(), fault)));
+            bucket.faults.extend(faults.into_iter().map(|what| Trap { verb, ending: ending.to_owned(), what }));
         }
     }
+
+    pub fn mend(&self, bucket: &str) {
+        if let Some(bucket) = self.lock().buckets.get_mut(bucket) {
+            bucket.faults.clear();
+        }
+    }
+
+    pub fn hold(&self, bucket: &str, verb: &'static str, ending: &str) -> Held {
+        let held = Held::default();
+        if let Some(bucket) = self.lock().buckets.get_mut(bucket) {
+            bucket.holds.push_back(Trap { verb, ending: ending.to_owned(), what: held.clone() });
+        }
+        held
+    }
+
+    pub fn ignore_conditions(&self, bucket: &str) {
+        if let Some(bucket) = self.lock().buckets.get_mut(bucket) {
+            bucket.ignores_conditions = true;
+        }
+    }
+
+    /// Lets a request in once nothing holds it. The fault is one that shows after it is done.
+    async fn admit(&self, bucket: &str, verb: &'static str, key: &str) -> S3Result<Option<Fault>> {
+        let held = self.lock().buckets.get_mut(bucket).and_then(|bucket| sprung(&mut bucket.holds, verb, key));
+        if let Some(held) = held {
+            held.hold().await;
+        }
+        let fault = self.lock().buckets.get_mut(bucket).and_then(|bucket| sprung(&mut bucket.faults, verb, key));
+        if let Some(fault) = fault {
+            fault.answer().await?;
+        }
+        Ok(fault)
+    }
+}
+
+fn lost(fault: Option<Fault>) -> S3Result<()> {
+    if fault == Some(Fault::LostAnswer) { Err(error(S3ErrorCode::InternalError)) } else { Ok(()) }
 }
 
 impl State {
@@ -146,24 +259,15 @@ impl BucketState {
         if_match: Option<&ETagCondition>,
         if_none_match: Option<&ETagCondition>,
     ) -> S3Result<Object> {
-        let fault = match self.faults.front() {
-            Some((ending, _)) if key.ends_with(ending.as_str()) => self.faults.pop_front().map(|(_, fault)| fault),
-            _ => None,
-        };
-        if fault == Some(Fault::Busy) {
-            return Err(error(S3ErrorCode::ConditionalRequestConflict));
-        }
         let known = self.objects.get(&key);
         let holds = |condition: &ETagCondition| known.is_some_and(|known| meets(condition, &known.tag()));
-        if if_match.is_some_and(|condition| !holds(condition)) || if_none_match.is_some_and(holds) {
+        let is_refused = if_match.is_some_and(|condition| !holds(condition)) || if_none_match.is_some_and(holds);
+        if is_refused && !self.ignores_conditions {
             return Err(error(S3ErrorCode::PreconditionFailed));
         }
         let object = Object::new(bytes);
         self.objects.insert(key, object.clone());
-        match fault {
-            Some(Fault::LostAnswer) => Err(error(S3ErrorCode::InternalError)),
-            _ => Ok(object),
-        }
+        Ok(object)
     }
 }
 
@@ -192,14 +296,17 @@ impl S3 for Objects {
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let PutObjectInput { bucket, key, body, if_match, if_none_match, .. } = request.input;
         let bytes = collected(body).await?;
+        let fault = self.admit(&bucket, "PUT", &key).await?;
         let mut state = self.lock();
         let bucket = state.asked(&bucket, "PUT", &key)?;
         let object = bucket.store(key, bytes, if_match.as_ref(), if_none_match.as_ref())?;
+        lost(fault)?;
         Ok(S3Response::new(PutObjectOutput { e_tag: Some(object.tag()), ..PutObjectOutput::default() }))
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = request.input;
+        lost(self.admit(&input.bucket, "GET", &input.key).await?)?;
         let object = self.lock().asked(&input.bucket, "GET", &input.key)?.object(&input.key)?;
         if input.if_match.is_some_and(|condition| !meets(&condition, &object.tag())) {
             return Err(error(S3ErrorCode::PreconditionFailed));
@@ -224,6 +331,7 @@ impl S3 for Objects {
 
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = request.input;
+        lost(self.admit(&input.bucket, "HEAD", &input.key).await?)?;
         let object = self.lock().asked(&input.bucket, "HEAD", &input.key)?.object(&input.key)?;
         Ok(S3Response::new(HeadObjectOutput {
             content_length: number(object.bytes.len()),
@@ -235,7 +343,9 @@ impl S3 for Objects {
 
     async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
+        let fault = self.admit(&input.bucket, "DELETE", &input.key).await?;
         self.lock().asked(&input.bucket, "DELETE", &input.key)?.objects.remove(&input.key);
+        lost(fault)?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
@@ -244,6 +354,9 @@ impl S3 for Objects {
         request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
         let input = request.input;
+        for object in &input.delete.objects {
+            self.admit(&input.bucket, "DELETE", &object.key).await?;
+        }
         let mut state = self.lock();
         let mut deleted = Vec::new();
         for object in input.delete.objects {
@@ -281,6 +394,7 @@ impl S3 for Objects {
             page: input.max_keys.and_then(|keys| usize::try_from(keys).ok()).map_or(PAGE, |keys| keys.min(PAGE)),
             prefix: prefix.clone(),
         };
+        lost(self.admit(&input.bucket, "LIST", &prefix).await?)?;
         let found = listing.of(&self.lock().asked(&input.bucket, "LIST", &prefix)?.objects);
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
@@ -334,6 +448,7 @@ impl S3 for Objects {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
+        let fault = self.admit(&input.bucket, "PUT", &input.key).await?;
         let mut state = self.lock();
         let upload = state.uploads.get(&input.upload_id).ok_or_else(|| error(S3ErrorCode::NoSuchUpload))?;
         let mut bytes = BytesMut::new();
@@ -345,6 +460,7 @@ impl S3 for Objects {
         let bucket = state.asked(&input.bucket, "PUT", &input.key)?;
         let object = bucket.store(input.key.clone(), bytes.freeze(), if_match, if_none_match)?;
         state.uploads.remove(&input.upload_id);
+        lost(fault)?;
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
