@@ -6,6 +6,7 @@ mod decode;
 mod delete;
 mod errors;
 mod file;
+mod hint;
 mod location;
 mod locks;
 mod log;

@@ -14,7 +14,7 @@ use deltalake::DeltaTable;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
 use deltalake::kernel::{Action, Add, Metadata, Protocol, Remove};
-use deltalake::logstore::{CommitOrBytes, LogStoreRef, commit_uri_from_version, get_actions};
+use deltalake::logstore::{CommitOrBytes, LogStoreRef, commit_uri_from_version, get_actions, logstore_with};
 use deltalake::protocol::DeltaOperation;
 use deltalake::table::state::DeltaTableState;
 use futures::StreamExt;
@@ -26,6 +26,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::errors::{ErrorContext, chain};
+use crate::hint::{LAST_CHECKPOINT, WithoutHint};
 use crate::prune::FileStats;
 use crate::types::TableSchema;
 
@@ -246,7 +247,7 @@ impl Table {
             }
             error => self.context.log(&self.name, error),
         };
-        let state = DeltaTableState::try_new(self.log.as_ref(), None).await.map_err(unreadable)?;
+        let state = self.log_as_it_is().await.map_err(unreadable)?.0;
         let files = state
             .snapshot()
             .try_log_data()
@@ -261,6 +262,34 @@ impl Table {
         let mut state = TableState::new(&self.name, state.version(), metadata, protocol, files)?;
         state.anchor = self.anchor(state.version).await?;
         Ok(Arc::new(state))
+    }
+
+    /// The log read by `deltalake`, with the log store that found it: where the pointer to the last checkpoint leads
+    /// nowhere, one that has no such pointer.
+    async fn log_as_it_is(&self) -> Result<(DeltaTableState, LogStoreRef), DeltaTableError> {
+        let error = match DeltaTableState::try_new(self.log.as_ref(), None).await {
+            Ok(state) => return Ok((state, self.log.clone())),
+            Err(error) => error,
+        };
+        let hint = Path::from(LOG_DIRECTORY).join(LAST_CHECKPOINT);
+        if self.log.object_store(None).head(&hint).await.is_err() {
+            return Err(error);
+        }
+        let store = Arc::new(WithoutHint(self.log.root_object_store(None)));
+        let log = logstore_with(store, self.log.root_url(), self.log.config().options().clone())?;
+        match DeltaTableState::try_new(log.as_ref(), None).await {
+            Ok(state) => Ok((state, log)),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// The table as `deltalake` has it.
+    pub async fn loaded(&self) -> Result<DeltaTable> {
+        let failed = |error| self.context.delta("reading the log", &self.name, error);
+        let (state, log) = self.log_as_it_is().await.map_err(failed)?;
+        let mut table = DeltaTable::new(log);
+        table.state = Some(state);
+        Ok(table)
     }
 
     /// A file of the log; `None` where there is none. Only the beginning of a listing is asked for, and a bucket that
@@ -387,8 +416,7 @@ impl Table {
     /// Sums the log up in a checkpoint, as it is now.
     pub async fn checkpoint(&self) -> Result<()> {
         let failed = |error| self.context.delta("writing a checkpoint", &self.name, error);
-        let mut table = DeltaTable::new(self.log.clone());
-        table.load().await.map_err(failed)?;
+        let table = self.loaded().await?;
         deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(failed)
     }
 

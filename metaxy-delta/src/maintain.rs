@@ -4,7 +4,6 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use deltalake::DeltaTable;
 use deltalake::kernel::Action;
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
@@ -23,12 +22,6 @@ const LONGEST_WRITE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often an operation of `deltalake` is tried against other writers.
 const ATTEMPTS: usize = 10;
 
-async fn loaded(table: &Table) -> Result<DeltaTable> {
-    let mut delta = DeltaTable::new(table.log.clone());
-    delta.load().await.map_err(|error| table.context.log(&table.name, error))?;
-    Ok(delta)
-}
-
 /// Removes files and log entries that no version within the retention needs; returns how many.
 pub(crate) async fn vacuum(table: &Arc<Table>, retention: Duration) -> Result<u64> {
     if table.refresh().await?.is_none() {
@@ -39,7 +32,8 @@ pub(crate) async fn vacuum(table: &Arc<Table>, retention: Duration) -> Result<u6
     // What the log once named, and what it never did.
     for (mode, age) in [(VacuumMode::Lite, retention), (VacuumMode::Full, retention.max(LONGEST_WRITE))] {
         let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
-        let (_, metrics) = loaded(table)
+        let (_, metrics) = table
+            .loaded()
             .await?
             .vacuum()
             .with_mode(mode)
@@ -49,7 +43,7 @@ pub(crate) async fn vacuum(table: &Arc<Table>, retention: Duration) -> Result<u6
             .map_err(failed)?;
         removed += metrics.files_deleted.len() as u64;
     }
-    removed += deltalake::checkpoints::cleanup_metadata(&loaded(table).await?, None).await.map_err(failed)? as u64;
+    removed += deltalake::checkpoints::cleanup_metadata(&table.loaded().await?, None).await.map_err(failed)? as u64;
     if let Some(directory) = table.directory.clone() {
         removed += tokio::task::spawn_blocking(move || remove_staged(&directory, retention.max(LONGEST_WRITE))).await?;
     }

@@ -22,6 +22,8 @@ const LONGEST_TEXT: usize = 31;
 const LONGEST_LIST: usize = 4096;
 /// The log gives moments in milliseconds; so much may have been cut off.
 const CUT_MICROSECONDS: i64 = 999;
+/// Offsets from UTC are given in minutes; so much may have been cut off.
+const CUT_OFFSET_MICROSECONDS: i64 = 60_000_000;
 
 /// What a filter makes of a set of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,40 +242,47 @@ impl RowStatistics for FileStats {
             return unknown();
         }
         let name = column.stored_name.as_str();
-        let min = self.min.get(name).and_then(|value| stated(value, column));
-        let max = self.max.get(name).and_then(|value| stated(value, column)).and_then(greatest);
+        let min = self.min.get(name).and_then(|value| stated(value, column, End::Least));
+        let max = self.max.get(name).and_then(|value| stated(value, column, End::Greatest));
         Range::new(min, max, self.rows, self.nulls.get(name).and_then(Value::as_u64))
     }
 }
 
-/// A value as the log states it.
-fn stated(value: &Value, column: &Column) -> Option<Scalar> {
+/// Which end of a range a value is.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Least,
+    Greatest,
+}
+
+/// The least or greatest value that the log may mean.
+fn stated(value: &Value, column: &Column, end: End) -> Option<Scalar> {
     let data_type = column.logical.data_type();
     match (data_type, value) {
+        (DataType::Utf8, Value::String(text)) if end == End::Greatest && text.len() > LONGEST_TEXT => None,
         (DataType::Utf8, Value::String(text)) => Some(Scalar::Text(text.clone())),
         (DataType::Boolean, Value::Bool(value)) => Some(Scalar::Boolean(*value)),
         (DataType::Date32, Value::String(text)) => {
             let days = text.parse::<NaiveDate>().ok()?.signed_duration_since(NaiveDate::default()).num_days();
             integer(days, data_type)
         }
-        (DataType::Timestamp(TimeUnit::Microsecond, _), Value::String(text)) => {
-            integer(DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros(), data_type)
-        }
+        (DataType::Timestamp(TimeUnit::Microsecond, _), Value::String(text)) => integer(moment(text, end)?, data_type),
         // Decimals have been rounded on their way into the log.
         (_, Value::Number(number)) if column.stored_type.is_integer() => integer(number.as_i64()?, data_type),
         _ => None,
     }
 }
 
-/// The greatest value that a stated maximum may stand for.
-fn greatest(stated: Scalar) -> Option<Scalar> {
-    match stated {
-        Scalar::Text(text) if text.len() > LONGEST_TEXT => None,
-        Scalar::Timestamp { value, unit: TimeUnit::Microsecond, zoned } => {
-            let value = value.checked_add(CUT_MICROSECONDS)?;
-            Some(Scalar::Timestamp { value, unit: TimeUnit::Microsecond, zoned })
-        }
-        other => Some(other),
+/// A moment in microseconds, with what may have been cut off when it was written: fractions of a millisecond, before 1970
+/// in either direction, and the seconds of the offsets that places had before there were time zones.
+fn moment(text: &str, end: End) -> Option<i64> {
+    let stated = DateTime::parse_from_rfc3339(text).ok()?;
+    let micros = stated.timestamp_micros();
+    let offset = if stated.offset().local_minus_utc() == 0 { 0 } else { CUT_OFFSET_MICROSECONDS };
+    match end {
+        End::Greatest => micros.checked_add(CUT_MICROSECONDS + offset),
+        End::Least if micros < 0 => micros.checked_sub(CUT_MICROSECONDS + offset),
+        End::Least => micros.checked_sub(offset),
     }
 }
 

@@ -406,9 +406,9 @@ async fn open_group(
 /// The columns of a file that are looked at.
 fn mask(job: &Job, filtered: bool, file_schema: &SchemaDescriptor) -> ProjectionMask {
     let columns = if filtered { &job.wanted } else { &job.output };
-    let names: HashSet<&str> = columns.iter().map(|column| column.stored_name.as_str()).collect();
-    let fields = file_schema.root_schema().get_fields().iter().enumerate();
-    let roots: Vec<usize> = fields.filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
+    let fields = file_schema.root_schema().get_fields();
+    let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
+    let roots: Vec<usize> = columns.iter().filter_map(|column| job.schema.find_in_file(column, &names)).collect();
     ProjectionMask::roots(file_schema, roots)
 }
 
@@ -436,10 +436,12 @@ fn to_table(
 ) -> Result<RecordBatch> {
     let rows = batch.num_rows();
     let mut arrays = Vec::with_capacity(columns.len());
+    let file_schema = batch.schema();
+    let names: Vec<&str> = file_schema.fields().iter().map(|field| field.name().as_str()).collect();
     for column in columns {
         let target = column.logical.data_type();
-        arrays.push(match batch.column_by_name(&column.stored_name) {
-            Some(array) => conform(array, target)
+        arrays.push(match job.schema.find_in_file(column, &names) {
+            Some(at) => conform(batch.column(at), target)
                 .map_err(|error| corrupt(job, file, &format!("column `{}`: {error}", column.logical.name())))?,
             None => new_null_array(target, rows),
         });

@@ -21,7 +21,7 @@ use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
 use crate::config::KIND;
-use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_writable};
+use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_files, check_writable};
 use crate::merge;
 use crate::types::{TableSchema, stored_form, with_signed_integers};
 use crate::upload::UploadStore;
@@ -122,6 +122,8 @@ impl Plan {
     fn new(table: &Table, state: Option<&Arc<TableState>>, given: &Schema) -> Result<Self> {
         if let Some(state) = state {
             check_writable(&table.name, state, false)?;
+            // Rows are not added to what cannot be read back.
+            check_files(&table.name, &state.files)?;
         }
         let existing = state.map(|state| state.schema.as_ref());
         let (schema, changes_schema) = TableSchema::merge(&table.name, existing, given)?;

@@ -95,6 +95,17 @@ impl TableSchema {
         self.columns.iter().find(|column| column.logical.name() == name)
     }
 
+    /// Where a column is among the columns of a file. Programs that do not tell names apart by case may have written one in
+    /// another case than the table has it.
+    pub fn find_in_file(&self, column: &Column, names: &[&str]) -> Option<usize> {
+        let exact = names.iter().position(|name| *name == column.stored_name);
+        exact.or_else(|| {
+            let belongs_to_another = |name: &str| self.columns.iter().any(|other| other.stored_name == name);
+            let same = |name: &&str| name.eq_ignore_ascii_case(&column.stored_name) && !belongs_to_another(name);
+            names.iter().position(|name| same(name))
+        })
+    }
+
     /// The Arrow schema of the files that are written for this table.
     pub fn file_schema(&self) -> SchemaRef {
         let field = |column: &Column| Field::new(&column.stored_name, column.stored_type.clone(), true);

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use arrow::array::RecordBatch;
+use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -40,6 +42,15 @@ impl Foreign {
 
     pub fn settings(&self) -> metaxy_delta::DeltaSettings {
         local(self.root.path())
+    }
+
+    /// Writes rows into a file that no commit names yet.
+    pub fn write_parquet(&self, name: &str, rows: &RecordBatch) {
+        let path = self.directory().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), rows.schema(), None).unwrap();
+        writer.write(rows).unwrap();
+        writer.close().unwrap();
     }
 
     /// The action that adds a file of the table's directory.
