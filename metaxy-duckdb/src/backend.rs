@@ -11,18 +11,19 @@ use metaxy_core::backend::{NativeIncrement, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
-    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, columns,
+    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking,
+    columns,
 };
 
-use crate::append::{Writing, check_storable};
 use crate::catalog::{StoredTable, table_names};
 use crate::config::invalid;
-use crate::database::Database;
+use crate::connection::Database;
 use crate::error::During;
 use crate::held;
 use crate::native;
-use crate::scan::{Interrupting, Reading};
-use crate::sql::quoted;
+use crate::read::{Interrupting, Reading};
+use crate::sql::names::quoted;
+use crate::write::{Writing, check_rows};
 use crate::{DuckDbConfig, KIND};
 
 /// A metadata store in a DuckDB database.
@@ -89,10 +90,10 @@ impl DuckDbBackend {
             link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
             work(&link.connection, during)
         };
-        tokio::task::spawn_blocking(run).await?
+        blocking::run(run).await
     }
 
-    /// Runs a write. Once it has begun it runs to its end, whether or not somebody still waits for it.
+    /// Runs a write. Once it has begun it runs to its end, whether or not its answer is waited for.
     async fn write<T: Send + 'static>(
         &self,
         table: &FeatureKey,
@@ -103,15 +104,16 @@ impl DuckDbBackend {
         if database.mode == AccessMode::ReadOnly {
             return Err(Error::ReadOnly { store: format!("{KIND} at {}", database.location), operation });
         }
+        let key = table.clone();
         let (sql_name, table) = self.names(table);
         let turn = database.writer().await;
         let run = move || {
             let _turn = turn;
             let link = database.connect()?;
             let during = During::new(&database.location, operation).on(&table);
-            work(&Writing { link: &link, sql_name: &sql_name, table: &table, during })
+            work(&Writing { link: &link, key: &key, sql_name: &sql_name, table: &table, during })
         };
-        tokio::task::spawn_blocking(run).await?
+        blocking::run(run).await
     }
 }
 
@@ -129,23 +131,23 @@ impl StoreBackend for DuckDbBackend {
 
     async fn open(&self, mode: AccessMode) -> Result<()> {
         let config = self.config.clone();
-        let database = tokio::task::spawn_blocking(move || Database::open(&config, mode)).await??;
-        if let Some(earlier) = self.replace(Some(Arc::new(database))) {
-            tokio::task::spawn_blocking(move || drop(earlier)).await?;
+        let database = blocking::run(move || Database::open(&config, mode)).await?;
+        match self.replace(Some(Arc::new(database))) {
+            Some(earlier) => blocking::run(move || Ok(drop(earlier))).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn close(&self) -> Result<()> {
         let Some(database) = self.replace(None) else { return Ok(()) };
         // A write that is under way comes to its end first. The last to close moves the write-ahead log into the file.
         let turn = database.writer().await;
-        tokio::task::spawn_blocking(move || {
+        blocking::run(move || {
             drop(database);
             drop(turn);
+            Ok(())
         })
-        .await?;
-        Ok(())
+        .await
     }
 
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
@@ -157,11 +159,11 @@ impl StoreBackend for DuckDbBackend {
     }
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
-        self.write(table, "write", move |writing| writing.append(&schema, batches)).await
+        self.write(table, "write", move |writing| writing.append(&schema, &batches)).await
     }
 
-    fn check(&self, _table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
-        check_storable(rows.schema_ref())
+    fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        check_rows(&table.table_name(), rows)
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
@@ -223,11 +225,11 @@ impl StoreBackend for DuckDbBackend {
         let own = plan.current.iter().map(|_| &plan.feature);
         let keys = plan.inputs.iter().map(|input| &input.feature).chain(own);
         let names: Vec<(FeatureKey, String)> = keys.map(|key| (key.clone(), self.names(key).0)).collect();
-        let link = tokio::task::spawn_blocking({
+        let link = blocking::run({
             let database = database.clone();
             move || database.connect()
         })
-        .await??;
+        .await?;
         // Whoever drops the future stops the statement.
         let _stop = Interrupting(link.connection.interrupt_handle());
         let plan = plan.clone();
@@ -236,7 +238,7 @@ impl StoreBackend for DuckDbBackend {
             let during = During::new(&database.location, "resolve").on(&table);
             native::resolve(&link, &plan, names, during)
         };
-        tokio::task::spawn_blocking(run).await?
+        blocking::run(run).await
     }
 
     async fn compact(&self, table: &FeatureKey) -> Result<()> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use duckdb::Connection;
-use metaxy_core::Result;
+use metaxy_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::arrow_border::schema_from_duckdb;
 use crate::error::During;
-use crate::sql::{member_names, quoted, text};
-use crate::types::{distinct_name, from_text, shown, storage, to_text};
+use crate::sql::names::{distinct_name, member_names, quoted, text};
+use crate::types::{MAX_NESTING, from_text, nesting, shown, storage, to_text};
 
 /// What the comments of this project begin with.
 const MARK: &str = "metaxy ";
@@ -51,8 +51,20 @@ impl StoredColumn {
     }
 
     /// The same column after its type has grown.
-    pub(crate) fn with_type(&self, data_type: DataType) -> Self {
-        Self { data_type, ..self.clone() }
+    pub(crate) fn with_type(&self, data_type: DataType) -> Result<Self, &'static str> {
+        let sql_type = storage(&data_type)?.sql;
+        Ok(Self { data_type, sql_type, ..self.clone() })
+    }
+
+    /// The column as the core knows it.
+    pub(crate) fn field(&self) -> Field {
+        Field::new(&self.name, self.data_type.clone(), true)
+    }
+
+    /// Whether DuckDB has the column in the type that this project would keep it in. An ENUM or a UUID that another program
+    /// made is shown as a text, but not compared as one.
+    pub(crate) fn is_stored_as_written(&self) -> bool {
+        storage(&self.data_type).is_ok_and(|kept| same_type(&kept.sql, &self.sql_type))
     }
 
     /// Name and type, as a CREATE TABLE has them.
@@ -97,33 +109,29 @@ pub(crate) struct StoredTable {
     pub(crate) columns: Vec<StoredColumn>,
     /// The columns as the core sees them.
     pub(crate) schema: SchemaRef,
+    pub(crate) indexes: Indexes,
 }
 
 impl StoredTable {
-    pub(crate) fn new(sql_name: String, columns: Vec<StoredColumn>) -> Self {
-        let field = |column: &StoredColumn| Field::new(&column.name, column.data_type.clone(), true);
-        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
-        Self { sql_name, columns, schema }
-    }
-
     /// Looks a table up.
     pub(crate) fn find(connection: &Connection, sql_name: &str, during: During<'_>) -> Result<Option<Self>> {
-        let described = describe(connection, sql_name).map_err(during.fails())?;
-        if described.is_empty() {
-            return Ok(None);
-        }
+        let Some(described) = describe_table(connection, sql_name).map_err(during.fails())? else {
+            return match is_view(connection, sql_name).map_err(during.fails())? {
+                true => Err(view(sql_name, during)),
+                false => Ok(None),
+            };
+        };
+        let indexes = Indexes::find(connection, sql_name, described).map_err(during.fails())?;
+        let described = describe_columns(connection, sql_name).map_err(during.fails())?;
+        check_nesting(&described, during)?;
         let mut statement =
             connection.prepare(&format!("SELECT * FROM {} LIMIT 0", quoted(sql_name))).map_err(during.fails())?;
         let wire = schema_from_duckdb(&statement.query_arrow([]).map_err(during.fails())?.get_schema())?;
-        let columns = described.into_iter().zip(wire.fields()).map(|((sql_name, sql_type, comment), field)| {
-            let note = comment.as_deref().and_then(read_note).unwrap_or_default();
-            let noted = note.data_type.as_deref().and_then(from_text);
-            let fits =
-                |noted: &DataType| storage(noted).is_ok_and(|storage| shown(&storage.wire) == shown(field.data_type()));
-            let data_type = noted.filter(fits).unwrap_or_else(|| shown(field.data_type()));
-            StoredColumn { name: note.name.unwrap_or_else(|| sql_name.clone()), data_type, sql_name, sql_type }
-        });
-        Ok(Some(Self::new(sql_name.to_owned(), columns.collect())))
+        let mut columns: Vec<_> =
+            described.into_iter().zip(wire.fields()).map(|(own, wire)| own.stored(wire)).collect();
+        name_apart(&mut columns);
+        let schema = Arc::new(Schema::new(columns.iter().map(StoredColumn::field).collect::<Vec<_>>()));
+        Ok(Some(Self { sql_name: sql_name.to_owned(), columns, schema, indexes }))
     }
 
     pub(crate) fn column(&self, name: &str) -> Option<&StoredColumn> {
@@ -155,11 +163,9 @@ impl StoredTable {
         self.columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case("rowid"))
     }
 
-    /// Whether DuckDB has a column in the type that this project would keep it in. An ENUM or a UUID that somebody else
-    /// made is shown as a text, but not compared as one.
+    /// Whether a column is [stored as written](StoredColumn::is_stored_as_written).
     pub(crate) fn is_stored_as_written(&self, name: Option<&String>) -> bool {
-        let column = name.and_then(|name| self.column(name));
-        column.is_some_and(|column| storage(&column.data_type).is_ok_and(|kept| same_type(&kept.sql, &column.sql_type)))
+        name.and_then(|name| self.column(name)).is_some_and(StoredColumn::is_stored_as_written)
     }
 }
 
@@ -172,20 +178,162 @@ fn read_note(comment: &str) -> Option<Note> {
     serde_json::from_str(comment.strip_prefix(MARK)?).ok()
 }
 
-/// Name, type and comment of each column of a table.
-fn describe(connection: &Connection, table: &str) -> duckdb::Result<Vec<(String, String, Option<String>)>> {
-    let mut statement = connection.prepare(
-        "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE database_name = current_database() \
-         AND schema_name = current_schema() AND table_name = ? ORDER BY column_index",
-    )?;
-    statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+/// A column as DuckDB describes it.
+struct DescribedColumn {
+    name: String,
+    sql_type: String,
+    comment: Option<String>,
+}
+
+impl DescribedColumn {
+    fn stored(self, wire: &Field) -> StoredColumn {
+        let note = self.comment.as_deref().and_then(read_note).unwrap_or_default();
+        let noted = note.data_type.as_deref().and_then(from_text);
+        let fits =
+            |noted: &DataType| storage(noted).is_ok_and(|storage| shown(&storage.wire) == shown(wire.data_type()));
+        let data_type = noted.filter(fits).unwrap_or_else(|| shown(wire.data_type()));
+        let name = note.name.unwrap_or_else(|| self.name.clone());
+        StoredColumn { name, data_type, sql_name: self.name, sql_type: self.sql_type }
+    }
+}
+
+/// Comments are input: names from them that would make two columns one are not believed.
+fn name_apart(columns: &mut [StoredColumn]) {
+    let mut names = HashSet::new();
+    if !columns.iter().all(|column| names.insert(column.name.clone())) {
+        columns.iter_mut().for_each(|column| column.name = column.sql_name.clone());
+    }
+}
+
+fn check_nesting(columns: &[DescribedColumn], during: During<'_>) -> Result<()> {
+    match columns.iter().find(|column| nesting(&column.sql_type) > MAX_NESTING) {
+        None => Ok(()),
+        Some(column) => Err(Error::LimitExceeded {
+            what: format!("table `{}`, column `{}`: the nesting of its type", during.table_name(), column.name),
+            limit: format!("{MAX_NESTING} levels"),
+            hint: "store the value as JSON text, or its parts in columns of their own".to_owned(),
+        }),
+    }
+}
+
+/// Views are not tables: they may read any file that DuckDB can open.
+fn view(sql_name: &str, during: During<'_>) -> Error {
+    Error::Unsupported {
+        what: format!("the view `{sql_name}` in {} as the table of a feature", during.location),
+        hint: format!("make it a table: CREATE TABLE other AS FROM {}; and rename that", quoted(sql_name)),
+    }
+}
+
+/// What restricts to the tables of the store: a file that is open has no other database beside it.
+const OWN: &str = "database_name = current_database() AND schema_name = current_schema()";
+
+/// The comment of a table and the number of its indexes; nothing where there is no such table.
+fn describe_table(connection: &Connection, table: &str) -> duckdb::Result<Option<(Option<String>, i64)>> {
+    let sql = format!("SELECT comment, index_count FROM duckdb_tables() WHERE {OWN} AND table_name = ?");
+    connection.prepare(&sql)?.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.next().transpose()
+}
+
+fn is_view(connection: &Connection, name: &str) -> duckdb::Result<bool> {
+    let sql = format!("SELECT count(*) > 0 FROM duckdb_views() WHERE {OWN} AND view_name = ?");
+    connection.query_row(&sql, [name], |row| row.get(0))
+}
+
+fn describe_columns(connection: &Connection, table: &str) -> duckdb::Result<Vec<DescribedColumn>> {
+    let mut statement = connection.prepare(&format!(
+        "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE {OWN} AND table_name = ? \
+         ORDER BY column_index ASC"
+    ))?;
+    let read =
+        |row: &duckdb::Row<'_>| Ok(DescribedColumn { name: row.get(0)?, sql_type: row.get(1)?, comment: row.get(2)? });
+    statement.query_map([table], read)?.collect()
 }
 
 /// The names of all tables.
 pub(crate) fn table_names(connection: &Connection) -> duckdb::Result<Vec<String>> {
-    let mut statement = connection.prepare(
-        "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() \
-         AND schema_name = current_schema() AND NOT internal ORDER BY table_name",
-    )?;
+    let mut statement = connection.prepare(&format!(
+        "SELECT table_name FROM duckdb_tables() WHERE {OWN} AND NOT internal ORDER BY table_name ASC"
+    ))?;
     statement.query_map([], |row| row.get(0))?.collect()
+}
+
+/// The indexes that another program has put on a table. DuckDB changes no type of a column while there are any, so they
+/// are set aside for that: their definitions wait in the table's comment, where a crash does not lose them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Indexes {
+    /// The statements that create them.
+    #[serde(rename = "indexes")]
+    definitions: Vec<String>,
+    /// The comment that the table has otherwise.
+    #[serde(default)]
+    comment: Option<String>,
+    /// Their names, while they are there.
+    #[serde(skip)]
+    names: Vec<String>,
+}
+
+impl Indexes {
+    fn find(connection: &Connection, table: &str, (comment, count): (Option<String>, i64)) -> duckdb::Result<Self> {
+        if let Some(aside) = comment.as_deref().and_then(Self::noted) {
+            return Ok(aside);
+        }
+        let mut indexes = Self { comment, ..Self::default() };
+        if count > 0 {
+            let sql = format!("SELECT index_name, sql FROM duckdb_indexes() WHERE {OWN} AND table_name = ?");
+            let mut statement = connection.prepare(&sql)?;
+            let found = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            for (name, sql) in found.collect::<duckdb::Result<Vec<(String, Option<String>)>>>()? {
+                let Some(sql) = sql.filter(|sql| is_index(sql)) else { continue };
+                indexes.names.push(name);
+                indexes.definitions.push(sql);
+            }
+        }
+        Ok(indexes)
+    }
+
+    /// What was set aside, as the first line of a comment tells. What stands below belongs to the comment.
+    fn noted(comment: &str) -> Option<Self> {
+        let (first, below) = comment.split_once('\n').map_or((comment, None), |(first, below)| (first, Some(below)));
+        let mut aside: Self = serde_json::from_str(first.strip_prefix(MARK)?).ok()?;
+        if !aside.definitions.iter().all(|sql| is_index(sql)) {
+            return None;
+        }
+        let lines: Vec<&str> = aside.comment.as_deref().into_iter().chain(below).collect();
+        aside.comment = (!lines.is_empty()).then(|| lines.join("\n"));
+        Some(aside)
+    }
+
+    /// Whether DuckDB would refuse to change the type of a column.
+    pub(crate) fn are_in_the_way(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// Whether they were set aside.
+    pub(crate) fn are_aside(&self) -> bool {
+        !self.definitions.is_empty() && self.names.is_empty()
+    }
+
+    /// The statements that set them aside.
+    pub(crate) fn set_aside(&self, table: &str) -> Vec<String> {
+        let note = serde_json::to_string(self).map(|note| format!("{MARK}{note}")).unwrap_or_default();
+        let drops = self.names.iter().map(|name| format!("DROP INDEX {}", quoted(name)));
+        std::iter::once(comment_on(table, Some(&note))).chain(drops).collect()
+    }
+
+    /// The statements that bring them back.
+    pub(crate) fn restore(&self, table: &str) -> Vec<String> {
+        let comment = comment_on(table, self.comment.as_deref());
+        self.definitions.iter().cloned().chain([comment]).collect()
+    }
+}
+
+/// Whether a text is one statement that creates an index. Comments are input: nothing else in them is run.
+fn is_index(sql: &str) -> bool {
+    let upper = sql.trim_start().to_uppercase();
+    let creates = upper.starts_with("CREATE INDEX ") || upper.starts_with("CREATE UNIQUE INDEX ");
+    creates && !sql.trim_end().trim_end_matches(';').contains(';')
+}
+
+fn comment_on(table: &str, comment: Option<&str>) -> String {
+    let comment = comment.map_or_else(|| "NULL".to_owned(), text);
+    format!("COMMENT ON TABLE {} IS {comment}", quoted(table))
 }

@@ -1,25 +1,63 @@
-//! The settings of a store, and its registration.
+//! The settings of a store.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use metaxy_core::registry::{BackendRegistration, BackendSettings};
+use metaxy_core::registry::BackendSettings;
 use metaxy_core::secret::mask_url;
-use metaxy_core::{Error, Result, SharedBackend};
+use metaxy_core::{Error, Result};
 use serde::Deserialize;
-
-use crate::{DuckDbBackend, KIND};
 
 /// What new files are created as: DuckDB 1.4 and later open them.
 const STORAGE_VERSION: &str = "v1.4.0";
 
-/// Settings of DuckDB that a store cannot do with, and why.
-const RESERVED: [(&str, &str); 2] = [
-    ("access_mode", "the store is opened for reading or writing as the program asks; leave it out"),
-    ("default_collation", "samples are told apart byte by byte; leave it out"),
+/// Settings of DuckDB that are refused, and why.
+const RESERVED: [(&[&str], &str); 6] = [
+    (&["access_mode"], "the store is opened for reading or writing as the program asks; leave it out"),
+    (&["default_collation"], "samples are told apart byte by byte; leave it out"),
+    (&["storage_compatibility_version"], "use the store's own setting `storage_version`"),
+    (
+        &[
+            "enable_external_access",
+            "allowed_configs",
+            "allowed_directories",
+            "allowed_paths",
+            "allow_unsigned_extensions",
+            "allow_extensions_metadata_mismatch",
+            "autoload_known_extensions",
+            "autoinstall_known_extensions",
+        ],
+        "a store reads no other file and loads no extension; leave it out",
+    ),
+    (
+        &[
+            "default_order",
+            "default_null_order",
+            "null_order",
+            "integer_division",
+            "ieee_floating_point_ops",
+            "old_implicit_casting",
+            "order_by_non_integer_literal",
+            "scalar_subquery_error_on_multiple_rows",
+            "disable_timestamptz_casts",
+            "preserve_identifier_case",
+            "schema",
+            "search_path",
+            "arrow_large_buffer_size",
+            "arrow_lossless_conversion",
+            "arrow_output_list_view",
+            "arrow_output_version",
+            "produce_arrow_string_view",
+            "errors_as_json",
+        ],
+        "it changes what statements mean; leave it out",
+    ),
+    (&["disable_database_invalidation", "lock_configuration"], "the store could not be kept from damage; leave it out"),
 ];
+
+/// What the names of DuckDB's settings for its own tests begin with.
+const DEBUGGING: &str = "debug_";
 
 /// Where a DuckDB store lives, and how it is used.
 #[derive(Clone, PartialEq, Deserialize)]
@@ -121,13 +159,60 @@ impl DuckDbConfig {
                 let reason = "give a text, a number or a truth value".to_owned();
                 return Err(invalid(&format!("config.{name}"), reason));
             }
-            let reserved = RESERVED.iter().find(|(reserved, _)| name.eq_ignore_ascii_case(reserved));
-            if let Some((_, reason)) = reserved {
-                return Err(invalid(&format!("config.{name}"), (*reason).to_owned()));
+            if let Some(reason) = refused(&name.to_lowercase(), value) {
+                return Err(invalid(&format!("config.{name}"), reason.to_owned()));
             }
         }
         Ok(())
     }
+}
+
+/// Why a setting of DuckDB cannot be used. Forbidding once more what is forbidden anyway is fine.
+fn refused(name: &str, value: &toml::Value) -> Option<&'static str> {
+    if name.starts_with(DEBUGGING) {
+        return Some("it is for tests of DuckDB itself; leave it out");
+    }
+    let (_, reason) = RESERVED.iter().find(|(names, _)| names.contains(&name))?;
+    let is_off = matches!(value.as_str().unwrap_or(&value.to_string()), "false" | "0" | "");
+    let forbids = ["enable_external_access", "autoload_known_extensions", "autoinstall_known_extensions"];
+    if is_off && (forbids.contains(&name) || name.starts_with("allow_")) { None } else { Some(reason) }
+}
+
+/// Replaces the connection string of the Python package, which counts more than `database` there, by what it says.
+pub(crate) fn take_connection_string(settings: &mut BackendSettings) -> Result<()> {
+    const KEY: &str = "connection_string";
+    let Some(given) = settings.table.remove(KEY) else { return Ok(()) };
+    let text = given.as_str().ok_or_else(|| settings.invalid(KEY, "give a text, such as `duckdb://store.duckdb`"))?;
+    let (database, parameters) = text.split_once('?').unwrap_or((text, ""));
+    let database = path_of(database).ok_or_else(|| {
+        let shown = mask_url(text);
+        settings.invalid(KEY, format!("`{shown}` names no DuckDB file; write `duckdb://` and the path of one"))
+    })?;
+    settings.table.insert("database".to_owned(), database.into());
+    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if name == "read_only" {
+            return Err(settings.invalid(KEY, "the program says whether it reads or writes; leave `read_only` out"));
+        }
+        let config = settings.table.entry("config").or_insert_with(|| toml::Table::new().into());
+        if let Some(config) = config.as_table_mut() {
+            config.insert(name.to_owned(), value.into());
+        }
+    }
+    Ok(())
+}
+
+/// The path that a connection string names, as Ibis reads it: percent signs mean nothing.
+fn path_of(text: &str) -> Option<String> {
+    let lower = text.to_lowercase();
+    if lower.starts_with("duckdb:") {
+        let rest = &text["duckdb:".len()..];
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        return Some(if path.is_empty() { ":memory:".to_owned() } else { path.to_owned() });
+    }
+    let path = if lower.starts_with("file://") { &text["file://".len()..] } else { text };
+    let is_file = lower.ends_with(".duckdb") && !path.contains("://");
+    is_file.then(|| path.to_owned())
 }
 
 /// An error that names a setting.
@@ -160,23 +245,4 @@ impl fmt::Debug for DuckDbConfig {
             .field("storage_version", &self.storage_version)
             .finish()
     }
-}
-
-inventory::submit! {
-    BackendRegistration {
-        kind: KIND,
-        aliases: &["metaxy.ext.duckdb.DuckDBMetadataStore", "metaxy.ext.metadata_stores.duckdb.DuckDBMetadataStore"],
-        crate_name: "metaxy-duckdb",
-        ignored_settings: &["extensions", "connection_string"],
-        create,
-    }
-}
-
-fn create(settings: BackendSettings) -> Result<SharedBackend> {
-    if settings.table.contains_key("ducklake") {
-        // Ignored, it would lead to another store than the Python package's.
-        let reason = "a DuckLake catalog cannot be used; leave it out to keep rows in `database` itself";
-        return Err(settings.invalid("ducklake", reason));
-    }
-    Ok(Arc::new(DuckDbBackend::new(settings.parse()?)?))
 }

@@ -1,5 +1,7 @@
 //! What DuckDB says, as errors of this project.
 
+use std::io::{self, ErrorKind};
+
 use metaxy_core::Error;
 use metaxy_core::secret::{mask_error, mask_url};
 
@@ -22,30 +24,43 @@ impl<'a> During<'a> {
         Self { table: Some(table), ..self }
     }
 
+    /// The table, or else the file.
+    pub(crate) fn table_name(&self) -> &'a str {
+        self.table.unwrap_or(self.location)
+    }
+
     /// The error for what DuckDB said.
     pub(crate) fn failed(&self, source: duckdb::Error) -> Error {
-        let message = mask_url(&source.to_string());
+        let message = source.to_string();
         let location = self.location.to_owned();
-        let has = |part: &str| message.contains(part);
-        if has("Could not set lock on file") || has("Conflicting lock is held") {
-            return Error::Locked { location, holder: holder(&message) };
+        match kind(&message) {
+            Kind::Locked => Error::Locked { location, holder: holder(&message) },
+            Kind::Other => self.backend(source, false),
+            Kind::Passing => self.backend(source, true),
+            Kind::NotADatabase => self.not_a_store(&message),
+            Kind::Damaged => match self.table {
+                Some(table) => Error::Corrupt { table: table.to_owned(), reason: reason(&message) },
+                None => self.not_a_store(&message),
+            },
+            Kind::Full => {
+                Error::StorageFull { location, operation: self.operation.to_owned(), source: mask_error(source) }
+            }
+            Kind::Io(kind) => Error::of_io(self.location, self.operation, io::Error::new(kind, reason(&message))),
         }
-        if has("not a valid DuckDB database") || has("version number") || has("Is a directory") {
-            return not_a_store(location, &message);
-        }
-        if has("Corrupt") || has("checksum") || has("Serialization Error") {
-            return not_a_store(location, &message);
-        }
-        if has("Permission denied") || has("Read-only file system") {
-            return Error::AccessDenied { location, operation: self.operation.to_owned(), reason: message };
-        }
+    }
+
+    fn backend(&self, source: duckdb::Error, transient: bool) -> Error {
         Error::Backend {
             backend: KIND,
             operation: self.operation,
             table: self.table.map(str::to_owned),
-            transient: may_pass(&message),
+            transient,
             source: mask_error(source),
         }
+    }
+
+    fn not_a_store(&self, message: &str) -> Error {
+        Error::NotAStore { location: self.location.to_owned(), expected: "DuckDB database", reason: reason(message) }
     }
 
     /// Closure form of [`During::failed`], for `map_err`.
@@ -54,32 +69,82 @@ impl<'a> During<'a> {
     }
 }
 
-/// Whether a full disk, a lack of memory or another writer is to blame.
-fn may_pass(message: &str) -> bool {
-    const PASSING: [&str; 10] = [
-        "No space left on device",
-        "File too large",
-        "Disk quota exceeded",
-        "Could not write",
-        "Out of Memory",
-        "Conflict",
-        "conflict",
-        "Interrupted",
-        "INTERRUPT",
-        "has been invalidated",
-    ];
-    PASSING.iter().any(|part| message.contains(part))
+/// What an error means to its reader.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Locked,
+    NotADatabase,
+    Damaged,
+    Full,
+    Io(ErrorKind),
+    Passing,
+    Other,
 }
 
-/// Whether the database refuses everything until it is opened anew.
+/// What the words of DuckDB mean, in this order. Its binding hands on nothing but text.
+const MEANINGS: [(&str, Kind); 26] = [
+    ("Could not set lock on file", Kind::Locked),
+    ("Conflicting lock is held", Kind::Locked),
+    ("has been invalidated", Kind::Passing),
+    ("No space left on device", Kind::Full),
+    ("Disk quota exceeded", Kind::Full),
+    ("File too large", Kind::Full),
+    ("Permission denied", Kind::Io(ErrorKind::PermissionDenied)),
+    ("Operation not permitted", Kind::Io(ErrorKind::PermissionDenied)),
+    ("Read-only file system", Kind::Io(ErrorKind::ReadOnlyFilesystem)),
+    ("No such file or directory", Kind::Io(ErrorKind::NotFound)),
+    ("Stale file handle", Kind::Io(ErrorKind::StaleNetworkFileHandle)),
+    ("Connection timed out", Kind::Io(ErrorKind::TimedOut)),
+    ("Too many open files", Kind::Passing),
+    ("Input/output error", Kind::Passing),
+    ("Could not write", Kind::Passing),
+    ("not a valid DuckDB database", Kind::NotADatabase),
+    ("version number", Kind::NotADatabase),
+    ("Is a directory", Kind::NotADatabase),
+    ("Corrupt", Kind::Damaged),
+    ("corrupt", Kind::Damaged),
+    ("checksum", Kind::Damaged),
+    ("Serialization Error", Kind::Damaged),
+    ("Failure while replaying WAL", Kind::Damaged),
+    ("Out of Memory", Kind::Passing),
+    ("onflict", Kind::Passing),
+    ("INTERRUPT", Kind::Passing),
+];
+
+fn kind(message: &str) -> Kind {
+    let words = without_quotes(message);
+    MEANINGS.into_iter().find(|(part, _)| words.contains(part)).map_or(Kind::Other, |(_, kind)| kind)
+}
+
+/// The words of DuckDB itself: paths, names and values, which could hold the same words, stand in quotes.
+fn without_quotes(message: &str) -> String {
+    let mut words = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find(['"', '\'']) {
+        let (before, quoted) = rest.split_at(start);
+        words.push_str(before);
+        let quote = if quoted.starts_with('"') { '"' } else { '\'' };
+        // An apostrophe inside a word opens nothing.
+        let opens = !before.ends_with(char::is_alphanumeric);
+        let inner = &quoted[1..];
+        rest = match inner.find(quote).filter(|_| opens) {
+            Some(end) => &inner[end + 1..],
+            None => inner,
+        };
+    }
+    words + rest
+}
+
+/// Whether the database refuses everything until it is opened again.
 pub(crate) fn is_broken(error: &duckdb::Error) -> bool {
     let message = error.to_string();
     message.contains("has been invalidated") || message.contains("FATAL Error")
 }
 
-fn not_a_store(location: String, message: &str) -> Error {
-    let reason = message.split_once("Error: ").map_or(message, |(_, reason)| reason);
-    Error::NotAStore { location, expected: "DuckDB database", reason: reason.trim().to_owned() }
+/// What is wrong, without the class of the error.
+fn reason(message: &str) -> String {
+    let message = mask_url(message);
+    message.split_once("Error: ").map_or(message.as_str(), |(_, reason)| reason).trim().to_owned()
 }
 
 /// Who holds a file: DuckDB says `Conflicting lock is held in /usr/bin/python3.13 (PID 4711) by user root`.
@@ -87,4 +152,26 @@ fn holder(message: &str) -> String {
     let named = message.split_once("held in ").map(|(_, rest)| rest);
     let named = named.and_then(|rest| rest.split_once(". ").map_or(Some(rest), |(who, _)| Some(who)));
     named.map_or_else(|| "another process".to_owned(), |who| who.trim().trim_end_matches('.').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_users_decide_nothing() {
+        for (message, expected) in [
+            (r#"IO Error: Cannot open file "/data/Permission denied/x.duckdb": No space left on device"#, Kind::Full),
+            (r#"Conversion Error: Could not convert string 'Corrupt: No space left on device' to INT32"#, Kind::Other),
+            (r#"IO Error: Cannot open file "/x": Permission denied"#, Kind::Io(ErrorKind::PermissionDenied)),
+            ("IO Error: Corrupt database file: computed checksum 1 does not match stored checksum 2", Kind::Damaged),
+            ("Binder Error: it doesn't know 'checksum' and can't", Kind::Other),
+            (
+                r#"TransactionContext Error: Failed to commit: Could not write file "/x.wal": File too large"#,
+                Kind::Full,
+            ),
+        ] {
+            assert_eq!(kind(message), expected, "{message}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use duckdb::Connection;
 
-use crate::sql::{quoted, text};
+use crate::sql::names::{quoted, text};
 
 const MARK: &str = "metaxy: has held rows";
 

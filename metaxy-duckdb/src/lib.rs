@@ -1,23 +1,50 @@
 #![doc = include_str!("../README.md")]
 
-mod append;
 mod arrow_border;
 mod backend;
 mod catalog;
 mod config;
-mod database;
+mod connection;
+mod delete;
 mod error;
-mod hashing;
 mod held;
 mod native;
-mod scan;
-mod source;
+mod read;
 mod sql;
-mod texts;
 mod types;
+mod write;
+
+use std::sync::Arc;
+
+use metaxy_core::registry::{BackendRegistration, BackendSettings};
+use metaxy_core::{Result, SharedBackend};
 
 pub use backend::DuckDbBackend;
 pub use config::DuckDbConfig;
 
 /// The type string of this backend.
 pub(crate) const KIND: &str = "duckdb";
+
+inventory::submit! {
+    BackendRegistration {
+        kind: KIND,
+        aliases: &[
+            "metaxy.ext.duckdb.DuckDBMetadataStore",
+            "metaxy.ext.duckdb.metadata_store.DuckDBMetadataStore",
+            "metaxy.ext.metadata_stores.duckdb.DuckDBMetadataStore",
+        ],
+        crate_name: "metaxy-duckdb",
+        ignored_settings: &["extensions"],
+        create,
+    }
+}
+
+fn create(mut settings: BackendSettings) -> Result<SharedBackend> {
+    if settings.table.contains_key("ducklake") {
+        // Ignored, it would lead to another store than the Python package's.
+        let reason = "a DuckLake catalog cannot be used; leave it out to keep rows in `database` itself";
+        return Err(settings.invalid("ducklake", reason));
+    }
+    config::take_connection_string(&mut settings)?;
+    Ok(Arc::new(DuckDbBackend::new(settings.parse()?)?))
+}

@@ -94,3 +94,48 @@ async fn what_is_secret_in_a_name_does_not_show() {
         }
     }
 }
+
+/// One file serves the Python package and this program: what it calls the class, and how it may name the file.
+#[tokio::test]
+async fn connection_strings_and_class_names_of_the_python_package() {
+    use metaxy_core::registry::find;
+
+    for name in [
+        "metaxy.ext.duckdb.DuckDBMetadataStore",
+        "metaxy.ext.duckdb.metadata_store.DuckDBMetadataStore",
+        "metaxy.ext.metadata_stores.duckdb.DuckDBMetadataStore",
+    ] {
+        assert_eq!(find(name).unwrap().kind, "duckdb", "{name}");
+    }
+    for (string, file) in [
+        ("duckdb://${HOME}/a.db", "a.db"),
+        ("DuckDB:${HOME}/b.db", "b.db"),
+        ("file://${HOME}/c.duckdb", "c.duckdb"),
+        ("${HOME}/d.duckdb", "d.duckdb"),
+        ("duckdb://${HOME}/e%20f.db?threads=1&memory_limit=500MB", "e%20f.db"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let text = format!(
+            "auto_create_tables = true\n[stores.dev]\ntype = 'metaxy.ext.duckdb.metadata_store.DuckDBMetadataStore'\n\
+             [stores.dev.config]\ndatabase = '${{HOME}}/not-this.db'\nconnection_string = '{string}'"
+        );
+        let store = load(home.path(), &text).unwrap().open_default_store(graph(), AccessMode::ReadWrite).await.unwrap();
+        store.write("raw/video", videos(0..1)).await.unwrap();
+        store.close().await.unwrap();
+        assert!(home.path().join(file).exists(), "{string}");
+        assert!(!home.path().join("not-this.db").exists(), "{string}");
+    }
+    for (string, part) in [
+        ("postgresql://u:hunter2@host/db", "names no DuckDB file"),
+        ("duckdb://x.db?read_only=true", "`read_only`"),
+        ("duckdb://md:shared", "md:"),
+        ("duckdb://x.db?access_mode=READ_ONLY", "access_mode"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let text = format!("[stores.dev]\ntype = 'duckdb'\nconnection_string = '{string}'");
+        let config = load(home.path(), &text).unwrap();
+        let error = config.open_default_store(graph(), AccessMode::ReadWrite).await.unwrap_err();
+        assert!(error.to_string().contains(part), "{string}: {error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+}

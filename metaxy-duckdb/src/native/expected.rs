@@ -6,7 +6,7 @@ use metaxy_core::plan::{FieldRecipe, IncrementPlan};
 use super::Part;
 use super::input::{self, find};
 use crate::catalog::StoredColumn;
-use crate::sql::text;
+use crate::sql::names::text;
 
 /// The expected rows.
 pub(super) struct Expected {

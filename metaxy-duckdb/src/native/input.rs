@@ -7,7 +7,8 @@ use metaxy_core::{ScanRequest, ScanStage, columns};
 
 use super::Part;
 use crate::catalog::StoredColumn;
-use crate::sql::{Relation, quoted, text};
+use crate::sql::names::{quoted, text};
+use crate::sql::select::Relation;
 
 /// All of a scan, or the reason why DuckDB would not do all of it.
 pub(super) fn whole_scan(part: &Part, request: &ScanRequest) -> Result<Relation, String> {

@@ -18,13 +18,13 @@ use metaxy_core::plan::IncrementPlan;
 use metaxy_core::plan::sql::RowKind;
 use metaxy_core::{FeatureKey, Result};
 
+use crate::arrow_border::source::Source;
 use crate::arrow_border::to_duckdb;
 use crate::catalog::StoredTable;
-use crate::database::Link;
+use crate::connection::Link;
 use crate::error::During;
-use crate::scan::Rows;
-use crate::source::Source;
-use crate::sql::quoted;
+use crate::read::Rows;
+use crate::sql::names::quoted;
 use crate::types::convert;
 
 use query::Query;

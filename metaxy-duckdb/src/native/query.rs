@@ -10,7 +10,9 @@ use super::expected::{Expected, expected};
 use super::input::{KeyType, find, key, key_type, whole_scan};
 use super::{Part, batch_of};
 use crate::catalog::StoredColumn;
-use crate::sql::{condition, newest_of, quoted};
+use crate::sql::condition::condition;
+use crate::sql::names::quoted;
+use crate::sql::select::newest_of;
 use crate::types::convert;
 
 /// The statement. Its rows hold the expected columns, a hash for each field, and the provenance; where there is anything

@@ -37,7 +37,7 @@ async fn fills_the_disk() {
         }
         assert!(written < 100, "the limit is never reached");
     };
-    assert!(matches!(error, Error::Backend { transient: true, .. }), "{error:?}");
+    assert!(matches!(error, Error::StorageFull { .. }) && error.is_transient(), "{error:?}");
     println!("\nwritten {written}");
     // What was there stays readable in this process.
     assert_eq!(read(&store, "small").await.unwrap().num_rows(), 1);

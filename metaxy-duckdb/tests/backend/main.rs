@@ -4,7 +4,11 @@
 mod disk;
 mod files;
 mod holders;
+mod identity;
+mod input;
+mod others;
 mod tables;
+mod threads;
 
 use std::path::Path;
 use std::process::Command;

@@ -11,7 +11,7 @@ use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
 
 use super::{append, batch, ints, key, open, read, texts};
 
-fn by_field(members: &[(&str, &str)]) -> ArrayRef {
+pub(crate) fn by_field(members: &[(&str, &str)]) -> ArrayRef {
     let fields: Fields = members.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, true)).collect();
     Arc::new(StructArray::new(fields, members.iter().map(|(_, value)| texts(&[value])).collect(), None))
 }
@@ -109,7 +109,7 @@ fn video() -> FeatureGraph {
     .unwrap()
 }
 
-async fn video_store(path: &std::path::Path) -> MetadataStore {
+pub(crate) async fn video_store(path: &std::path::Path) -> MetadataStore {
     let backend = DuckDbBackend::file(path).unwrap();
     MetadataStore::builder(backend, video()).auto_create_tables(true).open(AccessMode::ReadWrite).await.unwrap()
 }

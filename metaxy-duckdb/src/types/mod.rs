@@ -2,18 +2,15 @@
 //!
 //! A type that DuckDB lacks is kept in one that holds each of its values, and the column's comment tells what it was.
 
-use std::collections::HashSet;
+mod convert;
+
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, Int64Array, MapArray, OffsetSizeTrait, StructArray,
-    make_array, new_null_array,
-};
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
-use arrow::error::ArrowError;
 
-use crate::sql::quoted;
+use crate::sql::names::{distinct, quoted};
+
+pub(crate) use convert::{convert, first_misfit, keep};
 
 /// How a type is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +74,22 @@ pub(crate) fn storage(data_type: &DataType) -> Result<Storage, &'static str> {
     }
 }
 
+/// Whether there are values of a type that the type in which they are kept does not hold.
+pub(crate) fn has_misfits(data_type: &DataType) -> bool {
+    use DataType as T;
+    match data_type {
+        T::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, Some(_)) => true,
+        T::Decimal32(..) | T::Decimal64(..) | T::Decimal128(..) | T::Decimal256(..) => true,
+        T::Dictionary(_, values) => has_misfits(values),
+        T::RunEndEncoded(_, values) => has_misfits(values.data_type()),
+        T::List(item) | T::LargeList(item) | T::FixedSizeList(item, _) | T::Map(item, _) => {
+            has_misfits(item.data_type())
+        }
+        T::Struct(members) => members.iter().any(|member| has_misfits(member.data_type())),
+        _ => false,
+    }
+}
+
 fn decimal(precision: u8, scale: i8) -> Result<Storage, &'static str> {
     match u8::try_from(scale) {
         Ok(unsigned) if precision <= 38 && unsigned <= precision => {
@@ -109,23 +122,6 @@ fn map(entries: &FieldRef) -> Result<Storage, &'static str> {
 fn map_type(key: DataType, value: DataType) -> DataType {
     let members: Fields = vec![Field::new("key", key, false), Field::new("value", value, true)].into();
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(members), false)), false)
-}
-
-/// Names that differ in more than case, for DuckDB takes `Name` and `name` for one: later ones get a number.
-pub(crate) fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut taken = HashSet::new();
-    names.into_iter().map(|name| distinct_name(name, &mut taken)).collect()
-}
-
-/// A name that is not among `taken` (in lower case) yet, whatever its case.
-pub(crate) fn distinct_name(name: &str, taken: &mut HashSet<String>) -> String {
-    let mut candidate = name.to_owned();
-    let mut number = 2;
-    while candidate.is_empty() || !taken.insert(candidate.to_lowercase()) {
-        candidate = format!("{name}_{number}");
-        number += 1;
-    }
-    candidate
 }
 
 /// The type in which a column that carries no comment is shown: DuckDB's, with Arrow's usual names and without encodings.
@@ -161,81 +157,59 @@ pub(crate) fn to_text(data_type: &DataType) -> Option<String> {
     (from_text(&text).as_ref() == Some(data_type)).then_some(text)
 }
 
-/// The type that a text names.
+/// The type that a text names. Files are input: what is nested deeper than any type that was written names none.
 pub(crate) fn from_text(text: &str) -> Option<DataType> {
-    text.parse().ok()
+    if nesting(text) > MAX_NESTING { None } else { text.parse().ok() }
 }
 
-/// Brings an array into another type that holds the same values: between a type and the one it is kept in.
-pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    use DataType as T;
-    if array.data_type() == to {
-        return Ok(array.clone());
-    }
-    match (array.data_type(), to) {
-        (_, T::Null) | (T::Null, _) => Ok(new_null_array(to, array.len())),
-        (T::Struct(_), T::Struct(members)) => structure_as(array.as_struct(), members),
-        (T::Map(_, _), T::Map(entries, sorted)) => map_as(array.as_map(), entries, *sorted),
-        (T::List(_), T::List(child)) => list_as(array.as_list::<i32>(), child),
-        (T::LargeList(_), T::LargeList(child)) => list_as(array.as_list::<i64>(), child),
-        (T::List(from), T::LargeList(_)) => convert(&cast(array, &T::LargeList(from.clone()))?, to),
-        (T::LargeList(from), T::List(_)) => convert(&cast(array, &T::List(from.clone()))?, to),
-        (T::FixedSizeList(_, _), T::FixedSizeList(child, size)) => {
-            let list = array.as_fixed_size_list();
-            let values = convert(list.values(), child.data_type())?;
-            Ok(Arc::new(FixedSizeListArray::try_new(child.clone(), *size, values, list.nulls().cloned())?))
+/// How deep types may be nested. The core writes fewer levels, of which each may stand in two pairs of brackets.
+pub(crate) const MAX_NESTING: usize = 100;
+
+/// How deep a type is nested that is written down as SQL or Arrow do it: `STRUCT(a INTEGER[][])`, `List(Utf8)`.
+pub(crate) fn nesting(text: &str) -> usize {
+    // The deepest element so far of each open bracket, and the depth of the element that is read.
+    let mut open: Vec<usize> = Vec::new();
+    let (mut element, mut quote) = (0, None);
+    for character in text.chars() {
+        match (character, quote) {
+            (_, Some(end)) => quote = quote.filter(|_| character != end),
+            ('"' | '\'', None) => quote = Some(character),
+            ('(', None) => {
+                open.push(0);
+                element = 0;
+            }
+            (',', None) => {
+                if let Some(deepest) = open.last_mut() {
+                    *deepest = element.max(*deepest);
+                }
+                element = 0;
+            }
+            (')', None) => element = 1 + open.pop().unwrap_or_default().max(element),
+            ('[', None) => element += 1,
+            _ => {}
         }
-        (T::Dictionary(_, values), _) => convert(&cast(array, &values.clone())?, to),
-        (T::RunEndEncoded(_, values), _) => convert(&cast(array, &values.data_type().clone())?, to),
-        (T::Timestamp(from, _), T::Timestamp(unit, _)) if from == unit => reinterpret(array, to),
-        (T::Timestamp(_, _), T::Timestamp(unit, _)) => reinterpret(&cast(array, &T::Timestamp(*unit, None))?, to),
-        (T::Date64, T::Timestamp(TimeUnit::Millisecond, None))
-        | (T::Timestamp(TimeUnit::Millisecond, None), T::Date64) => reinterpret(array, to),
-        (T::Int64, T::Duration(_) | T::Time64(_)) | (T::Duration(_) | T::Time64(_), T::Int64) => reinterpret(array, to),
-        _ => cast(array, to),
     }
-}
-
-fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
-}
-
-/// The same 64-bit values under another type.
-fn reinterpret(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    Ok(make_array(array.to_data().into_builder().data_type(to.clone()).build()?))
-}
-
-/// Members belong together by their places: DuckDB may have needed other names.
-fn structure_as(array: &StructArray, members: &Fields) -> Result<ArrayRef, ArrowError> {
-    if members.len() != array.num_columns() {
-        return Err(ArrowError::CastError(format!("{} members where {} belong", array.num_columns(), members.len())));
-    }
-    let columns = array.columns().iter().zip(members).map(|(column, member)| convert(column, member.data_type()));
-    let columns = columns.collect::<Result<_, _>>()?;
-    Ok(Arc::new(StructArray::try_new(members.clone(), columns, array.nulls().cloned())?))
-}
-
-fn list_as<O: OffsetSizeTrait>(array: &GenericListArray<O>, child: &FieldRef) -> Result<ArrayRef, ArrowError> {
-    let values = convert(array.values(), child.data_type())?;
-    let list = GenericListArray::try_new(child.clone(), array.offsets().clone(), values, array.nulls().cloned())?;
-    Ok(Arc::new(list))
-}
-
-fn map_as(array: &MapArray, entries: &FieldRef, sorted: bool) -> Result<ArrayRef, ArrowError> {
-    let values: ArrayRef = Arc::new(array.entries().clone());
-    let values = convert(&values, entries.data_type())?;
-    let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
-    Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values.as_struct().clone(), nulls, sorted)?))
-}
-
-/// Row numbers as DuckDB gives them.
-pub(crate) fn row_numbers(array: &ArrayRef) -> Option<&Int64Array> {
-    array.as_any().downcast_ref::<Int64Array>()
+    open.into_iter().chain([element]).max().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nesting_is_counted() {
+        for (text, depth) in [
+            ("INTEGER", 0),
+            ("INTEGER[][3]", 2),
+            ("STRUCT(a INTEGER[], b INTEGER[])", 2),
+            ("STRUCT(a STRUCT(b ENUM('(((', ')')[])[])[]", 6),
+            ("MAP(VARCHAR, STRUCT(\"((\" DECIMAL(4,2)))", 3),
+            ("List(Struct(\"a\": nullable Utf8))", 2),
+        ] {
+            assert_eq!(nesting(text), depth, "{text}");
+        }
+        assert!(from_text(&format!("{}Utf8{}", "List(".repeat(200_000), ")".repeat(200_000))).is_none());
+    }
 
     #[test]
     fn every_type_that_needs_a_comment_is_read_back_from_it() {

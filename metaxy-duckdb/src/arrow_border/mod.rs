@@ -4,6 +4,11 @@
 //! structs: no value is copied. This module goes when both are on one version.
 #![allow(unsafe_code)]
 
+pub(crate) mod cursor;
+pub(crate) mod hashing;
+pub(crate) mod source;
+mod texts;
+
 use std::mem::transmute;
 
 use arrow::array::{Array, ArrayData, RecordBatch, StructArray};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use duckdb::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use duckdb::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use duckdb::arrow::compute::take;
 use duckdb::arrow::datatypes::{DataType, Fields};
 use duckdb::arrow::error::ArrowError;
@@ -17,8 +17,9 @@ use duckdb::core::{
 use duckdb::vtab::arrow::{WritableVector, to_duckdb_logical_type_for_field, write_arrow_array_to_vector};
 use duckdb::vtab::{BindInfo, InitInfo, TableFunctionInfo, VTab};
 
+use super::texts::NewTexts;
+use crate::KIND;
 use crate::arrow_border::{DuckBatch, vector_size};
-use crate::texts::NewTexts;
 
 /// The name of the table function.
 pub(crate) const FUNCTION: &str = "metaxy_batches";
@@ -53,6 +54,13 @@ impl Drop for Source {
         let removed = sources().remove(&self.0);
         drop(removed);
     }
+}
+
+/// Values with their row numbers, as the columns `row` and `value`.
+pub(crate) fn numbered(values: &ArrayRef) -> metaxy_core::Result<DuckBatch> {
+    let rows: ArrayRef = Arc::new(Int64Array::from_iter_values((0..values.len()).map(|row| row as i64)));
+    RecordBatch::try_from_iter_with_nullable([("row", rows, false), ("value", values.clone(), true)])
+        .map_err(|error| metaxy_core::Error::backend(KIND, "write", error))
 }
 
 type BoxError = Box<dyn std::error::Error>;

@@ -6,7 +6,7 @@ use duckdb::vscalar::{ScalarFunctionSignature, VScalar};
 use duckdb::vtab::arrow::WritableVector;
 use metaxy_core::hash::RowHasher;
 
-use crate::texts::{NewTexts, Texts};
+use super::texts::{NewTexts, Texts};
 
 /// The name of the function that hashes like `hasher`. It takes any number of texts and hashes them one after the other,
 /// as if they were one; of a null, as always in SQL, comes a null.

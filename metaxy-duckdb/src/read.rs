@@ -1,0 +1,202 @@
+//! Scans: statements that are read batch by batch. A scan that is not read holds no thread.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+use duckdb::arrow::compute::concat_batches;
+use duckdb::{ArrowStream, InterruptHandle, Statement};
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
+use metaxy_core::backend::not_found;
+use metaxy_core::{BackendInfo, Error, FeatureKey, Result, Scan, ScanRequest, ScanStage, blocking, fence};
+
+use crate::KIND;
+use crate::arrow_border::cursor::Cursor;
+use crate::arrow_border::{DuckBatch, from_duckdb};
+use crate::catalog::StoredTable;
+use crate::connection::{Database, Link};
+use crate::error::During;
+use crate::sql::select::{Select, select};
+use crate::types::convert;
+
+/// DuckDB gives 2048 rows at a time; so many, or so many bytes, go into one batch.
+const ROWS: usize = 32 * 1024;
+const BYTES: usize = 8 << 20;
+
+/// What to read.
+pub(crate) struct Reading {
+    pub(crate) database: Arc<Database>,
+    /// The table's name in DuckDB.
+    pub(crate) sql_name: String,
+    /// The table's name, for messages.
+    pub(crate) table: String,
+    pub(crate) key: FeatureKey,
+    pub(crate) info: BackendInfo,
+    pub(crate) request: ScanRequest,
+}
+
+impl Reading {
+    /// Starts the scan.
+    pub(crate) async fn start(self) -> Result<Scan> {
+        let (reader, applied) = blocking::run(move || self.prepare()).await?;
+        let (schema, interrupt) = (reader.schema.clone(), reader.interrupt.clone());
+        let stream = Batches { next: Next::Unread(Box::new(reader)), _stop: Interrupting(interrupt) };
+        Ok(Scan { schema, stream: stream.boxed(), applied })
+    }
+
+    /// The table and the rows are read in one transaction, so that both are of one state.
+    fn prepare(self) -> Result<(Reader, ScanStage)> {
+        let during = During::new(&self.database.location, "read").on(&self.table);
+        let link = self.database.connect()?;
+        link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
+        let table = StoredTable::find(&link.connection, &self.sql_name, during)?;
+        let table = table.ok_or_else(|| not_found(&self.info, &self.key))?;
+        let Select { sql, columns, applied } = select(&table, &self.request);
+        let schema = Arc::new(table.schema.project(&columns)?);
+        let interrupt = link.connection.interrupt_handle();
+        let location = self.database.location.clone();
+        Ok((Reader { state: State::Planned(link, sql), schema, interrupt, location, table: self.table }, applied))
+    }
+}
+
+/// The rows of a scan that have not been read yet.
+struct Reader {
+    state: State,
+    schema: SchemaRef,
+    interrupt: Arc<InterruptHandle>,
+    location: String,
+    table: String,
+}
+
+/// How far a scan has come.
+enum State {
+    /// Its transaction has begun; the statement runs once it is read.
+    Planned(Link, String),
+    Running(Cursor<Link>),
+    Ended,
+}
+
+impl Reader {
+    fn read(&mut self) -> Result<Option<RecordBatch>> {
+        let during = During::new(&self.location, "read").on(&self.table);
+        if let State::Planned(..) = self.state
+            && let State::Planned(link, sql) = std::mem::replace(&mut self.state, State::Ended)
+        {
+            self.state = State::Running(Cursor::new(link, &sql).map_err(during.fails())?);
+        }
+        let State::Running(cursor) = &mut self.state else { return Ok(None) };
+        let Some(chunks) = cursor.chunks() else { return Ok(None) };
+        let batch = fence::decode(&self.table, || gather(chunks, during));
+        if !matches!(batch, Ok(Some(_))) {
+            // On this thread, and before it is known that no more comes: a store that is closed then lets go of its file.
+            self.state = State::Ended;
+        }
+        batch?.map(|batch| in_types(&batch, &self.schema)).transpose()
+    }
+}
+
+/// A batch in the types that the core has been told.
+fn in_types(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| convert(column, field.data_type()));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+/// The next rows of a statement, in a batch of a good size.
+fn gather(stream: &mut ArrowStream<'_>, during: During<'_>) -> Result<Option<RecordBatch>> {
+    let mut chunks: Vec<DuckBatch> = Vec::new();
+    let (mut rows, mut bytes) = (0, 0);
+    while rows < ROWS && bytes < BYTES {
+        let Some(chunk) = stream.next() else { break };
+        let chunk = chunk.map_err(during.fails())?;
+        rows += chunk.num_rows();
+        bytes += chunk.get_array_memory_size();
+        chunks.push(chunk);
+    }
+    let Some(first) = chunks.first() else { return Ok(None) };
+    let batch = concat_batches(&first.schema(), &chunks).map_err(|error| Error::backend(KIND, "read", error))?;
+    from_duckdb(batch).map(Some)
+}
+
+/// The rows of a statement that is read to its end on one thread.
+pub(crate) struct Rows<'a> {
+    chunks: ArrowStream<'a>,
+    during: During<'a>,
+}
+
+impl<'a> Rows<'a> {
+    /// Runs a statement.
+    pub(crate) fn new(statement: &'a mut Statement<'_>, during: During<'a>) -> Result<Self> {
+        Ok(Self { chunks: statement.stream_arrow([]).map_err(during.fails())?, during })
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        fence::decode(self.during.table_name(), || gather(&mut self.chunks, self.during)).transpose()
+    }
+}
+
+/// Stops a statement when it is dropped.
+pub(crate) struct Interrupting(pub(crate) Arc<InterruptHandle>);
+
+impl Drop for Interrupting {
+    fn drop(&mut self) {
+        self.0.interrupt();
+    }
+}
+
+/// The rows of a scan. Dropping them stops the statement.
+struct Batches {
+    next: Next,
+    _stop: Interrupting,
+}
+
+/// The next batch.
+enum Next {
+    /// Nothing has been asked for.
+    Unread(Box<Reader>),
+    /// It is being read. From the second batch on this is done while the one before is used.
+    Reading(BoxFuture<'static, Result<(Box<Reader>, Option<RecordBatch>)>>),
+    Ended,
+}
+
+impl Next {
+    fn read(mut reader: Box<Reader>) -> Self {
+        let read = move || reader.read().map(|batch| (reader, batch));
+        Self::Reading(blocking::spawn(read).boxed())
+    }
+}
+
+impl Stream for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Next::Unread(_) = self.next
+            && let Next::Unread(reader) = std::mem::replace(&mut self.next, Next::Ended)
+        {
+            self.next = Next::read(reader);
+        }
+        let Next::Reading(reading) = &mut self.next else { return Poll::Ready(None) };
+        match ready!(reading.poll_unpin(context)) {
+            Ok((reader, Some(batch))) => {
+                self.next = Next::read(reader);
+                Poll::Ready(Some(Ok(batch)))
+            }
+            Ok((_, None)) => {
+                self.next = Next::Ended;
+                Poll::Ready(None)
+            }
+            Err(error) => {
+                self.next = Next::Ended;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Scans as DuckDB's SQL.
+
+use std::collections::HashSet;
+
+use metaxy_core::{ScanRequest, ScanStage, columns};
+
+use super::condition::condition;
+use super::names::quoted;
+use crate::catalog::StoredTable;
+
+/// The rows of a scan as SQL, as far as DuckDB gives the core's answer.
+#[derive(Debug)]
+pub(crate) struct Relation {
+    /// The table, or a subquery with its columns and `rowid`.
+    from: String,
+    /// What stands for all columns, `rowid` too, which `*` leaves out of a table.
+    all: &'static str,
+    condition: Option<String>,
+    pub(crate) applied: ScanStage,
+}
+
+impl Relation {
+    /// Takes as much of a request into SQL as gives the core's answer.
+    pub(crate) fn new(table: &StoredTable, request: &ScanRequest) -> Self {
+        let from = quoted(&table.sql_name);
+        let mut relation = Self { from, all: "*, rowid", condition: None, applied: ScanStage::Nothing };
+        if let Some(predicate) = &request.row_filter {
+            let Some(condition) = condition(table, predicate) else { return relation };
+            relation.condition = Some(condition);
+        }
+        relation.applied = ScanStage::RowFilter;
+        let after = request.filter.as_ref().map(|predicate| condition(table, predicate));
+        if let Some(ids) = &request.keep_latest {
+            let Some(latest) = keep_latest(table, ids, &relation) else { return relation };
+            relation.add_condition(&latest);
+        }
+        relation.applied = ScanStage::KeepLatest;
+        match after {
+            Some(None) => return relation,
+            Some(Some(condition)) => relation.add_condition(&condition),
+            None => {}
+        }
+        relation.applied = ScanStage::Filter;
+        relation
+    }
+
+    fn add_condition(&mut self, condition: &str) {
+        self.condition = Some(match self.condition.take() {
+            Some(before) => format!("{before} AND {condition}"),
+            None => condition.to_owned(),
+        });
+    }
+
+    /// The rows for which a condition on windows is true.
+    pub(crate) fn qualified(self, condition: &str) -> Self {
+        let from = format!("(SELECT {} {} QUALIFY {condition})", self.all, self.sql());
+        Self { from, all: "*", condition: None, applied: self.applied }
+    }
+
+    /// With more columns.
+    pub(crate) fn with_columns(self, columns: &str) -> Self {
+        let from = format!("(SELECT {}, {columns} {})", self.all, self.sql());
+        Self { from, all: "*", condition: None, applied: self.applied }
+    }
+
+    /// `FROM` and `WHERE`.
+    pub(crate) fn sql(&self) -> String {
+        match &self.condition {
+            Some(condition) => format!("FROM {} WHERE {condition}", self.from),
+            None => format!("FROM {}", self.from),
+        }
+    }
+}
+
+/// A scan as a statement.
+#[derive(Debug)]
+pub(crate) struct Select {
+    pub(crate) sql: String,
+    /// The columns that are read, by their places in the table's schema.
+    pub(crate) columns: Vec<usize>,
+    pub(crate) applied: ScanStage,
+}
+
+/// The statement that reads what is asked for, and what the core needs to apply the rest.
+pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
+    let relation = Relation::new(table, request);
+    let needed: HashSet<String> = request.columns_needed(&table.schema, relation.applied).into_iter().collect();
+    let columns: Vec<usize> =
+        (0..table.columns.len()).filter(|index| needed.contains(&table.columns[*index].name)).collect();
+    let names: Vec<String> = columns.iter().map(|index| quoted(&table.columns[*index].sql_name)).collect();
+    let names = if names.is_empty() { "NULL".to_owned() } else { names.join(", ") };
+    Select { sql: format!("SELECT {names} {}", relation.sql()), columns, applied: relation.applied }
+}
+
+/// Says of a row of a relation that it is the newest of its ids. Naming the rows that are not keeps the columns that are
+/// read out of the window's sort, and most often there are none to name.
+fn keep_latest(table: &StoredTable, ids: &[String], relation: &Relation) -> Option<String> {
+    if table.has_own_rowid() {
+        return None;
+    }
+    let ids = ids.iter().map(|id| table.name_in_sql(id)).collect::<Option<Vec<_>>>()?;
+    let newest = newest_of(table, &ids.join(", "));
+    Some(format!("rowid NOT IN (SELECT rowid {} QUALIFY NOT {newest})", relation.sql()))
+}
+
+/// Says of a row that it was written or deleted last among those that agree in some columns; of several the last one.
+pub(crate) fn newest_of(table: &StoredTable, columns: &str) -> String {
+    let times = [columns::DELETED_AT, columns::UPDATED_AT];
+    let times: Vec<String> = times.into_iter().filter_map(|name| table.name_in_sql(name)).collect();
+    let newest = match times.len() {
+        0 => String::new(),
+        _ => format!("coalesce({}) DESC NULLS LAST, ", times.join(", ")),
+    };
+    format!("(row_number() OVER (PARTITION BY {columns} ORDER BY {newest}rowid DESC) = 1)")
+}

@@ -1,0 +1,146 @@
+//! A DuckDB file is input: nothing in it makes DuckDB read other files, or mean something else by a statement.
+
+use std::path::Path;
+
+use metaxy_core::{AccessMode, Error, ScanRequest, StoreBackend};
+use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
+
+use super::{append, batch, ints, key, open, read, texts};
+
+/// A store with a table `t` of one row, on which another program has run some SQL.
+async fn prepared(path: &Path, sql: &str) {
+    let store = open(path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", batch(vec![("id", ints([1])), ("name", texts(&["a"]))])).await.unwrap();
+    store.close().await.unwrap();
+    duckdb::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+#[tokio::test]
+async fn a_view_is_no_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, secret) = (dir.path().join("store.duckdb"), dir.path().join("secret.csv"));
+    std::fs::write(&secret, "id,name\n7,hunter2\n").unwrap();
+    prepared(&path, &format!("CREATE VIEW leak AS SELECT * FROM read_csv('{}')", secret.display())).await;
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    assert_eq!(store.tables().await.unwrap(), ["t"]);
+    let scan = store.scan(&key("leak"), &ScanRequest::default()).await.map(drop);
+    let append = append(&store, "leak", batch(vec![("id", ints([1]))])).await;
+    for error in [scan.unwrap_err(), append.unwrap_err(), store.schema(&key("leak")).await.unwrap_err()] {
+        assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("leak")), "{error:?}");
+    }
+}
+
+/// A column whose values are computed by the file's own function runs that in every read.
+#[tokio::test]
+async fn a_file_reaches_no_other_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, secret) = (dir.path().join("store.duckdb"), dir.path().join("secret.csv"));
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    prepared(&path, &format!("CREATE MACRO peek(x) AS (SELECT content FROM read_text('{}'))", secret.display())).await;
+    duckdb::Connection::open(&path).unwrap().execute_batch("CREATE MACRO max(x) AS peek(x)").unwrap();
+    let error = open(&path, AccessMode::ReadWrite).await.unwrap_err();
+    assert!(matches!(&error, Error::NotAStore { reason, .. } if reason.contains("`max`")), "{error:?}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn macros_do_not_replace_functions() {
+    for (name, sql) in [
+        ("struct_extract", "CREATE MACRO struct_extract(a, b) AS 'x'"),
+        ("duckdb_tables", "CREATE MACRO duckdb_tables() AS TABLE SELECT 1"),
+        ("current_database", "CREATE MACRO current_database() AS 'x'"),
+        ("duckdb_functions", "CREATE MACRO duckdb_functions() AS TABLE SELECT 1"),
+        ("metaxy_xxhash32_8", "CREATE MACRO metaxy_xxhash32_8(a, b) AS 'x'"),
+        ("METAXY_batches", "CREATE MACRO \"METAXY_batches\"(a) AS TABLE SELECT 1"),
+        ("Isfinite", "CREATE MACRO \"Isfinite\"(a) AS true"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.duckdb");
+        prepared(&path, sql).await;
+        for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
+            let error = open(&path, mode).await.unwrap_err();
+            assert!(matches!(&error, Error::NotAStore { reason, .. } if reason.contains(name)), "{name}: {error:?}");
+        }
+    }
+    // Functions with names of their own do no harm.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    prepared(&path, "CREATE MACRO twice(x) AS 2 * x").await;
+    assert_eq!(read(&open(&path, AccessMode::ReadOnly).await.unwrap(), "t").await.unwrap().num_rows(), 1);
+}
+
+#[tokio::test]
+async fn settings_do_not_change_what_statements_mean() {
+    for (name, value) in [
+        ("default_order", "DESC"),
+        ("DEFAULT_NULL_ORDER", "NULLS_FIRST"),
+        ("enable_external_access", "true"),
+        ("autoload_known_extensions", "true"),
+        ("integer_division", "true"),
+        ("preserve_identifier_case", "false"),
+        ("debug_checkpoint_abort", "before_header"),
+    ] {
+        let error = DuckDbBackend::new(DuckDbConfig::new(":memory:").setting(name, value)).unwrap_err();
+        assert!(matches!(&error, Error::Config { key, .. } if key.contains(name)), "{name}: {error:?}");
+    }
+    let config = DuckDbConfig::new(":memory:").setting("enable_external_access", false);
+    DuckDbBackend::new(config).unwrap().open(AccessMode::ReadWrite).await.unwrap();
+}
+
+/// Larger than memory: DuckDB still writes what does not fit beside the file.
+#[tokio::test]
+async fn spilling_is_no_external_access() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let config = DuckDbConfig::new(path.display().to_string())
+        .setting("memory_limit", "30MB")
+        .setting("threads", 1)
+        .setting("temp_directory", dir.path().join("spill").display().to_string());
+    let store = DuckDbBackend::new(config).unwrap();
+    store.open(AccessMode::ReadWrite).await.unwrap();
+    for part in 0..4 {
+        let ids = part * 100_000..(part + 1) * 100_000;
+        let names: Vec<String> = ids.clone().map(|id| format!("s3://corpus/videos/of/some/length/{id}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        append(&store, "t", batch(vec![("id", ints(ids)), ("name", texts(&names))])).await.unwrap();
+    }
+    let request = ScanRequest { keep_latest: Some(vec!["name".to_owned()]), ..ScanRequest::default() };
+    let mut stream = store.scan(&key("t"), &request).await.unwrap().stream;
+    let mut rows = 0;
+    while let Some(batch) = futures::StreamExt::next(&mut stream).await {
+        rows += batch.unwrap().num_rows();
+    }
+    assert_eq!(rows, 400_000);
+}
+
+/// A comment that names a type, or a type itself, nested so deep that reading it would overflow the stack.
+#[tokio::test]
+async fn types_nested_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let deep = format!("{}Utf8{}", "List(".repeat(100_000), ")".repeat(100_000));
+    prepared(
+        &path,
+        &format!(
+            "COMMENT ON COLUMN t.name IS 'metaxy {{\"type\":\"{deep}\"}}'; CREATE TABLE deep (id BIGINT{})",
+            "[]".repeat(500)
+        ),
+    )
+    .await;
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
+    let error = store.schema(&key("deep")).await.unwrap_err();
+    assert!(matches!(&error, Error::LimitExceeded { what, .. } if what.contains("`id`")), "{error:?}");
+}
+
+/// Comments that would make two columns one.
+#[tokio::test]
+async fn names_in_comments_stay_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    prepared(&path, "COMMENT ON COLUMN t.name IS 'metaxy {\"name\":\"id\"}'").await;
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let schema = store.schema(&key("t")).await.unwrap().unwrap();
+    let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+    assert_eq!(names, ["id", "name"]);
+}

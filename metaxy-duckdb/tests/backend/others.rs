@@ -1,0 +1,182 @@
+//! What other programs have made of a table: indexes, types of their own, maps.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, RecordBatch, TimestampSecondArray};
+use metaxy_core::{AccessMode, Error, StoreBackend, columns};
+
+use super::tables::{by_field, video_store};
+use super::{append, batch, ints, key, open, read, texts};
+
+fn run(path: &Path, sql: &str) {
+    duckdb::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+fn query(path: &Path, sql: &str) -> Vec<String> {
+    let connection = duckdb::Connection::open(path).unwrap();
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+const INDEXES: &str = "SELECT sql FROM duckdb_indexes() ORDER BY index_name ASC";
+
+fn row(id: i64, members: &[(&str, &str)]) -> RecordBatch {
+    batch(vec![("id", ints([id])), ("s", by_field(members))])
+}
+
+/// A feature gains a field, a list of structs a member, whatever indexes there are; these are there afterwards.
+#[tokio::test]
+async fn indexes_let_a_table_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", row(1, &[("x", "a")])).await.unwrap();
+    store.close().await.unwrap();
+    run(
+        &path,
+        "CREATE INDEX plain ON t(id); CREATE UNIQUE INDEX one ON t(id, s.x); CREATE INDEX \"of \"\"s\" ON t((s.x)); \
+         COMMENT ON TABLE t IS 'mine'",
+    );
+    let before = query(&path, INDEXES);
+    assert_eq!(before.len(), 3);
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", row(2, &[("x", "b"), ("y", "c")])).await.unwrap();
+    append(&store, "t", row(3, &[("z", "d")])).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 3);
+    // The unique one still is, and a row that it refuses costs nothing.
+    let error = append(&store, "t", row(2, &[("x", "b"), ("w", "c")])).await.unwrap_err();
+    assert!(error.to_string().contains("onstraint"), "{error}");
+    append(&store, "t", row(4, &[("w", "d")])).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(query(&path, INDEXES), before);
+    assert_eq!(query(&path, "SELECT comment FROM duckdb_tables() WHERE table_name = 't'"), ["mine"]);
+    assert_eq!(query(&path, "SELECT s.y FROM t WHERE id = 2"), ["c"]);
+}
+
+/// A process that ends while indexes are set aside leaves their definitions in the table's comment.
+#[tokio::test]
+async fn indexes_that_were_set_aside_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", row(1, &[("x", "a")])).await.unwrap();
+    store.close().await.unwrap();
+    run(&path, "COMMENT ON TABLE t IS 'metaxy {\"indexes\":[\"CREATE INDEX i ON t(id);\"],\"comment\":\"mine\"}'");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", row(2, &[("x", "b")])).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(query(&path, INDEXES), ["CREATE INDEX i ON t(id);"]);
+    assert_eq!(query(&path, "SELECT comment FROM duckdb_tables() WHERE table_name = 't'"), ["mine"]);
+    // A comment is input: nothing else in it is run.
+    run(&path, "COMMENT ON TABLE t IS 'metaxy {\"indexes\":[\"CREATE INDEX j ON t(id); DROP TABLE t\"]}'");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", row(3, &[("x", "b")])).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 3);
+}
+
+#[tokio::test]
+async fn a_list_of_structs_gains_members() {
+    let list = |members: &[(&str, &str)]| -> ArrayRef {
+        let values = by_field(members);
+        let item = arrow::datatypes::Field::new_list_field(values.data_type().clone(), true);
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([values.len()]);
+        Arc::new(arrow::array::ListArray::new(Arc::new(item), offsets, values, None))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store.duckdb"), AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", batch(vec![("id", ints([1])), ("l", list(&[("x", "a")]))])).await.unwrap();
+    append(&store, "t", batch(vec![("id", ints([2])), ("l", list(&[("y", "b"), ("X", "c")]))])).await.unwrap();
+    let rows = read(&store, "t").await.unwrap();
+    let at = rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values().iter().position(|id| *id == 2);
+    let second = rows.column(1).as_list::<i32>().value(at.unwrap());
+    let second = second.as_struct();
+    let value = |name: &str| second.column_by_name(name).unwrap().as_string::<i32>().iter().next().unwrap();
+    assert_eq!((value("x"), value("y"), value("X")), (None, Some("b"), Some("c")));
+}
+
+/// Types of other programs take what they hold; for the rest the value, its column and its row are named.
+#[tokio::test]
+async fn values_that_a_foreign_type_does_not_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    run(
+        &path,
+        "CREATE TYPE mood AS ENUM ('calm', 'cross'); \
+         CREATE TABLE t (id BIGINT, m mood, e ENUM('x', 'y'), u UUID, l ENUM('x')[], s STRUCT(e ENUM('x')))",
+    );
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let uuid = "0f0e0d0c-0b0a-4000-8000-00000000abcd";
+    let rows = |column: &'static str, values: &[&str]| {
+        batch(vec![("id", ints(0..values.len() as i64)), (column, texts(values))])
+    };
+    append(&store, "t", rows("m", &["calm", "cross"])).await.unwrap();
+    append(&store, "t", rows("e", &["x", "y"])).await.unwrap();
+    append(&store, "t", rows("u", &[uuid])).await.unwrap();
+    let cases = [
+        ("m", vec!["calm", "cross", "glad"], "glad"),
+        ("e", vec!["z"], "z"),
+        ("u", vec![uuid, "no uuid"], "no uuid"),
+        // It would come back in lower case.
+        ("u", vec![uuid, "0F0E0D0C-0B0A-4000-8000-00000000ABCD"], "0F0E"),
+    ];
+    for (column, values, wrong) in cases {
+        let error = append(&store, "t", rows(column, &values)).await.unwrap_err();
+        let Error::InvalidValue { column: named, row, reason, .. } = &error else { panic!("{error:?}") };
+        assert_eq!((named.as_str(), *row), (column, values.len() - 1), "{error}");
+        assert!(reason.contains(wrong), "{error}");
+    }
+    let member: ArrayRef = by_field(&[("e", "z")]);
+    let error = append(&store, "t", batch(vec![("id", ints([9])), ("s", member)])).await.unwrap_err();
+    assert!(matches!(&error, Error::InvalidValue { column, .. } if column == "s"), "{error:?}");
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 5);
+}
+
+/// Values that do not fit the unit in which DuckDB keeps them, or have more digits than their type says.
+#[tokio::test]
+async fn values_that_do_not_fit_are_named_by_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store.duckdb"), AccessMode::ReadWrite).await.unwrap();
+    let last = i64::MAX / 1_000_000;
+    let seconds = |values: Vec<i64>| -> ArrayRef { Arc::new(TimestampSecondArray::from(values).with_timezone("UTC")) };
+    let digits = |values: Vec<i128>| -> ArrayRef {
+        Arc::new(Decimal128Array::from(values).with_data_type(arrow::datatypes::DataType::Decimal128(4, 1)))
+    };
+    for (name, good, bad) in [
+        ("seconds", seconds(vec![0, last, -last]), seconds(vec![0, 1, last + 1])),
+        ("digits", digits(vec![0, 9999, -9999]), digits(vec![0, 1, 1_000_000])),
+    ] {
+        let rows = |values: ArrayRef| batch(vec![("id", ints(0..3)), ("value", values)]);
+        append(&store, name, rows(good.clone())).await.unwrap();
+        let stored = read(&store, name).await.unwrap();
+        let order = stored.column(0).as_primitive::<arrow::datatypes::Int64Type>().clone();
+        let order = arrow::compute::sort_to_indices(&order, None, None).unwrap();
+        assert_eq!(&arrow::compute::take(stored.column(1), &order, None).unwrap(), &good, "{name}");
+        let error = append(&store, name, rows(bad.clone())).await.unwrap_err();
+        assert!(matches!(&error, Error::InvalidValue { column, row: 2, .. } if column == "value"), "{name}: {error:?}");
+        let error = store.check(&key(name), &rows(bad)).unwrap_err();
+        assert!(matches!(&error, Error::InvalidValue { column, row: 2, .. } if column == "value"), "{name}: {error:?}");
+        assert_eq!(read(&store, name).await.unwrap().num_rows(), 3, "{name}");
+    }
+}
+
+/// The types that the Python package gives a table when `enable_map_datatype` is on.
+#[tokio::test]
+async fn maps_of_the_python_package() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    run(
+        &path,
+        "CREATE TABLE raw__video (id BIGINT, metaxy_provenance_by_field MAP(VARCHAR, VARCHAR), \
+         metaxy_feature_version VARCHAR, metaxy_project_version VARCHAR, metaxy_provenance VARCHAR, \
+         metaxy_created_at TIMESTAMP WITH TIME ZONE, metaxy_updated_at TIMESTAMP WITH TIME ZONE, \
+         metaxy_deleted_at TIMESTAMP WITH TIME ZONE, metaxy_materialization_id VARCHAR, \
+         metaxy_data_version_by_field MAP(VARCHAR, VARCHAR), metaxy_data_version VARCHAR)",
+    );
+    let store = video_store(&path).await;
+    let provenance = columns::by_field([("audio", texts(&["a"])), ("frames", texts(&["f"]))]).unwrap();
+    store.write("raw/video", batch(vec![("id", ints([1])), (columns::PROVENANCE_BY_FIELD, provenance)])).await.unwrap();
+    store.close().await.unwrap();
+    let stored = query(&path, "SELECT metaxy_data_version_by_field::VARCHAR FROM raw__video");
+    assert_eq!(stored, ["{audio=a, frames=f}"]);
+}
