@@ -92,8 +92,9 @@ impl DeltaBackend {
             checkpoint_interval: self.settings.checkpoint_interval.get(),
             auto_compact: self.settings.auto_compact,
         };
-        let table =
-            Arc::new(Table::new(key.clone(), log, self.root.table_directory(key), self.context.clone(), upkeep));
+        let (directory, context) = (self.root.table_directory(key), self.context.clone());
+        let partition_by = self.settings.partition_columns();
+        let table = Arc::new(Table::new(key.clone(), log, directory, context, upkeep, partition_by));
         tables.insert(key.clone(), table.clone());
         Ok(table)
     }

@@ -24,7 +24,7 @@ inventory::submit! {
             "metaxy.ext.delta.DeltaMetadataStore",
         ],
         crate_name: "metaxy-delta",
-        ignored_settings: &["delta_write_options"],
+        ignored_settings: &[],
         create: |settings| Ok(Arc::new(DeltaBackend::new(settings.parse()?)?)),
     }
 }
@@ -59,6 +59,32 @@ pub struct DeltaSettings {
     /// a store is opened for reading only.
     #[serde(default)]
     pub ignore_lock_settings: bool,
+    /// By which columns a new table is partitioned, as far as it has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
+    /// What the Python package gives to its writer. `partition_by` counts here too; the rest means something to that writer
+    /// alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta_write_options: Option<WriteOptions>,
+}
+
+/// Options of the Python package's writer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// By which column or columns a new table is partitioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_by: Option<ColumnNames>,
+}
+
+/// One column or several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ColumnNames {
+    /// `"column"`.
+    One(String),
+    /// `["one", "other"]`.
+    Several(Vec<String>),
 }
 
 /// How the key of a feature becomes the path of its table.
@@ -160,7 +186,27 @@ impl DeltaSettings {
             checkpoint_interval: default_checkpoint_interval(),
             auto_compact: default_auto_compact(),
             ignore_lock_settings: false,
+            partition_by: Vec::new(),
+            delta_write_options: None,
         }
+    }
+
+    /// Sets by which columns a new table is partitioned, as far as it has them.
+    #[must_use]
+    pub fn partition_by(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.partition_by = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The columns by which new tables are partitioned.
+    pub(crate) fn partition_columns(&self) -> Vec<String> {
+        let options = self.delta_write_options.as_ref().and_then(|options| options.partition_by.clone());
+        let others = match options {
+            Some(ColumnNames::One(name)) => vec![name],
+            Some(ColumnNames::Several(names)) => names,
+            None => Vec::new(),
+        };
+        self.partition_by.iter().cloned().chain(others).collect()
     }
 
     /// Adds a storage option.
@@ -207,6 +253,8 @@ impl fmt::Debug for DeltaSettings {
             .field("layout", &self.layout)
             .field("checkpoint_interval", &self.checkpoint_interval)
             .field("auto_compact", &self.auto_compact)
+            .field("partition_by", &self.partition_by)
+            .field("delta_write_options", &self.delta_write_options)
             .field("ignore_lock_settings", &self.ignore_lock_settings)
             .finish()
     }

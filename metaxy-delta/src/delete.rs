@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
-use deltalake::kernel::{Action, Add, Remove};
+use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt;
 use metaxy_core::error::Result;
@@ -26,7 +26,8 @@ use crate::write::FileSink;
 struct Work {
     /// Files that need not be looked at again.
     seen: HashSet<String>,
-    removes: Vec<Remove>,
+    /// Files that are taken out of the table.
+    removed: Vec<Arc<DataFile>>,
     adds: Vec<Add>,
     rows: u64,
 }
@@ -45,10 +46,10 @@ pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u
             work = Work::default();
         }
         work.look_at(&table, &state, predicate).await?;
-        if work.removes.is_empty() {
+        if work.removed.is_empty() {
             return Ok(0);
         }
-        let removes = work.removes.iter().cloned().map(Action::Remove);
+        let removes = work.removed.iter().map(|file| Action::Remove(file.remove(true)));
         let actions = removes.chain(work.adds.iter().cloned().map(Action::Add)).collect();
         let _turn = table.turn.lock().await;
         // It may have been dropped and made anew meanwhile, and the next version be one of another table.
@@ -69,22 +70,22 @@ pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u
 impl Work {
     /// Whether all files that were written anew are still there.
     fn still_holds(&self, state: &TableState) -> bool {
-        let names = state.file_names();
-        self.removes.iter().all(|remove| names.contains(remove.path.as_str()))
+        let ids = state.file_ids();
+        self.removed.iter().all(|file| ids.contains(file.id.as_str()))
     }
 
     async fn look_at(&mut self, table: &Arc<Table>, state: &Arc<TableState>, predicate: &Predicate) -> Result<()> {
         let mut partial = Vec::new();
-        for file in state.files.iter().filter(|file| !self.seen.contains(&file.name)) {
+        for file in state.files.iter().filter(|file| !self.seen.contains(&file.id)) {
             let verdict = prune::judge(predicate, &state.schema, file.stats());
-            let (matching, all) = match (verdict, file.stats().rows) {
+            let (matching, all) = match (verdict, file.rows()) {
                 (Verdict::None, _) => (0, false),
                 (Verdict::All, Some(rows)) => (rows, true),
                 _ => count(table, state, file, predicate).await?,
             };
             if matching > 0 {
                 self.rows += matching;
-                self.removes.push(file.remove(true));
+                self.removed.push(file.clone());
                 if !all {
                     partial.push(file.clone());
                 }
@@ -93,7 +94,7 @@ impl Work {
         if !partial.is_empty() {
             self.adds.extend(rewrite(table, state, partial, predicate).await?);
         }
-        self.seen.extend(state.files.iter().map(|file| file.name.clone()));
+        self.seen.extend(state.files.iter().map(|file| file.id.clone()));
         Ok(())
     }
 }

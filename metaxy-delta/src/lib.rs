@@ -4,6 +4,7 @@ mod backend;
 mod config;
 mod decode;
 mod delete;
+mod deletion;
 mod errors;
 mod file;
 mod hint;
@@ -20,4 +21,4 @@ mod upload;
 mod write;
 
 pub use backend::DeltaBackend;
-pub use config::{DeltaSettings, Layout};
+pub use config::{ColumnNames, DeltaSettings, Layout, WriteOptions};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use deltalake::DeltaTable;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
-use deltalake::kernel::{Action, Add, Metadata, Protocol, Remove};
+use deltalake::kernel::{Action, Add, DeletionVectorDescriptor, Metadata, Protocol, Remove, StorageType};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef, commit_uri_from_version, get_actions, logstore_with};
 use deltalake::protocol::DeltaOperation;
 use deltalake::table::state::DeltaTableState;
@@ -55,6 +55,8 @@ pub(crate) struct Table {
     pub context: ErrorContext,
     /// What is done about small files and long logs.
     pub upkeep: Upkeep,
+    /// By which columns it is partitioned when it is made, as far as it has them.
+    pub partition_by: Vec<String>,
     state: Mutex<Option<Arc<TableState>>>,
     /// Writers of one process take turns, rather than race and lose.
     pub turn: tokio::sync::Mutex<()>,
@@ -101,8 +103,12 @@ pub(crate) struct DataFile {
     pub path: Path,
     /// Its length.
     pub size: u64,
-    /// Whether some of its rows count as removed.
-    pub has_deletion_vector: bool,
+    /// Its values of the partition columns.
+    pub partition_values: HashMap<String, Option<String>>,
+    /// Which of its rows count as removed.
+    pub deletion_vector: Option<DeletionVectorDescriptor>,
+    /// What tells it from others: its name, and its deletion vector.
+    pub id: String,
     raw_stats: Option<String>,
     stats: OnceLock<FileStats>,
 }
@@ -113,18 +119,31 @@ impl DataFile {
         name: String,
         size: i64,
         raw_stats: Option<String>,
-        has_deletion_vector: bool,
+        partition_values: HashMap<String, Option<String>>,
+        deletion_vector: Option<DeletionVectorDescriptor>,
     ) -> Result<Arc<Self>> {
         let path = path_below(table, &name)?;
         let size = u64::try_from(size).map_err(|_| Error::Corrupt {
             table: table.to_owned(),
             reason: format!("its log gives the data file `{name}` a negative size"),
         })?;
-        Ok(Arc::new(Self { name, path, size, has_deletion_vector, raw_stats, stats: OnceLock::new() }))
+        let id = match &deletion_vector {
+            Some(vector) => format!("{name}#{}@{:?}", vector.path_or_inline_dv, vector.offset),
+            None => name.clone(),
+        };
+        let stats = OnceLock::new();
+        Ok(Arc::new(Self { name, path, size, partition_values, deletion_vector, id, raw_stats, stats }))
     }
 
     fn from_add(table: &str, add: &Add) -> Result<Arc<Self>> {
-        Self::new(table, add.path.clone(), add.size, add.stats.clone(), add.deletion_vector.is_some())
+        let (partition, vector) = (add.partition_values.clone(), add.deletion_vector.clone());
+        Self::new(table, add.path.clone(), add.size, add.stats.clone(), partition, vector)
+    }
+
+    /// How many rows it has that do not count as removed, where the log says so.
+    pub fn rows(&self) -> Option<u64> {
+        let removed = self.deletion_vector.as_ref().map_or(Some(0), |vector| u64::try_from(vector.cardinality).ok());
+        self.stats().rows?.checked_sub(removed?)
     }
 
     /// What the log says about its rows; nothing where it says nothing.
@@ -140,9 +159,9 @@ impl DataFile {
             deletion_timestamp: Some(chrono::Utc::now().timestamp_millis()),
             extended_file_metadata: Some(true),
             size: i64::try_from(self.size).ok(),
-            partition_values: Some(HashMap::new()),
+            partition_values: Some(self.partition_values.clone()),
             tags: None,
-            deletion_vector: None,
+            deletion_vector: self.deletion_vector.clone(),
             base_row_id: None,
             default_row_commit_version: None,
         }
@@ -164,10 +183,11 @@ impl Table {
         directory: Option<PathBuf>,
         context: ErrorContext,
         upkeep: Upkeep,
+        partition_by: Vec<String>,
     ) -> Self {
         let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
         let name = key.table_name();
-        Self { key, name, log, directory, context, upkeep, state, turn }
+        Self { key, name, log, directory, context, upkeep, partition_by, state, turn }
     }
 
     /// The table as it is now; `None` where there is none.
@@ -185,7 +205,7 @@ impl Table {
     pub async fn has_files(&self, files: &[Add]) -> Result<bool> {
         let store = self.log.object_store(None);
         for file in files {
-            match store.head(&Path::from(file.path.as_str())).await {
+            match store.head(&path_below(&self.name, &file.path)?).await {
                 Ok(_) => {}
                 Err(StoreError::NotFound { .. }) => return Ok(false),
                 Err(error) => return Err(self.context.store("write", Some(&self.name), error)),
@@ -254,8 +274,8 @@ impl Table {
             .map_err(unreadable)?
             .iter()
             .map(|file| {
-                let deletions = file.deletion_vector_descriptor().is_some();
-                DataFile::new(&self.name, file.path().into_owned(), file.size(), file.stats(), deletions)
+                let (partition, vector) = (file.partition_values_map(), file.deletion_vector_descriptor());
+                DataFile::new(&self.name, file.path().into_owned(), file.size(), file.stats(), partition, vector)
             })
             .collect::<Result<_>>()?;
         let (metadata, protocol) = (state.metadata().clone(), state.protocol().clone());
@@ -445,7 +465,7 @@ impl TableState {
         let delta = metadata
             .parse_schema()
             .map_err(|error| Error::Corrupt { table: table.to_owned(), reason: chain(&error) })?;
-        let schema = Arc::new(TableSchema::from_delta(table, delta)?);
+        let schema = Arc::new(TableSchema::from_delta(table, delta, metadata.partition_columns())?);
         Ok(Self { version, metadata, protocol, schema, files: Arc::new(files), anchor: None })
     }
 
@@ -520,15 +540,15 @@ impl TableState {
         Ok(next)
     }
 
-    /// The names of the files.
-    pub fn file_names(&self) -> HashSet<&str> {
-        self.files.iter().map(|file| file.name.as_str()).collect()
+    /// The ids of the files.
+    pub fn file_ids(&self) -> HashSet<&str> {
+        self.files.iter().map(|file| file.id.as_str()).collect()
     }
 }
 
 /// The path of a file that a log names, as it is once its escapes are decoded. A log is input: it may not lead out of the
 /// table's directory.
-fn path_below(table: &str, name: &str) -> Result<Path> {
+pub(crate) fn path_below(table: &str, name: &str) -> Result<Path> {
     if name.starts_with('/') || name.contains("://") {
         return Err(refused(
             table,
@@ -623,9 +643,6 @@ fn check_readable(table: &str, metadata: &Metadata, protocol: &Protocol) -> Resu
     if mapping.is_some_and(|mode| mode != "none") {
         return Err(refused(table, "column mapping", OTHER_PROGRAM));
     }
-    if !metadata.partition_columns().is_empty() {
-        return Err(refused(table, "partition columns", OTHER_PROGRAM));
-    }
     Ok(())
 }
 
@@ -662,14 +679,13 @@ pub(crate) fn check_writable(table: &str, state: &TableState, removes_rows: bool
     Ok(())
 }
 
-/// Refuses to read files some of whose rows are marked as removed.
+/// Refuses files that cannot be read.
 pub(crate) fn check_files(table: &str, files: &[Arc<DataFile>]) -> Result<()> {
-    if files.iter().any(|file| file.has_deletion_vector) {
-        return Err(refused(
-            table,
-            "deletion vectors",
-            "rewrite the table where they were made (in Spark: `REORG TABLE … APPLY (PURGE)`), then read it here",
-        ));
+    let is_outside = |file: &Arc<DataFile>| {
+        file.deletion_vector.as_ref().is_some_and(|vector| vector.storage_type == StorageType::AbsolutePath)
+    };
+    if files.iter().any(is_outside) {
+        return Err(refused(table, "deletion vectors outside of the table", OTHER_PROGRAM));
     }
     Ok(())
 }

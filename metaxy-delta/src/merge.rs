@@ -4,6 +4,7 @@
 //! ones are rewritten as one; a file that has grown large is never touched again, so no row is rewritten often. The
 //! write that comes upon this pays for it, and stands whether or not it works.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deltalake::kernel::{Action, Add};
@@ -58,7 +59,7 @@ pub(crate) async fn compact(table: &Arc<Table>) -> Result<()> {
             table.back_off(attempt).await;
         }
         let Some(state) = table.refresh().await? else { return Ok(()) };
-        let files: Vec<_> = state.files.iter().filter(|file| file.size < FULL).cloned().collect();
+        let files: Vec<_> = partitions(&state, FULL).into_iter().filter(|files| files.len() > 1).flatten().collect();
         if files.len() < 2 {
             return table.checkpoint().await;
         }
@@ -79,8 +80,8 @@ async fn replace(table: &Arc<Table>, files: &[Arc<DataFile>], adds: &[Add]) -> R
             table.back_off(attempt).await;
         }
         let Some(state) = table.refresh().await? else { return Ok(false) };
-        let names = state.file_names();
-        if !files.iter().all(|file| names.contains(file.name.as_str())) {
+        let ids = state.file_ids();
+        if !files.iter().all(|file| ids.contains(file.id.as_str())) {
             return Ok(false);
         }
         let removes = files.iter().map(|file| Action::Remove(file.remove(false)));
@@ -94,13 +95,16 @@ async fn replace(table: &Arc<Table>, files: &[Arc<DataFile>], adds: &[Add]) -> R
     Ok(false)
 }
 
-/// The smallest files.
+/// The smallest files of each partition that has enough of them.
 fn small_files(state: &TableState) -> Vec<Arc<DataFile>> {
-    let mut files: Vec<_> = state.files.iter().filter(|file| file.size < LARGE).cloned().collect();
-    files.sort_by_key(|file| file.size);
     let mut bytes = 0;
-    files
+    partitions(state, LARGE)
         .into_iter()
+        .filter(|files| files.len() >= LEAST)
+        .flat_map(|mut files| {
+            files.sort_by_key(|file| file.size);
+            files
+        })
         .take_while(|file| {
             bytes += file.size;
             bytes <= MOST
@@ -108,7 +112,17 @@ fn small_files(state: &TableState) -> Vec<Arc<DataFile>> {
         .collect()
 }
 
-/// Writes the rows of some files into one.
+/// The files below a size, by the partitions that they belong to; a table that has none is one partition.
+fn partitions(state: &TableState, size: u64) -> Vec<Vec<Arc<DataFile>>> {
+    let mut partitions: BTreeMap<BTreeMap<&str, Option<&str>>, Vec<Arc<DataFile>>> = BTreeMap::new();
+    for file in state.files.iter().filter(|file| file.size < size) {
+        let values = file.partition_values.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+        partitions.entry(values.collect()).or_default().push(file.clone());
+    }
+    partitions.into_values().collect()
+}
+
+/// Writes the rows of some files into one for each partition.
 async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: &[Arc<DataFile>]) -> Result<Vec<Add>> {
     check_writable(&table.name, state, false)?;
     check_files(&table.name, files)?;

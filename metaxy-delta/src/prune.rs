@@ -238,7 +238,7 @@ impl RowStatistics for FileStats {
 
     fn range(&self, column: &Column) -> Range {
         // Some writers count the nulls among the elements of a list.
-        if column.logical.data_type().is_nested() {
+        if column.logical.data_type().is_nested() || column.is_partition {
             return unknown();
         }
         let name = column.stored_name.as_str();
@@ -292,6 +292,9 @@ impl RowStatistics for RowGroupMetaData {
     }
 
     fn range(&self, column: &Column) -> Range {
+        if column.is_partition {
+            return unknown();
+        }
         let top = |path: &[String]| path == [column.stored_name.as_str()];
         let found = self.columns().iter().find(|chunk| top(chunk.column_path().parts()));
         let usable = found.filter(|chunk| counts_as(chunk, column.logical.data_type()));

@@ -7,7 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -30,10 +30,11 @@ use tokio::task::JoinHandle;
 
 use crate::config::KIND;
 use crate::decode::Decoding;
+use crate::deletion::{DeletedRows, deleted_rows, remaining};
 use crate::file::FileBytes;
 use crate::log::{DataFile, Table, TableState, check_files};
 use crate::prune::{self, RowStatistics, Verdict};
-use crate::types::{Column, TableSchema, conform};
+use crate::types::{Column, TableSchema, conform, partition_values};
 
 /// Files up to this size are read in one piece.
 const SMALL_FILE: u64 = 4 << 20;
@@ -85,8 +86,8 @@ impl Filters {
 enum Piece {
     /// A file, and whether its rows still have to be filtered.
     File(Arc<DataFile>, bool),
-    /// A row group of a large file.
-    RowGroup(Arc<DataFile>, bool, ArrowReaderMetadata, usize),
+    /// A row group of a large file, and the rows of the file that count as removed.
+    RowGroup(Arc<DataFile>, bool, ArrowReaderMetadata, usize, Option<DeletedRows>),
 }
 
 /// Reads a version of a table as far as this backend takes a request: the row filter, and the columns.
@@ -172,10 +173,11 @@ async fn cut(job: &Arc<Job>, files: Vec<(Arc<DataFile>, bool)>) -> Result<VecDeq
                     return Ok::<_, Error>(vec![Piece::File(file, filtered)]);
                 }
                 let metadata = load_metadata(&job, &file).await?;
+                let deleted = deleted_rows(&job.table, &file).await?;
                 let groups = metadata.metadata().row_groups().iter().enumerate();
                 let judged = groups.filter_map(|(number, group)| {
                     let filtered = job.filters.judge(&job.schema, group)? && filtered;
-                    Some(Piece::RowGroup(file.clone(), filtered, metadata.clone(), number))
+                    Some(Piece::RowGroup(file.clone(), filtered, metadata.clone(), number, deleted.clone()))
                 });
                 Ok(judged.collect())
             }
@@ -289,8 +291,8 @@ impl Reading {
                 let rows = open_small(job, &file, filtered).await?;
                 Some(Self { file, filtered, rows })
             }
-            Piece::RowGroup(file, filtered, metadata, group) => {
-                let rows = open_group(job, &file, filtered, metadata, group).await?;
+            Piece::RowGroup(file, filtered, metadata, group, deleted) => {
+                let rows = open_group(job, &file, filtered, metadata, group, deleted.as_deref()).await?;
                 rows.map(|rows| Self { file, filtered, rows })
             }
         })
@@ -368,19 +370,24 @@ async fn open_small(job: &Job, file: &DataFile, filtered: bool) -> Result<Rows> 
     let context = &job.table.context;
     let bytes = file_bytes(job, file).whole().await;
     let bytes = bytes.map_err(|error| context.file(&job.table.name, &file.name, error))?;
-    decode_small(job, filtered, bytes).map_err(|error| context.parquet(&job.table.name, &file.name, error))
+    let deleted = deleted_rows(&job.table, file).await?;
+    decode_small(job, filtered, bytes, deleted.as_deref())
+        .map_err(|error| context.parquet(&job.table.name, &file.name, error))
 }
 
-fn decode_small(job: &Job, filtered: bool, bytes: Bytes) -> Result<Rows, ParquetError> {
+fn decode_small(job: &Job, filtered: bool, bytes: Bytes, deleted: Option<&[u64]>) -> Result<Rows, ParquetError> {
     let metadata = ArrowReaderMetadata::load(&bytes, reader_options())?;
     let mask = mask(job, filtered, metadata.parquet_schema());
     let groups: Vec<&RowGroupMetaData> = metadata.metadata().row_groups().iter().collect();
     let decoding = Decoding::new(&metadata, &mask, &groups)?;
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, decoding.metadata)
+    let rows = metadata.metadata().file_metadata().num_rows().max(0).cast_unsigned();
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, decoding.metadata)
         .with_projection(mask)
-        .with_batch_size(decoding.batch_rows)
-        .build()?;
-    Ok(Rows::new(reader, decoding.is_wide))
+        .with_batch_size(decoding.batch_rows);
+    if let Some(deleted) = deleted {
+        builder = builder.with_row_selection(remaining(deleted, 0, rows));
+    }
+    Ok(Rows::new(builder.build()?, decoding.is_wide))
 }
 
 async fn open_group(
@@ -389,16 +396,22 @@ async fn open_group(
     filtered: bool,
     metadata: ArrowReaderMetadata,
     group: usize,
+    deleted: Option<&[u64]>,
 ) -> Result<Option<Rows>> {
     let failed = |error| job.table.context.parquet(&job.table.name, &file.name, error);
     let mask = mask(job, filtered, metadata.parquet_schema());
     let decoding = Decoding::new(&metadata, &mask, &[metadata.metadata().row_group(group)]).map_err(failed)?;
-    let mut stream = ParquetRecordBatchStreamBuilder::new_with_metadata(file_bytes(job, file), decoding.metadata)
+    let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file_bytes(job, file), decoding.metadata)
         .with_row_groups(vec![group])
         .with_projection(mask)
-        .with_batch_size(decoding.batch_rows)
-        .build()
-        .map_err(failed)?;
+        .with_batch_size(decoding.batch_rows);
+    if let Some(deleted) = deleted {
+        let rows = |group: &RowGroupMetaData| group.num_rows().max(0).cast_unsigned();
+        let groups = metadata.metadata().row_groups();
+        let first = groups[..group].iter().map(rows).sum();
+        builder = builder.with_row_selection(remaining(deleted, first, rows(&groups[group])));
+    }
+    let mut stream = builder.build().map_err(failed)?;
     let reader = stream.next_row_group().await.map_err(failed)?;
     Ok(reader.map(|reader| Rows::new(reader, decoding.is_wide)))
 }
@@ -440,6 +453,10 @@ fn to_table(
     let names: Vec<&str> = file_schema.fields().iter().map(|field| field.name().as_str()).collect();
     for column in columns {
         let target = column.logical.data_type();
+        if column.is_partition {
+            arrays.push(constant(job, file, column, rows)?);
+            continue;
+        }
         arrays.push(match job.schema.find_in_file(column, &names) {
             Some(at) => conform(batch.column(at), target)
                 .map_err(|error| corrupt(job, file, &format!("column `{}`: {error}", column.logical.name())))?,
@@ -448,6 +465,17 @@ fn to_table(
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
+}
+
+/// A partition column of a file.
+fn constant(job: &Job, file: &DataFile, column: &Column, rows: usize) -> Result<ArrayRef> {
+    let name = column.logical.name();
+    let Some(value) = file.partition_values.get(&column.stored_name) else {
+        return Err(corrupt(job, file, &format!("the log has no value of the partition column `{name}`")));
+    };
+    partition_values(value.as_deref(), &column.stored_type, rows)
+        .and_then(|values| conform(&values, column.logical.data_type()))
+        .map_err(|error| corrupt(job, file, &format!("partition column `{name}`: {error}")))
 }
 
 fn corrupt(job: &Job, file: &DataFile, reason: &str) -> Error {

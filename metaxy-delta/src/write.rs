@@ -86,7 +86,7 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
 struct Written {
     files: Vec<Add>,
     /// How their columns are stored.
-    form: Vec<(String, DataType)>,
+    form: Vec<(String, DataType, bool)>,
     /// The table that they were written for, where there was one.
     table: Option<String>,
 }
@@ -115,7 +115,7 @@ struct Plan {
     schema: TableSchema,
     changes_schema: bool,
     /// How the written columns are stored; files fit any table that stores them so.
-    form: Vec<(String, DataType)>,
+    form: Vec<(String, DataType, bool)>,
 }
 
 impl Plan {
@@ -126,7 +126,10 @@ impl Plan {
             check_files(&table.name, &state.files)?;
         }
         let existing = state.map(|state| state.schema.as_ref());
-        let (schema, changes_schema) = TableSchema::merge(&table.name, existing, given)?;
+        let (mut schema, changes_schema) = TableSchema::merge(&table.name, existing, given)?;
+        if existing.is_none() {
+            schema.partition_by(&table.partition_by)?;
+        }
         let form = stored_form(&schema, given);
         Ok(Self { schema, changes_schema, form })
     }
@@ -140,7 +143,7 @@ impl Plan {
         let zoneless = contains_timestampntz(self.schema.delta.fields());
         let Some(state) = state else {
             let none: [(&str, &str); 0] = [];
-            let metadata = new_metadata(&self.schema.delta, Vec::<String>::new(), none)
+            let metadata = new_metadata(&self.schema.delta, self.schema.partition_columns(), none)
                 .map_err(|error| failed(error.to_string()))?;
             let protocol = protocol(zoneless, &["timestampNtz"]).map_err(failed)?;
             return Ok(vec![Action::Protocol(protocol), Action::Metadata(metadata)]);
@@ -260,7 +263,8 @@ impl FileSink {
         let file_schema = schema.file_schema();
         let (indexed, _) = get_num_idx_cols_and_stats_columns(None, HashMap::new());
         let properties = Some(writer_properties(&file_schema));
-        let config = WriterConfig::new(file_schema.clone(), Vec::new(), properties, None, None, indexed, None);
+        let config =
+            WriterConfig::new(file_schema.clone(), schema.partition_columns(), properties, None, None, indexed, None);
         let store = UploadStore::new(table.log.object_store(None));
         let writer = DeltaWriter::new(Arc::new(store.clone()), config);
         Self { table: table.clone(), schema: schema.clone(), file_schema, store, writer }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, GenericListArray, ListArray, MapArray, OffsetSizeTrait, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, GenericListArray, ListArray, MapArray, OffsetSizeTrait, StringArray, StructArray,
+    UInt32Array, new_null_array,
 };
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, FieldRef};
 use arrow::error::ArrowError;
 use metaxy_core::schema::trimmed;
@@ -59,4 +60,17 @@ fn conform_list<O: OffsetSizeTrait>(list: &GenericListArray<O>, item: &FieldRef)
 
 fn plain_cast(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
     cast_with_options(array, target, &CastOptions { safe: false, ..CastOptions::default() })
+}
+
+/// The value of a partition, as the log has it, for so many rows.
+pub(crate) fn partition_values(value: Option<&str>, stored: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
+    let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(new_null_array(stored, rows)) };
+    let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    let one = match stored {
+        // Without a zone of its own, a moment is meant in UTC.
+        DataType::Timestamp(unit, Some(_)) => plain_cast(&text, &DataType::Timestamp(*unit, Some("+00:00".into())))?,
+        _ => text,
+    };
+    let one = plain_cast(&one, stored)?;
+    take(&one, &UInt32Array::from(vec![0; rows]), None)
 }

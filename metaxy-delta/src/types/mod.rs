@@ -26,7 +26,7 @@ use metaxy_core::{FeatureKey, schema};
 use crate::config::KIND;
 use forms::{Forms, forms};
 
-pub(crate) use convert::conform;
+pub(crate) use convert::{conform, partition_values};
 pub(crate) use forms::with_signed_integers;
 
 /// Field metadata: the Arrow type of a column that is stored as another.
@@ -43,6 +43,8 @@ pub(crate) struct Column {
     pub stored_name: String,
     /// Its Arrow type in the Parquet files.
     pub stored_type: DataType,
+    /// Whether its values stand in the log, one for each file.
+    pub is_partition: bool,
 }
 
 impl Column {
@@ -64,7 +66,7 @@ pub(crate) struct TableSchema {
 
 impl TableSchema {
     /// The schema that a log states.
-    pub fn from_delta(table: &str, delta: StructType) -> Result<Self> {
+    pub fn from_delta(table: &str, delta: StructType, partition_columns: &[String]) -> Result<Self> {
         let corrupt = |reason: String| Error::Corrupt { table: table.to_owned(), reason };
         let mut columns = Vec::with_capacity(delta.num_fields());
         for field in delta.fields() {
@@ -80,6 +82,7 @@ impl TableSchema {
                 logical: Arc::new(Field::new(name, logical_type, true)),
                 stored_name: field.name().clone(),
                 stored_type: arrow.data_type().clone(),
+                is_partition: partition_columns.contains(field.name()),
             });
         }
         Ok(Self::new(columns, delta))
@@ -95,9 +98,30 @@ impl TableSchema {
         self.columns.iter().find(|column| column.logical.name() == name)
     }
 
+    /// The columns by which the table is partitioned, as Delta names them.
+    pub fn partition_columns(&self) -> Vec<String> {
+        let columns = self.columns.iter().filter(|column| column.is_partition);
+        columns.map(|column| column.stored_name.clone()).collect()
+    }
+
+    /// Partitions a new table by those of the columns that it has.
+    pub fn partition_by(&mut self, names: &[String]) -> Result<()> {
+        for column in self.columns.iter_mut().filter(|column| names.contains(column.logical.name())) {
+            if column.stored_type.is_nested() {
+                let (name, data_type) = (column.logical.name(), column.logical.data_type());
+                return Err(unsupported(name, data_type, "partition the table by columns of single values"));
+            }
+            column.is_partition = true;
+        }
+        Ok(())
+    }
+
     /// Where a column is among the columns of a file. Programs that do not tell names apart by case may have written one in
     /// another case than the table has it.
     pub fn find_in_file(&self, column: &Column, names: &[&str]) -> Option<usize> {
+        if column.is_partition {
+            return None;
+        }
         let exact = names.iter().position(|name| *name == column.stored_name);
         exact.or_else(|| {
             let belongs_to_another = |name: &str| self.columns.iter().any(|other| other.stored_name == name);
@@ -163,7 +187,8 @@ impl TableSchema {
             let logical = Arc::new(Field::new(field.name(), forms.logical, true));
             let stored_type = forms.stored;
             let delta = delta_field(&logical, &stored_name, &stored_type)?;
-            let column = Column { logical, stored_name, stored_type };
+            let is_partition = at.is_some_and(|at| columns[at].is_partition);
+            let column = Column { logical, stored_name, stored_type, is_partition };
             match at {
                 Some(at) => {
                     // What others have written beside the column stays.
@@ -200,9 +225,9 @@ pub(crate) fn check_storable(table: &FeatureKey, known: Option<&TableSchema>, ro
 }
 
 /// How the columns of some rows are stored, to see whether files written for one schema fit another.
-pub(crate) fn stored_form(schema: &TableSchema, given: &Schema) -> Vec<(String, DataType)> {
+pub(crate) fn stored_form(schema: &TableSchema, given: &Schema) -> Vec<(String, DataType, bool)> {
     let columns = given.fields().iter().filter_map(|field| schema.column(field.name()));
-    columns.map(|column| (column.stored_name.clone(), column.stored_type.clone())).collect()
+    columns.map(|column| (column.stored_name.clone(), column.stored_type.clone(), column.is_partition)).collect()
 }
 
 /// Whether values of another unit may have to become microseconds.

@@ -189,16 +189,25 @@ async fn columns_under_other_names() {
     }
 }
 
+/// A vector that is gone, or lies outside of the table.
 #[tokio::test]
-async fn rows_that_are_marked_as_removed() {
-    let store = Store::new().await;
-    let vector = r#""dataChange":true,"deletionVector":{"storageType":"u","pathOrInlineDv":"ab^-aqEH.-t@S}K{vb[*k^","offset":4,"sizeInBytes":40,"cardinality":1}"#;
-    store.edit(0, |text| {
-        let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors"]}}"#;
-        replace_line(text, "protocol", protocol).replace(r#""dataChange":true"#, vector)
-    });
-    let [_, reading, _] = store.errors().await;
-    assert_unsupported(&reading.expect("an error"), "deletion vectors");
+async fn deletion_vectors_that_cannot_be_read() {
+    for (kind, part) in [("u", "deletion_vector"), ("p", "outside of the table"), ("i", "deletion vector")] {
+        let store = Store::new().await;
+        let vector = format!(
+            r#""dataChange":true,"deletionVector":{{"storageType":"{kind}","pathOrInlineDv":"ab^-aqEH.-t@S}}K{{vb[*k^","offset":4,"sizeInBytes":40,"cardinality":1}}"#
+        );
+        store.edit(0, |text| {
+            let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors"]}}"#;
+            replace_line(text, "protocol", protocol).replace(r#""dataChange":true"#, &vector)
+        });
+        let [_, reading, writing] = store.errors().await;
+        match kind {
+            // What cannot be read back is not appended to.
+            "p" => [reading, writing].into_iter().for_each(|error| assert_unsupported(&error.unwrap(), part)),
+            _ => assert_corrupt(&reading.unwrap(), part),
+        }
+    }
 }
 
 /// Puts another action in the place of the one of this kind.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod foreign;
 mod foreign_logs;
+mod foreign_rows;
 mod foreign_times;
 mod foreign_types;
 mod hostile_log;
