@@ -1,18 +1,18 @@
-//! Settings, and how a `metaxy.toml` finds this backend.
+//! The settings of a store, and their check.
 
 use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use metaxy_core::backend::SharedBackend;
-use metaxy_core::registry::{BackendRegistration, BackendSettings};
 use metaxy_core::{Error, Result};
 use serde::Deserialize;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
 
-use crate::KIND;
-use crate::backend::PostgresBackend;
+use crate::conninfo::{Parameters, Target};
+
+/// How long a connection may take to come about, in seconds.
+const CONNECT_TIMEOUT: f64 = 30.0;
+/// How long a connection may be silent before it is looked into, in seconds.
+const STALL_TIMEOUT: f64 = 60.0;
 
 /// The settings of a PostgreSQL store, as they stand in `metaxy.toml`.
 ///
@@ -23,18 +23,21 @@ use crate::backend::PostgresBackend;
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
-    /// `postgresql://user:password@host:port/database?sslmode=…`; a socket's folder goes into `?host=/var/run/postgresql`.
+    /// `postgresql://user:password@host:port/database?sslmode=…`, or `host=… port=… dbname=… user=… password=…`.
     pub connection_string: Option<String>,
     /// The parts of a connection, instead of `connection_string`.
     pub connection_params: Option<ConnectionParams>,
     /// `disable`, `allow`, `prefer` (the default), `require`, `verify-ca` or `verify-full`.
     pub sslmode: Option<String>,
-    /// The file of the root certificates that `verify-ca` and `verify-full` trust.
+    /// The file of the root certificates that `verify-ca` and `verify-full` trust, or `system`.
     pub sslrootcert: Option<String>,
-    /// The most connections that are open at once; 8 where nothing is said.
+    /// The most connections that are open at once, streams of rows included; 8 by default.
     pub pool_size: Option<u32>,
-    /// How many seconds a connection may take to come about; 30 where nothing is said.
+    /// How many seconds a connection may take to come about; 30 by default.
     pub connect_timeout: Option<f64>,
+    /// How many seconds a connection may be silent before the server is asked, over another connection, whether it still
+    /// works on it; where it does not, the call ends with [`Error::Unreachable`]. 60 by default, 0 for never.
+    pub stall_timeout: Option<f64>,
     /// The schema in which the tables are; by default the first of the connection's search path, mostly `public`.
     pub schema: Option<String>,
     /// What all table names start with.
@@ -51,7 +54,7 @@ pub struct PostgresConfig {
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionParams {
-    /// A name, an address, or the folder of a Unix socket.
+    /// A name, an address, or the folder of a Unix socket; several are separated by commas.
     pub host: Option<String>,
     /// 5432 by default.
     pub port: Option<u16>,
@@ -71,9 +74,10 @@ pub struct ConnectionParams {
 
 /// Settings that have been checked.
 pub(crate) struct Settings {
-    pub(crate) options: PgConnectOptions,
+    pub(crate) target: Target,
     pub(crate) pool_size: u32,
     pub(crate) connect_timeout: Duration,
+    pub(crate) stall_timeout: Option<Duration>,
     pub(crate) schema: Option<String>,
     pub(crate) table_prefix: String,
     pub(crate) auto_create_tables: bool,
@@ -88,11 +92,78 @@ impl PostgresConfig {
         Self { connection_string: Some(url.into()), ..Self::default() }
     }
 
+    /// The schema in which the tables are.
+    #[must_use]
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = Some(schema.into());
+        self
+    }
+
+    /// What all table names start with.
+    #[must_use]
+    pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.table_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Whether a write may create a table.
+    #[must_use]
+    pub fn auto_create_tables(mut self, create: bool) -> Self {
+        self.auto_create_tables = Some(create);
+        self
+    }
+
+    /// The most connections that are open at once.
+    #[must_use]
+    pub fn pool_size(mut self, connections: u32) -> Self {
+        self.pool_size = Some(connections);
+        self
+    }
+
+    /// Whether, and against what, the server's certificate is checked: `sslmode`, and the file of the root certificates.
+    #[must_use]
+    pub fn tls(mut self, sslmode: impl Into<String>, sslrootcert: Option<String>) -> Self {
+        self.sslmode = Some(sslmode.into());
+        self.sslrootcert = sslrootcert;
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<Settings> {
-        let params = self.connection_params.clone().unwrap_or_default();
-        let mut options = match (&self.connection_string, &self.connection_params) {
-            (Some(url), None) => from_url(url)?,
-            (None, Some(params)) => from_params(params),
+        let (key, parameters) = self.parameters()?;
+        let target = parameters.target().map_err(|reason| invalid(named(&reason, key), &reason))?;
+        let schema = self.schema.clone().or_else(|| target.schema.clone());
+        let connect_timeout = self.connect_timeout.or(target.connect_timeout).unwrap_or(CONNECT_TIMEOUT);
+        let stall_timeout = self.stall_timeout.or(target.stall_timeout).unwrap_or(STALL_TIMEOUT);
+        Ok(Settings {
+            location: location(&target.hosts, schema.as_deref()),
+            pool_size: match self.pool_size {
+                Some(0) => return Err(invalid("pool_size", "at least one connection is needed")),
+                size => size.unwrap_or(8),
+            },
+            connect_timeout: seconds(connect_timeout)
+                .ok_or_else(|| invalid("connect_timeout", "give a number of seconds greater than 0"))?,
+            stall_timeout: match stall_timeout {
+                0.0 => None,
+                timeout => Some(seconds(timeout).ok_or_else(|| {
+                    invalid("stall_timeout", "give a number of seconds, or 0 to wait for any time")
+                })?),
+            },
+            schema,
+            table_prefix: self.table_prefix.clone().unwrap_or_default(),
+            auto_create_tables: self.auto_create_tables.unwrap_or(false),
+            nested_as_jsonb: self.auto_cast_struct_for_jsonb.unwrap_or(true),
+            target,
+        })
+    }
+
+    /// All parameters of the connection, and the setting that they come from.
+    fn parameters(&self) -> Result<(&'static str, Parameters)> {
+        let (key, mut parameters) = match (&self.connection_string, &self.connection_params) {
+            (Some(text), None) => {
+                let parsed = Parameters::parse(text).map_err(|reason| invalid("connection_string", &reason))?;
+                ("connection_string", parsed)
+            }
+            (None, Some(params)) => ("connection_params", params.parameters()),
             (Some(_), Some(_)) => return Err(invalid("connection_params", "give either this or `connection_string`")),
             (None, None) => {
                 let hint = "it is missing; give `connection_string = \"postgresql://user:password@host/database\"` or \
@@ -100,30 +171,27 @@ impl PostgresConfig {
                 return Err(invalid("connection_string", hint));
             }
         };
-        if let Some(mode) = self.sslmode.as_ref().or(params.sslmode.as_ref()) {
-            let known = "use disable, allow, prefer, require, verify-ca or verify-full";
-            options = options.ssl_mode(PgSslMode::from_str(mode).map_err(|_| invalid("sslmode", known))?);
+        parameters.set_some("sslmode", self.sslmode.as_deref());
+        parameters.set_some("sslrootcert", self.sslrootcert.as_deref());
+        Ok((key, parameters))
+    }
+}
+
+impl ConnectionParams {
+    fn parameters(&self) -> Parameters {
+        let mut found = Parameters::default();
+        for (name, value) in [
+            ("host", &self.host),
+            ("port", &self.port.map(|port| port.to_string())),
+            ("dbname", &self.database),
+            ("user", &self.user),
+            ("password", &self.password),
+            ("schema", &self.schema),
+            ("sslmode", &self.sslmode),
+        ] {
+            found.set_some(name, value.as_deref());
         }
-        if let Some(file) = &self.sslrootcert {
-            options = options.ssl_root_cert(file);
-        }
-        let seconds = self.connect_timeout.unwrap_or(30.0);
-        let connect_timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero());
-        let schema = self.schema.clone().or(params.schema);
-        Ok(Settings {
-            location: location(&options, schema.as_deref()),
-            options: options.application_name("metaxy"),
-            pool_size: match self.pool_size {
-                Some(0) => return Err(invalid("pool_size", "at least one connection is needed")),
-                size => size.unwrap_or(8),
-            },
-            connect_timeout: connect_timeout
-                .ok_or_else(|| invalid("connect_timeout", "give a number of seconds greater than 0"))?,
-            schema,
-            table_prefix: self.table_prefix.clone().unwrap_or_default(),
-            auto_create_tables: self.auto_create_tables.unwrap_or(false),
-            nested_as_jsonb: self.auto_cast_struct_for_jsonb.unwrap_or(true),
-        })
+        found
     }
 }
 
@@ -131,63 +199,29 @@ fn invalid(key: &str, reason: &str) -> Error {
     Error::Config { file: None, line: None, key: key.to_owned(), reason: reason.to_owned() }
 }
 
-/// Reads a URL. What is wrong with it is said without showing it, for it holds the password.
-fn from_url(text: &str) -> Result<PgConnectOptions> {
-    let bad = |reason: &str| invalid("connection_string", reason);
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or_else(|| bad("it is no URL; write postgresql://user:password@host:port/database"))?;
-    // SQLAlchemy names a driver behind the scheme (`postgresql+psycopg`).
-    let scheme = scheme.split('+').next().unwrap_or(scheme);
-    if scheme != "postgres" && scheme != "postgresql" {
-        return Err(bad("it must start with postgresql:// or postgres://"));
-    }
-    let mut url = url::Url::parse(&format!("postgresql://{rest}")).map_err(|error| {
-        bad(&format!("it is no URL ({error}); characters such as @ : / # in a password are written as %40 %3A %2F %23"))
-    })?;
-    let kept: Vec<(String, String)> = url
-        .query_pairs()
-        .filter(|(key, _)| key != "connect_timeout")
-        .map(|(k, v)| (k.into_owned(), v.into_owned()))
-        .collect();
-    if kept.is_empty() {
-        url.set_query(None);
-    } else {
-        url.query_pairs_mut().clear().extend_pairs(kept);
-    }
-    PgConnectOptions::from_str(url.as_str())
-        .map_err(|_| bad("one of its parts is not understood; check the port and what follows the `?`"))
+/// The setting that a reason is about: one of its own, or the whole connection.
+fn named(reason: &str, connection: &'static str) -> &'static str {
+    let own = ["sslmode", "sslrootcert"].into_iter().find(|name| reason.starts_with(&format!("`{name}")));
+    own.unwrap_or(connection)
 }
 
-fn from_params(params: &ConnectionParams) -> PgConnectOptions {
-    let mut options = PgConnectOptions::new();
-    if let Some(host) = &params.host {
-        options = if host.starts_with('/') { options.socket(host) } else { options.host(host) };
-    }
-    if let Some(port) = params.port {
-        options = options.port(port);
-    }
-    if let Some(database) = &params.database {
-        options = options.database(database);
-    }
-    if let Some(user) = &params.user {
-        options = options.username(user);
-    }
-    match &params.password {
-        Some(password) => options.password(password),
-        None => options,
-    }
+fn seconds(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())
 }
 
 /// The place, for people to read; never with the password.
-fn location(options: &PgConnectOptions, schema: Option<&str>) -> String {
-    let host = match options.get_socket() {
-        Some(socket) => socket.display().to_string(),
-        None => options.get_host().to_owned(),
+fn location(hosts: &[PgConnectOptions], schema: Option<&str>) -> String {
+    let Some(first) = hosts.first() else { return "postgresql://".to_owned() };
+    let place = |options: &PgConnectOptions| match options.get_socket() {
+        Some(socket) => format!("{}:{}", socket.display(), options.get_port()),
+        None if options.get_host().contains(':') => format!("[{}]:{}", options.get_host(), options.get_port()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
     };
-    let database = options.get_database().unwrap_or(options.get_username());
+    let places: Vec<String> = hosts.iter().map(place).collect();
+    let user = first.get_username();
+    let database = first.get_database().unwrap_or(user);
     let schema = schema.map(|schema| format!("?schema={schema}")).unwrap_or_default();
-    format!("postgresql://{}@{host}:{}/{database}{schema}", options.get_username(), options.get_port())
+    format!("postgresql://{user}@{}/{database}{schema}", places.join(","))
 }
 
 impl fmt::Debug for PostgresConfig {
@@ -213,25 +247,6 @@ impl fmt::Debug for ConnectionParams {
     }
 }
 
-fn create(settings: BackendSettings) -> Result<SharedBackend> {
-    let config: PostgresConfig = settings.parse()?;
-    Ok(Arc::new(PostgresBackend::new(config)?))
-}
-
-inventory::submit! {
-    BackendRegistration {
-        kind: KIND,
-        aliases: &[
-            "postgresql",
-            "metaxy.ext.postgresql.PostgreSQLMetadataStore",
-            "metaxy.ext.metadata_stores.postgresql.PostgreSQLMetadataStore",
-        ],
-        crate_name: "metaxy-postgres",
-        ignored_settings: &[],
-        create,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +263,14 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_and_addresses_are_a_place() {
+        let place = |url: &str| PostgresConfig::from_url(url).check().unwrap().location;
+        assert_eq!(place("postgresql://me@[::1]:5433/x"), "postgresql://me@[::1]:5433/x");
+        assert_eq!(place("postgresql://me@a:1,b:2/x?schema=s"), "postgresql://me@a:1,b:2/x?schema=s");
+        assert_eq!(place("host=a,b port=5433 dbname=x user=me"), "postgresql://me@a:5433,b:5433/x");
+    }
+
+    #[test]
     fn settings_that_do_not_fit_are_named() {
         let key = |config: PostgresConfig| match config.check() {
             Err(Error::Config { key, .. }) => key,
@@ -258,6 +281,8 @@ mod tests {
         assert_eq!(key(PostgresConfig { sslmode: Some("maybe".to_owned()), ..url() }), "sslmode");
         assert_eq!(key(PostgresConfig { pool_size: Some(0), ..url() }), "pool_size");
         assert_eq!(key(PostgresConfig { connect_timeout: Some(-1.0), ..url() }), "connect_timeout");
+        assert_eq!(key(PostgresConfig { stall_timeout: Some(-1.0), ..url() }), "stall_timeout");
+        assert_eq!(key(url().tls("require", Some("system".to_owned()))), "sslrootcert");
         assert_eq!(
             key(PostgresConfig { connection_params: Some(ConnectionParams::default()), ..url() }),
             "connection_params"

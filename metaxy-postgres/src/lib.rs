@@ -3,16 +3,47 @@
 mod backend;
 mod catalog;
 mod config;
-mod copy;
+mod connection;
+mod conninfo;
+mod delete;
+mod error;
 mod held;
-mod insert;
+mod liveness;
 mod native;
-mod session;
+mod read;
+mod spill;
 mod sql;
 mod types;
+mod write;
+
+use std::sync::Arc;
+
+use metaxy_core::Result;
+use metaxy_core::backend::SharedBackend;
+use metaxy_core::registry::{BackendRegistration, BackendSettings};
 
 pub use backend::{PostgresBackend, Traffic};
 pub use config::{ConnectionParams, PostgresConfig};
 
 /// The type string of this backend.
-pub(crate) const KIND: &str = "postgres";
+pub const KIND: &str = "postgres";
+
+inventory::submit! {
+    BackendRegistration {
+        kind: KIND,
+        aliases: &[
+            "postgresql",
+            "metaxy.ext.postgresql.PostgreSQLMetadataStore",
+            "metaxy.ext.postgresql.metadata_store.PostgreSQLMetadataStore",
+            "metaxy.ext.metadata_stores.postgresql.PostgreSQLMetadataStore",
+        ],
+        crate_name: "metaxy-postgres",
+        ignored_settings: &[],
+        create,
+    }
+}
+
+fn create(settings: BackendSettings) -> Result<SharedBackend> {
+    let config: PostgresConfig = settings.parse()?;
+    Ok(Arc::new(PostgresBackend::new(config)?))
+}

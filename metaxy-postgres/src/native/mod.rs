@@ -18,10 +18,9 @@ use metaxy_core::plan::IncrementPlan;
 use metaxy_core::plan::sql::RowKind;
 use metaxy_core::{FeatureKey, HashAlgorithm, Result, columns};
 
-use crate::backend::PostgresBackend;
 use crate::catalog::{self, Table, TableName};
-use crate::copy::{self, RowReader};
-use crate::session::Session;
+use crate::connection::Session;
+use crate::read::{Planner, RowReader, read};
 use crate::types::{Storage, Wire};
 
 use query::Query;
@@ -38,8 +37,8 @@ pub(super) struct Source {
 
 /// Runs a plan. The inner error says why the server cannot.
 pub(crate) async fn resolve(
-    backend: &PostgresBackend,
     session: Arc<Session>,
+    prefix: &str,
     plan: &IncrementPlan,
 ) -> Result<Result<NativeIncrement, String>> {
     if let Err(reason) = hash(plan.recipe.hasher, "''") {
@@ -49,7 +48,7 @@ pub(crate) async fn resolve(
         return Ok(Err(reason.clone()));
     }
     let keys = plan.inputs.iter().map(|input| &input.feature).chain(plan.current.iter().map(|_| &plan.feature));
-    let mut sources = match sources(backend, &session, keys).await? {
+    let mut sources = match sources(&session, prefix, keys).await? {
         Ok(sources) => sources,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -62,15 +61,15 @@ pub(crate) async fn resolve(
 }
 
 async fn sources(
-    backend: &PostgresBackend,
     session: &Session,
+    prefix: &str,
     keys: impl Iterator<Item = &FeatureKey>,
 ) -> Result<Result<Vec<Source>, String>> {
     let mut connection = session.connection().await?;
     let mut sources = Vec::new();
     for key in keys {
-        let name = backend.name(session, key)?;
-        match catalog::table(&mut connection, session, &name).await? {
+        let name = TableName::new(&session.schema, prefix, key)?;
+        match catalog::table(&mut connection, &name).await? {
             Some(table) => sources.push(Source { name, table }),
             None => return Ok(Err(format!("`{key}` has no table"))),
         }
@@ -102,8 +101,8 @@ async fn run(session: Arc<Session>, plan: &IncrementPlan, query: Query) -> Resul
         .chain(query.expected.iter().map(|(name, storage)| (name.as_str(), storage)))
         .chain(std::iter::repeat_n((columns::PROVENANCE, &text), fields + 1))
         .chain(query.orphaned.iter().map(|(name, storage)| (name.as_str(), storage)));
-    let reader = RowReader::new(&plan.feature.table_name(), sent)?;
-    let mut rows = copy::read(session, query.sql, reader, copy::Planner::ForWholeTables);
+    let reader = RowReader::new(&plan.feature.table_name(), sent)?.with_ids(&plan.join_columns);
+    let mut rows = read(session, query.sql, reader, Planner::ForWholeTables);
     let mut increment = NativeIncrement::default();
     while let Some((arrays, count)) = rows.try_next().await? {
         let Some((kinds, arrays)) = arrays.split_first() else { continue };

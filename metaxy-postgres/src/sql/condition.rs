@@ -69,7 +69,7 @@ impl SqlDialect for Dialect<'_> {
             Scalar::Decimal { .. } => format!("'{scalar}'::numeric"),
             Scalar::Text(text) if text.contains('\0') => return Err(beyond()),
             Scalar::Text(text) => literal(text),
-            Scalar::Binary(_) => format!("'\\x{scalar}'::bytea"),
+            Scalar::Binary(_) => format!("decode('{scalar}', 'hex')"),
             Scalar::Date(days) => {
                 let micros = i64::from(*days) * 86_400_000_000;
                 let kind = if *data_type == DataType::Date64 { "timestamp" } else { "date" };

@@ -8,16 +8,9 @@ use crate::catalog::{Column, Table, TableName};
 use crate::types::Wire;
 
 mod condition;
+pub(crate) mod text;
 
-/// A name, quoted.
-pub(crate) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text, quoted; connections have `standard_conforming_strings` on, so that a backslash is a backslash.
-pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
+pub(crate) use text::{literal, quote};
 
 /// A column of the relation `t`.
 pub(crate) fn column(name: &str) -> String {

@@ -1,5 +1,8 @@
 //! The Arrow type of a column, written into its comment as JSON: `{"arrow":{"timestamp":["ns",null]}}`.
+//!
+//! Other programs write comments too, so the types stand once more in the comment of the table, on a line.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
@@ -10,7 +13,7 @@ struct Comment {
     arrow: Type,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Member {
     name: String,
     #[serde(rename = "type")]
@@ -40,7 +43,7 @@ enum Unit {
     Nanosecond,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Type {
     Boolean,
@@ -88,10 +91,80 @@ pub(crate) fn write(data_type: &DataType) -> Option<String> {
     serde_json::to_string(&Comment { arrow: from_arrow(data_type)? }).ok()
 }
 
-/// The type that a comment names; `None` for a comment that somebody else has written.
+/// The type that a comment names; `None` for a comment of another program, and for a type that does not exist.
 pub(crate) fn read(comment: &str) -> Option<DataType> {
     let comment: Comment = serde_json::from_str(comment).ok()?;
-    Some(to_arrow(comment.arrow))
+    checked(comment.arrow)
+}
+
+/// The types of a table's columns, as its comment keeps them.
+#[derive(Default)]
+pub(crate) struct Backup(BTreeMap<String, Entry>);
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    /// The number of the column: one of the same name that was made later is another one.
+    number: i16,
+    arrow: Type,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TableComment {
+    arrow: BTreeMap<String, Entry>,
+}
+
+impl Backup {
+    pub(crate) fn read(comment: &str) -> Self {
+        let mut own = comment.lines().rev().filter_map(|line| serde_json::from_str::<TableComment>(line).ok());
+        Self(own.next().map(|comment| comment.arrow).unwrap_or_default())
+    }
+
+    /// The type of a column.
+    pub(crate) fn find(&self, name: &str, number: i16) -> Option<DataType> {
+        let entry = self.0.get(name).filter(|entry| entry.number == number)?;
+        checked(entry.arrow.clone())
+    }
+
+    pub(crate) fn set(&mut self, name: &str, number: i16, data_type: &DataType) {
+        if let Some(arrow) = from_arrow(data_type) {
+            self.0.insert(name.to_owned(), Entry { number, arrow });
+        }
+    }
+
+    /// The comment with these types; what else stands in it is kept.
+    pub(crate) fn write(self, comment: &str) -> String {
+        let own = |line: &&str| serde_json::from_str::<TableComment>(line).is_ok();
+        let foreign: Vec<&str> = comment.lines().filter(|line| !own(line)).collect();
+        let types = serde_json::to_string(&TableComment { arrow: self.0 }).unwrap_or_default();
+        foreign.into_iter().chain([types.as_str()]).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The type, where it is one: a comment is input.
+fn checked(data_type: Type) -> Option<DataType> {
+    let data_type = to_arrow(data_type);
+    is_valid(&data_type).then_some(data_type)
+}
+
+fn is_valid(data_type: &DataType) -> bool {
+    let scaled = |precision: u8, scale: i8, most: u8| (1..=most).contains(&precision) && scale.unsigned_abs() <= most;
+    match data_type {
+        DataType::FixedSizeBinary(size) => *size >= 0,
+        DataType::Decimal32(p, s) => scaled(*p, *s, 9),
+        DataType::Decimal64(p, s) => scaled(*p, *s, 18),
+        DataType::Decimal128(p, s) => scaled(*p, *s, 38),
+        DataType::Decimal256(p, s) => scaled(*p, *s, 76),
+        DataType::Time32(unit) => matches!(unit, TimeUnit::Second | TimeUnit::Millisecond),
+        DataType::Time64(unit) => matches!(unit, TimeUnit::Microsecond | TimeUnit::Nanosecond),
+        DataType::FixedSizeList(item, size) => *size >= 0 && is_valid(item.data_type()),
+        DataType::List(item) | DataType::LargeList(item) => is_valid(item.data_type()),
+        DataType::Struct(members) => members.iter().all(|member| is_valid(member.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) => pair.len() == 2 && pair.iter().all(|part| is_valid(part.data_type())),
+            _ => false,
+        },
+        _ => true,
+    }
 }
 
 fn from_arrow(data_type: &DataType) -> Option<Type> {
@@ -221,6 +294,34 @@ mod tests {
         ];
         for data_type in types {
             assert_eq!(write(&data_type).and_then(|text| read(&text)), Some(data_type));
+        }
+    }
+
+    #[test]
+    fn the_comment_of_a_table_keeps_what_others_say() {
+        let mut backup = Backup::default();
+        backup.set("a", 1, &DataType::UInt8);
+        let comment = backup.write("Videos\nof the lab");
+        assert!(comment.starts_with("Videos\nof the lab\n{"), "{comment}");
+        let mut backup = Backup::read(&comment);
+        assert_eq!(backup.find("a", 1), Some(DataType::UInt8));
+        assert_eq!(backup.find("a", 2), None);
+        backup.set("b", 2, &DataType::UInt16);
+        let comment = backup.write(&comment);
+        assert_eq!(comment.lines().count(), 3);
+        assert_eq!(Backup::read(&comment).find("b", 2), Some(DataType::UInt16));
+    }
+
+    #[test]
+    fn types_that_do_not_exist_are_not_read() {
+        for arrow in [
+            "{\"fixed_size_binary\":-1}",
+            "{\"decimal128\":[200,0]}",
+            "{\"time32\":\"ns\"}",
+            "{\"fixed_size_list\":[{\"name\":\"i\",\"type\":\"int8\"},-3]}",
+            "{\"map\":[{\"name\":\"e\",\"type\":\"int8\"},false]}",
+        ] {
+            assert_eq!(read(&format!("{{\"arrow\":{arrow}}}")), None, "{arrow}");
         }
     }
 

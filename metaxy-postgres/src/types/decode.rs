@@ -19,8 +19,13 @@ use super::{EPOCH_DAYS, EPOCH_MICROS, Storage, Wire, json, numeric};
 
 /// Collects the values of one column.
 pub(crate) trait Decoder: Send {
-    /// Adds a value in its binary form.
+    /// Adds a value in its binary form. After an error a null may be added in its place, where the decoder
+    /// [recovers](Self::recovers).
     fn value(&mut self, bytes: &[u8]) -> Result<(), String>;
+    /// Whether an error of [`Self::value`] is about that value alone.
+    fn recovers(&self) -> bool {
+        true
+    }
     /// Adds a null.
     fn null(&mut self);
     /// The values added since the last call.
@@ -78,6 +83,7 @@ fn of(wire: &Wire, data_type: &DataType) -> Result<Box<dyn Decoder>, String> {
                 T::List(item) | T::LargeList(item) | T::FixedSizeList(item, _) => of(element, item.data_type())?,
                 _ => return Err(none()),
             },
+            items: 0,
             ends: vec![0],
             nulls: BooleanBufferBuilder::new(0),
             data_type: data_type.clone(),
@@ -359,6 +365,10 @@ struct Json {
 }
 
 impl Decoder for Json {
+    fn recovers(&self) -> bool {
+        false
+    }
+
     fn value(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.reader.read(bytes.get(self.skip..).unwrap_or_default())
     }
@@ -374,18 +384,25 @@ impl Decoder for Json {
 
 struct Lists {
     item: Box<dyn Decoder>,
+    /// How many items there are; more than the last end where a list was given up in its middle.
+    items: usize,
     ends: Vec<usize>,
     nulls: BooleanBufferBuilder,
     data_type: DataType,
 }
 
 impl Lists {
-    fn end(&self) -> usize {
-        self.ends.last().copied().unwrap_or_default()
+    fn end(&mut self, valid: bool) {
+        self.ends.push(self.items);
+        self.nulls.append(valid);
     }
 }
 
 impl Decoder for Lists {
+    fn recovers(&self) -> bool {
+        self.item.recovers()
+    }
+
     fn value(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut fields = Fields(bytes);
         let (dimensions, _has_nulls, _element) = (fields.int()?, fields.int()?, fields.int()?);
@@ -398,29 +415,34 @@ impl Decoder for Lists {
             }
             _ => return Err(format!("it holds an array of {dimensions} dimensions; one is what a list has")),
         };
+        if let DataType::FixedSizeList(_, size) = self.data_type
+            && count != size
+        {
+            return Err(format!("it holds a list of {count} items, and its type has {size}"));
+        }
         for _ in 0..count {
             match fields.field()? {
                 Some(bytes) => self.item.value(bytes)?,
                 None => self.item.null(),
             }
+            self.items += 1;
         }
-        self.ends.push(self.end() + count.max(0) as usize);
-        self.nulls.append(true);
+        self.end(true);
         Ok(())
     }
 
     fn null(&mut self) {
-        let mut end = self.end();
         if let DataType::FixedSizeList(_, size) = self.data_type {
-            (0..size).for_each(|_| self.item.null());
-            end += size as usize;
+            let full = self.ends.last().copied().unwrap_or_default() + size as usize;
+            (self.items..full).for_each(|_| self.item.null());
+            self.items = full;
         }
-        self.ends.push(end);
-        self.nulls.append(false);
+        self.end(false);
     }
 
     fn finish(&mut self) -> Result<ArrayRef, String> {
         let ends = std::mem::replace(&mut self.ends, vec![0]);
+        self.items = 0;
         json::list_array(self.item.finish()?, &ends, NullBuffer::new(self.nulls.finish()), &self.data_type)
     }
 }

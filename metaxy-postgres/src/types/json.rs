@@ -427,6 +427,7 @@ fn read_struct(
                 *seen = true;
                 reader.value(parser)
             }
+            None if parser.null() => Ok(()),
             _ => Err(format!(
                 "it holds a value with the member `{key}`, which the comment of the column does not name; another program \
                  has written it. Remove the comment to read the column as it is"

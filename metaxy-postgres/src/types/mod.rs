@@ -9,14 +9,18 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod json;
 pub(crate) mod numeric;
+pub(crate) mod shape;
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
+use metaxy_core::schema::plain_type;
 use metaxy_core::{Error, columns};
 
 use crate::KIND;
 
+/// The start of a binary `COPY`.
+pub(crate) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Microseconds from 1970 to 2000, where PostgreSQL counts from.
 pub(crate) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Days from 1970 to 2000.
@@ -72,7 +76,7 @@ pub(crate) struct PgType {
 /// # Errors
 /// [`Error::UnsupportedType`] that names the column.
 pub(crate) fn storage(column: &str, data_type: &DataType) -> Result<Storage, Error> {
-    let data_type = decoded_type(data_type);
+    let data_type = plain_type(data_type);
     let unsupported = |hint: &str| Error::UnsupportedType {
         backend: KIND,
         column: column.to_owned(),
@@ -100,20 +104,6 @@ pub(crate) fn storage(column: &str, data_type: &DataType) -> Result<Storage, Err
         json::check(&data_type).map_err(|hint| unsupported(&hint))?;
     }
     Ok(Storage { sql, wire, data_type })
-}
-
-/// The type without its encoding: dictionaries are stored, and come back, as the values that they stand for.
-fn decoded_type(data_type: &DataType) -> DataType {
-    let field = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_data_type(decoded_type(field.data_type())));
-    match data_type {
-        DataType::Dictionary(_, value) => decoded_type(value),
-        DataType::List(item) => DataType::List(field(item)),
-        DataType::LargeList(item) => DataType::LargeList(field(item)),
-        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(field(item), *size),
-        DataType::Struct(members) => DataType::Struct(members.iter().map(field).collect()),
-        DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
-        other => other.clone(),
-    }
 }
 
 fn scalar_storage(data_type: &DataType) -> Option<(String, Wire)> {
@@ -166,20 +156,26 @@ fn element_oid(wire: &Wire) -> u32 {
     }
 }
 
-/// How a column that exists is read and written: by its comment, or, without one that fits, by its PostgreSQL type.
-pub(crate) fn existing(column: &str, pg: PgType, sql: String, comment: Option<&DataType>) -> Storage {
-    if let Some(Ok(storage)) = comment.map(|data_type| storage(column, data_type))
-        && Some(&storage.wire) == plain_numeric(pg.oid).or_else(|| Some(natural(pg).0)).as_ref()
-    {
-        return Storage { sql, ..storage };
-    }
+/// How a column that exists is read and written: by the first of the types written down that fits, or else by its
+/// PostgreSQL type. Comes with whether one of them fits.
+pub(crate) fn existing(
+    column: &str,
+    pg: PgType,
+    sql: String,
+    written: impl IntoIterator<Item = DataType>,
+) -> (Storage, bool) {
     let (wire, natural) = natural(pg);
+    let stored = plain_numeric(pg.oid).unwrap_or_else(|| wire.clone());
+    let fits = |data_type: DataType| storage(column, &data_type).ok().filter(|storage| storage.wire == stored);
+    if let Some(known) = written.into_iter().find_map(fits) {
+        return (Storage { sql, ..known }, true);
+    }
     let by_field = column == columns::PROVENANCE_BY_FIELD || column == columns::DATA_VERSION_BY_FIELD;
     let data_type = match wire {
         Wire::Jsonb | Wire::Json | Wire::Text if by_field => string_map(),
         _ => natural,
     };
-    Storage { sql, wire, data_type }
+    (Storage { sql, wire, data_type }, false)
 }
 
 /// `numeric` and its arrays, whatever their precision: with a comment they are read in its type, else as text where they

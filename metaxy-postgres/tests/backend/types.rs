@@ -230,7 +230,7 @@ async fn values_that_do_not_fit_name_their_column() {
     ];
     for (name, values) in bad {
         let error = append(&backend, "t", &batch([(name, values)])).await.unwrap_err();
-        assert!(matches!(&error, Error::InvalidColumn { column, .. } if column == name), "{error}");
+        assert!(matches!(&error, Error::InvalidValue { column, row: 0, .. } if column == name), "{error}");
     }
     // Nothing of it is there, not even the table.
     assert_eq!(backend.schema(&key("t")).await.unwrap(), None);

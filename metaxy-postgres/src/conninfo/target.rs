@@ -1,0 +1,270 @@
+//! What the parameters of a connection mean: which servers are tried, and how.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use metaxy_core::error::nearest;
+use sqlx::postgres::PgConnectOptions;
+
+use super::Parameters;
+
+/// Where and how to connect.
+pub(crate) struct Target {
+    /// The servers, in the order in which they are tried.
+    pub(crate) hosts: Vec<PgConnectOptions>,
+    /// Which of them will do.
+    pub(crate) session: SessionAttrs,
+    pub(crate) schema: Option<String>,
+    /// Seconds.
+    pub(crate) connect_timeout: Option<f64>,
+    /// Seconds.
+    pub(crate) stall_timeout: Option<f64>,
+    /// The file of root certificates.
+    pub(crate) root_certificates: Option<PathBuf>,
+}
+
+/// `target_session_attrs`: what a server has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionAttrs {
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
+const ATTRS: [(&str, SessionAttrs); 6] = [
+    ("any", SessionAttrs::Any),
+    ("read-write", SessionAttrs::ReadWrite),
+    ("read-only", SessionAttrs::ReadOnly),
+    ("primary", SessionAttrs::Primary),
+    ("standby", SessionAttrs::Standby),
+    ("prefer-standby", SessionAttrs::PreferStandby),
+];
+
+impl SessionAttrs {
+    pub(crate) fn name(self) -> &'static str {
+        ATTRS.iter().find(|(_, attrs)| *attrs == self).map_or("any", |(name, _)| name)
+    }
+
+    /// What is asked for first, and what then.
+    pub(crate) fn in_turn(self) -> Vec<Self> {
+        if self == Self::PreferStandby { vec![Self::Standby, Self::Any] } else { vec![self] }
+    }
+
+    /// What the server answers with true.
+    pub(crate) fn condition(self) -> Option<&'static str> {
+        match self {
+            Self::Any | Self::PreferStandby => None,
+            Self::ReadWrite => Some("current_setting('transaction_read_only') = 'off'"),
+            Self::ReadOnly => Some("current_setting('transaction_read_only') = 'on'"),
+            Self::Primary => Some("NOT pg_catalog.pg_is_in_recovery()"),
+            Self::Standby => Some("pg_catalog.pg_is_in_recovery()"),
+        }
+    }
+}
+
+/// Parameters that the driver is given as they are.
+const PASSED: [&str; 8] =
+    ["user", "password", "dbname", "sslmode", "sslcert", "sslkey", "application_name", "options"];
+/// Parameters that are understood here.
+const READ: [&str; 8] = [
+    "host",
+    "hostaddr",
+    "port",
+    "sslrootcert",
+    "schema",
+    "target_session_attrs",
+    "connect_timeout",
+    "tcp_user_timeout",
+];
+/// Parameters that ask for what is done anyway, with the values that do.
+const GRANTED: [(&str, &[&str]); 9] = [
+    ("client_encoding", &["utf8", "UTF8", "utf-8", "UTF-8", "auto"]),
+    ("gssencmode", &["disable", "prefer"]),
+    ("channel_binding", &["disable", "prefer"]),
+    ("load_balance_hosts", &["disable"]),
+    ("sslcompression", &["0"]),
+    ("sslsni", &["1"]),
+    ("sslnegotiation", &["postgres"]),
+    ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
+    ("replication", &["false", "off", "no", "0"]),
+];
+/// TCP's own timers, in whose place `stall_timeout` watches.
+const KEEPALIVES: [&str; 4] = ["keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"];
+
+impl Parameters {
+    /// What the parameters mean.
+    ///
+    /// # Errors
+    /// Names the parameter that cannot be used.
+    pub(crate) fn target(&self) -> Result<Target, String> {
+        self.check()?;
+        let root = self.get("sslrootcert").map(str::to_owned).or_else(|| environment("PGSSLROOTCERT"));
+        let root_certificates = root.as_deref().map(root_file).transpose()?;
+        let mode = self.ssl_mode(root.as_deref() == Some("system"))?;
+        let mut hosts = Vec::new();
+        for (host, port) in self.places(mode.as_deref())? {
+            hosts.push(self.options(&host, &port, mode.as_deref(), root_certificates.as_ref())?);
+        }
+        Ok(Target {
+            hosts,
+            session: self.session_attrs()?,
+            schema: self.get("schema").filter(|schema| !schema.is_empty()).map(str::to_owned),
+            connect_timeout: self.number("connect_timeout")?.filter(|seconds| *seconds > 0.0),
+            stall_timeout: self.number("tcp_user_timeout")?.filter(|millis| *millis > 0.0).map(|millis| millis / 1000.0),
+            root_certificates,
+        })
+    }
+
+    /// Every parameter is one that works.
+    fn check(&self) -> Result<(), String> {
+        for (name, value) in &self.0 {
+            let name = name.as_str();
+            if PASSED.contains(&name) || READ.contains(&name) || KEEPALIVES.contains(&name) {
+                continue;
+            }
+            match GRANTED.iter().find(|(granted, _)| *granted == name) {
+                Some((_, values)) if values.contains(&value.as_str()) => {}
+                Some((_, values)) => {
+                    return Err(format!("the value of `{name}` is not supported; leave it out, or use {}", values.join(", ")));
+                }
+                None => return Err(unknown(name)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The hosts with their ports; empty where the environment or a default decides.
+    fn places(&self, ssl_mode: Option<&str>) -> Result<Vec<(String, String)>, String> {
+        let list = |given: Option<&str>, variable: &str| -> Vec<String> {
+            let list = given.map(str::to_owned).or_else(|| environment(variable)).unwrap_or_default();
+            list.split(',').map(|part| part.trim().to_owned()).collect()
+        };
+        let mut hosts = list(self.get("host"), "PGHOST");
+        if let Some(addresses) = self.get("hostaddr") {
+            if ssl_mode == Some("verify-full") && self.get("host").is_some() {
+                let reason = "`hostaddr` beside `host` is not supported with sslmode=verify-full; leave it out";
+                return Err(reason.to_owned());
+            }
+            hosts = addresses.split(',').map(|address| address.trim().to_owned()).collect();
+            if hosts.iter().any(|address| address.parse::<IpAddr>().is_err()) {
+                return Err("`hostaddr` is not an IP address".to_owned());
+            }
+        }
+        let ports = list(self.get("port"), "PGPORT");
+        if ports.len() != 1 && ports.len() != hosts.len() {
+            return Err(format!("`port` names {} ports for {} hosts; give one, or one for each", ports.len(), hosts.len()));
+        }
+        let port = |index: usize| ports.get(index).or(ports.first()).cloned().unwrap_or_default();
+        let mut places = Vec::with_capacity(hosts.len());
+        for (index, host) in hosts.into_iter().enumerate() {
+            let port = port(index);
+            if !port.is_empty() && port.parse::<u16>().is_ok_and(|port| port == 0) || port.parse::<u16>().is_err() && !port.is_empty() {
+                return Err("a port is not a number from 1 to 65535; check what follows the `:`".to_owned());
+            }
+            places.push((host.trim_matches(['[', ']']).to_owned(), port));
+        }
+        Ok(places)
+    }
+
+    /// `sslrootcert=system` means `verify-full`, and nothing less.
+    fn ssl_mode(&self, system: bool) -> Result<Option<String>, String> {
+        let mode = self.get("sslmode").map(str::to_owned).or_else(|| environment("PGSSLMODE"));
+        match mode.as_deref() {
+            None if system => Ok(Some("verify-full".to_owned())),
+            Some(mode) if system && mode != "verify-full" => {
+                Err("`sslrootcert=system` needs sslmode=verify-full: everybody can have a certificate of those".to_owned())
+            }
+            Some("disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full") | None => Ok(mode),
+            Some(_) => Err("`sslmode` is disable, allow, prefer, require, verify-ca or verify-full".to_owned()),
+        }
+    }
+
+    fn session_attrs(&self) -> Result<SessionAttrs, String> {
+        let given = self.get("target_session_attrs").map(str::to_owned).or_else(|| environment("PGTARGETSESSIONATTRS"));
+        let Some(given) = given else { return Ok(SessionAttrs::Any) };
+        ATTRS.iter().find(|(name, _)| *name == given).map(|(_, attrs)| *attrs).ok_or_else(|| {
+            format!("`target_session_attrs` is one of {}", ATTRS.map(|(name, _)| name).join(", "))
+        })
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>, String> {
+        let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+        number.map(Some).ok_or_else(|| format!("`{name}` is not a number"))
+    }
+
+    /// The options of the driver for one host. They go in as a URL, for only then does the driver read `~/.pgpass`.
+    fn options(
+        &self,
+        host: &str,
+        port: &str,
+        ssl_mode: Option<&str>,
+        root: Option<&PathBuf>,
+    ) -> Result<PgConnectOptions, String> {
+        let mut url = ::url::Url::parse("postgresql:///").map_err(|error| error.to_string())?;
+        {
+            let mut pairs = url.query_pairs_mut();
+            for (name, value) in [("host", host), ("port", port), ("sslmode", ssl_mode.unwrap_or_default())] {
+                if !value.is_empty() {
+                    pairs.append_pair(name, value);
+                }
+            }
+            if self.get("application_name").is_none() {
+                pairs.append_pair("application_name", "metaxy");
+            }
+            for name in PASSED.into_iter().filter(|name| *name != "sslmode") {
+                if let Some(value) = self.get(name).filter(|value| !value.is_empty()) {
+                    pairs.append_pair(name, value);
+                }
+            }
+        }
+        let options = PgConnectOptions::from_str(url.as_str())
+            .map_err(|_| "one of its parts is not understood; check the port and what follows the `?`".to_owned())?;
+        Ok(match root {
+            Some(root) => options.ssl_root_cert(root),
+            None => options,
+        })
+    }
+}
+
+/// The variable of libpq.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The file of root certificates: a name, or the system's.
+fn root_file(name: &str) -> Result<PathBuf, String> {
+    if name != "system" {
+        return Ok(PathBuf::from(name));
+    }
+    let known = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    ];
+    let files = environment("SSL_CERT_FILE").into_iter().chain(known.map(str::to_owned)).map(PathBuf::from);
+    files.into_iter().find(|file| file.is_file()).ok_or_else(|| {
+        "`sslrootcert=system`: the system has no file of certificates; install `ca-certificates`, or name a file".to_owned()
+    })
+}
+
+/// A name is shown only where it is one: what else stands there may be a part of a password.
+fn unknown(name: &str) -> String {
+    let is_name = name.len() <= 40 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-[].".contains(c));
+    if !is_name {
+        return "a parameter behind the `?` has no name; write %3F for a `?` in a password".to_owned();
+    }
+    let known = PASSED.into_iter().chain(READ);
+    let meant = match name {
+        "currentSchema" | "search_path" => Some("schema".to_owned()),
+        "ssl" | "ssl-mode" | "requiressl" => Some("sslmode".to_owned()),
+        name => nearest(name, known),
+    };
+    let meant = meant.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+    format!("the parameter `{name}` is not supported{meant}")
+}

@@ -1,0 +1,147 @@
+//! The errors of the driver and of the server as those of the project, by type and by SQLSTATE.
+
+use std::fmt::Display;
+use std::io;
+
+use metaxy_core::Error;
+
+use crate::KIND;
+
+/// The code with which a server says that its access rules (`pg_hba.conf`) know no such connection.
+pub(crate) const ACCESS_RULES: &str = "28000";
+/// The server's code for a table that is not there.
+pub(crate) const UNDEFINED_TABLE: &str = "42P01";
+/// The server's code for a statement that names a column which is not there.
+pub(crate) const UNDEFINED_COLUMN: &str = "42703";
+
+/// What was being done when an error came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct During<'a> {
+    pub(crate) operation: &'static str,
+    pub(crate) table: Option<&'a str>,
+}
+
+impl<'a> During<'a> {
+    /// Work on a table.
+    pub(crate) fn table(operation: &'static str, table: &'a str) -> Self {
+        Self { operation, table: Some(table) }
+    }
+
+    /// Work on the whole store.
+    pub(crate) fn store(operation: &'static str) -> Self {
+        Self { operation, table: None }
+    }
+
+    fn described(self) -> String {
+        match self.table {
+            Some(table) => format!("{} table `{table}`", self.operation),
+            None => self.operation.to_owned(),
+        }
+    }
+
+    /// The error, at a place. What PostgreSQL says never holds a password.
+    pub(crate) fn error(self, location: &str, error: sqlx::Error) -> Error {
+        let unreachable = |reason: String| Error::Unreachable { location: location.to_owned(), reason };
+        match &error {
+            sqlx::Error::Io(source) => unreachable(io_reason(source)),
+            sqlx::Error::Tls(source) => unreachable(tls_reason(source)),
+            // The bytes are not those of PostgreSQL's protocol: the connection was cut, or something else answers.
+            sqlx::Error::Protocol(reason) => {
+                unreachable(format!("the answer is not one of PostgreSQL ({reason}); check the server and the port"))
+            }
+            sqlx::Error::PoolTimedOut => unreachable(
+                "no connection became free or could be made within `connect_timeout`; check the server, or raise \
+                 `pool_size`"
+                    .to_owned(),
+            ),
+            sqlx::Error::PoolClosed => Error::Closed { store: format!("{KIND} at {location}") },
+            sqlx::Error::Configuration(source) => {
+                Error::Config { file: None, line: None, key: "connection_string".to_owned(), reason: source.to_string() }
+            }
+            sqlx::Error::Database(_) => self.refusal(location, error),
+            _ => self.other(error, false),
+        }
+    }
+
+    /// The error of the server, by its code.
+    fn refusal(self, location: &str, error: sqlx::Error) -> Error {
+        let code = code(&error);
+        let said = error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
+        let location = location.to_owned();
+        let missing = |hint: &str| Error::LocationNotFound { location: location.clone(), hint: format!("{said}; {hint}") };
+        match (code.as_str(), self.table) {
+            ("53100", _) => Error::StorageFull { location, operation: self.described(), source: error.into() },
+            ("42501" | "25006" | "0P000", _) => Error::AccessDenied { location, operation: self.described(), reason: said },
+            ("3D000" | "57P04", _) => missing("create the database, or name another"),
+            ("3F000", _) => missing("create the schema, or name another"),
+            ("XX001" | "XX002" | "58P01", Some(table)) => Error::Corrupt { table: table.to_owned(), reason: said },
+            // Idle too long, too many connections, a server that starts or stops, a pooler without a server.
+            ("25P03" | "25P04" | "53300", _) => Error::Unreachable { location, reason: said },
+            (code, _) if code.starts_with("57P") || code.starts_with("08") => {
+                Error::Unreachable { location, reason: said }
+            }
+            (code, _) if code.starts_with("28") => {
+                Error::AccessDenied { location, operation: self.described(), reason: said }
+            }
+            (code, _) => self.other(error, passes(code)),
+        }
+    }
+
+    fn other(self, error: sqlx::Error, transient: bool) -> Error {
+        match self.table {
+            Some(table) => Error::table(KIND, self.operation, table, error).with_transient(transient),
+            None => Error::backend(KIND, self.operation, error).with_transient(transient),
+        }
+    }
+}
+
+/// Whether the same statement may succeed later: serialization, resources, locks, a time limit; a table that was dropped
+/// since it was looked up.
+fn passes(code: &str) -> bool {
+    code.starts_with("40")
+        || code.starts_with("53")
+        || ["55P03", "55006", "57014", "58030", UNDEFINED_TABLE].contains(&code)
+}
+
+fn io_reason(source: &io::Error) -> String {
+    if let Some(tls) = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return tls_reason(tls);
+    }
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => {
+            format!("the connection was cut ({source}); what was being written is there whole or not at all")
+        }
+        _ => source.to_string(),
+    }
+}
+
+fn tls_reason(source: &(impl Display + ?Sized)) -> String {
+    format!("TLS failed: {source}; check `sslmode` and `sslrootcert`")
+}
+
+/// The code of what the server said, empty where it said nothing.
+pub(crate) fn code(error: &sqlx::Error) -> String {
+    error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(error: sqlx::Error) -> Error {
+        During::table("write", "t").error("postgresql://db/x", error)
+    }
+
+    #[test]
+    fn errors_of_a_connection_pass() {
+        let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
+        let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::HandshakeNotComplete);
+        for error in [sqlx::Error::Io(cut), sqlx::Error::Io(tls), sqlx::Error::Protocol("0x00".to_owned())] {
+            let error = of(error);
+            assert!(matches!(error, Error::Unreachable { .. }) && error.is_transient(), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Connections that have gone silent.
+//!
+//! A server that computes for an hour and one that no packet reaches any more look alike: nothing comes. The driver hands
+//! out no socket on which TCP's own timers could be set, and these see nothing where a proxy or a pooler holds the
+//! connection. So a second connection asks: does the server work on this, or does it wait for us?
+
+use std::io;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Row};
+
+/// How silence is looked into.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    /// How long a connection may be silent; `None` for any time.
+    pub(crate) patience: Option<Duration>,
+    /// How long the second connection may take.
+    pub(crate) connect_timeout: Duration,
+}
+
+/// What the server does with a silent connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    Works,
+    /// It waits for us, who wait for it, or has forgotten the connection.
+    Waits,
+}
+
+impl Watch {
+    /// Waits for work on a connection, as long as the server works on it too. `server` is the process that serves the
+    /// connection, where it is known.
+    ///
+    /// # Errors
+    /// Those of the work; [`io::ErrorKind::TimedOut`] for a connection that is dead.
+    pub(crate) async fn over<T>(
+        &self,
+        options: impl Fn() -> PgConnectOptions,
+        server: Option<i32>,
+        work: impl Future<Output = sqlx::Result<T>>,
+    ) -> sqlx::Result<T> {
+        let Some(patience) = self.patience else { return work.await };
+        let mut work = std::pin::pin!(work);
+        let mut suspected = false;
+        loop {
+            if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
+                return done;
+            }
+            let finding = tokio::select! {
+                biased;
+                done = &mut work => return done,
+                finding = self.look(options(), server) => finding,
+            };
+            // It may have sent its answer in this moment: only what is found twice counts.
+            if finding == Some(Finding::Waits) && !suspected {
+                suspected = true;
+            } else if finding == Some(Finding::Works) {
+                suspected = false;
+            } else {
+                return Err(sqlx::Error::Io(silent(patience, finding)));
+            }
+        }
+    }
+
+    /// Asks over a connection of its own; `None` where that cannot be made either.
+    async fn look(&self, options: PgConnectOptions, server: Option<i32>) -> Option<Finding> {
+        let asked = async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let finding = match server {
+                Some(server) => ask(&mut connection, server).await?,
+                None => Finding::Works,
+            };
+            connection.close().await?;
+            Ok::<_, sqlx::Error>(finding)
+        };
+        tokio::time::timeout(self.connect_timeout, asked).await.ok()?.ok()
+    }
+}
+
+async fn ask(connection: &mut PgConnection, server: i32) -> sqlx::Result<Finding> {
+    let question = format!(
+        "SELECT count(*) > 0 AS works FROM pg_catalog.pg_stat_activity WHERE pid = {server} AND state = 'active' \
+         AND coalesce(wait_event, '') NOT IN ('ClientRead', 'ClientWrite')"
+    );
+    let row = sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(connection).await?;
+    Ok(if row.try_get("works")? { Finding::Works } else { Finding::Waits })
+}
+
+fn silent(patience: Duration, finding: Option<Finding>) -> io::Error {
+    let seconds = patience.as_secs_f64();
+    let reason = match finding {
+        Some(_) => "the server waits for this connection, and what it sends does not arrive",
+        None => "and the server does not take a new connection either",
+    };
+    let text = format!("the connection has been silent for {seconds} s (`stall_timeout`): {reason}");
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}

@@ -1,0 +1,257 @@
+//! Writing rows: the table is made to fit, then the rows go in, all in one transaction.
+//!
+//! Many rows go as a binary `COPY`, few as one `INSERT`. The end of a `COPY` is a small packet behind another one that the
+//! server has nothing to answer to, and TCP holds it back until that one is acknowledged: 40 milliseconds, as a rule. An
+//! `INSERT` waits for nothing.
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::Schema;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use metaxy_core::{Error, Result, blocking};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo, Postgres};
+use sqlx::{Arguments, AssertSqlSafe, Encode, Type};
+
+use crate::catalog::{self, Column, TableName, plan_write};
+use crate::connection::{Connection, Session};
+use crate::error::During;
+use crate::sql::quote;
+use crate::types::encode::Encoder;
+use crate::types::{self, SIGNATURE};
+
+/// How many values are sent by one `INSERT` at most; beyond that the server takes longer over the statement than over a
+/// `COPY`.
+const VALUES: usize = 2_000;
+/// How many bytes of a `COPY` are gathered before they are sent.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// Appends rows; creates or changes the table where their schema asks for it.
+pub(crate) async fn append(
+    session: &Session,
+    name: &TableName,
+    schema: &Schema,
+    batches: Vec<RecordBatch>,
+    nested_as_jsonb: bool,
+) -> Result<()> {
+    let during = During::table("write", &name.plain);
+    let mut connection = session.begin(during).await?;
+    let columns = prepare(&mut connection, name, schema, nested_as_jsonb).await?;
+    let batches = catalog::conform(name, &columns, batches)?;
+    if is_small(&columns, &batches) {
+        insert(session, &mut connection, name, &columns, &batches).await?;
+    } else {
+        copy(session, &mut connection, name, columns, batches).await?;
+    }
+    connection.commit(during).await
+}
+
+/// Creates or changes the table where the schema asks for it; gives the columns to write.
+async fn prepare(
+    connection: &mut Connection<'_>,
+    name: &TableName,
+    schema: &Schema,
+    nested_as_jsonb: bool,
+) -> Result<Vec<Column>> {
+    let table = catalog::for_write(connection, name, schema).await?;
+    let plan = plan_write(name, table.as_ref(), schema, nested_as_jsonb)?;
+    if plan.changes.is_empty() {
+        return Ok(plan.columns);
+    }
+    // Another writer may be about to make the same change: one after the other, and each looks again.
+    connection.execute(During::table("change", &name.plain), &catalog::lock(name)).await?;
+    let table = catalog::for_write(connection, name, schema).await?;
+    let plan = plan_write(name, table.as_ref(), schema, nested_as_jsonb)?;
+    if !plan.changes.is_empty() {
+        let operation = if table.is_none() { "create" } else { "change" };
+        connection.execute(During::table(operation, &name.plain), &plan.changes).await?;
+    }
+    Ok(plan.columns)
+}
+
+/// An encoder for each column of a batch.
+fn encoders(name: &TableName, columns: &[Column], batch: &RecordBatch) -> Result<Vec<Encoder>> {
+    let encoder = |(column, array): (&Column, &ArrayRef)| {
+        Encoder::new(&column.name, &column.storage, array).map_err(|reason| name.invalid(&column.name, reason))
+    };
+    columns.iter().zip(batch.columns()).map(encoder).collect()
+}
+
+/// The error of a value that PostgreSQL cannot hold.
+fn bad_value(name: &TableName, column: &str, row: usize, reason: String) -> Error {
+    Error::InvalidValue { table: name.plain.clone(), column: column.to_owned(), row, reason }
+}
+
+// ---- few rows --------------------------------------------------------------------------------------------------------
+
+fn is_small(columns: &[Column], batches: &[RecordBatch]) -> bool {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    rows > 0 && !columns.is_empty() && rows.saturating_mul(columns.len()) <= VALUES
+}
+
+/// Sends the rows as one statement. Its name is empty, so that no other statement of a pooled session has it.
+async fn insert(
+    session: &Session,
+    connection: &mut Connection<'_>,
+    name: &TableName,
+    columns: &[Column],
+    batches: &[RecordBatch],
+) -> Result<()> {
+    let during = During::table("write", &name.plain);
+    let mut arguments = PgArguments::default();
+    let mut rows = Vec::new();
+    for batch in batches {
+        let encoders = encoders(name, columns, batch)?;
+        for row in 0..batch.num_rows() {
+            let mut places = Vec::with_capacity(columns.len());
+            for (encoder, column) in encoders.iter().zip(columns) {
+                let mut field = Vec::new();
+                encoder.encode(row, &mut field).map_err(|reason| bad_value(name, &column.name, row, reason))?;
+                session.counters.add_sent(field.len());
+                let value = Value { field, oid: types::oid_of(&column.storage.wire) };
+                let added = arguments.add(value);
+                added.map_err(|error| connection.failed(during, sqlx::Error::Encode(error)))?;
+                places.push(format!("${}", arguments.len()));
+            }
+            rows.push(format!("({})", places.join(", ")));
+        }
+    }
+    let statement = format!("INSERT INTO {} ({}) VALUES {}", name.quoted, names(columns), rows.join(", "));
+    let insert = sqlx::query_with(AssertSqlSafe(statement), arguments).persistent(false);
+    let watcher = connection.watcher();
+    watcher.over(during, insert.execute(&mut **connection)).await?;
+    Ok(())
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A value as a `COPY` has it, which is how a statement has it too.
+struct Value {
+    /// Its length, negative for a null, and its bytes.
+    field: Vec<u8>,
+    oid: u32,
+}
+
+impl Encode<'_, Postgres> for Value {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        match self.field.split_first_chunk::<4>() {
+            Some((length, bytes)) if i32::from_be_bytes(*length) >= 0 => {
+                buffer.extend_from_slice(bytes);
+                Ok(IsNull::No)
+            }
+            _ => Ok(IsNull::Yes),
+        }
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(PgTypeInfo::with_oid(Oid(self.oid)))
+    }
+}
+
+impl Type<Postgres> for Value {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(0))
+    }
+}
+
+// ---- many rows -------------------------------------------------------------------------------------------------------
+
+/// Sends the rows in chunks, each encoded while the one before is sent. An error leaves the transaction open; cutting the
+/// connection undoes it.
+async fn copy(
+    session: &Session,
+    connection: &mut Connection<'_>,
+    name: &TableName,
+    columns: Vec<Column>,
+    batches: Vec<RecordBatch>,
+) -> Result<()> {
+    let during = During::table("write", &name.plain);
+    let watcher = connection.watcher();
+    let statement = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", name.quoted, names(&columns));
+    let encoding = Encoding { name: name.clone(), columns, batches: batches.into_iter(), current: None, started: false };
+    let mut next = encoding.start();
+    let mut copy = watcher.over(during, connection.copy_in_raw(&statement)).await?;
+    loop {
+        let (chunk, rest) = next.await?;
+        let Some(encoding) = rest else {
+            session.counters.add_sent(chunk.len());
+            watcher.over(during, copy.send(chunk)).await?;
+            break;
+        };
+        next = encoding.start();
+        session.counters.add_sent(chunk.len());
+        watcher.over(during, copy.send(chunk)).await?;
+    }
+    watcher.over(during, copy.finish()).await?;
+    Ok(())
+}
+
+/// Rows that are being encoded for a `COPY`.
+struct Encoding {
+    name: TableName,
+    columns: Vec<Column>,
+    batches: std::vec::IntoIter<RecordBatch>,
+    current: Option<Batch>,
+    started: bool,
+}
+
+/// A batch with its encoders, and the row that comes next.
+struct Batch {
+    encoders: Vec<Encoder>,
+    row: usize,
+    rows: usize,
+}
+
+impl Encoding {
+    /// Begins to encode the next chunk.
+    fn start(self) -> BoxFuture<'static, Result<(Vec<u8>, Option<Self>)>> {
+        blocking::spawn(|| self.next()).boxed()
+    }
+
+    /// A chunk, and what follows it: nothing after the last one.
+    fn next(mut self) -> Result<(Vec<u8>, Option<Self>)> {
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
+        if !self.started {
+            chunk.extend(SIGNATURE);
+            chunk.extend([0; 8]);
+            self.started = true;
+        }
+        while let Some(mut batch) = self.batch()? {
+            self.encode(&mut batch, &mut chunk)?;
+            self.current = Some(batch).filter(|batch| batch.row < batch.rows);
+            if chunk.len() >= CHUNK_BYTES {
+                return Ok((chunk, Some(self)));
+            }
+        }
+        chunk.extend((-1_i16).to_be_bytes());
+        Ok((chunk, None))
+    }
+
+    /// The batch to go on with.
+    fn batch(&mut self) -> Result<Option<Batch>> {
+        if let Some(current) = self.current.take() {
+            return Ok(Some(current));
+        }
+        let Some(batch) = self.batches.next() else { return Ok(None) };
+        let encoders = encoders(&self.name, &self.columns, &batch)?;
+        Ok(Some(Batch { encoders, row: 0, rows: batch.num_rows() }))
+    }
+
+    /// Encodes rows until the chunk is full or the batch has no more.
+    fn encode(&self, batch: &mut Batch, chunk: &mut Vec<u8>) -> Result<()> {
+        let count = self.columns.len() as i16;
+        while batch.row < batch.rows && chunk.len() < CHUNK_BYTES {
+            chunk.extend(count.to_be_bytes());
+            for (encoder, column) in batch.encoders.iter().zip(&self.columns) {
+                let encoded = encoder.encode(batch.row, chunk);
+                encoded.map_err(|reason| bad_value(&self.name, &column.name, batch.row, reason))?;
+            }
+            batch.row += 1;
+        }
+        Ok(())
+    }
+}
