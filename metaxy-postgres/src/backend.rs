@@ -10,9 +10,7 @@ use async_trait::async_trait;
 use metaxy_core::backend::{NativeIncrement, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::{
-    AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
-};
+use metaxy_core::{AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
 
 use crate::KIND;
 use crate::catalog::{self, Table, TableName};

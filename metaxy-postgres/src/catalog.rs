@@ -74,7 +74,9 @@ pub(crate) struct Column {
 
 impl Column {
     fn is_untyped_json(&self) -> bool {
-        !self.is_typed && matches!(self.storage.wire, Wire::Jsonb | Wire::Json) && self.storage.data_type == DataType::Utf8
+        !self.is_typed
+            && matches!(self.storage.wire, Wire::Jsonb | Wire::Json)
+            && self.storage.data_type == DataType::Utf8
     }
 }
 
@@ -380,9 +382,10 @@ pub(crate) fn conform(name: &TableName, columns: &[Column], batches: Vec<RecordB
     let field = |column: &Column| Field::new(&column.name, column.storage.data_type.clone(), true);
     let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
     let conformed = |batch: RecordBatch| {
-        let arrays = columns.iter().zip(batch.columns()).map(|(column, array)| {
-            convert(&name.key, &column.name, array, &column.storage.data_type)
-        });
+        let arrays = columns
+            .iter()
+            .zip(batch.columns())
+            .map(|(column, array)| convert(&name.key, &column.name, array, &column.storage.data_type));
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(schema.clone(), arrays.collect::<Result<_>>()?, &options)?)
     };

@@ -144,9 +144,11 @@ impl PostgresConfig {
                 .ok_or_else(|| invalid("connect_timeout", "give a number of seconds greater than 0"))?,
             stall_timeout: match stall_timeout {
                 0.0 => None,
-                timeout => Some(seconds(timeout).ok_or_else(|| {
-                    invalid("stall_timeout", "give a number of seconds, or 0 to wait for any time")
-                })?),
+                timeout => {
+                    Some(seconds(timeout).ok_or_else(|| {
+                        invalid("stall_timeout", "give a number of seconds, or 0 to wait for any time")
+                    })?)
+                }
             },
             schema,
             table_prefix: self.table_prefix.clone().unwrap_or_default(),

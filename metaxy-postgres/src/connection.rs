@@ -244,10 +244,7 @@ async fn first_connection(
     Err(last.unwrap_or_else(|| Error::Task("there is nothing to connect to".to_owned())))
 }
 
-async fn connect(
-    options: PgConnectOptions,
-    wanted: SessionAttrs,
-) -> sqlx::Result<(PgConnection, PgConnectOptions)> {
+async fn connect(options: PgConnectOptions, wanted: SessionAttrs) -> sqlx::Result<(PgConnection, PgConnectOptions)> {
     // Where other crates of a program bring other providers of cryptography, rustls does not choose by itself, and panics.
     // An error means that the program has chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -354,11 +351,7 @@ pub(crate) struct Watcher<'a> {
 
 impl Watcher<'_> {
     /// Waits for work as long as the connection lives.
-    pub(crate) async fn over<T>(
-        self,
-        during: During<'_>,
-        work: impl Future<Output = sqlx::Result<T>>,
-    ) -> Result<T> {
+    pub(crate) async fn over<T>(self, during: During<'_>, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
         let done = self.session.watched(self.server, work).await;
         done.map_err(|error| during.error(&self.session.location, error))
     }

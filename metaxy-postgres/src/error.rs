@@ -55,9 +55,12 @@ impl<'a> During<'a> {
                     .to_owned(),
             ),
             sqlx::Error::PoolClosed => Error::Closed { store: format!("{KIND} at {location}") },
-            sqlx::Error::Configuration(source) => {
-                Error::Config { file: None, line: None, key: "connection_string".to_owned(), reason: source.to_string() }
-            }
+            sqlx::Error::Configuration(source) => Error::Config {
+                file: None,
+                line: None,
+                key: "connection_string".to_owned(),
+                reason: source.to_string(),
+            },
             sqlx::Error::Database(_) => self.refusal(location, error),
             _ => self.other(error, false),
         }
@@ -68,10 +71,13 @@ impl<'a> During<'a> {
         let code = code(&error);
         let said = error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
         let location = location.to_owned();
-        let missing = |hint: &str| Error::LocationNotFound { location: location.clone(), hint: format!("{said}; {hint}") };
+        let missing =
+            |hint: &str| Error::LocationNotFound { location: location.clone(), hint: format!("{said}; {hint}") };
         match (code.as_str(), self.table) {
             ("53100", _) => Error::StorageFull { location, operation: self.described(), source: error.into() },
-            ("42501" | "25006" | "0P000", _) => Error::AccessDenied { location, operation: self.described(), reason: said },
+            ("42501" | "25006" | "0P000", _) => {
+                Error::AccessDenied { location, operation: self.described(), reason: said }
+            }
             ("3D000" | "57P04", _) => missing("create the database, or name another"),
             ("3F000", _) => missing("create the schema, or name another"),
             ("XX001" | "XX002" | "58P01", Some(table)) => Error::Corrupt { table: table.to_owned(), reason: said },

@@ -71,9 +71,8 @@ struct Piece {
 impl RowReader {
     pub(crate) fn new<'a>(table: &str, columns: impl IntoIterator<Item = (&'a str, &'a Storage)>) -> Result<Self> {
         let columns = columns.into_iter().map(|(name, storage)| {
-            let decoder = fence::decode(table, || {
-                decode::decoder(storage).map_err(|reason| corrupt(table, name, &reason))
-            })?;
+            let decoder =
+                fence::decode(table, || decode::decoder(storage).map_err(|reason| corrupt(table, name, &reason)))?;
             Ok((name.to_owned(), decoder))
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;

@@ -87,7 +87,8 @@ impl Stored {
                     .map_err(|error| Error::of_io(path.display(), "read rows from a temporary file", error))?;
                 let mut reader = FileReader::try_new_buffered(file, None)?;
                 reader.set_index(position)?;
-                let missing = || Error::Corrupt { table: path.display().to_string(), reason: "rows are missing".to_owned() };
+                let missing =
+                    || Error::Corrupt { table: path.display().to_string(), reason: "rows are missing".to_owned() };
                 Ok(reader.next().ok_or_else(missing)??)
             })
         })

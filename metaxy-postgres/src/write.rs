@@ -172,7 +172,8 @@ async fn copy(
     let during = During::table("write", &name.plain);
     let watcher = connection.watcher();
     let statement = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", name.quoted, names(&columns));
-    let encoding = Encoding { name: name.clone(), columns, batches: batches.into_iter(), current: None, started: false };
+    let encoding =
+        Encoding { name: name.clone(), columns, batches: batches.into_iter(), current: None, started: false };
     let mut next = encoding.start();
     let mut copy = watcher.over(during, connection.copy_in_raw(&statement)).await?;
     loop {

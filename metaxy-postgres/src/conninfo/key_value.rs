@@ -7,7 +7,8 @@ pub(super) fn parse(text: &str) -> Result<Parameters, String> {
     let mut found = Parameters::default();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
-        let (name, behind) = rest.split_once('=').ok_or("a word has no `=`; write name=value, and values with spaces in '…'")?;
+        let (name, behind) =
+            rest.split_once('=').ok_or("a word has no `=`; write name=value, and values with spaces in '…'")?;
         let name = name.trim_end();
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err("a name before a `=` is none; write name=value, and values with spaces in '…'".to_owned());

@@ -80,11 +80,10 @@ mod tests {
         );
         assert_eq!(parsed("postgres://[::1]:5433/x"), pairs(&[("host", "::1"), ("port", "5433"), ("dbname", "x")]));
         assert_eq!(parsed("postgres://a:1,b/x"), pairs(&[("host", "a,b"), ("port", "1,"), ("dbname", "x")]));
-        assert_eq!(parsed("postgres:///x?host=a:1&host=b:2"), pairs(&[
-            ("host", "a,b"),
-            ("port", "1,2"),
-            ("dbname", "x")
-        ]));
+        assert_eq!(
+            parsed("postgres:///x?host=a:1&host=b:2"),
+            pairs(&[("host", "a,b"), ("port", "1,2"), ("dbname", "x")])
+        );
         assert_eq!(parsed("postgres://%2Fvar%2Frun/x"), pairs(&[("host", "/var/run"), ("dbname", "x")]));
     }
 

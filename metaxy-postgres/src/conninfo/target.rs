@@ -67,8 +67,7 @@ impl SessionAttrs {
 }
 
 /// Parameters that the driver is given as they are.
-const PASSED: [&str; 8] =
-    ["user", "password", "dbname", "sslmode", "sslcert", "sslkey", "application_name", "options"];
+const PASSED: [&str; 8] = ["user", "password", "dbname", "sslmode", "sslcert", "sslkey", "application_name", "options"];
 /// Parameters that are understood here.
 const READ: [&str; 8] = [
     "host",
@@ -114,7 +113,10 @@ impl Parameters {
             session: self.session_attrs()?,
             schema: self.get("schema").filter(|schema| !schema.is_empty()).map(str::to_owned),
             connect_timeout: self.number("connect_timeout")?.filter(|seconds| *seconds > 0.0),
-            stall_timeout: self.number("tcp_user_timeout")?.filter(|millis| *millis > 0.0).map(|millis| millis / 1000.0),
+            stall_timeout: self
+                .number("tcp_user_timeout")?
+                .filter(|millis| *millis > 0.0)
+                .map(|millis| millis / 1000.0),
             root_certificates,
         })
     }
@@ -129,7 +131,10 @@ impl Parameters {
             match GRANTED.iter().find(|(granted, _)| *granted == name) {
                 Some((_, values)) if values.contains(&value.as_str()) => {}
                 Some((_, values)) => {
-                    return Err(format!("the value of `{name}` is not supported; leave it out, or use {}", values.join(", ")));
+                    return Err(format!(
+                        "the value of `{name}` is not supported; leave it out, or use {}",
+                        values.join(", ")
+                    ));
                 }
                 None => return Err(unknown(name)),
             }
@@ -156,13 +161,19 @@ impl Parameters {
         }
         let ports = list(self.get("port"), "PGPORT");
         if ports.len() != 1 && ports.len() != hosts.len() {
-            return Err(format!("`port` names {} ports for {} hosts; give one, or one for each", ports.len(), hosts.len()));
+            return Err(format!(
+                "`port` names {} ports for {} hosts; give one, or one for each",
+                ports.len(),
+                hosts.len()
+            ));
         }
         let port = |index: usize| ports.get(index).or(ports.first()).cloned().unwrap_or_default();
         let mut places = Vec::with_capacity(hosts.len());
         for (index, host) in hosts.into_iter().enumerate() {
             let port = port(index);
-            if !port.is_empty() && port.parse::<u16>().is_ok_and(|port| port == 0) || port.parse::<u16>().is_err() && !port.is_empty() {
+            if !port.is_empty() && port.parse::<u16>().is_ok_and(|port| port == 0)
+                || port.parse::<u16>().is_err() && !port.is_empty()
+            {
                 return Err("a port is not a number from 1 to 65535; check what follows the `:`".to_owned());
             }
             places.push((host.trim_matches(['[', ']']).to_owned(), port));
@@ -176,7 +187,8 @@ impl Parameters {
         match mode.as_deref() {
             None if system => Ok(Some("verify-full".to_owned())),
             Some(mode) if system && mode != "verify-full" => {
-                Err("`sslrootcert=system` needs sslmode=verify-full: everybody can have a certificate of those".to_owned())
+                Err("`sslrootcert=system` needs sslmode=verify-full: everybody can have a certificate of those"
+                    .to_owned())
             }
             Some("disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full") | None => Ok(mode),
             Some(_) => Err("`sslmode` is disable, allow, prefer, require, verify-ca or verify-full".to_owned()),
@@ -186,9 +198,11 @@ impl Parameters {
     fn session_attrs(&self) -> Result<SessionAttrs, String> {
         let given = self.get("target_session_attrs").map(str::to_owned).or_else(|| environment("PGTARGETSESSIONATTRS"));
         let Some(given) = given else { return Ok(SessionAttrs::Any) };
-        ATTRS.iter().find(|(name, _)| *name == given).map(|(_, attrs)| *attrs).ok_or_else(|| {
-            format!("`target_session_attrs` is one of {}", ATTRS.map(|(name, _)| name).join(", "))
-        })
+        ATTRS
+            .iter()
+            .find(|(name, _)| *name == given)
+            .map(|(_, attrs)| *attrs)
+            .ok_or_else(|| format!("`target_session_attrs` is one of {}", ATTRS.map(|(name, _)| name).join(", ")))
     }
 
     fn number(&self, name: &str) -> Result<Option<f64>, String> {
@@ -249,7 +263,8 @@ fn root_file(name: &str) -> Result<PathBuf, String> {
     ];
     let files = environment("SSL_CERT_FILE").into_iter().chain(known.map(str::to_owned)).map(PathBuf::from);
     files.into_iter().find(|file| file.is_file()).ok_or_else(|| {
-        "`sslrootcert=system`: the system has no file of certificates; install `ca-certificates`, or name a file".to_owned()
+        "`sslrootcert=system`: the system has no file of certificates; install `ca-certificates`, or name a file"
+            .to_owned()
     })
 }
 

@@ -27,7 +27,8 @@ pub(super) fn parse(text: &str) -> Result<Parameters, String> {
         }
         None => authority,
     };
-    let mut places = hosts.split(',').filter(|host| !host.is_empty()).map(host_and_port).collect::<Result<Vec<_>, _>>()?;
+    let mut places =
+        hosts.split(',').filter(|host| !host.is_empty()).map(host_and_port).collect::<Result<Vec<_>, _>>()?;
     set(&mut found, "dbname", database)?;
     for pair in query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -86,7 +87,8 @@ fn host_and_port(text: &str) -> Result<(String, Option<String>), String> {
 }
 
 fn decoded(text: &str) -> Result<String, String> {
-    let bad = || "a percent sign is not followed by two hex digits, or these are not UTF-8; write %25 for it".to_owned();
+    let bad =
+        || "a percent sign is not followed by two hex digits, or these are not UTF-8; write %25 for it".to_owned();
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, behind)) = rest.split_first() {

@@ -58,7 +58,9 @@ impl Shape {
     /// The type to write values of another one; `None` where what is there does not go with it.
     pub(crate) fn type_for(&self, given: &DataType) -> Option<DataType> {
         match self.counted_as(given).data_type() {
-            Ok(Some(data_type)) if std::mem::discriminant(&data_type) == std::mem::discriminant(given) => Some(data_type),
+            Ok(Some(data_type)) if std::mem::discriminant(&data_type) == std::mem::discriminant(given) => {
+                Some(data_type)
+            }
             Ok(None) => Some(given.clone()),
             _ => None,
         }

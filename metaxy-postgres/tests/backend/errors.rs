@@ -100,3 +100,40 @@ async fn a_closed_store_says_so() {
     backend.open(AccessMode::ReadWrite).await.unwrap();
     append(&backend, "t", &one()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_lacks_is_told_apart() {
+    let database = database();
+    let backend = open(database.url()).await;
+    append(&backend, "t", &one()).await.unwrap();
+    database
+        .sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''refused'' \
+             USING ERRCODE = (SELECT code FROM refusal); END'; CREATE TABLE refusal (code text); \
+             INSERT INTO refusal VALUES ('53100'); \
+             CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+        .unwrap();
+    let refused = async |code: &str| {
+        database.sql(&format!("UPDATE refusal SET code = '{code}'")).unwrap();
+        let error = append(&backend, "t", &one()).await.unwrap_err();
+        assert!(error.to_string().contains("refused"), "{code}: {error}");
+        error
+    };
+    let full = refused("53100").await;
+    assert!(matches!(full, Error::StorageFull { .. }) && full.is_transient(), "{full:?}");
+    for code in ["42501", "28000", "25006"] {
+        assert!(matches!(refused(code).await, Error::AccessDenied { .. }), "{code}");
+    }
+    for code in ["XX001", "XX002", "58P01"] {
+        assert!(matches!(refused(code).await, Error::Corrupt { .. }), "{code}");
+    }
+    for code in ["57P01", "53300", "08006"] {
+        assert!(matches!(refused(code).await, Error::Unreachable { .. }), "{code}");
+    }
+    for (code, passes) in [("53200", true), ("40001", true), ("55P03", true), ("57014", true), ("23505", false)] {
+        let error = refused(code).await;
+        assert!(matches!(error, Error::Backend { .. }) && error.is_transient() == passes, "{code}: {error:?}");
+    }
+    assert_eq!(read(&backend, "t").await.unwrap().num_rows(), 1);
+}

@@ -1,9 +1,13 @@
-//! What PostgreSQL alone has to show: types, settings, errors, TLS, many writers, a server that dies.
+//! What PostgreSQL alone has to show: types, settings, errors, TLS, poolers, networks that fail, many
+//! writers, a server that dies.
 
 mod errors;
 mod evolution;
+mod network;
+mod pooler;
 mod settings;
 mod support;
 mod tls;
 mod types;
+mod values;
 mod writers;

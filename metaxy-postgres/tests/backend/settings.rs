@@ -5,20 +5,14 @@ use std::sync::Arc;
 use arrow::array::*;
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, StoreBackend};
 use metaxy_postgres::{ConnectionParams, PostgresBackend, PostgresConfig};
+use metaxy_testkit::postgres_server::Server;
 use metaxy_testkit::tables::{append, batch, read};
 use url::Url;
 
-use super::support::{config, database, open};
+use super::support::{config, database, open, sample};
 
 fn one() -> RecordBatch {
     batch([("x", Arc::new(Int64Array::from(vec![1])) as ArrayRef)])
-}
-
-/// A row of a root feature with the id column `id`.
-fn sample() -> RecordBatch {
-    let texts = || Arc::new(StringArray::from(vec!["1"])) as ArrayRef;
-    let provenance = StructArray::from(batch([("default", texts())]));
-    batch([("id", texts()), ("metaxy_provenance_by_field", Arc::new(provenance) as ArrayRef)])
 }
 
 fn graph(keys: &[&str]) -> FeatureGraph {
@@ -104,4 +98,69 @@ async fn features_whose_tables_would_be_one_are_refused() {
     let opened = MetadataStore::builder(backend, graph(&["raw/my-video", "raw/my_video"])).open(AccessMode::ReadWrite);
     let error = opened.await.unwrap_err();
     assert!(matches!(error, Error::TableCollision { .. }), "{error}");
+}
+
+async fn opened(config: PostgresConfig) -> metaxy_core::Result<PostgresBackend> {
+    let backend = PostgresBackend::new(config)?;
+    backend.open(AccessMode::ReadWrite).await?;
+    Ok(backend)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_a_connection_string_leads_to_the_database() {
+    let server = Arc::new(Server::start_with(&["fsync=off", "listen_addresses=127.0.0.1,::1"]).unwrap());
+    let database = server.database().unwrap();
+    database.sql("CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1::bigint AS x").unwrap();
+    let url = Url::parse(database.url()).unwrap();
+    let (user, password, port) = (url.username(), url.password().unwrap(), url.port().unwrap());
+    let name = url.path().trim_start_matches('/');
+    let mut strings = vec![
+        format!("postgresql://{user}:{password}@127.0.0.1:1,127.0.0.1:{port}/{name}?schema=s"),
+        format!("postgresql://{user}:{password}@/{name}?host=127.0.0.1:1&host=127.0.0.1:{port}&schema=s"),
+        format!("host=127.0.0.1 port={port} dbname={name} user={user} password='{password}' schema=s"),
+        format!("postgresql://{user}:{password}@127.0.0.1:{port}/{name}?schema=s&target_session_attrs=read-write"),
+        format!("postgresql://{user}:{password}@127.0.0.1:{port}/{name}?schema=s&target_session_attrs=prefer-standby"),
+        format!(
+            "postgresql://{user}:{password}@127.0.0.1:{port}/{name}?schema=s&gssencmode=disable&keepalives_idle=30"
+        ),
+    ];
+    if std::net::TcpStream::connect(("::1", port)).is_ok() {
+        strings.push(format!("postgresql://{user}:{password}@[::1]:{port}/{name}?schema=s"));
+    }
+    for string in strings {
+        let backend = opened(config(&string)).await.unwrap_or_else(|error| panic!("{string}: {error}"));
+        assert_eq!(read(&backend, "t").await.unwrap(), one(), "{string}");
+        append(&backend, "u", &one()).await.unwrap();
+    }
+    let standby = format!("postgresql://{user}:{password}@127.0.0.1:{port}/{name}?target_session_attrs=standby");
+    let error = opened(config(&standby)).await.unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { reason, .. } if reason.contains("target_session_attrs")), "{error}");
+}
+
+#[test]
+fn parameters_that_do_not_work_are_refused_by_name() {
+    for (parameter, named) in [
+        ("sslpasword=s3cret", "sslpasword"),
+        ("currentSchema=s", "schema"),
+        ("target_session_attrs=any-one", "target_session_attrs"),
+        ("sslrootcert=system&sslmode=require", "sslrootcert"),
+        ("gssencmode=require", "gssencmode"),
+        ("channel_binding=require", "channel_binding"),
+        ("load_balance_hosts=random", "load_balance_hosts"),
+        ("service=s3cret", "service"),
+    ] {
+        let url = format!("postgresql://me:s3cret@db/x?{parameter}");
+        let error = PostgresBackend::new(config(&url)).unwrap_err().to_string();
+        assert!(error.contains(named) && !error.contains("s3cret"), "{parameter}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_the_system_ask_for_the_full_check() {
+    let database = database();
+    let error = opened(config(&format!("{}?sslrootcert=system", database.url()))).await.unwrap_err().to_string();
+    assert!(error.contains("TLS") || error.contains("ca-certificates"), "{error}");
+    let missing = config(database.url()).tls("verify-full", Some("/nowhere/root.crt".to_owned()));
+    let error = opened(missing).await.unwrap_err();
+    assert!(matches!(&error, Error::Config { key, .. } if key == "sslrootcert"), "{error}");
 }

@@ -1,8 +1,12 @@
 //! A database for each test.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
 use metaxy_core::{AccessMode, StoreBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::postgres_server::{self, Database};
+use metaxy_testkit::tables::batch;
 
 /// A new database.
 pub fn database() -> Database {
@@ -22,4 +26,11 @@ pub async fn open(url: &str) -> PostgresBackend {
     let backend = PostgresBackend::new(config(url)).unwrap();
     backend.open(AccessMode::ReadWrite).await.unwrap();
     backend
+}
+
+/// A row of a root feature with the id column `id`.
+pub fn sample() -> RecordBatch {
+    let texts = || Arc::new(StringArray::from(vec!["1"])) as ArrayRef;
+    let provenance = StructArray::from(batch([("default", texts())]));
+    batch([("id", texts()), ("metaxy_provenance_by_field", Arc::new(provenance) as ArrayRef)])
 }

@@ -8,6 +8,8 @@
 //! of them share, which is quicker made. The server and its files go when the process ends, however it ends: a shell waits
 //! for that. PostgreSQL refuses to run as root, so that it runs as `postgres` or `nobody` there.
 
+mod pooler;
+
 use std::fs;
 use std::io;
 use std::net::TcpListener;
@@ -17,6 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tempfile::TempDir;
+
+pub use pooler::Pooler;
 
 /// Names a server to use instead of a throwaway one; its role must be allowed to create databases and roles.
 pub const URL_VARIABLE: &str = "METAXY_TEST_POSTGRES_URL";
@@ -296,6 +300,18 @@ impl Database {
     /// What the server says.
     pub fn sql(&self, sql: &str) -> Result<String> {
         self.server.get().sql(&self.url, sql)
+    }
+
+    /// The same over another URL that leads to it, as one message for each of the statements.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn sql_over(&self, url: &str, statements: &[&str]) -> Result<String> {
+        let mut command = psql(url)?;
+        statements.iter().for_each(|statement| {
+            command.args(["-c", statement]);
+        });
+        run(&mut command)
     }
 
     /// Loads a dump.
