@@ -8,7 +8,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metaxy_core::{AccessMode, Error, Result};
 use sqlx::pool::PoolConnection;
@@ -88,6 +88,7 @@ impl Session {
         let pool = PgPoolOptions::new()
             .max_connections(settings.pool_size)
             .acquire_timeout(timeout)
+            .test_before_acquire(false)
             .after_connect(move |connection, _| Box::pin(async move { wanted.check(connection).await }))
             .connect_lazy_with(chosen.clone());
         let access = if mode == AccessMode::ReadOnly { "BEGIN READ ONLY" } else { "BEGIN" };
@@ -126,14 +127,30 @@ impl Session {
     /// A connection of the pool, tried before it is given out.
     pub(crate) async fn connection(&self) -> Result<Connection<'_>> {
         let failed = |error| During::store("connect").error(&self.location, error);
-        let acquired = match self.pool.acquire().await {
+        let acquired = match self.acquire().await {
             Err(error) if self.targets.len() > 1 && !matches!(error, sqlx::Error::PoolClosed) => {
                 self.choose_target().await?;
-                self.pool.acquire().await
+                self.acquire().await
             }
             acquired => acquired,
         };
         Ok(Connection { session: self, inner: Some(acquired.map_err(failed)?), server: None })
+    }
+
+    /// A connection that answers. One that went silent while it was idle must not use up the time for another.
+    async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let start = Instant::now();
+        loop {
+            let mut connection = self.pool.acquire().await?;
+            let answer = tokio::time::timeout(self.watch.connect_timeout / 4, connection.ping()).await;
+            if let Ok(Ok(())) = answer {
+                return Ok(connection);
+            }
+            drop(connection.detach());
+            if start.elapsed() > self.watch.connect_timeout {
+                return Err(sqlx::Error::PoolTimedOut);
+            }
+        }
     }
 
     /// A connection with a transaction on it.

@@ -12,7 +12,7 @@ use metaxy_postgres::PostgresBackend;
 use metaxy_testkit::postgres_server::Database;
 use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
 
-use super::support::{config, database, open, sample};
+use super::support::{config, database, open};
 
 fn structs(members: Vec<(&str, ArrayRef)>) -> ArrayRef {
     Arc::new(StructArray::from(batch(members)))
@@ -33,7 +33,7 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
         ("span", Arc::new(DurationMillisecondArray::from(vec![5]))),
         ("zoned", Arc::new(TimestampSecondArray::from(vec![9]).with_timezone("Europe/Berlin"))),
         ("texts", Arc::new(LargeStringArray::from(vec!["a"]))),
-        ("bytes", Arc::new(FixedSizeBinaryArray::from(vec![&b"abcd"[..]]))),
+        ("bytes", Arc::new(FixedSizeBinaryArray::try_from_iter([b"abcd"].into_iter()).unwrap())),
         ("box", structs(vec![("x", Arc::new(Int8Array::from(vec![1])) as ArrayRef), ("t", texts(&["b"]))])),
         ("boxes", list_of(structs(vec![("x", ints([1, 2]))]))),
     ]
@@ -44,7 +44,7 @@ async fn types_survive_lost_and_foreign_comments() {
     let database = database();
     let backend = open(database.url()).await;
     let rows = batch(columns());
-    for (table, comment) in [("lost", "NULL"), ("foreign", "'{\"owner\": \"vision\"}'")] {
+    for (table, comment) in [("lost", "NULL"), ("others", "'{\"owner\": \"vision\"}'")] {
         append(&backend, table, &rows).await.unwrap();
         database.sql(&format!("COMMENT ON TABLE {table} IS NULL")).unwrap();
         append(&backend, table, &batch([("later", Arc::new(UInt16Array::from(vec![3])) as ArrayRef)])).await.unwrap();
@@ -57,8 +57,8 @@ async fn types_survive_lost_and_foreign_comments() {
         let found = read(&backend, table).await.unwrap();
         assert_eq!(found.schema(), rows.schema());
         assert_eq!(found, arrow::compute::concat_batches(&rows.schema(), [&rows, &rows]).unwrap());
-        if table == "foreign" {
-            let comment = database.sql("SELECT col_description('foreign'::regclass, 1)").unwrap();
+        if table == "others" {
+            let comment = database.sql("SELECT col_description('others'::regclass, 1)").unwrap();
             assert_eq!(comment, "{\"owner\": \"vision\"}");
         }
     }
@@ -186,10 +186,7 @@ async fn lists_of_structs_grow_and_shrink() {
     let items = found.column(0).as_list::<i32>().values().as_struct();
     assert_eq!(items.column_names(), ["x", "t", "y"]);
     assert_eq!(items.column(0).as_ref(), &Int64Array::from(vec![Some(1), Some(2), Some(4), None, Some(6)]));
-    assert_eq!(
-        items.column(1).as_ref(),
-        &StringArray::from(vec![Some("a"), Some("b"), Some("c"), None, Some("d")])
-    );
+    assert_eq!(items.column(1).as_ref(), &StringArray::from(vec![Some("a"), Some("b"), Some("c"), None, Some("d")]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
