@@ -253,7 +253,7 @@ enum Sink<'a> {
     /// To the stream, as it takes them: slowly, or never.
     Stream(&'a mpsc::Sender<Result<Message>>),
     /// To a place where they wait, at once.
-    Spill(Spill, Vec<Error>),
+    Spill(Box<Spill>, Vec<Error>),
 }
 
 impl Sink<'_> {
@@ -285,7 +285,7 @@ impl Reading<'_> {
         let permit = self.session.reader();
         let mut sink = match permit {
             Some(_) => Sink::Stream(self.sender),
-            None => Sink::Spill(Spill::default(), Vec::new()),
+            None => Sink::Spill(Box::default(), Vec::new()),
         };
         self.query(reader, &mut sink).await?;
         let Sink::Spill(spill, errors) = sink else { return Ok(()) };
