@@ -34,7 +34,7 @@ pub struct DuckDbBackend {
 }
 
 impl DuckDbBackend {
-    /// A backend with these settings. Nothing is opened yet.
+    /// Returns a backend with these settings. Opens nothing yet.
     ///
     /// # Errors
     /// [`Error::Config`] or [`Error::Unsupported`] for settings that no store could be opened with.
@@ -43,7 +43,7 @@ impl DuckDbBackend {
         Ok(Self { config, database: RwLock::new(None) })
     }
 
-    /// A backend on a file, which is created where it does not exist.
+    /// Returns a backend on a file, which is created if it does not exist.
     ///
     /// # Errors
     /// As [`DuckDbBackend::new`].
@@ -55,7 +55,7 @@ impl DuckDbBackend {
         }
     }
 
-    /// A backend in memory, gone when it is closed.
+    /// Returns a backend in memory, which is gone when it is closed.
     #[must_use]
     pub fn in_memory() -> Self {
         Self { config: DuckDbConfig::new(":memory:"), database: RwLock::new(None) }
@@ -230,7 +230,7 @@ impl StoreBackend for DuckDbBackend {
             move || database.connect()
         })
         .await?;
-        // Whoever drops the future stops the statement.
+        // Dropping the future stops the statement.
         let _stop = Interrupting(link.connection.interrupt_handle());
         let plan = plan.clone();
         let run = move || {

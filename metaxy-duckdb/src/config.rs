@@ -84,7 +84,7 @@ fn default_storage_version() -> String {
 }
 
 impl DuckDbConfig {
-    /// A store in a file.
+    /// Returns the settings of a store in a file.
     pub fn new(database: impl Into<String>) -> Self {
         Self {
             database: database.into(),
@@ -102,21 +102,21 @@ impl DuckDbConfig {
         self
     }
 
-    /// What the names of all tables start with.
+    /// Sets what the names of all tables start with.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = prefix.into();
         self
     }
 
-    /// Whether a write creates the tables that it lacks.
+    /// Sets whether a write creates the tables that it lacks.
     #[must_use]
     pub fn auto_create_tables(mut self, create: bool) -> Self {
         self.auto_create_tables = Some(create);
         self
     }
 
-    /// The oldest DuckDB that has to open a file that is created, such as `v1.4.0`.
+    /// Sets the oldest DuckDB that has to open a file that is created, such as `v1.4.0`.
     #[must_use]
     pub fn storage_version(mut self, version: impl Into<String>) -> Self {
         self.storage_version = version.into();
@@ -138,8 +138,11 @@ impl DuckDbConfig {
         self.config.iter().map(|(name, value)| (name.to_lowercase(), text(value))).collect()
     }
 
-    /// Refuses settings that no store could be opened with.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Checks the settings by themselves; nothing is opened.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or [`Error::Unsupported`] for settings that no store could be opened with.
+    pub fn check(&self) -> Result<()> {
         if self.database.contains('\0') {
             return Err(invalid("database", "the path holds a NUL character".to_owned()));
         }
@@ -156,7 +159,7 @@ impl DuckDbConfig {
         }
         for (name, value) in &self.config {
             if matches!(value, toml::Value::Array(_) | toml::Value::Table(_)) {
-                let reason = "give a text, a number or a truth value".to_owned();
+                let reason = "give a string, a number or a boolean".to_owned();
                 return Err(invalid(&format!("config.{name}"), reason));
             }
             if let Some(reason) = refused(&name.to_lowercase(), value) {

@@ -47,7 +47,7 @@ async fn settings_that_do_not_fit_are_shown_with_their_place() {
 async fn no_table_is_made_where_the_configuration_forbids_it() {
     let store = "[stores.dev]\ntype = 'duckdb'\ndatabase = '${HOME}/no.duckdb'";
     no_table_is_made_where_that_is_forbidden(store).await;
-    // Nor where nobody has said anything.
+    // Nor if no setting says anything.
     let home = tempfile::tempdir().unwrap();
     let store = load(home.path(), store).unwrap().open_default_store(graph(), AccessMode::ReadWrite).await.unwrap();
     assert!(matches!(store.write("raw/video", videos(0..1)).await, Err(Error::TableMissing { .. })));

@@ -39,7 +39,7 @@ pub(crate) fn to_duckdb(batch: RecordBatch) -> Result<DuckBatch> {
             transmute::<FFI_ArrowSchema, their_ffi::FFI_ArrowSchema>(schema),
         )
     };
-    // SAFETY: the two structs were exported together just above and describe one array that nobody has released.
+    // SAFETY: the two structs were exported together just above and describe one array that has not been released.
     let data = unsafe { their_ffi::from_ffi(array, &schema) }.map_err(|error| Error::backend(KIND, "write", error))?;
     Ok(theirs::StructArray::from(data).into())
 }

@@ -87,7 +87,7 @@ impl SqlDialect for Dialect<'_> {
     }
 }
 
-/// Never seen by anybody: the core evaluates such predicates.
+/// Leaves a predicate to the core. Users do not see this error.
 fn not_in_sql(what: &str) -> Error {
     Error::Unsupported { what: format!("`{what}` in SQL"), hint: "the core evaluates it".to_owned() }
 }

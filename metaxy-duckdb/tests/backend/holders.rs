@@ -70,7 +70,7 @@ async fn tries_to_write() {
     assert!(matches!(error, Error::Locked { .. }), "{error:?}");
 }
 
-/// Whoever closes a file, however he opened it, takes away all locks that his process has on it.
+/// Closing a file, however it was opened, takes away all locks that the process has on it.
 #[tokio::test]
 async fn a_second_store_of_a_process_leaves_its_lock_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,14 +1,15 @@
 //! The backend's own behaviour: files that cannot be used, who holds them, what a crash or a full disk leaves behind, and
 //! tables that others made.
 
-mod disk;
 mod files;
 mod holders;
 mod identity;
 mod input;
 mod others;
+mod storage;
 mod tables;
 mod threads;
+mod wide;
 
 use std::path::Path;
 use std::process::Command;

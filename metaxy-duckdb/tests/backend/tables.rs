@@ -1,4 +1,4 @@
-//! Tables: names that DuckDB would confuse, what others made, and streams that nobody reads to the end.
+//! Tables: names that DuckDB would confuse, tables of other programs, and streams that are not read to the end.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ async fn columns_and_members_are_added() {
     assert!(members.is_null(at(3)));
 }
 
-/// Hashes do not get smaller, so nobody tries; where a user wants it, texts are compressed.
+/// Hashes do not get smaller, so texts are compressed only if a setting says so.
 #[tokio::test]
 async fn texts_are_compressed_where_that_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ async fn a_struct_with_other_field_names_is_refused() {
     store.write("raw/video", rows(&[("audio", "a"), ("frames", "f")])).await.unwrap();
 }
 
-/// Somebody else's table, whose versions are numbers.
+/// A table of another program, whose versions are numbers.
 #[tokio::test]
 async fn versions_of_another_type_are_refused() {
     let dir = tempfile::tempdir().unwrap();

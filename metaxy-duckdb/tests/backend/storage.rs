@@ -1,4 +1,6 @@
-//! A disk that is full: the shell limits the size of files, and does not let the process be killed for reaching it.
+//! Storage that is full, denied or damaged: each has an error of its own.
+//!
+//! For a full disk the shell limits the size of files, and does not let the process be killed for reaching it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -50,7 +52,7 @@ async fn fills_the_disk() {
 async fn a_full_disk_costs_nothing_that_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
-    let unlimited = process("disk::fills_the_disk", &path);
+    let unlimited = process("storage::fills_the_disk", &path);
     let output = Command::new("sh")
         .args(["-c", LIMIT])
         .arg(unlimited.get_program())
@@ -72,4 +74,63 @@ async fn a_full_disk_costs_nothing_that_was_written() {
     }
     append(&store, "t", noise(written * ROWS)).await.unwrap();
     assert_eq!(read(&store, "t").await.unwrap().num_rows() as i64, (written + 1) * ROWS);
+}
+
+/// In the process of the test below, which has no rights: tries to open a file and to create another one.
+#[tokio::test]
+async fn opens_without_rights() {
+    let Some(path) = std::env::var_os(TARGET).map(PathBuf::from) else { return };
+    for file in ["store.duckdb", "new.duckdb"] {
+        let error = open(&path.join(file), AccessMode::ReadWrite).await.unwrap_err();
+        assert!(matches!(error, Error::AccessDenied { .. }), "{file}: {error:?}");
+        assert!(!error.is_transient(), "{file}: {error:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_place_without_rights_is_denied() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    open(&path, AccessMode::ReadWrite).await.unwrap().close().await.unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o555)).unwrap();
+    // Not by the path of the test binary, which other users need not be able to reach.
+    let mut child = Command::new("/proc/self/exe");
+    child.args(["--exact", "storage::opens_without_rights", "--nocapture"]).env(TARGET, dir.path()).current_dir("/");
+    if std::fs::write(dir.path().join("probe"), "").is_ok() {
+        // A user whom permissions bind.
+        child.uid(65_534).gid(65_534);
+    }
+    let output = child.output().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The file opens, and the rows of one table are damaged: its name is in the error, and the other tables are as they were.
+#[tokio::test]
+async fn damaged_rows_name_their_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "small", batch(vec![("id", ints([1]))])).await.unwrap();
+    append(&store, "t", noise(0)).await.unwrap();
+    store.close().await.unwrap();
+    let mut file = std::fs::read(&path).unwrap();
+    let middle = file.len() / 2;
+    file[middle..middle + 64 * 1024].iter_mut().for_each(|byte| *byte ^= 0x55);
+    std::fs::write(&path, file).unwrap();
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let error = read(&store, "t").await.unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { table, .. } if table == "t"), "{error:?}");
+    assert!(!error.is_transient());
+    assert_eq!(read(&store, "small").await.unwrap().num_rows(), 1);
 }
