@@ -15,8 +15,9 @@ use futures::TryStreamExt;
 use metaxy_core::error::Result;
 use metaxy_core::filter::Predicate;
 
-use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files, check_writable};
+use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files};
 use crate::merge;
+use crate::protocol::{Change, check_writable};
 use crate::prune::{self, Verdict};
 use crate::read::{self, Filters};
 use crate::write::FileSink;
@@ -40,7 +41,7 @@ pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u
             table.back_off(attempt).await;
         }
         let Some(state) = table.refresh().await? else { return Ok(0) };
-        check_writable(&table.name, &state, true)?;
+        check_writable(&table.name, &state, Change::Remove)?;
         check_files(&table.name, &state.files)?;
         if !work.still_holds(&state) {
             work = Work::default();

@@ -2,6 +2,7 @@
 
 mod backend;
 mod config;
+mod constraints;
 mod decode;
 mod delete;
 mod deletion;
@@ -13,8 +14,10 @@ mod locks;
 mod log;
 mod maintain;
 mod merge;
+mod protocol;
 mod prune;
 mod read;
+mod row_ids;
 mod storage;
 mod types;
 mod upload;

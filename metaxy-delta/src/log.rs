@@ -27,7 +27,9 @@ use uuid::Uuid;
 
 use crate::errors::{ErrorContext, chain};
 use crate::hint::{LAST_CHECKPOINT, WithoutHint};
+use crate::protocol::{OTHER_PROGRAM, check_readable, refused};
 use crate::prune::FileStats;
+use crate::row_ids;
 use crate::types::TableSchema;
 
 /// Where a log lives below its table.
@@ -371,7 +373,8 @@ impl Table {
         Ok(false)
     }
 
-    async fn commit_at(&self, version: u64) -> Result<Option<(bytes::Bytes, ObjectMeta)>> {
+    /// A commit of the log, where there is one.
+    pub async fn commit_at(&self, version: u64) -> Result<Option<(bytes::Bytes, ObjectMeta)>> {
         let failed = |error| self.context.store("read the log", Some(&self.name), error);
         match self.log.object_store(None).get(&commit_uri_from_version(Some(version))).await {
             Ok(answer) => {
@@ -390,6 +393,10 @@ impl Table {
         actions: Vec<Action>,
         operation: DeltaOperation,
     ) -> Result<Commit> {
+        let actions = match base {
+            Some(base) if row_ids::are_tracked(&base.protocol) => row_ids::assigned(self, base, actions).await?,
+            _ => actions,
+        };
         let id = Uuid::new_v4();
         let version = base.map_or(0, |base| base.version + 1);
         let marks = HashMap::from([(COMMIT_KEY.to_owned(), Value::String(id.to_string()))]);
@@ -592,91 +599,6 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 fn is_log_file(name: &str) -> bool {
     let version = name.get(..20).is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()));
     version && (name.ends_with(".json") || name.ends_with(".parquet"))
-}
-
-/// Features of Delta that a reader must know; these it does.
-const READER_FEATURES: [&str; 5] =
-    ["timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "deletionVectors", "columnMapping"];
-/// Features of Delta that a writer must know; these it does, or refuses where a table uses them.
-const WRITER_FEATURES: [&str; 11] = [
-    "appendOnly",
-    "changeDataFeed",
-    "checkConstraints",
-    "columnMapping",
-    "deletionVectors",
-    "domainMetadata",
-    "generatedColumns",
-    "invariants",
-    "timestampNtz",
-    "v2Checkpoint",
-    "vacuumProtocolCheck",
-];
-
-fn features(protocol: &Protocol, name: &str) -> Vec<String> {
-    let value = serde_json::to_value(protocol).unwrap_or_default();
-    let list = value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
-}
-
-fn version_of(protocol: &Protocol, name: &str) -> i64 {
-    let value = serde_json::to_value(protocol).unwrap_or_default();
-    value.get(name).and_then(Value::as_i64).unwrap_or_default()
-}
-
-fn refused(table: &str, what: impl std::fmt::Display, hint: &str) -> Error {
-    Error::Unsupported { what: format!("table `{table}`: {what}"), hint: hint.to_owned() }
-}
-
-const OTHER_PROGRAM: &str = "use the program that made the table, or copy its rows into a table without this feature";
-
-fn check_readable(table: &str, metadata: &Metadata, protocol: &Protocol) -> Result<()> {
-    let version = version_of(protocol, "minReaderVersion");
-    if version > 3 {
-        return Err(refused(table, format_args!("reader version {version} of Delta Lake"), OTHER_PROGRAM));
-    }
-    let unknown =
-        features(protocol, "readerFeatures").into_iter().find(|name| !READER_FEATURES.contains(&name.as_str()));
-    if let Some(feature) = unknown {
-        return Err(refused(table, format_args!("the reader feature `{feature}` of Delta Lake"), OTHER_PROGRAM));
-    }
-    let mapping = metadata.configuration().get("delta.columnMapping.mode");
-    if mapping.is_some_and(|mode| mode != "none") {
-        return Err(refused(table, "column mapping", OTHER_PROGRAM));
-    }
-    Ok(())
-}
-
-/// Refuses to write to a table that asks for more than this crate does.
-pub(crate) fn check_writable(table: &str, state: &TableState, removes_rows: bool) -> Result<()> {
-    let version = version_of(&state.protocol, "minWriterVersion");
-    if version > 7 {
-        return Err(refused(table, format_args!("writer version {version} of Delta Lake"), OTHER_PROGRAM));
-    }
-    let unknown =
-        features(&state.protocol, "writerFeatures").into_iter().find(|name| !WRITER_FEATURES.contains(&name.as_str()));
-    if let Some(feature) = unknown {
-        return Err(refused(table, format_args!("the writer feature `{feature}` of Delta Lake"), OTHER_PROGRAM));
-    }
-    let settings = state.metadata.configuration();
-    let is_on = |name: &str| settings.get(name).is_some_and(|value| value == "true");
-    if settings.keys().any(|name| name.starts_with("delta.constraints.")) {
-        return Err(refused(table, "writing under check constraints", OTHER_PROGRAM));
-    }
-    let ruled = |field: &deltalake::kernel::StructField| {
-        ["delta.invariants", "delta.generationExpression", "delta.identity.start"]
-            .iter()
-            .any(|key| field.metadata.contains_key(*key))
-    };
-    if state.schema.delta.fields().any(ruled) {
-        return Err(refused(table, "writing generated columns or under invariants", OTHER_PROGRAM));
-    }
-    if removes_rows && is_on("delta.appendOnly") {
-        return Err(refused(table, "removing rows", "the table's property `delta.appendOnly` forbids it"));
-    }
-    if removes_rows && is_on("delta.enableChangeDataFeed") {
-        return Err(refused(table, "removing rows from a table with a change data feed", OTHER_PROGRAM));
-    }
-    Ok(())
 }
 
 /// Refuses files that cannot be read.

@@ -12,7 +12,8 @@ use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt;
 use metaxy_core::error::Result;
 
-use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files, check_writable};
+use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files};
+use crate::protocol::{Change, check_writable};
 use crate::read::{self, Filters};
 use crate::write::FileSink;
 
@@ -124,7 +125,7 @@ fn partitions(state: &TableState, size: u64) -> Vec<Vec<Arc<DataFile>>> {
 
 /// Writes the rows of some files into one for each partition.
 async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: &[Arc<DataFile>]) -> Result<Vec<Add>> {
-    check_writable(&table.name, state, false)?;
+    check_writable(&table.name, state, Change::Move)?;
     check_files(&table.name, files)?;
     let names: Vec<String> = state.schema.logical.fields().iter().map(|field| field.name().clone()).collect();
     let mut stream = read::rows(table.clone(), state, files.to_vec(), &names, Filters::default());

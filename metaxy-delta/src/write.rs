@@ -21,8 +21,10 @@ use parquet::schema::types::ColumnPath;
 use serde_json::json;
 
 use crate::config::KIND;
-use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_files, check_writable};
+use crate::constraints::Constraint;
+use crate::log::{COMMIT_ATTEMPTS, Commit, Table, TableState, check_files};
 use crate::merge;
+use crate::protocol::{Change, check_writable};
 use crate::types::{TableSchema, stored_form, with_signed_integers};
 use crate::upload::UploadStore;
 
@@ -64,6 +66,7 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         // Other writers may have come in between.
         let state = table.refresh().await?;
         let plan = Plan::new(&table, state.as_ref(), &schema)?;
+        plan.check(&table, &batches)?;
         if !files.still_fit(&table, state.as_deref(), &plan).await? {
             written = Written::new(&table, &schema, &batches).await;
             continue;
@@ -96,6 +99,7 @@ impl Written {
     async fn new(table: &Arc<Table>, schema: &Schema, batches: &Arc<Vec<RecordBatch>>) -> Result<Self> {
         let state = table.refresh().await?;
         let plan = Plan::new(table, state.as_ref(), schema)?;
+        plan.check(table, batches)?;
         let files = write_files(table, &plan, batches).await?;
         Ok(Self { files, form: plan.form, table: state.map(|state| state.id().to_owned()) })
     }
@@ -114,6 +118,7 @@ impl Written {
 struct Plan {
     schema: TableSchema,
     changes_schema: bool,
+    constraints: Vec<Constraint>,
     /// How the written columns are stored; files fit any table that stores them so.
     form: Vec<(String, DataType, bool)>,
 }
@@ -121,7 +126,7 @@ struct Plan {
 impl Plan {
     fn new(table: &Table, state: Option<&Arc<TableState>>, given: &Schema) -> Result<Self> {
         if let Some(state) = state {
-            check_writable(&table.name, state, false)?;
+            check_writable(&table.name, state, Change::Append)?;
             // Rows are not added to what cannot be read back.
             check_files(&table.name, &state.files)?;
         }
@@ -130,8 +135,15 @@ impl Plan {
         if existing.is_none() {
             schema.partition_by(&table.partition_by)?;
         }
+        let constraints = state.map_or_else(|| Ok(Vec::new()), |state| Constraint::all(&table.name, state))?;
         let form = stored_form(&schema, given);
-        Ok(Self { schema, changes_schema, form })
+        Ok(Self { schema, changes_schema, constraints, form })
+    }
+
+    /// Refuses rows that the table's own conditions forbid.
+    fn check(&self, table: &Table, batches: &[RecordBatch]) -> Result<()> {
+        let check = |constraint: &Constraint, rows: &RecordBatch| constraint.check(&table.key, &self.schema, rows);
+        batches.iter().try_for_each(|rows| self.constraints.iter().try_for_each(|constraint| check(constraint, rows)))
     }
 
     /// The actions that bring the table's schema to that of the plan.

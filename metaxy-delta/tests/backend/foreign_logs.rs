@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use futures::TryStreamExt;
-use metaxy_core::{Filter, ScanRequest, StoreBackend};
+use metaxy_core::{Error, Filter, ScanRequest, StoreBackend};
 use metaxy_delta::DeltaBackend;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::foreign::{Foreign, field, metadata, plain_protocol};
-use crate::{TABLE, append, key, local, opened, read_ids, rows};
+use crate::{TABLE, actions, append, key, local, opened, read_ids, rows};
 
 /// How many rows a filter finds.
 async fn found(backend: &DeltaBackend, filter: &str) -> usize {
@@ -86,4 +86,97 @@ async fn columns_whose_case_differs_in_a_file() {
     let rows = crate::read(&backend).await.unwrap();
     let nulls = |name: &str| rows.column_by_name(name).unwrap().null_count();
     assert_eq!((rows.num_rows(), nulls("id"), nulls("ID")), (3, 1, 2));
+}
+
+fn ids(ids: impl IntoIterator<Item = Option<i64>>) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(ids.into_iter().collect::<Int64Array>());
+    RecordBatch::try_from_iter_with_nullable([("id", ids, true)]).unwrap()
+}
+
+/// A protocol with these features of writers.
+fn writers(features: &[&str]) -> Value {
+    json!({"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features})
+}
+
+#[tokio::test]
+async fn rows_that_fulfil_the_constraints_of_a_table() {
+    let invariant = json!({"expression": {"expression": "id < 100"}}).to_string();
+    let mut id = field("id", "long");
+    id["metadata"] = json!({"delta.invariants": invariant});
+    let mut metadata = metadata(&[id, field("text", "string")]);
+    metadata["configuration"] = json!({"delta.constraints.positive": "id > 0 AND id IS NOT NULL"});
+    let protocols = [
+        json!({"minReaderVersion": 1, "minWriterVersion": 3}),
+        writers(&["appendOnly", "invariants", "checkConstraints"]),
+    ];
+    for protocol in protocols {
+        let table = Foreign::new(protocol, metadata.clone());
+        let backend = opened(&table.settings()).await;
+        append(&backend, ids([Some(1), Some(99)])).await.unwrap();
+        for (wrong, name) in [(Some(0), "positive"), (Some(100), "id < 100"), (None, "positive")] {
+            let error = append(&backend, ids([Some(2), wrong])).await.unwrap_err();
+            assert!(matches!(&error, Error::InvalidValue { row: 1, .. }), "{error:?}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        assert_eq!(read_ids(&backend).await.unwrap(), [1, 99]);
+    }
+}
+
+#[tokio::test]
+async fn constraints_that_are_not_understood() {
+    let mut metadata = metadata(&[field("id", "long")]);
+    metadata["configuration"] = json!({"delta.constraints.odd": "id % 2 = 1"});
+    let table = Foreign::new(writers(&["checkConstraints"]), metadata);
+    let backend = opened(&table.settings()).await;
+    let error = append(&backend, ids([Some(1)])).await.unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains("odd"), "{error:?}");
+}
+
+/// A clustered table whose rows have ids: new files state theirs, and the greatest is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clustering_and_ids_of_rows() {
+    let protocol = writers(&["clustering", "domainMetadata", "rowTracking"]);
+    let table = Foreign::new(protocol, metadata(&[field("id", "long")]));
+    table.write_parquet("1.parquet", &ids([Some(1), Some(2)]));
+    let mut add = table.add("1.parquet");
+    add["add"]["baseRowId"] = 40.into();
+    add["add"]["defaultRowCommitVersion"] = 1.into();
+    add["add"]["clusteringProvider"] = "liquid".into();
+    let domain = |domain: &str, configuration: Value| {
+        let configuration = configuration.to_string();
+        json!({"domainMetadata": {"domain": domain, "configuration": configuration, "removed": false}})
+    };
+    let clustering = domain("delta.clustering", json!({"clusteringColumns": [["id"]]}));
+    let table = table.with_commit(&[add, clustering, domain("delta.rowTracking", json!({"rowIdHighWaterMark": 41}))]);
+    let settings = table.settings().checkpoint_interval(NonZeroU64::new(4).unwrap());
+    let backend = opened(&settings).await;
+    append(&backend, ids([Some(3), Some(4), Some(5)])).await.unwrap();
+    append(&backend, ids([Some(6)])).await.unwrap();
+    append(&opened(&settings).await, ids([Some(7)])).await.unwrap();
+    assert_eq!(read_ids(&opened(&settings).await).await.unwrap(), (1..8).collect::<Vec<_>>());
+    let all = actions(&table.log());
+    let first_ids: Vec<i64> = all.iter().filter_map(|action| action.get("add")?["baseRowId"].as_i64()).collect();
+    assert_eq!(first_ids, [40, 42, 45, 46]);
+    let versions: Vec<i64> =
+        all.iter().filter_map(|action| action.get("add")?["defaultRowCommitVersion"].as_i64()).collect();
+    assert_eq!(versions, [1, 2, 3, 4]);
+    let last = all.iter().rev().find_map(|action| action.get("domainMetadata")).unwrap();
+    assert_eq!(
+        (&last["domain"], &last["configuration"]),
+        (&json!("delta.rowTracking"), &json!("{\"rowIdHighWaterMark\":46}"))
+    );
+}
+
+/// What cannot be kept is not done: rows with ids of their own stay in their files.
+#[tokio::test]
+async fn rows_with_ids_of_their_own_stay_where_they_are() {
+    let mut metadata = metadata(&[field("id", "long")]);
+    metadata["configuration"] = json!({"delta.enableRowTracking": "true"});
+    let table = Foreign::new(writers(&["domainMetadata", "rowTracking"]), metadata);
+    let backend = opened(&table.settings()).await;
+    append(&backend, ids([Some(1)])).await.unwrap();
+    append(&backend, ids([Some(2)])).await.unwrap();
+    let error = backend.compact(&key(TABLE)).await.unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains("row tracking"), "{error:?}");
+    assert_eq!(read_ids(&backend).await.unwrap(), [1, 2]);
 }
