@@ -87,6 +87,13 @@ pub async fn decode_async<T>(table: impl fmt::Display, work: impl Future<Output 
     catch_async(work).await.unwrap_or_else(|panic| Err(panic.damaged(table)))
 }
 
+/// Puts a fence around everything that the current thread does from now on. It is for the threads of a runtime whose tasks
+/// decode stored data: their panics are errors of those tasks, and nothing is printed.
+pub fn enclose_thread() {
+    silence();
+    FENCES.set(FENCES.get() + 1);
+}
+
 impl Panic {
     fn of(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());

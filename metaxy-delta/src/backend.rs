@@ -15,7 +15,9 @@ use metaxy_core::backend::{closed, not_found};
 use metaxy_core::error::{Error, Result};
 use metaxy_core::filter::Predicate;
 use metaxy_core::secret::secrets_in;
-use metaxy_core::{AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Scan, ScanRequest, StoreBackend, columns};
+use metaxy_core::{
+    AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Scan, ScanRequest, StoreBackend, blocking, columns,
+};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
@@ -120,7 +122,7 @@ impl DeltaBackend {
     async fn connect(&self, mode: AccessMode) -> Result<Session> {
         let (store, config): (Arc<dyn ObjectStore>, StorageConfig) = match self.root.directory.clone() {
             Some(directory) => {
-                tokio::task::spawn_blocking(move || check_directory(&directory, mode)).await??;
+                blocking::run(move || check_directory(&directory, mode)).await?;
                 (Arc::new(DurableFileSystem::new()), StorageConfig::default())
             }
             None => {

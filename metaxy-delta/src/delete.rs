@@ -12,6 +12,7 @@ use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt;
+use metaxy_core::blocking;
 use metaxy_core::error::Result;
 use metaxy_core::filter::Predicate;
 
@@ -127,17 +128,14 @@ async fn rewrite(
     let names: Vec<String> = state.schema.logical.fields().iter().map(|field| field.name().clone()).collect();
     let mut stream = read::rows(table.clone(), state, files, &names, Filters::default());
     let (table, schema, predicate) = (table.clone(), state.schema.clone(), predicate.clone());
-    let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        runtime.block_on(async {
-            let mut sink = FileSink::new(&table, &schema);
-            while let Some(batch) = stream.try_next().await? {
-                sink.write(&without(&batch, &predicate.evaluate(&batch)?)?).await?;
-            }
-            sink.close().await
-        })
+    blocking::drive(async move {
+        let mut sink = FileSink::new(&table, &schema);
+        while let Some(batch) = stream.try_next().await? {
+            sink.write(&without(&batch, &predicate.evaluate(&batch)?)?).await?;
+        }
+        sink.close().await
     })
-    .await?
+    .await
 }
 
 /// The rows for which the mask is not true.

@@ -18,6 +18,7 @@ mod protocol;
 mod prune;
 mod read;
 mod row_ids;
+mod runtime;
 mod storage;
 mod types;
 mod upload;

@@ -20,6 +20,7 @@ use deltalake::table::state::DeltaTableState;
 use futures::StreamExt;
 use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
+use metaxy_core::fence;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
 use serde_json::Value;
@@ -30,6 +31,7 @@ use crate::hint::{LAST_CHECKPOINT, WithoutHint};
 use crate::protocol::{OTHER_PROGRAM, check_readable, refused};
 use crate::prune::FileStats;
 use crate::row_ids;
+use crate::runtime;
 use crate::types::TableSchema;
 
 /// Where a log lives below its table.
@@ -269,7 +271,7 @@ impl Table {
             }
             error => self.context.log(&self.name, error),
         };
-        let state = self.log_as_it_is().await.map_err(unreadable)?.0;
+        let state = runtime::decode(&self.name, read_log(self.log.clone())).await?.map_err(unreadable)?.0;
         let files = state
             .snapshot()
             .try_log_data()
@@ -286,32 +288,26 @@ impl Table {
         Ok(Arc::new(state))
     }
 
-    /// The log read by `deltalake`, with the log store that found it: where the pointer to the last checkpoint leads
-    /// nowhere, one that has no such pointer.
-    async fn log_as_it_is(&self) -> Result<(DeltaTableState, LogStoreRef), DeltaTableError> {
-        let error = match DeltaTableState::try_new(self.log.as_ref(), None).await {
-            Ok(state) => return Ok((state, self.log.clone())),
-            Err(error) => error,
+    /// Runs an operation of `deltalake` on the table as it is now.
+    pub async fn on_loaded<T, F>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(DeltaTable) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, DeltaTableError>> + Send,
+    {
+        let log = self.log.clone();
+        let both = async move {
+            let (state, log) = read_log(log).await?;
+            let mut table = DeltaTable::new(log);
+            table.state = Some(state);
+            Ok(work(table).await)
         };
-        let hint = Path::from(LOG_DIRECTORY).join(LAST_CHECKPOINT);
-        if self.log.object_store(None).head(&hint).await.is_err() {
-            return Err(error);
-        }
-        let store = Arc::new(WithoutHint(self.log.root_object_store(None)));
-        let log = logstore_with(store, self.log.root_url(), self.log.config().options().clone())?;
-        match DeltaTableState::try_new(log.as_ref(), None).await {
-            Ok(state) => Ok((state, log)),
-            Err(_) => Err(error),
-        }
-    }
-
-    /// The table as `deltalake` has it.
-    pub async fn loaded(&self) -> Result<DeltaTable> {
-        let failed = |error| self.context.delta("reading the log", &self.name, error);
-        let (state, log) = self.log_as_it_is().await.map_err(failed)?;
-        let mut table = DeltaTable::new(log);
-        table.state = Some(state);
-        Ok(table)
+        let loaded = runtime::decode(&self.name, both).await?;
+        let outcome = loaded.map_err(|error| self.context.log(&self.name, error))?;
+        outcome.map_err(|error| self.context.delta(operation, &self.name, error))
     }
 
     /// A file of the log; `None` where there is none. Only the beginning of a listing is asked for, and a bucket that
@@ -354,7 +350,10 @@ impl Table {
             }
             let Some((bytes, object)) = next? else { return Ok(Some(state)) };
             let version = state.version + 1;
-            let Ok(actions) = get_actions(version, &bytes) else { return self.load().await };
+            let actions = fence::decode(&self.name, || {
+                get_actions(version, &bytes).map_err(|error| self.context.log(&self.name, error.into()))
+            });
+            let Ok(actions) = actions else { return self.load().await };
             state = Arc::new(state.after(&self.name, &actions, Some(Anchor { version, object }))?);
         }
         self.load().await
@@ -442,9 +441,8 @@ impl Table {
 
     /// Sums the log up in a checkpoint, as it is now.
     pub async fn checkpoint(&self) -> Result<()> {
-        let failed = |error| self.context.delta("writing a checkpoint", &self.name, error);
-        let table = self.loaded().await?;
-        deltalake::checkpoints::create_checkpoint(&table, None).await.map_err(failed)
+        let work = |table: DeltaTable| async move { deltalake::checkpoints::create_checkpoint(&table, None).await };
+        self.on_loaded("writing a checkpoint", work).await
     }
 
     /// Waits a little before the next attempt, longer each time, and never as long as the others.
@@ -570,6 +568,25 @@ pub(crate) fn path_below(table: &str, name: &str) -> Result<Path> {
             table: table.to_owned(),
             reason: format!("its log names the data file `{}`, which is no path below the table", name.escape_debug()),
         }),
+    }
+}
+
+/// Reads a log, and gives the log store that found it: where the pointer to the last checkpoint leads nowhere, one that has
+/// no such pointer.
+async fn read_log(log: LogStoreRef) -> Result<(DeltaTableState, LogStoreRef), DeltaTableError> {
+    let error = match DeltaTableState::try_new(log.as_ref(), None).await {
+        Ok(state) => return Ok((state, log)),
+        Err(error) => error,
+    };
+    let hint = Path::from(LOG_DIRECTORY).join(LAST_CHECKPOINT);
+    if log.object_store(None).head(&hint).await.is_err() {
+        return Err(error);
+    }
+    let store = Arc::new(WithoutHint(log.root_object_store(None)));
+    let log = logstore_with(store, log.root_url(), log.config().options().clone())?;
+    match DeltaTableState::try_new(log.as_ref(), None).await {
+        Ok(state) => Ok((state, log)),
+        Err(_) => Err(error),
     }
 }
 

@@ -4,10 +4,12 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use deltalake::DeltaTable;
 use deltalake::kernel::Action;
 use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
 use futures::{StreamExt, TryStreamExt};
+use metaxy_core::blocking;
 use metaxy_core::error::{Error, Result};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
@@ -22,32 +24,47 @@ const LONGEST_WRITE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often an operation of `deltalake` is tried against other writers.
 const ATTEMPTS: usize = 10;
 
-/// Removes files and log entries that no version within the retention needs; returns how many.
+/// Removes files and log entries that no version within the retention needs; returns how many. A commit, a compaction or a
+/// drop that comes in between may take away what was about to be read: whether that is damage, the table itself tells.
 pub(crate) async fn vacuum(table: &Arc<Table>, retention: Duration) -> Result<u64> {
-    if table.refresh().await?.is_none() {
-        return Ok(0);
-    }
-    let failed = |error| table.context.delta("vacuuming", &table.name, error);
     let mut removed = 0;
+    let mut attempt = 0;
+    while table.refresh().await?.is_some() {
+        attempt += 1;
+        match vacuum_once(table, retention, &mut removed).await {
+            Err(Error::Conflict { .. } | Error::Corrupt { .. } | Error::LocationNotFound { .. })
+                if attempt < ATTEMPTS =>
+            {
+                table.back_off(attempt).await;
+                table.forget();
+            }
+            outcome => return outcome.map(|()| removed),
+        }
+    }
+    Ok(removed)
+}
+
+async fn vacuum_once(table: &Arc<Table>, retention: Duration, removed: &mut u64) -> Result<()> {
     // What the log once named, and what it never did.
     for (mode, age) in [(VacuumMode::Lite, retention), (VacuumMode::Full, retention.max(LONGEST_WRITE))] {
         let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
-        let (_, metrics) = table
-            .loaded()
-            .await?
-            .vacuum()
-            .with_mode(mode)
-            .with_retention_period(age)
-            .with_enforce_retention_duration(false)
-            .await
-            .map_err(failed)?;
-        removed += metrics.files_deleted.len() as u64;
+        *removed += table
+            .on_loaded("vacuum", move |delta: DeltaTable| async move {
+                let vacuum = delta.vacuum().with_mode(mode).with_retention_period(age);
+                let (_, metrics) = vacuum.with_enforce_retention_duration(false).await?;
+                Ok(metrics.files_deleted.len() as u64)
+            })
+            .await?;
     }
-    removed += deltalake::checkpoints::cleanup_metadata(&table.loaded().await?, None).await.map_err(failed)? as u64;
+    *removed += table
+        .on_loaded("vacuum", |delta: DeltaTable| async move {
+            Ok(deltalake::checkpoints::cleanup_metadata(&delta, None).await? as u64)
+        })
+        .await?;
     if let Some(directory) = table.directory.clone() {
-        removed += tokio::task::spawn_blocking(move || remove_staged(&directory, retention.max(LONGEST_WRITE))).await?;
+        *removed += blocking::run(move || Ok(remove_staged(&directory, retention.max(LONGEST_WRITE)))).await?;
     }
-    Ok(removed)
+    Ok(())
 }
 
 /// Removes what writers that were killed have left of files they had not finished.
@@ -73,8 +90,8 @@ pub(crate) async fn drop_table(table: &Arc<Table>) -> Result<()> {
     let dropped = match table.directory.clone() {
         Some(directory) => {
             let place = directory.clone();
-            let result = tokio::task::spawn_blocking(move || drop_directory(&directory)).await?;
-            result.map_err(|error| table.context.store("drop", Some(&table.name), failed(&place, error)))
+            let dropped = blocking::run(move || Ok(drop_directory(&directory))).await?;
+            dropped.map_err(|error| table.context.store("drop", Some(&table.name), failed(&place, error)))
         }
         None => drop_objects(table).await,
     };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt;
+use metaxy_core::blocking;
 use metaxy_core::error::Result;
 
 use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files};
@@ -130,16 +131,13 @@ async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: &[Arc<DataF
     let names: Vec<String> = state.schema.logical.fields().iter().map(|field| field.name().clone()).collect();
     let mut stream = read::rows(table.clone(), state, files.to_vec(), &names, Filters::default());
     let (table, schema) = (table.clone(), state.schema.clone());
-    let runtime = tokio::runtime::Handle::current();
-    let work = move || {
-        runtime.block_on(async {
-            let mut sink = FileSink::new(&table, &schema);
-            while let Some(batch) = stream.try_next().await? {
-                sink.write(&batch).await?;
-            }
-            sink.close().await
-        })
+    let work = async move {
+        let mut sink = FileSink::new(&table, &schema);
+        while let Some(batch) = stream.try_next().await? {
+            sink.write(&batch).await?;
+        }
+        sink.close().await
     };
-    let adds = tokio::task::spawn_blocking(work).await??;
+    let adds = blocking::drive(work).await?;
     Ok(adds.into_iter().map(|add| Add { data_change: false, ..add }).collect())
 }

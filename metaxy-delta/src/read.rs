@@ -17,6 +17,7 @@ use metaxy_core::backend::{BatchStream, Scan, ScanRequest, ScanStage};
 use metaxy_core::error::{Error, Result};
 use metaxy_core::filter::Predicate;
 use metaxy_core::schema::slices;
+use metaxy_core::{blocking, fence};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -88,6 +89,14 @@ enum Piece {
     File(Arc<DataFile>, bool),
     /// A row group of a large file, and the rows of the file that count as removed.
     RowGroup(Arc<DataFile>, bool, ArrowReaderMetadata, usize, Option<DeletedRows>),
+}
+
+impl Piece {
+    fn file(&self) -> &Arc<DataFile> {
+        match self {
+            Self::File(file, _) | Self::RowGroup(file, ..) => file,
+        }
+    }
 }
 
 /// Reads a version of a table as far as this backend takes a request: the row filter, and the columns.
@@ -189,8 +198,9 @@ async fn cut(job: &Arc<Job>, files: Vec<(Arc<DataFile>, bool)>) -> Result<VecDeq
 
 async fn load_metadata(job: &Job, file: &DataFile) -> Result<ArrowReaderMetadata> {
     let mut reader = file_bytes(job, file);
-    ArrowReaderMetadata::load_async(&mut reader, reader_options())
+    fence::catch_async(ArrowReaderMetadata::load_async(&mut reader, reader_options()))
         .await
+        .map_err(|panic| corrupt(job, file, &panic.to_string()))?
         .map_err(|error| job.table.context.parquet(&job.table.name, &file.name, error))
 }
 
@@ -250,12 +260,11 @@ type Sender = mpsc::Sender<Result<RecordBatch>>;
 async fn work(job: Arc<Job>, pieces: Pieces, sender: Sender) {
     let mut reading = None;
     loop {
-        let step = tokio::task::spawn_blocking({
+        let step = blocking::drive({
             let (job, pieces, sender) = (job.clone(), pieces.clone(), sender.clone());
-            let runtime = tokio::runtime::Handle::current();
-            move || runtime.block_on(decode(&job, &pieces, &sender, reading))
+            async move { decode(&job, &pieces, &sender, reading).await }
         });
-        match step.await.map_err(Error::from).flatten() {
+        match step.await {
             Ok(None) => return,
             Ok(Some((batch, rest))) => {
                 if sender.send(Ok(batch)).await.is_err() {
@@ -299,9 +308,12 @@ impl Reading {
     }
 
     fn next(&mut self, job: &Job) -> Result<Option<RecordBatch>> {
-        let Some(batch) = self.rows.next() else { return Ok(None) };
-        let batch = batch.map_err(|error| corrupt(job, &self.file, &error.to_string()))?;
-        finish(job, &self.file, self.filtered, &batch).map(Some)
+        let decoded = fence::catch(|| {
+            let Some(batch) = self.rows.next() else { return Ok(None) };
+            let batch = batch.map_err(|error| corrupt(job, &self.file, &error.to_string()))?;
+            finish(job, &self.file, self.filtered, &batch).map(Some)
+        });
+        decoded.unwrap_or_else(|panic| Err(corrupt(job, &self.file, &panic.to_string())))
     }
 }
 
@@ -349,7 +361,11 @@ async fn decode(
             Some(current) => current,
             None => {
                 let Some(piece) = lock(pieces).pop_front() else { return Ok(None) };
-                let Some(opened) = Reading::open(job, piece).await? else { continue };
+                let file = piece.file().clone();
+                let opened = fence::catch_async(Reading::open(job, piece)).await;
+                let Some(opened) = opened.unwrap_or_else(|panic| Err(corrupt(job, &file, &panic.to_string())))? else {
+                    continue;
+                };
                 opened
             }
         };

@@ -14,18 +14,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deltalake::logstore::commit_uri_from_version;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
 use crate::log::LOG_DIRECTORY;
+use crate::runtime;
 
 const STORE: &str = "LocalFileSystem";
 /// So often the directory of a file that is put may be taken away meanwhile.
 const PUT_ATTEMPTS: usize = 10;
+/// How many files are deleted at once.
+const DELETIONS: usize = 16;
 
 /// The whole local file system, durable.
 #[derive(Clone, Debug)]
@@ -72,44 +76,63 @@ impl ObjectStore for DurableFileSystem {
             role => role.make_room(&target),
         })
         .await?;
-        let upload = self.inner.put_multipart_opts(location, opts).await?;
-        Ok(Box::new(DurableUpload { upload, path }))
+        let (inner, location) = (self.inner.clone(), location.clone());
+        let upload = run(async move { inner.put_multipart_opts(&location, opts).await }).await?;
+        Ok(Box::new(DurableUpload { upload: Some(upload), path }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         check_regular(&self.inner.path_to_filesystem(location)?)?;
-        self.inner.get_opts(location, options).await
+        let (inner, location) = (self.inner.clone(), location.clone());
+        run(async move {
+            let head = options.head;
+            let found = inner.get_opts(&location, options).await?;
+            if head { Ok(found) } else { in_memory(found).await }
+        })
+        .await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         check_regular(&self.inner.path_to_filesystem(location)?)?;
-        self.inner.get_ranges(location, ranges).await
+        let (inner, location, ranges) = (self.inner.clone(), location.clone(), ranges.to_vec());
+        run(async move { inner.get_ranges(&location, &ranges).await }).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let inner = self.inner.clone();
+        let delete = move |location: Result<Path>| {
+            let inner = inner.clone();
+            async move {
+                let location = location?;
+                run(async move { inner.delete(&location).await.map(|()| location) }).await
+            }
+        };
+        locations.map(delete).buffered(DELETIONS).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        listed(self.inner.list(prefix))
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        listed(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        let (inner, prefix) = (self.inner.clone(), prefix.cloned());
+        run(async move { inner.list_with_delimiter(prefix.as_ref()).await }).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await?;
+        let (inner, source, target) = (self.inner.clone(), from.clone(), to.clone());
+        run(async move { inner.copy_opts(&source, &target, options).await }).await?;
         let path = self.inner.path_to_filesystem(to)?;
         blocking(move || sync(&path)).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.inner.rename_opts(from, to, options).await?;
+        let (inner, source, target) = (self.inner.clone(), from.clone(), to.clone());
+        run(async move { inner.rename_opts(&source, &target, options).await }).await?;
         let path = self.inner.path_to_filesystem(to)?;
         blocking(move || sync(&path)).await
     }
@@ -118,30 +141,64 @@ impl ObjectStore for DurableFileSystem {
 /// An upload whose file is on the disk when it is complete.
 #[derive(Debug)]
 struct DurableUpload {
-    upload: Box<dyn MultipartUpload>,
+    /// There until it is complete, or given up.
+    upload: Option<Box<dyn MultipartUpload>>,
     path: PathBuf,
+}
+
+impl DurableUpload {
+    fn take(&mut self) -> Result<Box<dyn MultipartUpload>> {
+        self.upload.take().ok_or_else(|| Error::Generic { store: STORE, source: "the upload is over".into() })
+    }
 }
 
 #[async_trait]
 impl MultipartUpload for DurableUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.upload.put_part(data)
+        match &mut self.upload {
+            Some(upload) => run(upload.put_part(data)).boxed(),
+            None => std::future::ready(self.take().map(drop)).boxed(),
+        }
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let result = self.upload.complete().await?;
+        let mut upload = self.take()?;
+        let result = run(async move { upload.complete().await }).await?;
         let path = self.path.clone();
         blocking(move || sync(&path)).await?;
         Ok(result)
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.upload.abort().await
+        let mut upload = self.take()?;
+        run(async move { upload.abort().await }).await
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::from)?
+    metaxy_core::blocking::run(move || Ok(work())).await.unwrap_or_else(|error| Err(unfinished(error)))
+}
+
+/// Runs a request of the store below, which takes threads of the runtime that it runs on.
+async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    runtime::request(work).await.unwrap_or_else(|error| Err(unfinished(error)))
+}
+
+fn unfinished(error: metaxy_core::Error) -> Error {
+    Error::Generic { store: STORE, source: error.into() }
+}
+
+fn listed(found: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+    let all = run(async move { found.try_collect::<Vec<_>>().await });
+    futures::stream::once(all).map_ok(|found| futures::stream::iter(found.into_iter().map(Ok))).try_flatten().boxed()
+}
+
+/// What has been found, with its bytes: to read them later would need threads again.
+async fn in_memory(found: GetResult) -> Result<GetResult> {
+    let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
+    let bytes = found.bytes().await?;
+    let payload = GetResultPayload::Stream(futures::stream::iter([Ok(bytes)]).boxed());
+    Ok(GetResult { payload, meta, range, attributes })
 }
 
 /// Writes a file, and makes the directories that it may make. They may be taken away meanwhile, with a table that is dropped.
@@ -284,8 +341,6 @@ pub(crate) fn failed(path: &FsPath, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use object_store::ObjectStoreExt;
-
     use super::*;
 
     #[tokio::test]

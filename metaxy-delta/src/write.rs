@@ -11,9 +11,9 @@ use deltalake::kernel::{Action, Add, MetadataExt, Protocol, contains_timestampnt
 use deltalake::operations::get_num_idx_cols_and_stats_columns;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::columns;
 use metaxy_core::error::{Error, Result};
 use metaxy_core::schema::slices as slices_by_bytes;
+use metaxy_core::{blocking, columns};
 use object_store::Error as StoreError;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -222,23 +222,19 @@ async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBa
     let hands = parallelism();
     let least = if rows < PARALLEL_ROWS { 1 } else { hands };
     let share = rows.div_ceil(rows.div_ceil(FILE_ROWS).max(least)).max(1);
-    let runtime = tokio::runtime::Handle::current();
     let adds: Vec<Vec<Add>> = futures::stream::iter((0..rows).step_by(share))
         .map(|start| {
             let (table, schema, batches) = (table.clone(), schema.clone(), batches.clone());
-            let runtime = runtime.clone();
             async move {
                 let end = (start + share).min(rows);
-                tokio::task::spawn_blocking(move || {
-                    runtime.block_on(async {
-                        let mut sink = FileSink::new(&table, &schema);
-                        for batch in slices(&batches, start, end) {
-                            sink.write(&batch).await?;
-                        }
-                        sink.close().await
-                    })
+                blocking::drive(async move {
+                    let mut sink = FileSink::new(&table, &schema);
+                    for batch in slices(&batches, start, end) {
+                        sink.write(&batch).await?;
+                    }
+                    sink.close().await
                 })
-                .await?
+                .await
             }
         })
         .buffered(hands)

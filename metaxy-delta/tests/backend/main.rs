@@ -14,6 +14,7 @@ mod processes;
 mod reference_store;
 mod remote;
 mod storage_errors;
+mod threads;
 
 use std::path::Path;
 use std::sync::Arc;

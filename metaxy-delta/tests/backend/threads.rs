@@ -1,0 +1,150 @@
+//! A store needs none of the blocking threads of its user's runtime, and damage prints no panic.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use metaxy_core::{Error, ScanRequest, StoreBackend, col};
+use metaxy_testkit::tables;
+use tokio::process::Command;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{TABLE, append, key, local, on_s3, opened, read, read_ids, rows};
+
+const LONG: Duration = Duration::from_secs(120);
+
+fn few_threads(count: usize) -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).max_blocking_threads(count).enable_all().build().unwrap()
+}
+
+/// All that a store does, once.
+async fn all_operations(settings: metaxy_delta::DeltaSettings) {
+    let backend = opened(&settings).await;
+    for number in 0..3 {
+        append(&backend, rows([number])).await.unwrap();
+    }
+    let schema = backend.schema(&key(TABLE)).await.unwrap().unwrap();
+    let predicate = col("id").eq(1).bind(&schema).unwrap();
+    assert_eq!(backend.delete(&key(TABLE), &predicate).await.unwrap(), 1);
+    backend.compact(&key(TABLE)).await.unwrap();
+    backend.vacuum(&key(TABLE), Duration::ZERO).await.unwrap();
+    assert_eq!(backend.tables().await.unwrap(), ["raw__video"]);
+    assert_eq!(read_ids(&opened(&settings).await).await.unwrap(), [0, 2]);
+    backend.drop_table(&key(TABLE)).await.unwrap();
+    assert!(backend.schema(&key(TABLE)).await.unwrap().is_none());
+}
+
+/// The only blocking thread is held by the caller.
+#[test]
+fn a_runtime_without_a_blocking_thread_to_spare() {
+    let (root, bucket) = (tempfile::tempdir().unwrap(), metaxy_testkit::s3_server::bucket().unwrap());
+    for settings in [local(root.path()), on_s3(&bucket)] {
+        let runtime = few_threads(1);
+        let handle = runtime.handle().clone();
+        runtime.block_on(async {
+            let work = tokio::task::spawn_blocking(move || handle.block_on(all_operations(settings)));
+            tokio::time::timeout(LONG, work).await.expect("no hang").unwrap();
+        });
+        runtime.shutdown_background();
+    }
+}
+
+#[test]
+fn many_writes_at_once_need_few_threads() {
+    const WRITES: i64 = 300;
+    let root = tempfile::tempdir().unwrap();
+    let runtime = few_threads(4);
+    runtime.block_on(async {
+        let backend = opened(&local(root.path()).auto_compact(false)).await;
+        let writes = (0..WRITES).map(|id| {
+            let (backend, table) = (&backend, format!("t/{}", id % 50));
+            async move { tables::append(backend, &table, rows([id])).await }
+        });
+        let all = futures::future::try_join_all(writes);
+        tokio::time::timeout(LONG, all).await.expect("no hang").unwrap();
+        assert_eq!(backend.tables().await.unwrap().len(), 50);
+    });
+}
+
+/// Streams that are not read hold no thread: others go on.
+#[test]
+fn streams_that_wait_hold_no_thread() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = few_threads(2);
+    runtime.block_on(async {
+        let backend = opened(&local(root.path())).await;
+        for part in 0..4 {
+            append(&backend, rows(part * 20_000..(part + 1) * 20_000)).await.unwrap();
+        }
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            let mut scan = backend.scan(&key(TABLE), &ScanRequest::default()).await.unwrap();
+            tokio::time::timeout(LONG, scan.stream.next()).await.expect("no hang").unwrap().unwrap();
+            held.push(scan.stream);
+        }
+        append(&backend, rows([-1])).await.unwrap();
+        assert_eq!(read(&backend).await.unwrap().num_rows(), 80_001);
+        let last: Vec<_> = held.pop().unwrap().try_collect().await.unwrap();
+        assert!(!last.is_empty());
+    });
+}
+
+const INSIDE: &str = "METAXY_DELTA_DAMAGE";
+
+fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect();
+    paths.sort();
+    paths
+}
+
+/// Reads a table again and again while one byte after the other of a file is another one.
+async fn damaged(root: &Path, file: &Path) {
+    let whole = std::fs::read(file).unwrap();
+    let step = whole.len().div_ceil(150).max(1);
+    for at in (0..whole.len()).step_by(step) {
+        for value in [0xff, whole[at] ^ 0x40] {
+            let mut bytes = whole.clone();
+            bytes[at] = value;
+            std::fs::write(file, bytes).unwrap();
+            let backend = opened(&local(root)).await;
+            let outcome = tokio::time::timeout(LONG, read(&backend)).await.expect("no hang");
+            if let Err(error) = outcome {
+                let known =
+                    matches!(error, Error::Corrupt { .. } | Error::Unsupported { .. } | Error::TypeMismatch { .. });
+                assert!(known, "byte {at} of {}: {error:?}", file.display());
+            }
+        }
+    }
+    std::fs::write(file, whole).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_anywhere_is_an_error_and_prints_no_panic() {
+    if std::env::var_os(INSIDE).is_some() {
+        let root = tempfile::tempdir().unwrap();
+        let backend = opened(&local(root.path())).await;
+        for number in 0..3 {
+            append(&backend, rows(number * 50..number * 50 + 50)).await.unwrap();
+        }
+        backend.compact(&key(TABLE)).await.unwrap();
+        append(&backend, rows([1000])).await.unwrap();
+        let table = root.path().join("raw/video.delta");
+        let log = table.join("_delta_log");
+        let checkpoint = files(&log, ".checkpoint.parquet").pop().unwrap();
+        let largest = files(&table, ".parquet").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+        let last = files(&log, ".json").pop().unwrap();
+        for file in [checkpoint, largest, last, log.join("_last_checkpoint")] {
+            damaged(root.path(), &file).await;
+        }
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let test = "threads::damage_anywhere_is_an_error_and_prints_no_panic";
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).output().await.unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
