@@ -364,7 +364,7 @@ impl Table {
     pub async fn had_files(&self, version: u64) -> Result<bool> {
         for version in 0..=version {
             let Some((bytes, _)) = self.commit_at(version).await? else { return Ok(true) };
-            let actions = get_actions(version, &bytes).map_err(|error| self.context.log(&self.name, error.into()))?;
+            let actions = get_actions(version, &bytes).map_err(|error| self.context.log(&self.name, error))?;
             if actions.iter().any(|action| matches!(action, Action::Add(_) | Action::Remove(_))) {
                 return Ok(true);
             }

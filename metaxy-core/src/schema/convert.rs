@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result};
+use crate::fence;
 use crate::key::FeatureKey;
 
 use super::grow::{item_of, merged_type, mismatch};
@@ -153,7 +154,7 @@ pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Data
 }
 
 fn refusal(table: &FeatureKey, column: &str, target: &DataType, array: &ArrayRef) -> Error {
-    mismatch(table, column, target, array.data_type())
+    mismatch(&table.table_name(), column, target, array.data_type())
 }
 
 /// A cast that changes no value.
@@ -161,36 +162,45 @@ fn cast_exactly(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Dat
     if !can_cast_types(array.data_type(), target) {
         return Err(refusal(table, column, target, array));
     }
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    let Ok(cast) = cast_with_options(array, target, &options) else {
-        return Err(invalid_value(table, column, array, target));
-    };
-    if is_lossless(array, &cast)? { Ok(cast) } else { Err(invalid_value(table, column, array, target)) }
+    cast_or_none(array, target).ok_or_else(|| {
+        misfit(&table.table_name(), column, array, target, |value| cast_or_none(value, target).is_some())
+    })
 }
 
-/// Names the first value that is not the same in another type.
-fn invalid_value(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Error {
+/// The values in another type; `None` if one of them would not be the same. Some of arrow's casts multiply without a
+/// look at the result, which is a panic in debug builds and another value in others.
+fn cast_or_none(array: &ArrayRef, target: &DataType) -> Option<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    let fits = |row: &usize| {
-        let value = array.slice(*row, 1);
-        cast_with_options(&value, target, &options).is_ok_and(|cast| is_lossless(&value, &cast).unwrap_or(false))
+    let cast = || {
+        let cast = cast_with_options(array, target, &options).ok()?;
+        is_lossless(array, &cast).is_ok_and(|same| same).then_some(cast)
     };
-    match (0..array.len()).find(|row| !fits(row)) {
-        None => refusal(table, column, target, array),
-        Some(row) => {
-            let shown = ArrayFormatter::try_new(array, &FormatOptions::default().with_display_error(true));
-            let shown = shown.map_or_else(|_| "the value".to_owned(), |shown| shown.value(row).to_string());
-            let short: String = shown.chars().take(80).collect();
-            Error::InvalidValue {
-                table: table.table_name(),
-                column: column.to_owned(),
-                row,
-                reason: format!(
-                    "{short} ({}) cannot be stored as {target} without change; correct it, or use another column",
-                    array.data_type()
-                ),
-            }
-        }
+    fence::catch(cast).ok().flatten()
+}
+
+/// The error of a column that does not go into `target`: [`Error::InvalidValue`] with the first row whose value, alone in
+/// an array, does not fit; [`Error::TypeMismatch`] if each does.
+pub fn misfit(
+    table: &str,
+    column: &str,
+    array: &ArrayRef,
+    target: &DataType,
+    fits: impl Fn(&ArrayRef) -> bool,
+) -> Error {
+    let Some(row) = (0..array.len()).find(|row| !fits(&array.slice(*row, 1))) else {
+        return mismatch(table, column, target, array.data_type());
+    };
+    let shown = ArrayFormatter::try_new(array, &FormatOptions::default().with_display_error(true));
+    let shown = shown.map_or_else(|_| "the value".to_owned(), |shown| shown.value(row).to_string());
+    let short: String = shown.chars().take(80).collect();
+    Error::InvalidValue {
+        table: table.to_owned(),
+        column: column.to_owned(),
+        row,
+        reason: format!(
+            "{short} ({}) cannot be stored as {target} without change; correct it, or use another column",
+            array.data_type()
+        ),
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, giv
             Ok(DataType::Struct(members.into()))
         }
         _ if fits(given, stored) => Ok(stored.clone()),
-        _ => Err(mismatch(key, column, stored, given)),
+        _ => Err(mismatch(&key.table_name(), column, stored, given)),
     }
 }
 
@@ -138,9 +138,9 @@ fn by_field_map(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Map(entries, _) if matches!(entries.data_type(), DataType::Struct(_)))
 }
 
-pub(super) fn mismatch(key: &FeatureKey, column: &str, stored: &DataType, given: &DataType) -> Error {
+pub(super) fn mismatch(table: &str, column: &str, stored: &DataType, given: &DataType) -> Error {
     Error::TypeMismatch {
-        table: key.table_name(),
+        table: table.to_owned(),
         column: column.to_owned(),
         stored: stored.to_string(),
         given: given.to_string(),

@@ -15,7 +15,7 @@ mod sizes;
 mod trim;
 mod untyped;
 
-pub use convert::{conform, convert};
+pub use convert::{conform, convert, misfit};
 pub use grow::grown_schema;
 pub use plain::plain_type;
 pub use sizes::slices;

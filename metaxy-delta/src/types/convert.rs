@@ -7,9 +7,15 @@ use arrow::array::{
     UInt32Array, new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options, take};
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Date32Type, FieldRef};
 use arrow::error::ArrowError;
-use metaxy_core::schema::trimmed;
+use chrono::NaiveDate;
+use metaxy_core::FeatureKey;
+use metaxy_core::error::Result as CoreResult;
+use metaxy_core::schema::{self, trimmed};
+
+/// The day 1970-01-01, counted from the first day of the year 1.
+const UNIX_EPOCH_DAYS_FROM_CE: i32 = 719_163;
 
 /// Values in another type of the same meaning: members of structs by their names, null where there is none, all else by
 /// a cast that fails rather than loses a value.
@@ -73,4 +79,27 @@ pub(crate) fn partition_values(value: Option<&str>, stored: &DataType, rows: usi
     };
     let one = plain_cast(&one, stored)?;
     take(&one, &UInt32Array::from(vec![0; rows]), None)
+}
+
+/// Values of a table as those of its files.
+pub(crate) fn stored(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> CoreResult<ArrayRef> {
+    let stored = schema::convert(table, column, array, target)?;
+    if in_calendar(&stored) {
+        return Ok(stored);
+    }
+    Err(schema::misfit(&table.table_name(), column, &stored, target, in_calendar))
+}
+
+/// Whether all dates, at any depth, are of the years that statistics can be made of.
+fn in_calendar(array: &ArrayRef) -> bool {
+    match array.data_type() {
+        DataType::Date32 => array.as_primitive::<Date32Type>().iter().flatten().all(|days| {
+            let days = days.checked_add(UNIX_EPOCH_DAYS_FROM_CE);
+            days.is_some_and(|days| NaiveDate::from_num_days_from_ce_opt(days).is_some())
+        }),
+        DataType::Struct(_) => array.as_struct().columns().iter().all(in_calendar),
+        DataType::List(_) => in_calendar(array.as_list::<i32>().values()),
+        DataType::Map(_, _) => array.as_map().entries().columns().iter().all(in_calendar),
+        _ => true,
+    }
 }

@@ -20,10 +20,11 @@ use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use deltalake::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
 use deltalake::kernel::{MetadataValue, StructField, StructType};
+use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
-use metaxy_core::{FeatureKey, schema};
 
 use crate::config::KIND;
+use convert::stored;
 use forms::{Forms, forms};
 
 pub(crate) use convert::{conform, partition_values};
@@ -143,7 +144,7 @@ impl TableSchema {
         for (column, field) in self.columns.iter().zip(file_schema.fields()) {
             let name = column.logical.name();
             arrays.push(match batch.column_by_name(name) {
-                Some(array) => schema::convert(table, name, array, field.data_type())?,
+                Some(array) => stored(table, name, array, field.data_type())?,
                 None => new_null_array(field.data_type(), rows),
             });
         }
@@ -155,7 +156,7 @@ impl TableSchema {
     pub fn check_values(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
         for column in self.columns.iter().filter(|column| holds_times(&column.stored_type)) {
             if let Some(array) = rows.column_by_name(column.logical.name()) {
-                schema::convert(table, column.logical.name(), array, &column.stored_type)?;
+                stored(table, column.logical.name(), array, &column.stored_type)?;
             }
         }
         Ok(())
@@ -233,7 +234,7 @@ pub(crate) fn stored_form(schema: &TableSchema, given: &Schema) -> Vec<(String, 
 /// Whether values of another unit may have to become microseconds.
 fn holds_times(stored: &DataType) -> bool {
     match stored {
-        DataType::Timestamp(TimeUnit::Microsecond, _) => true,
+        DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32 => true,
         DataType::List(item) | DataType::Map(item, _) => holds_times(item.data_type()),
         DataType::Struct(members) => members.iter().any(|member| holds_times(member.data_type())),
         _ => false,

@@ -6,6 +6,7 @@ mod concurrency;
 mod deletes;
 mod fallback;
 mod faults;
+mod generated;
 mod history;
 mod kit;
 mod limits;

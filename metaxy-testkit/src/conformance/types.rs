@@ -25,6 +25,8 @@ use metaxy_core::{BufferedMetadataWriter, Error, FeatureGraph, FeatureSpec, Meta
 use super::kit::{LEAF, PASSED, ROOT, ids, pair, read, read_ids, samples, sorted, texts};
 use super::{Bench, Outcome};
 
+pub(super) use super::generated::{every_type_in_every_other, types_in_depth, values_beyond_the_calendar};
+
 /// Writes a column (its last value null), reads it back, and compares value by value.
 async fn round_trip(bench: Bench, name: &'static str, array: impl Array + 'static) -> Result<Outcome> {
     let given: ArrayRef = Arc::new(array);
