@@ -110,7 +110,7 @@ impl DuckDbBackend {
         let run = move || {
             let _turn = turn;
             let link = database.connect()?;
-            let during = During::new(&database.location, operation).on(&table);
+            let during = During::new(&database.location, operation).of(&table);
             work(&Writing { link: &link, key: &key, sql_name: &sql_name, table: &table, during })
         };
         blocking::run(run).await
@@ -153,7 +153,7 @@ impl StoreBackend for DuckDbBackend {
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
         let (sql_name, name) = self.names(table);
         self.read("read the schema", move |connection, during| {
-            Ok(StoredTable::find(connection, &sql_name, during.on(&name))?.map(|table| table.schema))
+            Ok(StoredTable::find(connection, &sql_name, during.of(&name))?.map(|table| table.schema))
         })
         .await
     }
@@ -193,7 +193,7 @@ impl StoreBackend for DuckDbBackend {
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
         let (sql_name, name) = self.names(table);
         self.read("read", move |connection, during| {
-            let during = during.on(&name);
+            let during = during.of(&name);
             let stored = StoredTable::find(connection, &sql_name, during)?;
             let has = |table: &StoredTable, name: &str| table.columns.iter().any(|column| column.name == name);
             // A table of another program may lack them; what is wrong with it is said by what reads it.
@@ -215,7 +215,7 @@ impl StoreBackend for DuckDbBackend {
     async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
         let (sql_name, name) = self.names(table);
         self.read("read", move |connection, during| {
-            held::has_held_rows(connection, &sql_name).map_err(during.on(&name).fails())
+            held::has_held_rows(connection, &sql_name).map_err(during.of(&name).fails())
         })
         .await
     }
@@ -235,7 +235,7 @@ impl StoreBackend for DuckDbBackend {
         let plan = plan.clone();
         let run = move || {
             let table = plan.feature.table_name();
-            let during = During::new(&database.location, "resolve").on(&table);
+            let during = During::new(&database.location, "resolve").of(&table);
             native::resolve(&link, &plan, names, during)
         };
         blocking::run(run).await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use duckdb::Connection;
+use metaxy_core::schema::plain_type;
 use metaxy_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,7 @@ pub(crate) struct StoredColumn {
 impl StoredColumn {
     /// A column that does not exist yet. `taken` has the names of the others in lower case.
     pub(crate) fn new(field: &Field, taken: &mut HashSet<String>) -> Result<Self, &'static str> {
-        let data_type = shown_dictionary(field.data_type());
+        let data_type = plain_type(field.data_type());
         let sql_type = storage(&data_type)?.sql;
         if needs_note(&data_type) && to_text(&data_type).is_none() {
             return Err("its names are too unusual to be written down; cast it to a simpler type");
@@ -84,16 +85,6 @@ impl StoredColumn {
         let note = serde_json::to_string(&note).ok()?;
         let column = quoted(&self.sql_name);
         Some(format!("COMMENT ON COLUMN {}.{column} IS {}", quoted(table), text(&format!("{MARK}{note}"))))
-    }
-}
-
-/// The type in which a column comes back. A batch may hold more values than small dictionary keys can count.
-fn shown_dictionary(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Dictionary(keys, values) if keys.primitive_width().is_some_and(|bytes| bytes < 4) => {
-            values.as_ref().clone()
-        }
-        other => other.clone(),
     }
 }
 
@@ -191,7 +182,9 @@ impl DescribedColumn {
         let noted = note.data_type.as_deref().and_then(from_text);
         let fits =
             |noted: &DataType| storage(noted).is_ok_and(|storage| shown(&storage.wire) == shown(wire.data_type()));
-        let data_type = noted.filter(fits).unwrap_or_else(|| shown(wire.data_type()));
+        // Earlier versions kept dictionaries, whose keys may be too small for what is written later.
+        let noted = noted.filter(fits).map(|noted| plain_type(&noted));
+        let data_type = noted.unwrap_or_else(|| shown(wire.data_type()));
         let name = note.name.unwrap_or_else(|| self.name.clone());
         StoredColumn { name, data_type, sql_name: self.name, sql_type: self.sql_type }
     }

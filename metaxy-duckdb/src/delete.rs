@@ -13,8 +13,8 @@ use crate::arrow_border::to_duckdb;
 use crate::catalog::{StoredColumn, StoredTable};
 use crate::held;
 use crate::read::Rows;
-use crate::sql::condition::condition;
 use crate::sql::names::quoted;
+use crate::sql::predicate::condition;
 use crate::types::convert;
 use crate::write::Writing;
 

@@ -20,7 +20,7 @@ impl<'a> During<'a> {
         Self { location, operation, table: None }
     }
 
-    pub(crate) fn on(self, table: &'a str) -> Self {
+    pub(crate) fn of(self, table: &'a str) -> Self {
         Self { table: Some(table), ..self }
     }
 
@@ -30,7 +30,7 @@ impl<'a> During<'a> {
     }
 
     /// The error for what DuckDB said.
-    pub(crate) fn failed(&self, source: duckdb::Error) -> Error {
+    pub(crate) fn error(&self, source: duckdb::Error) -> Error {
         let message = source.to_string();
         let location = self.location.to_owned();
         match kind(&message) {
@@ -63,9 +63,9 @@ impl<'a> During<'a> {
         Error::NotAStore { location: self.location.to_owned(), expected: "DuckDB database", reason: reason(message) }
     }
 
-    /// Closure form of [`During::failed`], for `map_err`.
+    /// Closure form of [`During::error`], for `map_err`.
     pub(crate) fn fails(self) -> impl Fn(duckdb::Error) -> Error + 'a {
-        move |source| self.failed(source)
+        move |source| self.error(source)
     }
 }
 

@@ -8,6 +8,7 @@ mod connection;
 mod delete;
 mod error;
 mod held;
+mod location;
 mod native;
 mod read;
 mod sql;

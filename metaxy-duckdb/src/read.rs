@@ -10,8 +10,10 @@ use duckdb::arrow::compute::concat_batches;
 use duckdb::{ArrowStream, InterruptHandle, Statement};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
-use metaxy_core::backend::not_found;
+use metaxy_core::backend::{not_found, stream_of};
+use metaxy_core::spill::Spill;
 use metaxy_core::{BackendInfo, Error, FeatureKey, Result, Scan, ScanRequest, ScanStage, blocking, fence};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::KIND;
 use crate::arrow_border::cursor::Cursor;
@@ -39,17 +41,29 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Starts the scan.
+    /// Starts the scan, and reads its first batch. What has more keeps a connection, or, where many streams do that already,
+    /// puts its rows into a file.
     pub(crate) async fn start(self) -> Result<Scan> {
-        let (reader, applied) = blocking::run(move || self.prepare()).await?;
-        let (schema, interrupt) = (reader.schema.clone(), reader.interrupt.clone());
-        let stream = Batches { next: Next::Unread(Box::new(reader)), _stop: Interrupting(interrupt) };
-        Ok(Scan { schema, stream: stream.boxed(), applied })
+        let database = self.database.clone();
+        let (mut reader, applied) = blocking::run(move || self.prepare()).await?;
+        let (schema, stop) = (reader.schema.clone(), Interrupting(reader.interrupt.clone()));
+        let (reader, first) = blocking::run(move || reader.read().map(|first| (reader, first))).await?;
+        let stream = match first {
+            Some(first) if !reader.is_ended() => match database.stream() {
+                Some(permit) => {
+                    let next = Next::Begun(first, Box::new(reader));
+                    Batches { next, _stop: stop, _permit: permit }.boxed()
+                }
+                None => blocking::run(move || reader.spill(&first)).await?.into_stream(),
+            },
+            first => stream_of(first.into_iter().collect()),
+        };
+        Ok(Scan { schema, stream, applied })
     }
 
     /// The table and the rows are read in one transaction, so that both are of one state.
     fn prepare(self) -> Result<(Reader, ScanStage)> {
-        let during = During::new(&self.database.location, "read").on(&self.table);
+        let during = During::new(&self.database.location, "read").of(&self.table);
         let link = self.database.connect()?;
         link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
         let table = StoredTable::find(&link.connection, &self.sql_name, during)?;
@@ -81,7 +95,7 @@ enum State {
 
 impl Reader {
     fn read(&mut self) -> Result<Option<RecordBatch>> {
-        let during = During::new(&self.location, "read").on(&self.table);
+        let during = During::new(&self.location, "read").of(&self.table);
         if let State::Planned(..) = self.state
             && let State::Planned(link, sql) = std::mem::replace(&mut self.state, State::Ended)
         {
@@ -89,12 +103,27 @@ impl Reader {
         }
         let State::Running(cursor) = &mut self.state else { return Ok(None) };
         let Some(chunks) = cursor.chunks() else { return Ok(None) };
-        let batch = fence::decode(&self.table, || gather(chunks, during));
-        if !matches!(batch, Ok(Some(_))) {
+        let gathered = fence::decode(&self.table, || gather(chunks, during));
+        if !matches!(gathered, Ok(Gathered { ended: false, .. })) {
             // On this thread, and before it is known that no more comes: a store that is closed then lets go of its file.
             self.state = State::Ended;
         }
-        batch?.map(|batch| in_types(&batch, &self.schema)).transpose()
+        gathered?.batch.map(|batch| in_types(&batch, &self.schema)).transpose()
+    }
+
+    /// Whether nothing is left to read.
+    fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Puts a batch, and all that has not been read yet, into a file.
+    fn spill(mut self, first: &RecordBatch) -> Result<Spill> {
+        let mut spill = Spill::new(&self.schema)?;
+        spill.push(first)?;
+        while let Some(batch) = self.read()? {
+            spill.push(&batch)?;
+        }
+        Ok(spill)
     }
 }
 
@@ -106,20 +135,31 @@ fn in_types(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
+/// Some rows of a statement.
+struct Gathered {
+    batch: Option<RecordBatch>,
+    /// Whether they were the last.
+    ended: bool,
+}
+
 /// The next rows of a statement, in a batch of a good size.
-fn gather(stream: &mut ArrowStream<'_>, during: During<'_>) -> Result<Option<RecordBatch>> {
+fn gather(stream: &mut ArrowStream<'_>, during: During<'_>) -> Result<Gathered> {
     let mut chunks: Vec<DuckBatch> = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
+    let mut ended = false;
     while rows < ROWS && bytes < BYTES {
-        let Some(chunk) = stream.next() else { break };
+        let Some(chunk) = stream.next() else {
+            ended = true;
+            break;
+        };
         let chunk = chunk.map_err(during.fails())?;
         rows += chunk.num_rows();
         bytes += chunk.get_array_memory_size();
         chunks.push(chunk);
     }
-    let Some(first) = chunks.first() else { return Ok(None) };
+    let Some(first) = chunks.first() else { return Ok(Gathered { batch: None, ended }) };
     let batch = concat_batches(&first.schema(), &chunks).map_err(|error| Error::backend(KIND, "read", error))?;
-    from_duckdb(batch).map(Some)
+    Ok(Gathered { batch: Some(from_duckdb(batch)?), ended })
 }
 
 /// The rows of a statement that is read to its end on one thread.
@@ -139,7 +179,8 @@ impl Iterator for Rows<'_> {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        fence::decode(self.during.table_name(), || gather(&mut self.chunks, self.during)).transpose()
+        let gathered = fence::decode(self.during.table_name(), || gather(&mut self.chunks, self.during));
+        gathered.map(|gathered| gathered.batch).transpose()
     }
 }
 
@@ -156,13 +197,14 @@ impl Drop for Interrupting {
 struct Batches {
     next: Next,
     _stop: Interrupting,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// The next batch.
 enum Next {
-    /// Nothing has been asked for.
-    Unread(Box<Reader>),
-    /// It is being read. From the second batch on this is done while the one before is used.
+    /// The first one, which is here.
+    Begun(RecordBatch, Box<Reader>),
+    /// It is being read, while the one before is used.
     Reading(BoxFuture<'static, Result<(Box<Reader>, Option<RecordBatch>)>>),
     Ended,
 }
@@ -178,10 +220,11 @@ impl Stream for Batches {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Next::Unread(_) = self.next
-            && let Next::Unread(reader) = std::mem::replace(&mut self.next, Next::Ended)
+        if let Next::Begun(..) = self.next
+            && let Next::Begun(first, reader) = std::mem::replace(&mut self.next, Next::Ended)
         {
             self.next = Next::read(reader);
+            return Poll::Ready(Some(Ok(first)));
         }
         let Next::Reading(reading) = &mut self.next else { return Poll::Ready(None) };
         match ready!(reading.poll_unpin(context)) {

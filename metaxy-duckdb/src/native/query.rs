@@ -10,8 +10,8 @@ use super::expected::{Expected, expected};
 use super::input::{KeyType, find, key, key_type, whole_scan};
 use super::{Part, batch_of};
 use crate::catalog::StoredColumn;
-use crate::sql::condition::condition;
 use crate::sql::names::quoted;
+use crate::sql::predicate::condition;
 use crate::sql::select::newest_of;
 use crate::types::convert;
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use metaxy_core::{ScanRequest, ScanStage, columns};
 
-use super::condition::condition;
 use super::names::quoted;
+use super::predicate::condition;
 use crate::catalog::StoredTable;
 
 /// The rows of a scan as SQL, as far as DuckDB gives the core's answer.

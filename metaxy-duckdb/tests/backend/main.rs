@@ -7,8 +7,9 @@ mod identity;
 mod input;
 mod others;
 mod storage;
+mod streams;
 mod tables;
-mod threads;
+
 mod wide;
 
 use std::path::Path;

@@ -95,6 +95,24 @@ async fn a_list_of_structs_gains_members() {
     assert_eq!((value("x"), value("y"), value("X")), (None, Some("b"), Some("c")));
 }
 
+/// Earlier versions kept the keys of dictionaries as the type of a column, which then had no room for more values.
+#[tokio::test]
+async fn dictionaries_of_earlier_versions_are_plain() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    run(
+        &path,
+        "CREATE TABLE t (id BIGINT, name VARCHAR); INSERT INTO t VALUES (1, 'a'); \
+         COMMENT ON COLUMN t.name IS 'metaxy {\"type\":\"Dictionary(Int8, Utf8)\"}'",
+    );
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    append(&store, "t", batch(vec![("id", ints(0..300)), ("name", texts(&names))])).await.unwrap();
+    let rows = read(&store, "t").await.unwrap();
+    assert_eq!((rows.num_rows(), rows.column(1).data_type()), (301, &arrow::datatypes::DataType::Utf8));
+}
+
 /// Types of other programs take what they hold; for the rest the value, its column and its row are named.
 #[tokio::test]
 async fn values_that_a_foreign_type_does_not_hold() {
