@@ -63,7 +63,7 @@ fn check_regular(path: &Path, location: &str) -> Result<()> {
     let reason = match (kind.is_dir(), kind.is_file()) {
         (true, _) => "it is a directory; name a file in it",
         (_, true) => return Ok(()),
-        _ => "it is no regular file",
+        _ => "it is not a regular file",
     };
     Err(Error::NotAStore { location: location.to_owned(), expected: "DuckDB database", reason: reason.to_owned() })
 }
@@ -96,7 +96,7 @@ fn check_start(file: &Path, location: &str) -> Result<()> {
     if read.is_err() || start.is_empty() || start.ends_with(b"DUCK") {
         return Ok(());
     }
-    let reason = "it does not begin like one".to_owned();
+    let reason = "its first bytes are not those of one".to_owned();
     Err(Error::NotAStore { location: location.to_owned(), expected: "DuckDB database", reason })
 }
 

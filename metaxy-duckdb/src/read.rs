@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use duckdb::arrow::compute::concat_batches;
 use duckdb::{ArrowStream, InterruptHandle, Statement};
 use futures::future::BoxFuture;
@@ -108,7 +109,7 @@ impl Reader {
             // On this thread, and before it is known that no more comes: a store that is closed then lets go of its file.
             self.state = State::Ended;
         }
-        gathered?.batch.map(|batch| in_types(&batch, &self.schema)).transpose()
+        gathered?.batch.map(|batch| in_types(&batch, &self.schema, &self.table)).transpose()
     }
 
     /// Whether nothing is left to read.
@@ -128,11 +129,22 @@ impl Reader {
 }
 
 /// A batch in the types that the core has been told.
-fn in_types(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| convert(column, field.data_type()));
-    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+fn in_types(batch: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<RecordBatch> {
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (column, field) in batch.columns().iter().zip(schema.fields()) {
+        columns.push(convert(column, field.data_type()).map_err(|error| unreadable(table, field.name(), &error))?);
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+/// The error of values that are not of the type which the comment of their column names.
+fn unreadable(table: &str, column: &str, error: &ArrowError) -> Error {
+    let reason = format!(
+        "the values of column `{column}` are not of the type that its comment names ({error}); remove the comment to read \
+         them as DuckDB has them"
+    );
+    Error::Corrupt { table: table.to_owned(), reason }
 }
 
 /// Some rows of a statement.

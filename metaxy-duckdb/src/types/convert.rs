@@ -6,6 +6,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait, StructArray, make_array,
     new_null_array,
 };
+use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Decimal128Type, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
@@ -32,11 +33,25 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Arrow
         (T::Dictionary(_, values), _) => convert(&cast(array, &values.clone())?, to),
         (T::RunEndEncoded(_, values), _) => convert(&cast(array, &values.data_type().clone())?, to),
         (T::Timestamp(from, _), T::Timestamp(unit, _)) if from == unit => reinterpret(array, to),
-        (T::Timestamp(_, _), T::Timestamp(unit, _)) => reinterpret(&cast(array, &T::Timestamp(*unit, None))?, to),
+        (T::Timestamp(from, _), T::Timestamp(unit, _)) => {
+            let plain = reinterpret(array, &T::Timestamp(*from, None))?;
+            reinterpret(&exactly(&plain, &T::Timestamp(*unit, None))?, to)
+        }
         (T::Date64, T::Timestamp(TimeUnit::Millisecond, None))
         | (T::Timestamp(TimeUnit::Millisecond, None), T::Date64) => reinterpret(array, to),
         (T::Int64, T::Duration(_) | T::Time64(_)) | (T::Duration(_) | T::Time64(_), T::Int64) => reinterpret(array, to),
+        (T::Time64(_), T::Time32(_)) | (T::Float32, T::Float16) => exactly(array, to),
         _ => cast(array, to),
+    }
+}
+
+/// A cast that changes no value: another program may have written what is finer than the type that a comment names.
+fn exactly(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    let there = cast(array, to)?;
+    let (back, given) = (cast(&there, array.data_type())?, array);
+    match not_distinct(&back, given)?.false_count() {
+        0 => Ok(there),
+        count => Err(ArrowError::CastError(format!("{count} values are finer than {to}"))),
     }
 }
 

@@ -4,9 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Decimal128Array, RecordBatch, TimestampSecondArray};
-use metaxy_core::{AccessMode, Error, StoreBackend, columns};
+use metaxy_core::{
+    AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, HashAlgorithm, MetadataStore, StoreBackend,
+    VersioningEngine, columns,
+};
+use metaxy_duckdb::DuckDbBackend;
 
-use super::tables::{by_field, video_store};
+use super::tables::by_field;
 use super::{append, batch, ints, key, open, read, texts};
 
 fn run(path: &Path, sql: &str) {
@@ -178,23 +182,65 @@ async fn values_that_do_not_fit_are_named_by_row() {
     }
 }
 
-/// The types that the Python package gives a table when `enable_map_datatype` is on.
+/// A column of seconds, of which DuckDB keeps microseconds, and to which another program has appended these.
+#[tokio::test]
+async fn values_finer_than_their_type_are_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(vec![0, 1]).with_timezone("UTC"));
+    append(&store, "t", batch(vec![("id", ints(0..2)), ("at", seconds.clone())])).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().column(1), &seconds);
+    store.close().await.unwrap();
+    run(&path, "INSERT INTO t VALUES (2, '2026-11-26 12:00:00.25+00')");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let error = read(&store, "t").await.unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { table, reason } if table == "t" && reason.contains("`at`")), "{error:?}");
+    store.close().await.unwrap();
+    run(&path, "COMMENT ON COLUMN t.at IS NULL");
+    assert_eq!(read(&open(&path, AccessMode::ReadOnly).await.unwrap(), "t").await.unwrap().num_rows(), 3);
+}
+
+/// The columns that the Python package gives a feature when `enable_map_datatype` is on.
+const MAPS: &str = "metaxy_provenance_by_field MAP(VARCHAR, VARCHAR), metaxy_feature_version VARCHAR, \
+    metaxy_project_version VARCHAR, metaxy_provenance VARCHAR, metaxy_created_at TIMESTAMP WITH TIME ZONE, \
+    metaxy_updated_at TIMESTAMP WITH TIME ZONE, metaxy_deleted_at TIMESTAMP WITH TIME ZONE, \
+    metaxy_materialization_id VARCHAR, metaxy_data_version_by_field MAP(VARCHAR, VARCHAR), metaxy_data_version VARCHAR";
+
+/// Its answers on such tables, with MD5: a child of two fields after a write of `a`, and of a later one of `b`.
 #[tokio::test]
 async fn maps_of_the_python_package() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
-    run(
-        &path,
-        "CREATE TABLE raw__video (id BIGINT, metaxy_provenance_by_field MAP(VARCHAR, VARCHAR), \
-         metaxy_feature_version VARCHAR, metaxy_project_version VARCHAR, metaxy_provenance VARCHAR, \
-         metaxy_created_at TIMESTAMP WITH TIME ZONE, metaxy_updated_at TIMESTAMP WITH TIME ZONE, \
-         metaxy_deleted_at TIMESTAMP WITH TIME ZONE, metaxy_materialization_id VARCHAR, \
-         metaxy_data_version_by_field MAP(VARCHAR, VARCHAR), metaxy_data_version VARCHAR)",
-    );
-    let store = video_store(&path).await;
-    let provenance = columns::by_field([("audio", texts(&["a"])), ("frames", texts(&["f"]))]).unwrap();
-    store.write("raw/video", batch(vec![("id", ints([1])), (columns::PROVENANCE_BY_FIELD, provenance)])).await.unwrap();
+    run(&path, &format!("CREATE TABLE raw__video (id BIGINT, {MAPS}); CREATE TABLE made__text (id BIGINT, {MAPS})"));
+    let field = |name: &str| FieldSpec::new(name).code_version("1");
+    let video = FeatureSpec::builder("raw/video").id_columns(["id"]).field(field("audio")).field(field("frames"));
+    let made = FeatureSpec::builder("made/text").id_columns(["id"]).dep("raw/video").field(field("default"));
+    let graph = FeatureGraph::new([video.build().unwrap(), made.build().unwrap()]).unwrap();
+    let builder = MetadataStore::builder(DuckDbBackend::file(&path).unwrap(), graph);
+    let store = builder.hash_algorithm(HashAlgorithm::Md5).open(AccessMode::ReadWrite).await.unwrap();
+    for (ids, audio, recorded) in [([1, 2], "a", ["98af5be1"; 2].as_slice()), ([2, 3], "b", &["a6fe3bed"])] {
+        let provenance = columns::by_field([("audio", texts(&[audio; 2])), ("frames", texts(&["f"; 2]))]).unwrap();
+        let rows = batch(vec![("id", ints(ids)), (columns::PROVENANCE_BY_FIELD, provenance)]);
+        store.write("raw/video", rows).await.unwrap();
+        for engine in [VersioningEngine::Native, VersioningEngine::Arrow] {
+            let found = store.resolve_update("made/text").versioning_engine(engine).await.unwrap();
+            let mut versions = Vec::new();
+            for rows in found.new.batches() {
+                let column = rows.column_by_name(columns::PROVENANCE).unwrap().as_string::<i32>().clone();
+                versions.extend(column.iter().flatten().map(str::to_owned));
+            }
+            assert_eq!(
+                (versions, found.stale.num_rows()),
+                (recorded.iter().map(|v| (*v).to_owned()).collect(), 2 - recorded.len())
+            );
+        }
+        let found = store.resolve_update("made/text").await.unwrap();
+        for rows in found.new.batches() {
+            store.write("made/text", rows.clone()).await.unwrap();
+        }
+    }
     store.close().await.unwrap();
-    let stored = query(&path, "SELECT metaxy_data_version_by_field::VARCHAR FROM raw__video");
-    assert_eq!(stored, ["{audio=a, frames=f}"]);
+    let stored = query(&path, "SELECT DISTINCT metaxy_data_version_by_field::VARCHAR FROM raw__video ORDER BY 1 ASC");
+    assert_eq!(stored, ["{audio=a, frames=f}", "{audio=b, frames=f}"]);
 }

@@ -109,7 +109,7 @@ fn video() -> FeatureGraph {
     .unwrap()
 }
 
-pub(crate) async fn video_store(path: &std::path::Path) -> MetadataStore {
+async fn video_store(path: &std::path::Path) -> MetadataStore {
     let backend = DuckDbBackend::file(path).unwrap();
     MetadataStore::builder(backend, video()).auto_create_tables(true).open(AccessMode::ReadWrite).await.unwrap()
 }
