@@ -133,7 +133,13 @@ impl StoreBackend for DuckDbBackend {
         let config = self.config.clone();
         let database = blocking::run(move || Database::open(&config, mode)).await?;
         match self.replace(Some(Arc::new(database))) {
-            Some(earlier) => blocking::run(move || Ok(drop(earlier))).await,
+            Some(earlier) => {
+                blocking::run(move || {
+                    drop(earlier);
+                    Ok(())
+                })
+                .await
+            }
             None => Ok(()),
         }
     }

@@ -231,6 +231,12 @@ fn is_view(connection: &Connection, name: &str) -> duckdb::Result<bool> {
     connection.query_row(&sql, [name], |row| row.get(0))
 }
 
+/// The name of a trigger on a table, if there is any.
+pub(crate) fn trigger(connection: &Connection, table: &str) -> duckdb::Result<Option<String>> {
+    let sql = format!("SELECT trigger_name FROM duckdb_triggers() WHERE {OWN} AND table_name = ?");
+    connection.prepare(&sql)?.query_map([table], |row| row.get(0))?.next().transpose()
+}
+
 fn describe_columns(connection: &Connection, table: &str) -> duckdb::Result<Vec<DescribedColumn>> {
     let mut statement = connection.prepare(&format!(
         "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE {OWN} AND table_name = ? \

@@ -10,7 +10,7 @@ use metaxy_core::{Error, FeatureKey, Result, schema};
 
 use crate::arrow_border::source::{Source, numbered};
 use crate::arrow_border::{DuckBatch, to_duckdb};
-use crate::catalog::{Indexes, StoredColumn, StoredTable};
+use crate::catalog::{Indexes, StoredColumn, StoredTable, trigger};
 use crate::connection::Link;
 use crate::error::During;
 use crate::held;
@@ -45,8 +45,14 @@ impl Writing<'_> {
         self.connection().execute_batch(sql).map_err(self.during.fails())
     }
 
-    /// The table, if there is one.
+    /// The table, if there is one. Triggers would make more of a write than it says, in this table or in others.
     pub(crate) fn find(&self) -> Result<Option<StoredTable>> {
+        if let Some(trigger) = trigger(self.connection(), self.sql_name).map_err(self.during.fails())? {
+            return Err(Error::Unsupported {
+                what: format!("writing to table `{}` while the trigger `{trigger}` is on it", self.table),
+                hint: "drop the trigger".to_owned(),
+            });
+        }
         StoredTable::find(self.connection(), self.sql_name, self.during)
     }
 

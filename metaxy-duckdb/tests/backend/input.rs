@@ -87,6 +87,29 @@ async fn settings_do_not_change_what_statements_mean() {
     DuckDbBackend::new(config).unwrap().open(AccessMode::ReadWrite).await.unwrap();
 }
 
+/// A trigger of one table takes rows of another.
+#[tokio::test]
+async fn triggers_are_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    // Files of earlier versions hold none.
+    let config = DuckDbConfig::new(path.display().to_string()).storage_version("v2.0.0");
+    let store = DuckDbBackend::new(config).unwrap();
+    store.open(AccessMode::ReadWrite).await.unwrap();
+    for table in ["t", "other"] {
+        append(&store, table, batch(vec![("id", ints([1]))])).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let trigger = "CREATE TRIGGER lose AFTER INSERT ON t FOR EACH STATEMENT DELETE FROM other";
+    duckdb::Connection::open(&path).unwrap().execute_batch(trigger).unwrap();
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let error = append(&store, "t", batch(vec![("id", ints([2]))])).await.unwrap_err();
+    assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("`lose`")), "{error:?}");
+    append(&store, "other", batch(vec![("id", ints([2]))])).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
+    assert_eq!(read(&store, "other").await.unwrap().num_rows(), 2);
+}
+
 /// Larger than memory: DuckDB still writes what does not fit beside the file.
 #[tokio::test]
 async fn spilling_is_no_external_access() {
