@@ -7,8 +7,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::hash::HashAlgorithm;
-use crate::key::FeatureKey;
+use crate::hash::{HashAlgorithm, UnsupportedHash};
+use crate::key::{FeatureKey, InvalidKey};
 
 /// What every fallible call of this project returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,15 +22,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub enum Error {
     // ---- definitions -------------------------------------------------------------------------------------------
     /// A feature or field key that does not follow the rules of keys.
-    #[error("`{key}` is not a {kind} key: {reason}")]
-    InvalidKey {
-        /// `feature` or `field`.
-        kind: &'static str,
-        /// The key as it was given.
-        key: String,
-        /// Which rule it breaks.
-        reason: String,
-    },
+    #[error(transparent)]
+    InvalidKey(#[from] InvalidKey),
     /// A definition that contradicts itself; `reason` says how to mend it.
     #[error("feature `{feature}`: {reason}")]
     InvalidSpec {
@@ -541,6 +534,12 @@ fn is_out_of_handles(error: &io::Error) -> bool {
     return matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     #[cfg(not(unix))]
     return false;
+}
+
+impl From<UnsupportedHash> for Error {
+    fn from(error: UnsupportedHash) -> Self {
+        Self::Unsupported { what: error.what, hint: error.hint }
+    }
 }
 
 impl From<tokio::task::JoinError> for Error {

@@ -5,7 +5,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{Error, Result};
+/// A text that is no key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` is not a {kind} key: {reason}")]
+pub struct InvalidKey {
+    /// `feature` or `field`.
+    pub kind: &'static str,
+    /// The key as it was given.
+    pub key: String,
+    /// Which rule it breaks.
+    pub reason: String,
+}
+
+type Result<T, E = InvalidKey> = std::result::Result<T, E>;
 
 /// Checks one part; `first` parts must start with a letter or `_`.
 fn check_part(part: &str, first: bool) -> Result<(), String> {
@@ -30,7 +42,7 @@ fn check_part(part: &str, first: bool) -> Result<(), String> {
 }
 
 fn check_parts(kind: &'static str, parts: Vec<String>) -> Result<Vec<String>> {
-    let invalid = |reason: String| Error::InvalidKey { kind, key: parts.join("/"), reason };
+    let invalid = |reason: String| InvalidKey { kind, key: parts.join("/"), reason };
     if parts.is_empty() {
         return Err(invalid("it has no parts".to_owned()));
     }
@@ -58,7 +70,7 @@ macro_rules! key_type {
             /// A key from its parts.
             ///
             /// # Errors
-            /// [`Error::InvalidKey`] where a part is empty, holds `/` or `__`, or breaks the alphabet.
+            /// [`InvalidKey`] where a part is empty, holds `/` or `__`, or breaks the alphabet.
             pub fn from_parts<S: Into<String>>(parts: impl IntoIterator<Item = S>) -> Result<Self> {
                 check_parts($kind, parts.into_iter().map(Into::into).collect()).map(Self)
             }
@@ -82,7 +94,7 @@ macro_rules! key_type {
         }
 
         impl FromStr for $name {
-            type Err = Error;
+            type Err = InvalidKey;
 
             fn from_str(text: &str) -> Result<Self> {
                 Self::from_parts(text.split('/'))
@@ -90,7 +102,7 @@ macro_rules! key_type {
         }
 
         impl TryFrom<&str> for $name {
-            type Error = Error;
+            type Error = InvalidKey;
 
             fn try_from(text: &str) -> Result<Self> {
                 text.parse()
@@ -184,7 +196,7 @@ pub trait IntoFeatureKey {
     /// The key.
     ///
     /// # Errors
-    /// [`Error::InvalidKey`] where the text is no feature key.
+    /// [`InvalidKey`] where the text is no feature key.
     fn into_feature_key(self) -> Result<FeatureKey>;
 }
 
@@ -235,7 +247,7 @@ pub trait IntoFieldKey {
     /// The key.
     ///
     /// # Errors
-    /// [`Error::InvalidKey`] where the text is no field key.
+    /// [`InvalidKey`] where the text is no field key.
     fn into_field_key(self) -> Result<FieldKey>;
 }
 

@@ -16,6 +16,7 @@ pub mod key;
 mod lineage;
 pub mod plan;
 pub mod registry;
+mod scan;
 pub mod schema;
 pub mod secret;
 pub mod shared;

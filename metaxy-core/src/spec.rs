@@ -12,7 +12,7 @@ use crate::columns;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
 use crate::hash::definition_hash;
-use crate::key::{FeatureKey, FieldKey, IntoFeatureKey, IntoFieldKey};
+use crate::key::{FeatureKey, FieldKey, IntoFeatureKey, IntoFieldKey, InvalidKey};
 
 /// The code version of a field that names none.
 pub const INITIAL_CODE_VERSION: &str = "__metaxy_initial__";
@@ -60,37 +60,14 @@ fn default_fields() -> Vec<FieldSpec> {
 pub struct FieldSpec {
     /// Its key, as it was given; checked when the feature is built.
     #[serde(serialize_with = "key_or_text")]
-    key: Result<FieldKey, BadKey>,
+    key: Result<FieldKey, InvalidKey>,
     /// A change of it makes everything that is made from the field stale.
     pub code_version: String,
     /// What it is made from.
     pub deps: FieldDeps,
 }
 
-/// A key that breaks the rules, remembered so that a builder need not stop in the middle of a chain.
-#[derive(Clone, Debug, PartialEq)]
-struct BadKey {
-    kind: &'static str,
-    key: String,
-    reason: String,
-}
-
-impl BadKey {
-    fn error(&self) -> Error {
-        Error::InvalidKey { kind: self.kind, key: self.key.clone(), reason: self.reason.clone() }
-    }
-}
-
-impl From<Error> for BadKey {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::InvalidKey { kind, key, reason } => Self { kind, key, reason },
-            other => Self { kind: "field", key: String::new(), reason: other.to_string() },
-        }
-    }
-}
-
-fn key_or_text<S: Serializer>(key: &Result<FieldKey, BadKey>, serializer: S) -> Result<S::Ok, S::Error> {
+fn key_or_text<S: Serializer>(key: &Result<FieldKey, InvalidKey>, serializer: S) -> Result<S::Ok, S::Error> {
     match key {
         Ok(key) => key.serialize(serializer),
         Err(bad) => bad.key.serialize(serializer),
@@ -194,7 +171,7 @@ impl FeatureSpec {
     /// Starts the definition of a feature.
     pub fn builder(key: impl IntoFeatureKey) -> FeatureSpecBuilder {
         FeatureSpecBuilder {
-            key: key.into_feature_key(),
+            key: key.into_feature_key().map_err(Error::from),
             id_columns: Vec::new(),
             deps: Vec::new(),
             fields: Vec::new(),
@@ -383,7 +360,7 @@ impl FeatureSpecBuilder {
 impl FieldSpec {
     /// A field with the initial code version, made from what the dependencies' mappings say.
     pub fn new(key: impl IntoFieldKey) -> Self {
-        let key = key.into_field_key().map_err(BadKey::from);
+        let key = key.into_field_key();
         Self { key, code_version: INITIAL_CODE_VERSION.to_owned(), deps: FieldDeps::Listed(Vec::new()) }
     }
 
@@ -395,7 +372,7 @@ impl FieldSpec {
     }
 
     fn checked_key(&self) -> Result<&FieldKey> {
-        self.key.as_ref().map_err(BadKey::error)
+        self.key.as_ref().map_err(|invalid| invalid.clone().into())
     }
 
     /// Sets the code version: whatever changes when the code that makes the field changes.
@@ -414,7 +391,7 @@ impl FieldSpec {
         feature: impl IntoFeatureKey,
         fields: impl IntoIterator<Item = F>,
     ) -> Self {
-        let fields = fields.into_iter().map(IntoFieldKey::into_field_key).collect::<Result<Vec<_>>>();
+        let fields = fields.into_iter().map(IntoFieldKey::into_field_key).collect::<Result<Vec<_>, _>>();
         match (feature.into_feature_key(), fields) {
             (Ok(feature), Ok(fields)) => self.listed(FieldDep { feature, fields: FieldSelection::Only(fields) }),
             (Err(error), _) | (_, Err(error)) => self.broken(error),
@@ -446,8 +423,8 @@ impl FieldSpec {
     }
 
     /// Remembers a bad key of a dependency in the place of the field's own, so that `build` reports it.
-    fn broken(mut self, error: Error) -> Self {
-        self.key = Err(error.into());
+    fn broken(mut self, error: InvalidKey) -> Self {
+        self.key = Err(error);
         self
     }
 }
@@ -606,7 +583,7 @@ impl<K: IntoFeatureKey> IntoFeatureDep for K {
 }
 
 impl IntoFeatureKey for &FeatureSpec {
-    fn into_feature_key(self) -> Result<FeatureKey> {
+    fn into_feature_key(self) -> Result<FeatureKey, InvalidKey> {
         Ok(self.key.clone())
     }
 }
@@ -790,7 +767,8 @@ impl<'de> Deserialize<'de> for FieldsMapping {
                 mapping
                     .into_iter()
                     .map(|(key, fields)| {
-                        let fields = fields.into_iter().map(FieldKey::from_parts).collect::<Result<BTreeSet<_>>>()?;
+                        let fields =
+                            fields.into_iter().map(FieldKey::from_parts).collect::<Result<BTreeSet<_>, _>>()?;
                         Ok((key, fields))
                     })
                     .collect::<Result<_>>()

@@ -139,6 +139,14 @@ async fn a_table_that_was_made_beforehand_counts_as_none() {
     assert_eq!(ids(&store, "raw/video").await, [1, 2]);
     store.write("raw/video", videos(&[3], "")).await.unwrap();
     assert_eq!(ids(&store, "raw/video").await, [3]);
+    assert_eq!(store.delete("raw/video").hard().await.unwrap(), 1);
+    assert_eq!(ids(&store, "raw/video").await, Vec::<i64>::new());
+    // Where no other store has the feature, it is an empty one.
+    let alone = Chain::new("alone", &[("dev", &[])]);
+    let tables = chain.space("dev").tables.lock().unwrap().clone();
+    let empty = tables.into_iter().map(|(key, (schema, _))| (key, (schema, Vec::new())));
+    alone.space("dev").tables.lock().unwrap().extend(empty);
+    assert_eq!(ids(&alone.open("dev").await, "raw/video").await, Vec::<i64>::new());
 }
 
 #[tokio::test]

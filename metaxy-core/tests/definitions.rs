@@ -1,7 +1,7 @@
 //! What a bad definition gets: an error that names the thing and the way out.
 
 use metaxy_core::{
-    Error, FeatureDep, FeatureGraph, FeatureKey, FeatureSpec, FieldKey, FieldSpec, FieldsMapping, Lineage, Result,
+    Error, FeatureDep, FeatureGraph, FeatureKey, FeatureSpec, FieldKey, FieldSpec, FieldsMapping, Lineage,
 };
 
 fn root(key: &str) -> FeatureSpec {
@@ -9,7 +9,7 @@ fn root(key: &str) -> FeatureSpec {
 }
 
 /// The message of an error, and the proof that it is one.
-fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
+fn message<T: std::fmt::Debug, E: std::fmt::Display>(result: std::result::Result<T, E>) -> String {
     result.expect_err("this is an error").to_string()
 }
 
@@ -21,7 +21,7 @@ fn keys_have_an_alphabet() {
     for bad in ["", "/", "a//b", "/a", "a/", "A", "a/B", "1a", "-a", "a__b", "a b", "a.b", "ä", "a/é", "a/b__c", "a\n"]
     {
         let error = bad.parse::<FeatureKey>().expect_err(bad);
-        assert!(matches!(error, Error::InvalidKey { kind: "feature", .. }), "{bad}: {error}");
+        assert_eq!(error.kind, "feature", "{bad}: {error}");
         assert!(bad.parse::<FieldKey>().is_err(), "{bad}");
     }
     assert_eq!(

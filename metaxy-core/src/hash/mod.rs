@@ -9,7 +9,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+/// A hash that rows or definitions cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} is not supported: {hint}")]
+pub struct UnsupportedHash {
+    /// What was asked for.
+    pub what: String,
+    /// What to do instead.
+    pub hint: String,
+}
+
+type Result<T, E = UnsupportedHash> = std::result::Result<T, E>;
 
 /// The length of definition and row versions where nobody says otherwise, and the shortest that is allowed.
 pub const MIN_TRUNCATION: usize = 8;
@@ -57,10 +67,10 @@ impl fmt::Display for HashAlgorithm {
 }
 
 impl FromStr for HashAlgorithm {
-    type Err = Error;
+    type Err = UnsupportedHash;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or_else(|| Error::Unsupported {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or_else(|| UnsupportedHash {
             what: format!("the hash algorithm `{text}`"),
             hint: format!("use one of {}", Self::ALL.map(Self::name).join(", ")),
         })
@@ -78,7 +88,7 @@ impl RowHasher {
     /// A hasher that keeps `truncation` characters of each hash.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where fewer than [`MIN_TRUNCATION`] characters would be kept.
+    /// [`UnsupportedHash`] where fewer than [`MIN_TRUNCATION`] characters would be kept.
     pub fn new(algorithm: HashAlgorithm, truncation: usize) -> Result<Self> {
         check_truncation(truncation)?;
         Ok(Self { algorithm, truncation })
@@ -209,10 +219,10 @@ fn push_hex(digest: &[u8], limit: usize, out: &mut String) {
 /// Checks the number of characters that are kept of every hash.
 ///
 /// # Errors
-/// [`Error::Unsupported`] where it is less than [`MIN_TRUNCATION`].
+/// [`UnsupportedHash`] where it is less than [`MIN_TRUNCATION`].
 pub fn check_truncation(truncation: usize) -> Result<()> {
     if truncation < MIN_TRUNCATION {
-        return Err(Error::Unsupported {
+        return Err(UnsupportedHash {
             what: format!("a hash_truncation_length of {truncation}"),
             hint: format!("keep at least {MIN_TRUNCATION} characters, or versions collide"),
         });

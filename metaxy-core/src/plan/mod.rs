@@ -4,13 +4,13 @@
 //! runs it on Arrow batches; a storage system that can run it itself gets the same plan
 //! ([`StoreBackend::resolve_natively`](crate::backend::StoreBackend::resolve_natively)).
 
+mod native;
 pub mod sql;
 
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::backend::ScanRequest;
 use crate::columns;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, Predicate};
@@ -18,7 +18,10 @@ use crate::graph::FeaturePlan;
 use crate::hash::RowHasher;
 use crate::key::{FeatureKey, FqFieldKey};
 use crate::lineage::{self, input_id_columns, renamed_ids};
+use crate::scan::ScanRequest;
 use crate::spec::{FeatureDep, FeatureSpec, Lineage};
+
+pub use native::NativeIncrement;
 
 /// A resolve, worked out.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@
 use arrow::array::{Array, ArrayRef, BooleanArray, Int16Array, RecordBatch, StructArray};
 use arrow::compute::filter_record_batch;
 
+use super::NativeIncrement;
 use super::{FieldRecipe, IncrementPlan, InputPlan};
-use crate::backend::NativeIncrement;
 use crate::columns;
 use crate::error::Result;
 

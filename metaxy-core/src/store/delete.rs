@@ -39,7 +39,7 @@ impl MetadataStore {
     pub fn delete(&self, feature: impl IntoFeatureKey) -> DeleteRequest {
         DeleteRequest {
             store: self.clone(),
-            feature: feature.into_feature_key(),
+            feature: feature.into_feature_key().map_err(Error::from),
             filters: Vec::new(),
             rows: None,
             soft: true,

@@ -45,7 +45,7 @@ impl MetadataStore {
     pub fn read(&self, feature: impl IntoFeatureKey) -> ReadRequest {
         ReadRequest {
             store: self.clone(),
-            feature: feature.into_feature_key(),
+            feature: feature.into_feature_key().map_err(Error::from),
             filters: Vec::new(),
             columns: None,
             feature_version: None,

@@ -65,7 +65,7 @@ impl MetadataStore {
     pub fn resolve_update(&self, feature: impl IntoFeatureKey) -> ResolveRequest {
         ResolveRequest {
             store: self.clone(),
-            feature: feature.into_feature_key(),
+            feature: feature.into_feature_key().map_err(Error::from),
             samples: None,
             options: Ok(ResolveOptions::default()),
             versioning_engine: None,
@@ -115,7 +115,7 @@ impl ResolveRequest {
 
     /// Only rows of one feature (an upstream one, or the resolved one) for which this is true.
     pub fn filter(self, feature: impl IntoFeatureKey, filter: impl IntoFilter) -> Self {
-        let parts = feature.into_feature_key().and_then(|key| Ok((key, filter.into_filter()?)));
+        let parts = feature.into_feature_key().map_err(Error::from).and_then(|key| Ok((key, filter.into_filter()?)));
         self.with(parts, |options, (key, filter)| options.filters.entry(key).or_default().push(filter))
     }
 

@@ -132,7 +132,7 @@ impl MetadataStore {
 impl CopyRequest {
     /// Only these features; without this call all that the source has.
     pub fn features<K: IntoFeatureKey>(mut self, features: impl IntoIterator<Item = K>) -> Self {
-        self.features = Some(features.into_iter().map(IntoFeatureKey::into_feature_key).collect());
+        self.features = Some(features.into_iter().map(|feature| Ok(feature.into_feature_key()?)).collect());
         self
     }
 

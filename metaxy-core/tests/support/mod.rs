@@ -170,6 +170,11 @@ impl StoreBackend for Memory {
         Ok(self.space.tables.lock().unwrap().get(table).map(|(schema, _)| schema.clone()))
     }
 
+    /// A table that was made beforehand has no batch; one that was emptied has batches without rows.
+    async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
+        Ok(self.space.tables.lock().unwrap().get(table).is_some_and(|(_, batches)| !batches.is_empty()))
+    }
+
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         self.check()?;
         let mut tables = self.space.tables.lock().unwrap();

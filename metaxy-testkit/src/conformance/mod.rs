@@ -32,12 +32,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use metaxy_core::Result;
 
-use crate::location::{Location, SharedLocation};
-use crate::scenario;
+use crate::location::{Location, SharedLocation, stands_for};
+use crate::scenario::{self, BUNDLED};
 
 pub use list::CASES;
-
-include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
 
 /// A promise and the case that shows it.
 pub struct Case {
@@ -79,6 +77,9 @@ impl Bench {
     ///
     /// # Errors
     /// What the factory says.
+    ///
+    /// # Panics
+    /// If the location refuses a type of which the group `types` has no case.
     pub async fn new<L, F, Fut>(factory: F) -> Result<Self>
     where
         L: Location,
@@ -89,7 +90,16 @@ impl Bench {
             let location = factory();
             async move { Ok(Arc::new(location.await?) as SharedLocation) }.boxed()
         });
-        Ok(Self { location: factory().await?, test: "", factory, others: Arc::default() })
+        let location = factory().await?;
+        let support = location.support();
+        for name in &support.refused_types {
+            let mut cases = CASES.iter().filter(|case| case.group == "types");
+            assert!(
+                cases.any(|case| stands_for(name, case.name)),
+                "the suite has no type `{name}` that could be refused"
+            );
+        }
+        Ok(Self { location, test: "", factory, others: Arc::default() })
     }
 
     /// The same bench for a test of this name.

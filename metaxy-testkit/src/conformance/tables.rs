@@ -17,7 +17,7 @@ use super::read_only::paths;
 use super::{Bench, Outcome};
 
 fn key(text: &str) -> Result<FeatureKey> {
-    text.parse()
+    Ok(text.parse()?)
 }
 
 pub(super) async fn unwritten_table_is_none(bench: Bench) -> Result<Outcome> {

@@ -2,6 +2,7 @@
 //!
 //! [`Scenario`] is the file's form, [`run`] plays one over any backend, through the public store API alone.
 
+mod bundled;
 mod diff;
 mod engines;
 mod rows;
@@ -13,6 +14,7 @@ use metaxy_core::{FeatureGraph, FeatureSpec, HashAlgorithm, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use bundled::BUNDLED;
 pub use diff::compare;
 pub use engines::compare_engines;
 pub use rows::{json_rows, record_batch};
@@ -192,7 +194,7 @@ impl Scenario {
         let read = |(name, text): &(&str, &str)| {
             serde_json::from_str(text).unwrap_or_else(|error| panic!("scenarios/{name}.json is no scenario: {error}"))
         };
-        crate::conformance::BUNDLED.iter().map(read).collect()
+        BUNDLED.iter().map(read).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::columns;
 use crate::error::{Error, Result};
 use crate::fence;
 use crate::ipc;
-use crate::key::FeatureKey;
+use crate::key::{FeatureKey, InvalidKey};
 
 const FEATURE: &str = "metaxy.feature";
 
@@ -32,7 +32,7 @@ pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<(FeatureKey, RecordBatc
         batches.iter().try_for_each(check_rows).map_err(|reason| damaged(name, reason))?;
         let mut metadata = schema.metadata().clone();
         let feature = metadata.remove(FEATURE).ok_or_else(|| damaged(name, "it names no feature"))?;
-        let feature = feature.parse().map_err(|error: Error| damaged(name, error.to_string()))?;
+        let feature = feature.parse().map_err(|error: InvalidKey| damaged(name, error.to_string()))?;
         let schema = Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata));
         let batch = joined(schema, &batches)?;
         if batch.num_rows() == 0 { Err(damaged(name, "it has no rows")) } else { Ok((feature, batch)) }
