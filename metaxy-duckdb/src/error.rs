@@ -35,6 +35,10 @@ impl<'a> During<'a> {
         let location = self.location.to_owned();
         match kind(&message) {
             Kind::Locked => Error::Locked { location, holder: holder(&message) },
+            Kind::Referred => Error::Unsupported {
+                what: format!("a new member in a column of table `{}`, to which other tables refer", self.table_name()),
+                hint: "drop their foreign keys, or store the value in a column of its own".to_owned(),
+            },
             Kind::Other => self.backend(source, false),
             Kind::Passing => self.backend(source, true),
             Kind::NotADatabase => self.not_a_store(&message),
@@ -77,12 +81,14 @@ enum Kind {
     Damaged,
     Full,
     Io(ErrorKind),
+    /// What another table refers to is to be changed.
+    Referred,
     Passing,
     Other,
 }
 
 /// What the words of DuckDB mean, in this order. Its binding hands on nothing but text.
-const MEANINGS: [(&str, Kind); 26] = [
+const MEANINGS: [(&str, Kind); 27] = [
     ("Could not set lock on file", Kind::Locked),
     ("Conflicting lock is held", Kind::Locked),
     ("has been invalidated", Kind::Passing),
@@ -106,6 +112,7 @@ const MEANINGS: [(&str, Kind); 26] = [
     ("checksum", Kind::Damaged),
     ("Serialization Error", Kind::Damaged),
     ("Failure while replaying WAL", Kind::Damaged),
+    ("there are entries that depend on it", Kind::Referred),
     ("Out of Memory", Kind::Passing),
     ("onflict", Kind::Passing),
     ("INTERRUPT", Kind::Passing),

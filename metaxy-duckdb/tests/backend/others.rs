@@ -58,6 +58,25 @@ async fn indexes_let_a_table_grow() {
     assert_eq!(query(&path, "SELECT s.y FROM t WHERE id = 2"), ["c"]);
 }
 
+/// Constraints let a table grow. Foreign keys of other tables do not, and are named.
+#[tokio::test]
+async fn tables_with_constraints_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.duckdb");
+    run(&path, "CREATE TABLE t (id BIGINT PRIMARY KEY, s STRUCT(x VARCHAR) NOT NULL, CHECK (id > 0))");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", row(1, &[("x", "a")])).await.unwrap();
+    append(&store, "t", row(2, &[("x", "b"), ("y", "c")])).await.unwrap();
+    store.close().await.unwrap();
+    run(&path, "CREATE TABLE notes (video BIGINT REFERENCES t (id), note VARCHAR)");
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let error = append(&store, "t", row(3, &[("z", "d")])).await.unwrap_err();
+    assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("`t`")), "{error:?}");
+    let column = batch(vec![("id", ints([3])), ("s", by_field(&[("x", "d")])), ("z", texts(&["d"]))]);
+    append(&store, "t", column).await.unwrap();
+    assert_eq!(read(&store, "t").await.unwrap().num_rows(), 3);
+}
+
 /// A process that ends while indexes are set aside leaves their definitions in the table's comment.
 #[tokio::test]
 async fn indexes_that_were_set_aside_come_back() {
