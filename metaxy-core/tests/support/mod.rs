@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Once};
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::SchemaRef;
 use metaxy_core::backend::{closed, stream_of};
 use metaxy_core::filter::Predicate;
@@ -195,7 +195,8 @@ impl StoreBackend for Memory {
         let mut deleted = 0;
         if let Some((_, batches)) = self.space.tables.lock().unwrap().get_mut(table) {
             for batch in batches {
-                let gone: BooleanArray = prep_null_mask_filter(&predicate.evaluate(batch)?);
+                let gone: BooleanArray =
+                    predicate.evaluate(batch)?.iter().map(|gone| Some(gone == Some(true))).collect();
                 deleted += gone.true_count() as u64;
                 *batch = filter_record_batch(batch, &not(&gone)?)?;
             }
