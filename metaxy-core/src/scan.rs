@@ -22,7 +22,8 @@ pub struct ScanRequest {
     /// Keep the rows for which this is true, before anything else (the feature version).
     pub row_filter: Option<Predicate>,
     /// Then keep one row for each combination of these id columns: the one with the greatest
-    /// `coalesce(metaxy_deleted_at, metaxy_updated_at)`; exactly one where several are equal.
+    /// `coalesce(metaxy_deleted_at, metaxy_updated_at)`; if several are equal, which only other programs write, exactly
+    /// one, at every scan the same.
     pub keep_latest: Option<Vec<String>>,
     /// Then keep the rows for which this is true (deleted rows, the user's filters).
     pub filter: Option<Predicate>,

@@ -1,7 +1,10 @@
 //! Keep-latest: of all rows of a sample the one that was written or deleted last.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_null_array};
-use arrow::compute::cast;
+use std::cell::LazyCell;
+use std::cmp::Ordering;
+
+use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Int64Array, make_comparator, new_null_array};
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 
 use crate::columns;
@@ -10,19 +13,42 @@ use crate::error::Result;
 use super::keys::Keys;
 use super::table::Table;
 
-/// The rows that keep-latest keeps; of several with the same time the last in the table.
+/// The rows that keep-latest keeps; of several with the same time the one with the greatest values.
 pub(crate) fn latest_rows(table: &Table, ids: &[String]) -> Result<Vec<u32>> {
     let keys = Keys::within(ids.iter().map(|id| table.column(id)).collect::<Result<Vec<_>>>()?)?;
     let times = last_touched(table)?;
     let groups = keys.groups();
     let mut best: Vec<u32> = groups.firsts.clone();
+    let values = LazyCell::new(|| Values::of(table));
     for (row, group) in groups.of_row.iter().enumerate() {
         let kept = &mut best[*group as usize];
-        if times.value(row) >= times.value(*kept as usize) {
+        let by_time = times.value(row).cmp(&times.value(*kept as usize));
+        if row != *kept as usize && by_time.then_with(|| values.compare(row, *kept as usize)).is_ge() {
             *kept = row as u32;
         }
     }
     Ok(best)
+}
+
+/// An order of rows by what they hold: rows come in another order each time, and the answer must not depend on it.
+struct Values(Vec<DynComparator>);
+
+impl Values {
+    /// The versions decide first, so that all questions that look at them get the same answer.
+    fn of(table: &Table) -> Self {
+        let versions = [columns::DATA_VERSION_BY_FIELD, columns::PROVENANCE_BY_FIELD];
+        let others = table.schema.fields().iter().map(|field| field.name().as_str());
+        let names = versions.into_iter().chain(others.filter(|name| !versions.contains(name)));
+        let comparator = |name: &str| {
+            let values = table.column(name).ok()?;
+            make_comparator(&values, &values, SortOptions::default()).ok()
+        };
+        Self(names.filter_map(comparator).collect())
+    }
+
+    fn compare(&self, left: usize, right: usize) -> Ordering {
+        self.0.iter().map(|compare| compare(left, right)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    }
 }
 
 /// When each row was written or deleted, in microseconds; rows without a time are older than all others. A table that

@@ -141,6 +141,7 @@ macro_rules! __each_case {
             read {
                 one_row_for_each_sample "A read gives the newest row of each sample."
                 exactly_one_of_equals "Of rows with equal times exactly one comes."
+                the_same_one_of_equals "Of 120,000 rows, two of each sample with equal times, the same ones come at every read, and an increment over them settles."
                 newest_by_update_not_by_creation "Newest means last written, whatever the row says of its creation."
                 filters_see_the_newest_row_only "Filters are asked of the newest row, after older ones are out."
                 columns_come_as_asked "A read gives the columns that are asked for, in that order; filters may name others."

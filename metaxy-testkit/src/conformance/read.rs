@@ -8,7 +8,9 @@ use metaxy_core::{
     columns,
 };
 
-use super::kit::{PASSED, ROOT, assert_error, ids, pair, read, read_ids, samples, sorted, texts};
+use super::kit::{
+    LEAF, PASSED, ROOT, assert_error, ids, increment, pair, process, read, read_ids, samples, sorted, texts,
+};
 use super::{Bench, Outcome};
 
 fn numbers(ids: &[&str], values: Vec<Option<i64>>) -> RecordBatch {
@@ -37,6 +39,28 @@ pub(super) async fn exactly_one_of_equals(bench: Bench) -> Result<Outcome> {
     let rows = numbers(&["s1", "s1", "s2"], vec![Some(1), Some(2), Some(3)]);
     store.write(ROOT, rows).preserve_versions().await?;
     assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
+    PASSED
+}
+
+pub(super) async fn the_same_one_of_equals(bench: Bench) -> Result<Outcome> {
+    const SAMPLES: usize = 60_000;
+    let store = bench.store(pair()?).await?;
+    let half = |version: &str, n: i64| {
+        samples(ids("s", SAMPLES), version).column("n", Int64Array::from(vec![n; SAMPLES])).batch()
+    };
+    // One write of another program, large enough to be cut into files, row groups and portions of threads.
+    let both = vec![half("v1", 1), half("v2", 2)];
+    store.write(ROOT, both).preserve_versions().await?;
+    let first = texts(&read(&store, ROOT).await?, "n");
+    assert_eq!(first.len(), SAMPLES);
+    process(&store, LEAF).await?;
+    let mut store = store;
+    for _ in 0..3 {
+        assert!(texts(&read(&store, ROOT).await?, "n") == first, "another read gives other rows");
+        assert_eq!(increment(&store, LEAF).await?.concat(), Vec::<String>::new(), "an increment never settles");
+        store.close().await?;
+        store = bench.store(pair()?).await?;
+    }
     PASSED
 }
 
