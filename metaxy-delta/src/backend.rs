@@ -1,7 +1,8 @@
 //! The backend: what the core calls.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path as FsPath;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -29,12 +30,13 @@ use crate::locks;
 use crate::log::{LOG_DIRECTORY, Table, TableState, Upkeep};
 use crate::storage::DurableFileSystem;
 use crate::types::check_storable;
-use crate::{delete, maintain, merge, prune, read, write};
+use crate::{delete, maintain, merge, probe, prune, read, write};
 
 /// How many directories are listed at once.
 const LISTINGS: usize = 16;
 /// Requests are given up sooner than `object_store` would by itself, which tries for minutes.
-const PATIENCE: [(&str, &str); 3] = [("max_retries", "6"), ("retry_timeout", "30s"), ("connect_timeout", "5s")];
+const PATIENCE: [(&str, &str); 4] =
+    [("max_retries", "6"), ("retry_timeout", "30s"), ("connect_timeout", "5s"), ("timeout", "30s")];
 
 /// A metadata store on Delta Lake.
 pub struct DeltaBackend {
@@ -74,12 +76,23 @@ impl DeltaBackend {
         session.ok_or_else(|| closed(&self.info()))
     }
 
-    fn writing(&self, operation: &'static str) -> Result<Arc<Session>> {
+    async fn writing(&self, operation: &'static str) -> Result<Arc<Session>> {
         let session = self.session()?;
-        match session.mode {
-            AccessMode::ReadWrite => Ok(session),
-            AccessMode::ReadOnly => Err(Error::ReadOnly { store: self.context.location.clone(), operation }),
+        if session.mode == AccessMode::ReadOnly {
+            return Err(Error::ReadOnly { store: self.context.location.clone(), operation });
         }
+        self.probe(session.store.as_ref()).await?;
+        Ok(session)
+    }
+
+    /// Refuses to write to a place that does not have what commits rely on. It is looked at once.
+    async fn probe(&self, store: &dyn ObjectStore) -> Result<()> {
+        if self.root.directory.is_some() {
+            return Ok(());
+        }
+        let mut place = DefaultHasher::new();
+        (self.root.url.as_str(), self.options().into_iter().collect::<BTreeMap<_, _>>()).hash(&mut place);
+        probe::conditional_puts(store, &self.prefix()?, place.finish(), &self.context).await
     }
 
     fn table(&self, session: &Session, key: &FeatureKey) -> Result<Arc<Table>> {
@@ -131,6 +144,11 @@ impl DeltaBackend {
                 }
                 let (store, config) = self.remote_store()?;
                 self.check_remote(&store).await?;
+                if mode == AccessMode::ReadWrite
+                    && let Err(error @ Error::Unsupported { .. }) = self.probe(store.as_ref()).await
+                {
+                    return Err(error);
+                }
                 (store, config)
             }
         };
@@ -164,7 +182,12 @@ impl DeltaBackend {
             }
         }
         for (name, value) in PATIENCE {
-            if !options.keys().any(|known| known.to_lowercase().ends_with(name)) {
+            let is_given = |known: &String| {
+                let known = known.to_lowercase();
+                let plain = ["aws_", "google_", "azure_"].iter().find_map(|prefix| known.strip_prefix(prefix));
+                plain.unwrap_or(&known) == name
+            };
+            if !options.keys().any(is_given) {
                 options.insert(name.to_owned(), value.to_owned());
             }
         }
@@ -277,7 +300,7 @@ impl StoreBackend for DeltaBackend {
     }
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
-        let session = self.writing("write")?;
+        let session = self.writing("write").await?;
         write::append(self.table(&session, table)?, schema, batches).await
     }
 
@@ -292,12 +315,12 @@ impl StoreBackend for DeltaBackend {
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
-        let session = self.writing("delete")?;
+        let session = self.writing("delete").await?;
         delete::delete(self.table(&session, table)?, predicate).await
     }
 
     async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
-        let session = self.writing("drop a feature")?;
+        let session = self.writing("drop a feature").await?;
         maintain::drop_table(&self.table(&session, table)?).await
     }
 
@@ -351,12 +374,12 @@ impl StoreBackend for DeltaBackend {
     }
 
     async fn compact(&self, table: &FeatureKey) -> Result<()> {
-        let session = self.writing("compact")?;
+        let session = self.writing("compact").await?;
         merge::compact(&self.table(&session, table)?).await
     }
 
     async fn vacuum(&self, table: &FeatureKey, retention: Duration) -> Result<u64> {
-        let session = self.writing("vacuum")?;
+        let session = self.writing("vacuum").await?;
         maintain::vacuum(&self.table(&session, table)?, retention).await
     }
 }

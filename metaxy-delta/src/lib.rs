@@ -14,6 +14,7 @@ mod locks;
 mod log;
 mod maintain;
 mod merge;
+mod probe;
 mod protocol;
 mod prune;
 mod read;

@@ -10,6 +10,7 @@ use std::path::{Component, Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use deltalake::DeltaTable;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
@@ -32,6 +33,7 @@ use crate::protocol::{OTHER_PROGRAM, check_readable, refused};
 use crate::prune::FileStats;
 use crate::row_ids;
 use crate::runtime;
+use crate::storage::Staged;
 use crate::types::TableSchema;
 
 /// Where a log lives below its table.
@@ -223,9 +225,14 @@ impl Table {
         *self.known() = None;
     }
 
+    /// The table as it was when it was last looked at.
+    pub fn known_state(&self) -> Option<Arc<TableState>> {
+        self.known().clone()
+    }
+
     /// The schema that the table had when it was last looked at.
     pub fn known_schema(&self) -> Option<Arc<TableSchema>> {
-        self.known().as_ref().map(|state| state.schema.clone())
+        self.known_state().map(|state| state.schema.clone())
     }
 
     fn known(&self) -> MutexGuard<'_, Option<Arc<TableState>>> {
@@ -402,17 +409,118 @@ impl Table {
         let data = CommitData::new(actions, operation, marks, Vec::new());
         let failed = |error: TransactionError| self.context.delta("committing", &self.name, error.into());
         let bytes = data.get_bytes().map_err(failed)?;
+        let is_done = match &self.directory {
+            Some(directory) => self.put_local(directory, base, version, bytes, &data.actions).await?,
+            None => self.put_remote(base, version, bytes, id, &data.actions).await?,
+        };
+        if !is_done {
+            return Ok(Commit::Raced);
+        }
+        self.remember(self.committed(base, version, &data.actions).await);
+        Ok(Commit::Done(version))
+    }
+
+    /// Puts a commit into the log of a local table; whether that has come about. It is staged in the log before the table is
+    /// looked at: where the table is dropped after that look, the commit goes with it, and not into the next table.
+    async fn put_local(
+        &self,
+        directory: &FsPath,
+        base: Option<&Arc<TableState>>,
+        version: u64,
+        bytes: Bytes,
+        actions: &[Action],
+    ) -> Result<bool> {
+        let path = commit_uri_from_version(Some(version));
+        let file = directory.join(path.as_ref());
+        let staged = match Staged::commit(file, bytes.into()).await {
+            Ok(staged) => staged,
+            // The table was dropped, and its directory with it.
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(self.context.store("commit", Some(&self.name), error)),
+        };
+        if !self.is_still(base, actions).await? {
+            return Ok(false);
+        }
+        match staged.publish().await {
+            Ok(()) => Ok(true),
+            Err(StoreError::NotFound { .. } | StoreError::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(self.context.store("commit", Some(&self.name), error)),
+        }
+    }
+
+    /// Puts a commit into the log of a table in a bucket; whether that has come about. The table is looked at again after
+    /// that, and a commit that has met another one is taken back.
+    async fn put_remote(
+        &self,
+        base: Option<&Arc<TableState>>,
+        version: u64,
+        bytes: Bytes,
+        id: Uuid,
+        actions: &[Action],
+    ) -> Result<bool> {
         let put = self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await;
         if let Err(error) = put {
             // An answer may have been lost on the way, and the put repeated against its own success.
             let written = self.commit_at(version).await?;
             let ours = written.is_some_and(|(bytes, _)| contains(&bytes, id.to_string().as_bytes()));
             if !ours {
-                return if is_race(&error) { Ok(Commit::Raced) } else { Err(self.commit_error(error)) };
+                return if is_race(&error) { Ok(false) } else { Err(self.commit_error(error)) };
             }
         }
-        self.remember(self.committed(base, version, &data.actions).await);
-        Ok(Commit::Done(version))
+        if self.is_still(base, actions).await? {
+            return Ok(true);
+        }
+        self.take_back(version, actions).await?;
+        Ok(false)
+    }
+
+    /// Whether the table is the one that a commit was worked out for. A commit that makes the table needs its files only.
+    async fn is_still(&self, base: Option<&Arc<TableState>>, actions: &[Action]) -> Result<bool> {
+        let Some(base) = base else {
+            let adds = actions.iter().filter_map(|action| match action {
+                Action::Add(add) => Some(add.clone()),
+                _ => None,
+            });
+            return self.has_files(&adds.collect::<Vec<_>>()).await;
+        };
+        match &base.anchor {
+            Some(anchor) => {
+                let now = self.anchor(anchor.version).await?;
+                Ok(now.is_some_and(|now| same_object(&now.object, &anchor.object)))
+            }
+            None => Ok(self.load().await?.is_some_and(|now| now.is_same_table(base))),
+        }
+    }
+
+    /// Takes a commit out of a table that it does not belong to. Where others have built on it, it has to stay, and the files
+    /// that it has added are removed by another one.
+    async fn take_back(&self, version: u64, actions: &[Action]) -> Result<()> {
+        self.forget();
+        if self.commit_at(version + 1).await?.is_none() {
+            let commit = commit_uri_from_version(Some(version));
+            return match self.log.object_store(None).delete(&commit).await {
+                Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+                Err(error) => Err(self.context.store("commit", Some(&self.name), error)),
+            };
+        }
+        let added: HashSet<&str> = actions
+            .iter()
+            .filter_map(|action| if let Action::Add(add) = action { Some(add.path.as_str()) } else { None })
+            .collect();
+        for attempt in 1..COMMIT_ATTEMPTS {
+            let Some(state) = self.refresh().await? else { return Ok(()) };
+            let ours = state.files.iter().filter(|file| added.contains(file.name.as_str()));
+            let removes: Vec<_> = ours.map(|file| Action::Remove(file.remove(true))).collect();
+            if removes.is_empty() {
+                return Ok(());
+            }
+            let operation = DeltaOperation::Delete { predicate: None };
+            match Box::pin(self.commit(Some(&state), removes, operation)).await? {
+                Commit::Done(_) => return Ok(()),
+                Commit::Raced => self.back_off(attempt).await,
+            }
+        }
+        Err(self.conflict())
     }
 
     fn commit_error(&self, error: TransactionError) -> Error {
@@ -441,8 +549,38 @@ impl Table {
 
     /// Sums the log up in a checkpoint, as it is now.
     pub async fn checkpoint(&self) -> Result<()> {
-        let work = |table: DeltaTable| async move { deltalake::checkpoints::create_checkpoint(&table, None).await };
-        self.on_loaded("writing a checkpoint", work).await
+        let Some(state) = self.refresh().await? else { return Ok(()) };
+        let id = state.id().to_owned();
+        let work = |table: DeltaTable| async move {
+            let snapshot = table.snapshot()?;
+            let version = snapshot.version();
+            if snapshot.metadata().id() != id {
+                return Ok(None);
+            }
+            deltalake::checkpoints::create_checkpoint(&table, None).await.map(|()| Some(version))
+        };
+        let written = self.on_loaded("writing a checkpoint", work).await;
+        if self.is_still(Some(&state), &[]).await? {
+            return written.map(drop);
+        }
+        // A table that is dropped needs none, whatever became of it.
+        match written {
+            Ok(Some(version)) => self.remove_checkpoint(version).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a checkpoint that has come into a table that it does not belong to.
+    async fn remove_checkpoint(&self, version: u64) -> Result<()> {
+        self.forget();
+        let log = Path::from(LOG_DIRECTORY);
+        for name in [format!("{version:020}.checkpoint.parquet"), LAST_CHECKPOINT.to_owned()] {
+            match self.log.object_store(None).delete(&log.clone().join(name)).await {
+                Ok(()) | Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(self.context.store("remove a checkpoint", Some(&self.name), error)),
+            }
+        }
+        Ok(())
     }
 
     /// Waits a little before the next attempt, longer each time, and never as long as the others.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::errors::chain;
 use crate::log::{Commit, LOG_DIRECTORY, Table};
-use crate::storage::failed;
+use crate::storage::{failed, sync_directory};
 
 /// A file that no commit names may belong to a write that is still under way; after this long it does not.
 const LONGEST_WRITE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -110,9 +110,7 @@ fn drop_directory(directory: &FsPath) -> std::io::Result<()> {
         }
         Err(error) => return Err(error),
     }
-    if cfg!(unix) {
-        std::fs::File::open(parent)?.sync_all()?;
-    }
+    sync_directory(parent)?;
     std::fs::remove_dir_all(gone)
 }
 

@@ -215,21 +215,93 @@ fn put(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
 
 /// Writes a file under another name, and gives it its own once it is complete and on the disk.
 fn put_once(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
-    // `LocalFileSystem` never lists names that end like this.
-    let mut staged = path.as_os_str().to_owned();
-    staged.push(format!("#{}", rand::random::<u64>()));
-    let staged = PathBuf::from(staged);
-    let mut file = File::create_new(&staged).map_err(|error| failed(path, error))?;
-    let written = payload
-        .iter()
-        .try_for_each(|bytes| file.write_all(bytes))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| if create { fs::hard_link(&staged, path) } else { fs::rename(&staged, path) });
-    if create || written.is_err() {
-        // A left-over does no harm; nothing ever reads it.
-        let _ = fs::remove_file(&staged);
+    let staged = Staged::write(path, payload)?;
+    if create { staged.create() } else { staged.replace() }
+}
+
+/// A file that is complete and on the disk, and does not have its name yet.
+pub(crate) struct Staged {
+    /// In the directory of its name: where that is moved, the file goes with it.
+    staged: PathBuf,
+    path: PathBuf,
+}
+
+impl Staged {
+    fn write(path: &FsPath, payload: &PutPayload) -> Result<Self> {
+        // `LocalFileSystem` never lists names that end like this.
+        let mut staged = path.as_os_str().to_owned();
+        staged.push(format!("#{}", rand::random::<u64>()));
+        let staged = Self { staged: staged.into(), path: path.to_owned() };
+        let written = File::create_new(&staged.staged).and_then(|mut file| {
+            payload.iter().try_for_each(|bytes| file.write_all(bytes))?;
+            file.sync_all()
+        });
+        written.map(|()| staged).map_err(|error| failed(path, error))
     }
-    written.and_then(|()| sync_directory(parent(path))).map_err(|error| failed(path, error))
+
+    /// A commit, staged in the log of a table. The first one makes the log.
+    pub async fn commit(path: PathBuf, payload: PutPayload) -> Result<Self> {
+        blocking(move || {
+            Role::of(&path).make_room(&path)?;
+            Self::write(&path, &payload)
+        })
+        .await
+    }
+
+    /// Gives it its name, unless that is taken, or the directory is not the one that it was staged in.
+    pub async fn publish(self) -> Result<()> {
+        blocking(move || self.create()).await
+    }
+
+    fn create(self) -> Result<()> {
+        self.finish(create_from(&self.staged, &self.path, |from, to| fs::hard_link(from, to)))
+    }
+
+    fn replace(self) -> Result<()> {
+        self.finish(fs::rename(&self.staged, &self.path))
+    }
+
+    fn finish(&self, named: io::Result<()>) -> Result<()> {
+        named.and_then(|()| sync_directory(parent(&self.path))).map_err(|error| failed(&self.path, error))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // A left-over does no harm; nothing ever reads it.
+        let _ = fs::remove_file(&self.staged);
+    }
+}
+
+/// Gives a file a second name, or moves it there, unless that name is taken.
+fn create_from(staged: &FsPath, path: &FsPath, link: impl Fn(&FsPath, &FsPath) -> io::Result<()>) -> io::Result<()> {
+    match link(staged, path) {
+        // File systems without links say so in several ways.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::TooManyLinks
+            ) =>
+        {
+            rename_to_free(staged, path)
+                .map_err(|other| if other.kind() == io::ErrorKind::Unsupported { error } else { other })
+        }
+        result => result,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn rename_to_free(staged: &FsPath, path: &FsPath) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, staged, CWD, path, RenameFlags::NOREPLACE).map_err(|error| match error {
+        rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS => io::ErrorKind::Unsupported.into(),
+        error => error.into(),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_to_free(_staged: &FsPath, _path: &FsPath) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// What a file is to its table.
@@ -291,9 +363,16 @@ fn sync(path: &FsPath) -> Result<()> {
     synced.map_err(|error| failed(path, error))
 }
 
-/// Only Unix lets a directory be opened to this end.
-fn sync_directory(directory: &FsPath) -> io::Result<()> {
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+/// Only Unix lets a directory be opened to this end, and some file systems have nothing to do there, and say that they
+/// cannot.
+pub(crate) fn sync_directory(directory: &FsPath) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(directory)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
 }
 
 /// Opens a file for reading, unless it is a device or a pipe: reading those may never end.
@@ -378,6 +457,45 @@ mod tests {
         for file in ["00000000000000000000.json", "00000000000000000001.json"] {
             store.put_opts(&log.clone().join(file), "{}".into(), create()).await.expect(file);
         }
+    }
+
+    #[test]
+    fn a_file_system_without_links_has_another_way() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (one, two, target) = (directory.path().join("1#"), directory.path().join("2#"), directory.path().join("t"));
+        for kind in [io::ErrorKind::Unsupported, io::ErrorKind::PermissionDenied] {
+            fs::write(&one, "one").expect("written");
+            fs::write(&two, "two").expect("written");
+            let link = |_: &FsPath, _: &FsPath| Err(kind.into());
+            create_from(&one, &target, link).expect("moved");
+            let again = create_from(&two, &target, link).expect_err("the name is taken");
+            assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read_to_string(&target).expect("read"), "one");
+            fs::remove_file(&target).expect("removed");
+        }
+    }
+
+    /// The system's own directory of processes cannot be synced.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn directories_that_cannot_be_synced_are_no_failure() {
+        let own = FsPath::new("/proc/self");
+        assert!(File::open(own).and_then(|directory| directory.sync_all()).is_err());
+        sync_directory(own).expect("no failure");
+    }
+
+    #[tokio::test]
+    async fn a_staged_commit_stays_with_its_directory() {
+        let root = tempfile::tempdir().expect("a directory");
+        let log = root.path().join("t.delta/_delta_log");
+        fs::create_dir_all(&log).expect("made");
+        let commit = log.join("00000000000000000003.json");
+        let staged = Staged::commit(commit.clone(), "{}".into()).await.expect("staged");
+        fs::rename(root.path().join("t.delta"), root.path().join("gone")).expect("dropped");
+        fs::create_dir_all(&log).expect("made again");
+        let refused = staged.publish().await;
+        assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
+        assert!(!commit.exists());
     }
 
     #[test]

@@ -91,24 +91,45 @@ struct Written {
     /// How their columns are stored.
     form: Vec<(String, DataType, bool)>,
     /// The table that they were written for, where there was one.
-    table: Option<String>,
+    table: Option<Target>,
+}
+
+/// The table that files are written for.
+#[derive(PartialEq)]
+struct Target {
+    id: String,
+    /// Its settings, constraints among them.
+    settings: HashMap<String, String>,
+}
+
+impl Target {
+    fn of(state: &TableState) -> Self {
+        Self { id: state.id().to_owned(), settings: state.metadata.configuration().clone() }
+    }
 }
 
 impl Written {
-    /// Writes them for the table as it is.
+    /// Writes them for the table as it was when it was last looked at: whether they fit is seen before the commit.
     async fn new(table: &Arc<Table>, schema: &Schema, batches: &Arc<Vec<RecordBatch>>) -> Result<Self> {
-        let state = table.refresh().await?;
-        let plan = Plan::new(table, state.as_ref(), schema)?;
-        plan.check(table, batches)?;
+        let known = table.known_state().map(Some);
+        let planned =
+            known.and_then(|state| Some((Plan::checked(table, state.as_ref(), schema, batches).ok()?, state)));
+        let (plan, state) = match planned {
+            Some(planned) => planned,
+            None => {
+                let state = table.refresh().await?;
+                (Plan::checked(table, state.as_ref(), schema, batches)?, state)
+            }
+        };
         let files = write_files(table, &plan, batches).await?;
-        Ok(Self { files, form: plan.form, table: state.map(|state| state.id().to_owned()) })
+        Ok(Self { files, form: plan.form, table: state.as_deref().map(Target::of) })
     }
 
     /// Whether the files can go into the table as it is now. Whoever has dropped it meanwhile has removed them too.
     async fn still_fit(&self, table: &Table, state: Option<&TableState>, plan: &Plan) -> Result<bool> {
         Ok(plan.form == self.form
-            && match (&self.table, state.map(TableState::id)) {
-                (Some(then), now) => now == Some(then),
+            && match (&self.table, state.map(Target::of)) {
+                (Some(then), now) => now.as_ref() == Some(then),
                 (None, _) => table.has_files(&self.files).await?,
             })
     }
@@ -124,6 +145,18 @@ struct Plan {
 }
 
 impl Plan {
+    /// A plan for rows that the table takes.
+    fn checked(
+        table: &Table,
+        state: Option<&Arc<TableState>>,
+        given: &Schema,
+        batches: &[RecordBatch],
+    ) -> Result<Self> {
+        let plan = Self::new(table, state, given)?;
+        plan.check(table, batches)?;
+        Ok(plan)
+    }
+
     fn new(table: &Table, state: Option<&Arc<TableState>>, given: &Schema) -> Result<Self> {
         if let Some(state) = state {
             check_writable(&table.name, state, Change::Append)?;

@@ -7,6 +7,7 @@ mod foreign_rows;
 mod foreign_times;
 mod foreign_types;
 mod hostile_log;
+mod incarnations;
 mod large_values;
 mod locations;
 mod maintenance;
