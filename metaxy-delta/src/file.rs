@@ -36,7 +36,7 @@ impl FileBytes {
 
     /// All of it: as many bytes as the log says that it has.
     pub async fn whole(&self) -> object_store::Result<Bytes> {
-        let ranges = vec![0..self.size];
+        let ranges = std::iter::once(0..self.size).collect();
         Ok(self.ranges(ranges).await?.pop().unwrap_or_default())
     }
 

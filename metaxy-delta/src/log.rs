@@ -358,7 +358,7 @@ impl Table {
             let Some((bytes, object)) = next? else { return Ok(Some(state)) };
             let version = state.version + 1;
             let actions = fence::decode(&self.name, || {
-                get_actions(version, &bytes).map_err(|error| self.context.log(&self.name, error.into()))
+                get_actions(version, &bytes).map_err(|error| self.context.log(&self.name, error))
             });
             let Ok(actions) = actions else { return self.load().await };
             state = Arc::new(state.after(&self.name, &actions, Some(Anchor { version, object }))?);

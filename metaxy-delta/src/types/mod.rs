@@ -127,7 +127,7 @@ impl TableSchema {
         exact.or_else(|| {
             let belongs_to_another = |name: &str| self.columns.iter().any(|other| other.stored_name == name);
             let same = |name: &&str| name.eq_ignore_ascii_case(&column.stored_name) && !belongs_to_another(name);
-            names.iter().position(|name| same(name))
+            names.iter().position(same)
         })
     }
 
