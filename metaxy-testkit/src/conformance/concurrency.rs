@@ -19,6 +19,9 @@ use super::second_process::{as_child, assert_child_passes, child};
 use super::{Bench, Outcome};
 use crate::location::OtherProcesses;
 
+/// Long enough for anything that does not wait for a stream.
+const HELD_LIMIT: Duration = Duration::from_secs(60);
+
 async fn write_own(store: &MetadataStore, task: usize, writes: usize) -> Result<()> {
     for write in 0..writes {
         write_patiently(store, [samples(ids(&format!("t{task}-w{write}-"), 4), "v1").batch()]).await?;
@@ -195,6 +198,40 @@ pub(super) async fn a_half_read_stream_keeps_its_state(bench: Bench) -> Result<O
         }
         batches.extend(stream.try_collect::<Vec<_>>().await?);
         assert_eq!(tally(&batches), tally(&before), "a stream that is half read sees the {change} that came after it");
+    }
+    PASSED
+}
+
+pub(super) async fn many_streams_are_held(bench: Bench) -> Result<Outcome> {
+    const STREAMS: usize = 100;
+    let store = bench.store(pair()?).await?;
+    let rows = |n: i64| many(n).slice(0, 20_000);
+    store.write(ROOT, rows(0)).await?;
+    let backend = store.backend().clone();
+    let key = ROOT.into_feature_key()?;
+    let request = ScanRequest { columns: Some(vec!["n".to_owned()]), ..ScanRequest::default() };
+    let expected = tally(&backend.scan(&key, &request).await?.stream.try_collect::<Vec<_>>().await?);
+    let mut held = Vec::with_capacity(STREAMS);
+    for number in 0..STREAMS {
+        let first = async {
+            let mut stream = backend.scan(&key, &request).await?.stream;
+            let first: Vec<RecordBatch> = stream.next().await.into_iter().collect::<Result<_>>()?;
+            Ok::<_, Error>((first, stream))
+        };
+        let first = tokio::time::timeout(HELD_LIMIT, first).await;
+        held.push(first.unwrap_or_else(|_| panic!("no stream comes beside {number} that are held"))?);
+    }
+    // Others go on: a write, and a read of all of it.
+    let others = async {
+        write_patiently(&store, [rows(1)]).await?;
+        backend.scan(&key, &request).await?.stream.try_collect::<Vec<_>>().await
+    };
+    let all = tokio::time::timeout(HELD_LIMIT, others).await;
+    let all = tally(&all.unwrap_or_else(|_| panic!("a write and a read wait for {STREAMS} streams that are held"))?);
+    assert_eq!(all.len(), expected.len() + 1);
+    for (mut batches, stream) in held {
+        batches.extend(stream.try_collect::<Vec<_>>().await?);
+        assert_eq!(tally(&batches), expected, "a stream that was held has lost rows, or its state");
     }
     PASSED
 }

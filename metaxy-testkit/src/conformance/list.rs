@@ -232,6 +232,7 @@ macro_rules! __each_case {
                 writes_and_deletes_at_once "Writes and deletions at the same time lose no row and bring none back."
                 readers_see_whole_writes "A reader sees all of a write or nothing of it."
                 a_stream_shows_one_state "A stream shows one state of its table, whatever happens while it is read."
+                many_streams_are_held "A hundred streams that are begun and not read on hold up nobody, and each comes to its end with the state that it began with."
                 a_half_read_stream_keeps_its_state "A stream of which a part has been read goes on with the state that it began with, after writes, deletions and compactions."
                 an_open_stream_stops_nobody "Streams that are not read to their end block no write, no other read, and no closing."
                 a_table_that_comes_and_goes "While a table is written and dropped over and over, every call finds it whole, finds none, or says that the same call may succeed later."
