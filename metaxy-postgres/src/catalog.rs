@@ -74,9 +74,15 @@ pub(crate) struct Column {
 
 impl Column {
     fn is_untyped_json(&self) -> bool {
-        !self.is_typed
-            && matches!(self.storage.wire, Wire::Jsonb | Wire::Json)
-            && self.storage.data_type == DataType::Utf8
+        self.holds_json() && self.storage.data_type == DataType::Utf8
+    }
+
+    fn is_untyped_by_field(&self) -> bool {
+        self.holds_json() && matches!(self.storage.data_type, DataType::Map(_, _))
+    }
+
+    fn holds_json(&self) -> bool {
+        !self.is_typed && matches!(self.storage.wire, Wire::Jsonb | Wire::Json)
     }
 }
 
@@ -105,6 +111,7 @@ impl Table {
 /// Looks a table up.
 pub(crate) async fn table(connection: &mut Connection<'_>, name: &TableName) -> Result<Option<Table>> {
     let Some(mut table) = look_up(connection, name).await? else { return Ok(None) };
+    type_by_field(connection, name, &mut table).await?;
     // The Python package stores structs so, and reads what holds nothing but objects as structs.
     if table.find(columns::PROVENANCE).is_some() {
         for column in table.columns.iter_mut().filter(|column| column.is_untyped_json()) {
@@ -125,6 +132,7 @@ pub(crate) async fn for_write(
     schema: &Schema,
 ) -> Result<Option<Table>> {
     let Some(mut table) = look_up(connection, name).await? else { return Ok(None) };
+    type_by_field(connection, name, &mut table).await?;
     for column in table.columns.iter_mut().filter(|column| column.is_untyped_json()) {
         let Ok(given) = schema.field_with_name(&column.name) else { continue };
         if given.data_type().is_nested() {
@@ -133,6 +141,23 @@ pub(crate) async fn for_write(
         }
     }
     Ok(Some(table))
+}
+
+/// Gives by-field columns of other programs the type of a struct where they hold something else than texts: as texts such
+/// values would be written back as other ones, and the hash of a float is that of its own text.
+async fn type_by_field(connection: &mut Connection<'_>, name: &TableName, table: &mut Table) -> Result<()> {
+    for column in table.columns.iter_mut().filter(|column| column.is_untyped_by_field()) {
+        let during = During::table("look up", &name.plain);
+        let rows = connection.rows(during, &shape::sample(&name.quoted, &quote(&column.name))).await?;
+        let others = rows.first().map(|row| row.try_get("others")).transpose();
+        if others.map_err(|error| connection.failed(during, error))? != Some(true) {
+            continue;
+        }
+        if let Some(data_type) = shape(connection, name, column).await?.object_type() {
+            column.storage.data_type = data_type;
+        }
+    }
+    Ok(())
 }
 
 /// What a `jsonb` column holds.

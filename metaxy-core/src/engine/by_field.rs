@@ -1,16 +1,20 @@
 //! By-field columns: one string for each field of a row, as a struct (or, in tables of others, a map).
 
+use std::fmt::LowerExp;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, StructArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, StringArray, StringBuilder, StructArray, new_null_array,
+};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{cast, concat};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 
 use crate::columns;
 use crate::error::Result;
 use crate::hash::RowHasher;
 
+use super::float_text::{self, float_text};
 use super::parallel;
 
 /// The values of one member; null where the row, or the whole column, has no such member.
@@ -97,10 +101,20 @@ pub(crate) fn value_or_empty(array: &StringArray, row: usize) -> &str {
 
 /// Any text column as the one text type that the engine works with.
 pub(crate) fn text(array: &ArrayRef) -> Result<StringArray> {
-    match array.data_type() {
-        DataType::Utf8 => Ok(array.as_string::<i32>().clone()),
-        _ => Ok(cast(array, &DataType::Utf8)?.as_string::<i32>().clone()),
-    }
+    Ok(match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().clone(),
+        DataType::Float64 => floats::<Float64Type>(array, float_text::DOUBLE),
+        DataType::Float32 => floats::<Float32Type>(array, float_text::SINGLE),
+        DataType::Float16 => floats::<Float32Type>(&cast(array, &DataType::Float32)?, float_text::SINGLE),
+        _ => cast(array, &DataType::Utf8)?.as_string::<i32>().clone(),
+    })
+}
+
+fn floats<T: ArrowPrimitiveType>(array: &ArrayRef, plain: (i32, i32)) -> StringArray
+where
+    T::Native: LowerExp + Into<f64>,
+{
+    array.as_primitive::<T>().iter().map(|value| value.map(|value| float_text(value, plain))).collect()
 }
 
 fn null_strings(rows: usize) -> StringArray {

@@ -7,6 +7,7 @@ mod by_field;
 mod compare;
 mod complete;
 mod expected;
+mod float_text;
 mod input;
 mod join;
 mod key_type;

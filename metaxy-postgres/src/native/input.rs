@@ -79,12 +79,27 @@ pub(super) fn key(column: &Column) -> Result<String, String> {
 fn data_version(source: &Source, field: &str) -> Result<String, String> {
     let column = find(source, columns::DATA_VERSION_BY_FIELD)?;
     let nested = matches!(column.storage.data_type, DataType::Struct(_) | DataType::Map(_, _));
+    if let Some(other) = other_text(&column.storage.data_type, field) {
+        return Err(format!(
+            "`{}` has data versions of type {other} for `{field}`, whose text is another one in PostgreSQL",
+            source.name.key
+        ));
+    }
     let name = sql::column(&column.name);
     match column.storage.wire {
         Wire::Jsonb | Wire::Json if nested => Ok(format!("coalesce({name} ->> {}, '')", literal(field))),
         Wire::Text if nested => Ok(format!("coalesce({name}::jsonb ->> {}, '')", literal(field))),
         _ => Err(format!("`{}` keeps its data versions as {}", source.name.key, column.storage.sql)),
     }
+}
+
+/// The type of a member whose text in JSON is not the one that is hashed.
+fn other_text<'a>(data_type: &'a DataType, field: &str) -> Option<&'a DataType> {
+    let DataType::Struct(members) = data_type else { return None };
+    let member = members.iter().find(|member| member.name() == field)?.data_type();
+    let is_alike = member.is_integer()
+        || matches!(member, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean);
+    Some(member).filter(|_| !is_alike)
 }
 
 /// The window of a group: its rows, in the order in which their versions are hashed.

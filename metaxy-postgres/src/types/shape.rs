@@ -29,10 +29,21 @@ pub(crate) fn query(table: &str, column: &str) -> String {
            ) AS part) \
          SELECT path::text AS path, CASE \
            WHEN jsonb_typeof(value) <> 'number' THEN jsonb_typeof(value) \
-           WHEN value::text ~ '^-?[0-9]{{1,18}}$' THEN 'integer' \
-           WHEN value::text ~ '^-?[0-9]+$' THEN 'large integer' \
-           ELSE 'number' END AS kind \
-         FROM parts GROUP BY 1, 2"
+           WHEN value::text !~ '^-?[0-9]+$' THEN 'number' \
+           WHEN value::numeric BETWEEN {} AND {} THEN 'integer' \
+           ELSE 'large integer' END AS kind \
+         FROM parts GROUP BY 1, 2",
+        i64::MIN,
+        i64::MAX
+    )
+}
+
+/// A query for whether members of the first objects of a column are something else than texts (`others`).
+pub(crate) fn sample(table: &str, column: &str) -> String {
+    format!(
+        "SELECT EXISTS (SELECT 1 FROM (SELECT t.{column}::jsonb AS value FROM {table} AS t LIMIT 100) AS first \
+         CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(first.value) WHEN 'object' THEN first.value ELSE '{{}}' END) AS m \
+         WHERE jsonb_typeof(m.value) NOT IN ('string', 'null')) AS others"
     )
 }
 

@@ -5,6 +5,7 @@ mod errors;
 mod evolution;
 mod network;
 mod pooler;
+mod python;
 mod settings;
 mod support;
 mod tls;

@@ -1,0 +1,163 @@
+//! Tables that the Python package has made, with other data versions than texts, and structs of users.
+
+use std::sync::Arc;
+
+use arrow::array::*;
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
+use metaxy_core::{
+    AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, HashAlgorithm, MetadataStore, SharedBackend, StoreBackend,
+    VersioningEngine, col,
+};
+use metaxy_postgres::PostgresBackend;
+use metaxy_testkit::postgres_server::Database;
+use metaxy_testkit::tables::{batch, ints, key, texts};
+
+use super::support::{config, database, open};
+
+/// Data versions as they stand in the table, and the provenance that metaxy 0.1.11 gives the sample of a leaf.
+const RECORDED: [(&str, &str); 11] = [
+    ("1.0", "12566615"),
+    ("0.1", "17543498"),
+    ("2.5", "11731076"),
+    ("0.0000001", "16106966"),
+    ("10000000000000000", "10942970"),
+    ("123456789.125", "11090688"),
+    ("0.0", "97774838"),
+    ("0.00003", "11978981"),
+    ("1000000000000000.0", "10821388"),
+    ("0.00001", "48658822"),
+    ("1000000000000000000", "89791688"),
+];
+
+/// The table of `t/root`, as metaxy 0.1.11 has made it.
+fn recorded(database: &Database) {
+    let system = "metaxy_feature_version varchar, metaxy_project_version varchar, metaxy_provenance varchar, \
+                  metaxy_created_at timestamptz(6), metaxy_updated_at timestamptz(6), metaxy_deleted_at timestamptz(6), \
+                  metaxy_materialization_id varchar, metaxy_data_version_by_field jsonb, metaxy_data_version varchar";
+    let mut sql = format!("CREATE TABLE t__root (id bigint, metaxy_provenance_by_field jsonb, box jsonb, {system}); ");
+    for (id, (float, _)) in RECORDED.iter().enumerate() {
+        let versions = format!("'{{\"b\": true, \"f\": {float}, \"i\": {id}}}'");
+        sql.push_str(&format!(
+            "INSERT INTO t__root VALUES ({id}, {versions}, '{{\"k\": {id}, \"n\": {{\"z\": [1.5]}}, \"s\": \"a\"}}', \
+             'bd843d60', '3eba1a91', 'x', now(), now(), NULL, NULL, {versions}, 'x'); "
+        ));
+    }
+    database.sql(&sql).unwrap();
+}
+
+fn graph() -> FeatureGraph {
+    let fields = ["f", "i", "b"].map(|name| FieldSpec::new(name).code_version("1"));
+    let root = FeatureSpec::builder("t/root").id_columns(["id"]).fields(fields).build().unwrap();
+    let leaf = FeatureSpec::builder("t/leaf").id_columns(["id"]).dep("t/root");
+    let leaf = leaf.field(FieldSpec::new("x").code_version("1")).build().unwrap();
+    FeatureGraph::new([root, leaf]).unwrap()
+}
+
+async fn store(database: &Database, engine: VersioningEngine, hash: HashAlgorithm) -> MetadataStore {
+    let backend: SharedBackend = Arc::new(PostgresBackend::new(config(database.url())).unwrap());
+    let store = MetadataStore::builder(backend, graph()).versioning_engine(engine).hash_algorithm(hash);
+    store.open(AccessMode::ReadWrite).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_versions_of_other_types_are_hashed_as_the_python_package_hashes_them() {
+    let database = database();
+    recorded(&database);
+    let store = store(&database, VersioningEngine::Auto, HashAlgorithm::Xxhash64).await;
+    let new = store.resolve_update("t/leaf").await.unwrap().new.to_batch().unwrap();
+    let ids = new.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+    let provenance = new.column_by_name("metaxy_provenance").unwrap().as_string::<i32>();
+    assert_eq!(new.num_rows(), RECORDED.len());
+    for (id, found) in ids.values().iter().zip(provenance) {
+        assert_eq!(found, Some(RECORDED[*id as usize].1), "{}", RECORDED[*id as usize].0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_leaves_texts_that_it_writes_otherwise_to_the_engine() {
+    let database = database();
+    recorded(&database);
+    let mut found = Vec::new();
+    for engine in [VersioningEngine::Auto, VersioningEngine::Arrow] {
+        let store = store(&database, engine, HashAlgorithm::Md5).await;
+        let new = store.resolve_update("t/leaf").await.unwrap().new.to_batch().unwrap();
+        let ids = new.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec();
+        let provenance = new.column_by_name("metaxy_provenance").unwrap().as_string::<i32>();
+        let mut rows: Vec<_> = ids.into_iter().zip(provenance.iter().map(|text| text.unwrap().to_owned())).collect();
+        rows.sort();
+        found.push(rows);
+    }
+    assert_eq!(found[0], found[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_data_versions_stay_what_they_are_when_rows_are_added_and_deleted() {
+    let database = database();
+    recorded(&database);
+    let store = store(&database, VersioningEngine::Auto, HashAlgorithm::Xxhash64).await;
+    let versions = StructArray::from(batch([
+        ("f", Arc::new(Float64Array::from(vec![7.25])) as ArrayRef),
+        ("i", ints([7])),
+        ("b", Arc::new(BooleanArray::from(vec![false]))),
+    ]));
+    let given = batch([("id", ints([77])), ("metaxy_provenance_by_field", Arc::new(versions) as ArrayRef)]);
+    store.write("t/root", given).await.unwrap();
+    store.delete("t/root").filter(col("id").eq(3)).await.unwrap();
+    let kinds = "SELECT string_agg(DISTINCT m.key || ' ' || jsonb_typeof(m.value), ', ' ORDER BY m.key || ' ' || \
+                 jsonb_typeof(m.value)) FROM t__root, jsonb_each(metaxy_data_version_by_field) AS m";
+    assert_eq!(database.sql(kinds).unwrap(), "b boolean, f number, i number");
+    assert_eq!(database.sql("SELECT count(*) FROM t__root WHERE metaxy_deleted_at IS NOT NULL").unwrap(), "1");
+    let rows = store.read("t/root").await.unwrap().rows().await.unwrap().to_batch().unwrap();
+    assert_eq!(rows.num_rows(), RECORDED.len());
+    let by_field = rows.column_by_name("metaxy_provenance_by_field").unwrap().as_struct();
+    let floats = by_field.column_by_name("f").unwrap().as_primitive::<Float64Type>();
+    assert!(floats.values().contains(&7.25) && floats.values().contains(&1e16));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn structs_of_users_are_structs() {
+    let database = database();
+    recorded(&database);
+    let backend = open(database.url()).await;
+    let schema = backend.schema(&key("t/root")).await.unwrap().unwrap();
+    let item = Arc::new(Field::new_list_field(DataType::Float64, true));
+    let inner = DataType::Struct(vec![Field::new("z", DataType::List(item), true)].into());
+    let members = vec![
+        Field::new("k", DataType::Int64, true),
+        Field::new("n", inner, true),
+        Field::new("s", DataType::Utf8, true),
+    ];
+    assert_eq!(schema.field_with_name("box").unwrap().data_type(), &DataType::Struct(members.into()));
+    // Appended to, wider and narrower, and copied.
+    let store = store(&database, VersioningEngine::Auto, HashAlgorithm::Xxhash64).await;
+    let versions = |id: i64| -> ArrayRef {
+        Arc::new(StructArray::from(batch([
+            ("f", Arc::new(Float64Array::from(vec![0.5])) as ArrayRef),
+            ("i", ints([id])),
+            ("b", Arc::new(BooleanArray::from(vec![true]))),
+        ])))
+    };
+    for (id, members) in [(50, vec![("s", texts(&["wide"])), ("extra", ints([1]))]), (51, vec![("k", ints([9]))])] {
+        let given = StructArray::from(batch(members));
+        let rows = batch([
+            ("id", ints([id])),
+            ("metaxy_provenance_by_field", versions(id)),
+            ("box", Arc::new(given) as ArrayRef),
+        ]);
+        store.write("t/root", rows).await.unwrap();
+    }
+    let odd = batch([
+        ("id", ints([52])),
+        ("metaxy_provenance_by_field", versions(52)),
+        ("box", Arc::new(StructArray::from(batch([("k", texts(&["no number"]))]))) as ArrayRef),
+    ]);
+    let refused = store.write("t/root", odd).await.unwrap_err();
+    assert!(matches!(refused, Error::TypeMismatch { .. } | Error::InvalidValue { .. }), "{refused}");
+    let target = super::support::database();
+    let copy = self::store(&target, VersioningEngine::Auto, HashAlgorithm::Xxhash64).await;
+    copy.copy_from(&store).await.unwrap();
+    let rows = copy.read("t/root").await.unwrap().rows().await.unwrap().to_batch().unwrap();
+    let boxes = rows.column_by_name("box").unwrap().as_struct();
+    assert_eq!(rows.num_rows(), RECORDED.len() + 2);
+    assert_eq!(boxes.column_by_name("extra").unwrap().null_count(), RECORDED.len() + 1);
+}
