@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::fence;
 use crate::key::FeatureKey;
 
-use super::grow::{item_of, merged_type, mismatch};
+use super::grow::{is_version_text, item_of, merged_type, mismatch};
 use super::plain::{new_column, plain_array, plain_batches, plain_type};
 use super::trim::trimmed;
 use super::untyped::{joined, typed};
@@ -149,8 +149,28 @@ pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Data
             Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values, nulls, *sorted)?))
         }
         (DataType::Struct(_), DataType::Map(_, _)) => struct_to_map(array.as_struct(), target),
+        (given, target) if is_version_text(column, given, target) => version_of_text(table, column, &array, target),
         _ => cast_exactly(table, column, &array, target),
     }
+}
+
+/// A data version from its text, which has to be the one that it is hashed by.
+fn version_of_text(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let values = cast_with_options(array, target, &options)?;
+    let texts = crate::engine::text(&values)?;
+    let given = array.as_string::<i32>();
+    let other = (0..given.len()).find(|row| {
+        given.is_valid(*row) != texts.is_valid(*row) || (given.is_valid(*row) && given.value(*row) != texts.value(*row))
+    });
+    let Some(row) = other else { return Ok(values) };
+    let version: String = given.value(row).chars().take(80).collect();
+    Err(Error::InvalidValue {
+        table: table.table_name(),
+        column: column.to_owned(),
+        row,
+        reason: format!("the data version `{version}` cannot be stored as {target} without change; correct it"),
+    })
 }
 
 fn refusal(table: &FeatureKey, column: &str, target: &DataType, array: &ArrayRef) -> Error {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 
+use crate::columns;
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
@@ -62,7 +63,7 @@ pub(super) fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, giv
             members.extend(given.iter().filter(is_new).filter_map(new));
             Ok(DataType::Struct(members.into()))
         }
-        _ if fits(given, stored) => Ok(stored.clone()),
+        _ if fits(given, stored) || is_version_text(column, given, stored) => Ok(stored.clone()),
         _ => Err(mismatch(&key.table_name(), column, stored, given)),
     }
 }
@@ -118,6 +119,14 @@ fn fits(given: &DataType, stored: &DataType) -> bool {
         (Struct(_), Map(_, _)) => by_field_map(stored),
         _ => false,
     }
+}
+
+/// Whether a data version comes as text for a table of another program, which keeps it as a number or a boolean.
+pub(super) fn is_version_text(column: &str, given: &DataType, stored: &DataType) -> bool {
+    let by_field = column == columns::PROVENANCE_BY_FIELD || column == columns::DATA_VERSION_BY_FIELD;
+    by_field
+        && *given == DataType::Utf8
+        && (stored.is_integer() || stored.is_floating() || *stored == DataType::Boolean)
 }
 
 fn same_shape(from: &DataType, to: &DataType) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::*;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use metaxy_core::{
     AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, HashAlgorithm, MetadataStore, SharedBackend, StoreBackend,
     VersioningEngine, col,
@@ -110,8 +110,8 @@ async fn other_data_versions_stay_what_they_are_when_rows_are_added_and_deleted(
     let rows = store.read("t/root").await.unwrap().rows().await.unwrap().to_batch().unwrap();
     assert_eq!(rows.num_rows(), RECORDED.len());
     let by_field = rows.column_by_name("metaxy_provenance_by_field").unwrap().as_struct();
-    let floats = by_field.column_by_name("f").unwrap().as_primitive::<Float64Type>();
-    assert!(floats.values().contains(&7.25) && floats.values().contains(&1e16));
+    let floats = by_field.column_by_name("f").unwrap().as_string::<i32>();
+    assert!(["7.25", "1e+16", "0.00003"].iter().all(|text| floats.iter().flatten().any(|found| found == *text)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
