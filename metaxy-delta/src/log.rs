@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::errors::{ErrorContext, chain};
 use crate::hint::{LAST_CHECKPOINT, WithoutHint};
-use crate::protocol::{OTHER_PROGRAM, check_readable, refused};
+use crate::protocol::{OTHER_PROGRAM, check_readable, mapping_of, refused};
 use crate::prune::FileStats;
 use crate::row_ids;
 use crate::runtime;
@@ -608,7 +608,12 @@ impl TableState {
         let delta = metadata
             .parse_schema()
             .map_err(|error| Error::Corrupt { table: table.to_owned(), reason: chain(&error) })?;
-        let schema = Arc::new(TableSchema::from_delta(table, delta, metadata.partition_columns())?);
+        let schema = Arc::new(TableSchema::from_delta(
+            table,
+            delta,
+            metadata.partition_columns(),
+            mapping_of(table, &metadata)?,
+        )?);
         Ok(Self { version, metadata, protocol, schema, files: Arc::new(files), anchor: None })
     }
 

@@ -5,6 +5,7 @@ use metaxy_core::error::{Error, Result};
 use serde_json::Value;
 
 use crate::log::TableState;
+use crate::types::Mapping;
 
 /// Features of Delta that a reader must know; these it does.
 const READER_FEATURES: [&str; 5] =
@@ -54,11 +55,16 @@ pub(crate) fn check_readable(table: &str, metadata: &Metadata, protocol: &Protoc
     if let Some(feature) = unknown {
         return Err(refused(table, format_args!("the reader feature `{feature}` of Delta Lake"), OTHER_PROGRAM));
     }
-    let mapping = metadata.configuration().get("delta.columnMapping.mode");
-    if mapping.is_some_and(|mode| mode != "none") {
-        return Err(refused(table, "column mapping", OTHER_PROGRAM));
-    }
-    Ok(())
+    mapping_of(table, metadata).map(drop)
+}
+
+/// How the columns of a table are found in its files.
+pub(crate) fn mapping_of(table: &str, metadata: &Metadata) -> Result<Mapping> {
+    let stated = metadata.configuration().get("delta.columnMapping.mode").map(String::as_str);
+    Mapping::parse(stated).ok_or_else(|| {
+        let what = format!("column mapping by `{}`", stated.unwrap_or_default());
+        refused(table, what, OTHER_PROGRAM)
+    })
 }
 
 /// What a commit does to rows.

@@ -241,7 +241,7 @@ impl RowStatistics for FileStats {
         if column.logical.data_type().is_nested() || column.is_partition {
             return unknown();
         }
-        let name = column.stored_name.as_str();
+        let name = column.in_file.name();
         let min = self.min.get(name).and_then(|value| stated(value, column, End::Least));
         let max = self.max.get(name).and_then(|value| stated(value, column, End::Greatest));
         Range::new(min, max, self.rows, self.nulls.get(name).and_then(Value::as_u64))
@@ -295,7 +295,7 @@ impl RowStatistics for RowGroupMetaData {
         if column.is_partition {
             return unknown();
         }
-        let top = |path: &[String]| path == [column.stored_name.as_str()];
+        let top = |path: &[String]| path == [column.in_file.name().as_str()];
         let found = self.columns().iter().find(|chunk| top(chunk.column_path().parts()));
         let usable = found.filter(|chunk| counts_as(chunk, column.logical.data_type()));
         let Some(statistics) = usable.and_then(|chunk| chunk.statistics()) else { return unknown() };

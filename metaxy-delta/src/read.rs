@@ -35,7 +35,7 @@ use crate::deletion::{DeletedRows, deleted_rows, remaining};
 use crate::file::FileBytes;
 use crate::log::{DataFile, Table, TableState, check_files};
 use crate::prune::{self, RowStatistics, Verdict};
-use crate::types::{Column, TableSchema, conform, partition_values};
+use crate::types::{Column, FileColumn, TableSchema, conform, partition_values};
 
 /// Files up to this size are read in one piece.
 const SMALL_FILE: u64 = 4 << 20;
@@ -435,9 +435,14 @@ async fn open_group(
 /// The columns of a file that are looked at.
 fn mask(job: &Job, filtered: bool, file_schema: &SchemaDescriptor) -> ProjectionMask {
     let columns = if filtered { &job.wanted } else { &job.output };
-    let fields = file_schema.root_schema().get_fields();
-    let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
-    let roots: Vec<usize> = columns.iter().filter_map(|column| job.schema.find_in_file(column, &names)).collect();
+    let found: Vec<FileColumn<'_>> = file_schema
+        .root_schema()
+        .get_fields()
+        .iter()
+        .map(|field| field.get_basic_info())
+        .map(|info| FileColumn { name: info.name(), id: info.has_id().then(|| info.id()) })
+        .collect();
+    let roots: Vec<usize> = columns.iter().filter_map(|column| job.schema.find_in_file(column, &found)).collect();
     ProjectionMask::roots(file_schema, roots)
 }
 
@@ -466,15 +471,16 @@ fn to_table(
     let rows = batch.num_rows();
     let mut arrays = Vec::with_capacity(columns.len());
     let file_schema = batch.schema();
-    let names: Vec<&str> = file_schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let found = FileColumn::all_of(&file_schema);
     for column in columns {
         let target = column.logical.data_type();
         if column.is_partition {
             arrays.push(constant(job, file, column, rows)?);
             continue;
         }
-        arrays.push(match job.schema.find_in_file(column, &names) {
-            Some(at) => conform(batch.column(at), target)
+        arrays.push(match job.schema.find_in_file(column, &found) {
+            Some(at) => column
+                .from_file(batch.column(at))
                 .map_err(|error| corrupt(job, file, &format!("column `{}`: {error}", column.logical.name())))?,
             None => new_null_array(target, rows),
         });
@@ -486,7 +492,7 @@ fn to_table(
 /// A partition column of a file.
 fn constant(job: &Job, file: &DataFile, column: &Column, rows: usize) -> Result<ArrayRef> {
     let name = column.logical.name();
-    let Some(value) = file.partition_values.get(&column.stored_name) else {
+    let Some(value) = file.partition_values.get(column.in_file.name()) else {
         return Err(corrupt(job, file, &format!("the log has no value of the partition column `{name}`")));
     };
     partition_values(value.as_deref(), &column.stored_type, rows)

@@ -12,12 +12,14 @@
 mod convert;
 mod forms;
 mod grow;
+mod mapping;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
 use deltalake::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
 use deltalake::kernel::{MetadataValue, StructField, StructType};
 use metaxy_core::FeatureKey;
@@ -26,9 +28,11 @@ use metaxy_core::error::{Error, Result};
 use crate::config::KIND;
 use convert::stored;
 use forms::{Forms, forms};
+use grow::{Growth, growth};
 
 pub(crate) use convert::{conform, partition_values};
 pub(crate) use forms::with_signed_integers;
+pub(crate) use mapping::{Mapping, renamed};
 
 /// Field metadata: the Arrow type of a column that is stored as another.
 const TYPE_KEY: &str = "metaxy.arrowType";
@@ -40,15 +44,42 @@ const NAME_KEY: &str = "metaxy.name";
 pub(crate) struct Column {
     /// As the core sees it: its name, and the type in which it is read.
     pub logical: FieldRef,
-    /// Its name in Delta and in the Parquet files.
+    /// Its name in Delta.
     pub stored_name: String,
-    /// Its Arrow type in the Parquet files.
+    /// The Arrow type of what is stored.
     pub stored_type: DataType,
+    /// As it stands in the Parquet files, where columns and members may have other names.
+    pub in_file: FieldRef,
     /// Whether its values stand in the log, one for each file.
     pub is_partition: bool,
 }
 
+/// A column of a file.
+pub(crate) struct FileColumn<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its number, where it has one.
+    pub id: Option<i32>,
+}
+
+impl<'a> FileColumn<'a> {
+    /// The columns of decoded rows.
+    pub fn all_of(schema: &'a Schema) -> Vec<Self> {
+        let column = |field: &'a FieldRef| Self { name: field.name(), id: mapping::id_of(field) };
+        schema.fields().iter().map(column).collect()
+    }
+}
+
 impl Column {
+    /// Values as they were decoded from a file, as values of the table.
+    pub fn from_file(&self, array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
+        let target = self.logical.data_type();
+        if *self.in_file.data_type() == self.stored_type {
+            return conform(array, target);
+        }
+        conform(&renamed(&conform(array, self.in_file.data_type())?, &self.stored_type)?, target)
+    }
+
     fn forms(&self) -> Forms {
         Forms { logical: self.logical.data_type().clone(), stored: self.stored_type.clone() }
     }
@@ -63,35 +94,39 @@ pub(crate) struct TableSchema {
     pub logical: SchemaRef,
     /// What the log says.
     pub delta: StructType,
+    /// How columns are found in files.
+    pub mapping: Mapping,
 }
 
 impl TableSchema {
     /// The schema that a log states.
-    pub fn from_delta(table: &str, delta: StructType, partition_columns: &[String]) -> Result<Self> {
+    pub fn from_delta(table: &str, delta: StructType, partition_columns: &[String], mapping: Mapping) -> Result<Self> {
         let corrupt = |reason: String| Error::Corrupt { table: table.to_owned(), reason };
         let mut columns = Vec::with_capacity(delta.num_fields());
         for field in delta.fields() {
             let arrow: Field = field.try_into_arrow().map_err(|error| corrupt(error.to_string()))?;
+            let stored_type = without_metadata(arrow.data_type());
             let logical_type = match text(field, TYPE_KEY) {
                 Some(stated) => stated
                     .parse()
                     .map_err(|_| corrupt(format!("column `{}` states the unknown type `{stated}`", field.name())))?,
-                None => arrow.data_type().clone(),
+                None => stored_type.clone(),
             };
             let name = text(field, NAME_KEY).unwrap_or_else(|| field.name());
             columns.push(Column {
                 logical: Arc::new(Field::new(name, logical_type, true)),
                 stored_name: field.name().clone(),
-                stored_type: arrow.data_type().clone(),
+                in_file: Arc::new(mapping.in_file(field, &stored_type)),
+                stored_type,
                 is_partition: partition_columns.contains(field.name()),
             });
         }
-        Ok(Self::new(columns, delta))
+        Ok(Self { mapping, ..Self::new(columns, delta) })
     }
 
     fn new(columns: Vec<Column>, delta: StructType) -> Self {
         let logical = Arc::new(Schema::new(columns.iter().map(|column| column.logical.clone()).collect::<Fields>()));
-        Self { columns, logical, delta }
+        Self { columns, logical, delta, mapping: Mapping::None }
     }
 
     /// The column of a name.
@@ -99,10 +134,10 @@ impl TableSchema {
         self.columns.iter().find(|column| column.logical.name() == name)
     }
 
-    /// The columns by which the table is partitioned, as Delta names them.
+    /// The columns by which the table is partitioned, as its files name them.
     pub fn partition_columns(&self) -> Vec<String> {
         let columns = self.columns.iter().filter(|column| column.is_partition);
-        columns.map(|column| column.stored_name.clone()).collect()
+        columns.map(|column| column.in_file.name().clone()).collect()
     }
 
     /// Partitions a new table by those of the columns that it has.
@@ -119,22 +154,24 @@ impl TableSchema {
 
     /// Where a column is among the columns of a file. Programs that do not tell names apart by case may have written one in
     /// another case than the table has it.
-    pub fn find_in_file(&self, column: &Column, names: &[&str]) -> Option<usize> {
+    pub fn find_in_file(&self, column: &Column, found: &[FileColumn<'_>]) -> Option<usize> {
         if column.is_partition {
             return None;
         }
-        let exact = names.iter().position(|name| *name == column.stored_name);
-        exact.or_else(|| {
-            let belongs_to_another = |name: &str| self.columns.iter().any(|other| other.stored_name == name);
-            let same = |name: &&str| name.eq_ignore_ascii_case(&column.stored_name) && !belongs_to_another(name);
-            names.iter().position(same)
+        if self.mapping == Mapping::Id && found.iter().any(|other| other.id.is_some()) {
+            let id = mapping::id_of(&column.in_file);
+            return found.iter().position(|other| other.id.is_some() && other.id == id);
+        }
+        let name = column.in_file.name();
+        found.iter().position(|other| other.name == name).or_else(|| {
+            let is_another = |name: &str| self.columns.iter().any(|other| other.in_file.name() == name);
+            found.iter().position(|other| other.name.eq_ignore_ascii_case(name) && !is_another(other.name))
         })
     }
 
     /// The Arrow schema of the files that are written for this table.
     pub fn file_schema(&self) -> SchemaRef {
-        let field = |column: &Column| Field::new(&column.stored_name, column.stored_type.clone(), true);
-        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Fields>()))
+        Arc::new(Schema::new(self.columns.iter().map(|column| column.in_file.clone()).collect::<Fields>()))
     }
 
     /// Rows of any columns of this table as rows of its files. No value changes: one that does not fit is an error.
@@ -144,7 +181,7 @@ impl TableSchema {
         for (column, field) in self.columns.iter().zip(file_schema.fields()) {
             let name = column.logical.name();
             arrays.push(match batch.column_by_name(name) {
-                Some(array) => stored(table, name, array, field.data_type())?,
+                Some(array) => renamed(&stored(table, name, array, &column.stored_type)?, field.data_type())?,
                 None => new_null_array(field.data_type(), rows),
             });
         }
@@ -174,13 +211,12 @@ impl TableSchema {
             let at = columns.iter().position(|column| column.logical.name() == field.name());
             let (forms, stored_name) = match at.and_then(|at| columns.get(at)) {
                 Some(known) => {
-                    let grown = grow::grown(&known.forms(), field.data_type());
-                    let grown = grown.map_err(|hint| unsupported(field.name(), field.data_type(), hint))?;
-                    let grown = grown.ok_or_else(|| mismatch(table, known, field))?;
-                    if grown.logical == *known.logical.data_type() {
-                        continue;
+                    let growth = growth(&known.forms(), field.data_type());
+                    match growth.map_err(|hint| unsupported(field.name(), field.data_type(), hint))? {
+                        Growth::None => continue,
+                        Growth::To(forms) => (forms, known.stored_name.clone()),
+                        Growth::Mismatch => return Err(mismatch(table, known, field)),
                     }
-                    (grown, known.stored_name.clone())
                 }
                 None => (forms_of(field)?, free_name(field.name(), &columns)),
             };
@@ -189,7 +225,8 @@ impl TableSchema {
             let stored_type = forms.stored;
             let delta = delta_field(&logical, &stored_name, &stored_type)?;
             let is_partition = at.is_some_and(|at| columns[at].is_partition);
-            let column = Column { logical, stored_name, stored_type, is_partition };
+            let in_file = Arc::new(Field::new(&stored_name, stored_type.clone(), true));
+            let column = Column { logical, stored_name, stored_type, in_file, is_partition };
             match at {
                 Some(at) => {
                     // What others have written beside the column stays.
@@ -209,7 +246,14 @@ impl TableSchema {
         }
         let delta = StructType::try_new(fields)
             .map_err(|error| Error::table(KIND, "merging the schema", table, error.to_string()))?;
-        Ok((Self::new(columns, delta), changed))
+        let mapping = existing.map_or(Mapping::None, |schema| schema.mapping);
+        if changed && mapping != Mapping::None {
+            return Err(Error::Unsupported {
+                what: format!("table `{table}`: a new column or member in a table with column mapping"),
+                hint: "add the column with the program that made the table".to_owned(),
+            });
+        }
+        Ok((Self { mapping, ..Self::new(columns, delta) }, changed))
     }
 }
 
@@ -223,6 +267,19 @@ pub(crate) fn check_storable(table: &FeatureKey, known: Option<&TableSchema>, ro
     let fitting = known.and_then(|known| TableSchema::merge(&name, Some(known), &typed).ok());
     let (schema, _) = fitting.map_or_else(|| TableSchema::merge(&name, None, &typed), Ok)?;
     schema.check_values(table, rows)
+}
+
+/// A type without what a table says of its members beside their names and types.
+fn without_metadata(data_type: &DataType) -> DataType {
+    let bare = |field: &FieldRef| -> FieldRef {
+        Arc::new(Field::new(field.name(), without_metadata(field.data_type()), field.is_nullable()))
+    };
+    match data_type {
+        DataType::Struct(members) => DataType::Struct(members.iter().map(bare).collect()),
+        DataType::List(item) => DataType::List(bare(item)),
+        DataType::Map(entries, sorted) => DataType::Map(bare(entries), *sorted),
+        other => other.clone(),
+    }
 }
 
 /// How the columns of some rows are stored, to see whether files written for one schema fit another.

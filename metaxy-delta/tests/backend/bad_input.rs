@@ -179,10 +179,10 @@ async fn a_reader_version_from_the_future() {
 }
 
 #[tokio::test]
-async fn columns_under_other_names() {
+async fn columns_that_are_mapped_in_an_unknown_way() {
     let store = Store::new().await;
     store.edit(0, |text| {
-        text.replace(r#""configuration":{}"#, r#""configuration":{"delta.columnMapping.mode":"name"}"#)
+        text.replace(r#""configuration":{}"#, r#""configuration":{"delta.columnMapping.mode":"colour"}"#)
     });
     for error in store.errors().await {
         assert_unsupported(&error.expect("an error"), "column mapping");

@@ -1,12 +1,17 @@
 //! Rows whose values stand in the log, and rows that count as removed.
 
+use std::collections::HashMap;
 use std::fs;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray,
+};
+use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema};
 use metaxy_core::{Filter, StoreBackend};
 use metaxy_delta::{DeltaBackend, DeltaSettings};
 use serde_json::{Value, json};
@@ -239,4 +244,94 @@ async fn removed_rows_of_a_large_file() {
     let found: Vec<i64> = rows.column(0).as_primitive::<Int64Type>().values().to_vec();
     assert_eq!(found.len(), 4_994);
     assert!([0, 999, 1_000, 1_001, 4_998, 4_999].iter().all(|id| !found.contains(id)));
+}
+
+/// A column that has this name and number in files.
+fn mapped(name: &str, data_type: impl Into<Value>, id: i64, in_file: &str) -> Value {
+    let mut field = field(name, data_type);
+    field["metadata"] = json!({"delta.columnMapping.id": id, "delta.columnMapping.physicalName": in_file});
+    field
+}
+
+/// A column of a file with a number.
+fn numbered(name: &str, data_type: DataType, id: i64) -> Field {
+    let id = HashMap::from([("PARQUET:field_id".to_owned(), id.to_string())]);
+    Field::new(name, data_type, true).with_metadata(id)
+}
+
+/// A table whose columns have other names in its files; `id` and `s.a` were renamed, `p` is a partition.
+fn with_mapping(mode: &str, names: [&str; 3]) -> Foreign {
+    let member = json!({"type": "struct", "fields": [mapped("a", "long", 4, "col-4")]});
+    let list = json!({"type": "array", "elementType": member, "containsNull": true});
+    let fields = [
+        mapped("id", "long", 1, "col-1"),
+        mapped("p", "string", 2, "col-2"),
+        mapped("l", list, 3, "col-3"),
+        mapped("text", "string", 5, "col-5"),
+    ];
+    let mut metadata = metadata(&fields);
+    metadata["partitionColumns"] = json!(["p"]);
+    metadata["configuration"] = json!({"delta.columnMapping.mode": mode, "delta.columnMapping.maxColumnId": "5"});
+    let table = Foreign::new(json!({"minReaderVersion": 2, "minWriterVersion": 5}), metadata);
+    let member = Fields::from(vec![numbered("col-4", DataType::Int64, 4)]);
+    let values = StructArray::new(member.clone(), vec![Arc::new(Int64Array::from(vec![70, 80]))], None);
+    let item = Arc::new(Field::new("element", DataType::Struct(member), true));
+    let list = ListArray::new(item.clone(), OffsetBuffer::from_lengths([1, 1]), Arc::new(values), None);
+    let fields = vec![
+        numbered(names[0], DataType::Int64, 1),
+        numbered(names[1], DataType::List(item), 3),
+        numbered(names[2], DataType::Utf8, 5),
+    ];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![7, 8])),
+        Arc::new(list),
+        Arc::new(StringArray::from(vec!["seven", "eight"])),
+    ];
+    table.write_parquet("1.parquet", &RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap());
+    let mut add = table.add("1.parquet");
+    add["add"]["partitionValues"] = json!({"col-2": "P"});
+    let ends = |id: i64| json!({"col-1": id});
+    let stats = json!({"numRecords": 2, "minValues": ends(7), "maxValues": ends(8), "nullCount": {"col-1": 0}});
+    add["add"]["stats"] = stats.to_string().into();
+    table.with_commit(&[add])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_with_other_names_in_files() {
+    // By number, the names in files mean nothing.
+    for (mode, names) in [("name", ["col-1", "col-3", "col-5"]), ("id", ["col-5", "x", "y"])] {
+        let table = with_mapping(mode, names);
+        let backend = opened(&table.settings()).await;
+        assert_eq!(shown(&backend).await, ["7 P [{a: 70}] seven", "8 P [{a: 80}] eight"], "{mode}");
+        let own = |id: i64| {
+            let values = StructArray::new(
+                vec![Field::new("a", DataType::Int64, true)].into(),
+                vec![Arc::new(Int64Array::from(vec![id * 10]))],
+                None,
+            );
+            let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+            let list = ListArray::new(item, OffsetBuffer::from_lengths([1]), Arc::new(values), None);
+            RecordBatch::try_from_iter_with_nullable([
+                ("l", Arc::new(list) as ArrayRef, true),
+                ("p", Arc::new(StringArray::from(vec!["P"])), true),
+                ("id", Arc::new(Int64Array::from(vec![id])), true),
+            ])
+            .unwrap()
+        };
+        append(&backend, own(9)).await.unwrap();
+        append(&opened(&table.settings()).await, own(10)).await.unwrap();
+        let all = ["10 P [{a: 100}] NULL", "7 P [{a: 70}] seven", "8 P [{a: 80}] eight", "9 P [{a: 90}] NULL"];
+        assert_eq!(shown(&opened(&table.settings()).await).await, all);
+        let last = actions(&table.log()).into_iter().rev().find_map(|action| action.get("add").cloned()).unwrap();
+        assert_eq!(last["partitionValues"], json!({"col-2": "P"}));
+        let stats: Value = serde_json::from_str(last["stats"].as_str().unwrap()).unwrap();
+        assert_eq!(stats["minValues"]["col-1"], 10);
+        // What a filter finds does not depend on statistics under other names.
+        assert_eq!(delete(&backend, "id = 8 AND p = 'P'").await, 1);
+        backend.compact(&key(TABLE)).await.unwrap();
+        assert_eq!(shown(&opened(&table.settings()).await).await, [all[0], all[1], all[3]]);
+        let new = RecordBatch::try_from_iter([("new", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+        let error = append(&backend, new).await.unwrap_err();
+        assert!(error.to_string().contains("column mapping"), "{error:?}");
+    }
 }
