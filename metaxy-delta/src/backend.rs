@@ -23,12 +23,15 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use url::Url;
 
-use crate::config::{DeltaSettings, KIND, Layout};
-use crate::errors::{ErrorContext, chain};
+use crate::KIND;
+use crate::config::{DeltaSettings, Layout};
+use crate::error::{ErrorContext, chain};
 use crate::location::{Root, is_table_name};
 use crate::locks;
-use crate::log::{LOG_DIRECTORY, Table, TableState, Upkeep};
+use crate::log::state::TableState;
+use crate::log::{Table, Upkeep};
 use crate::storage::DurableFileSystem;
+use crate::storage::LOG_DIRECTORY;
 use crate::types::check_storable;
 use crate::{delete, maintain, merge, probe, prune, read, write};
 
@@ -359,7 +362,7 @@ impl StoreBackend for DeltaBackend {
             }
         }
         // Only files without statistics are left to look into.
-        crate::log::check_files(&table.name, &unknown)?;
+        crate::log::state::check_files(&table.name, &unknown)?;
         let names = times.map(str::to_owned);
         let mut stream = read::rows(table, &state, unknown, &names, read::Filters::default());
         while let Some(batch) = stream.try_next().await? {

@@ -3,31 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
-use metaxy_core::registry::BackendRegistration;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-
-use crate::backend::DeltaBackend;
-
-/// The type string of this backend.
-pub(crate) const KIND: &str = "delta";
-
-inventory::submit! {
-    BackendRegistration {
-        kind: KIND,
-        aliases: &[
-            "metaxy.ext.metadata_stores.delta.DeltaMetadataStore",
-            "metaxy.ext.polars.handlers.delta.DeltaMetadataStore",
-            "metaxy.ext.polars.DeltaMetadataStore",
-            "metaxy.ext.delta.DeltaMetadataStore",
-        ],
-        crate_name: "metaxy-delta",
-        ignored_settings: &[],
-        create: |settings| Ok(Arc::new(DeltaBackend::new(settings.parse()?)?)),
-    }
-}
+use url::Url;
 
 /// Settings of a Delta store.
 ///
@@ -248,7 +227,7 @@ impl DeltaSettings {
 impl fmt::Debug for DeltaSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeltaSettings")
-            .field("root_path", &crate::location::masked(&self.root_path))
+            .field("root_path", &masked(&self.root_path))
             .field("storage_options", &self.storage_options)
             .field("layout", &self.layout)
             .field("checkpoint_interval", &self.checkpoint_interval)
@@ -257,5 +236,23 @@ impl fmt::Debug for DeltaSettings {
             .field("delta_write_options", &self.delta_write_options)
             .field("ignore_lock_settings", &self.ignore_lock_settings)
             .finish()
+    }
+}
+
+/// A location without user, password and query.
+pub(crate) fn masked(location: &str) -> String {
+    match Url::parse(location) {
+        Ok(mut url) if url.has_host() => {
+            let secret = url.password().is_some();
+            if secret {
+                // Only URLs that cannot have one refuse, and this one has one.
+                let _ = url.set_password(Some("***"));
+            }
+            if url.query().is_some() {
+                url.set_query(Some("***"));
+            }
+            url.to_string()
+        }
+        _ => location.to_owned(),
     }
 }

@@ -11,8 +11,8 @@ use metaxy_core::error::{Error, Result};
 use metaxy_core::filter::{Filter, Predicate};
 use metaxy_core::{FeatureKey, schema};
 
-use crate::log::TableState;
-use crate::protocol::{OTHER_PROGRAM, refused};
+use crate::log::protocol::{OTHER_PROGRAM, refused};
+use crate::log::state::TableState;
 use crate::types::TableSchema;
 
 const CONSTRAINT: &str = "delta.constraints.";

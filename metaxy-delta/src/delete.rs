@@ -16,12 +16,13 @@ use metaxy_core::blocking;
 use metaxy_core::error::Result;
 use metaxy_core::filter::Predicate;
 
-use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files};
+use crate::log::protocol::Change;
+use crate::log::state::{DataFile, TableState, check_files};
+use crate::log::{COMMIT_ATTEMPTS, Commit, Table};
 use crate::merge;
-use crate::protocol::{Change, check_writable};
 use crate::prune::{self, Verdict};
 use crate::read::{self, Filters};
-use crate::write::FileSink;
+use crate::sink::FileSink;
 
 /// What has been worked out so far.
 #[derive(Default)]
@@ -42,7 +43,7 @@ pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u
             table.back_off(attempt).await;
         }
         let Some(state) = table.refresh().await? else { return Ok(0) };
-        check_writable(&table.name, &state, Change::Remove)?;
+        state.check_writable(&table.name, Change::Remove)?;
         check_files(&table.name, &state.files)?;
         if !work.still_holds(&state) {
             work = Work::default();

@@ -12,7 +12,8 @@ use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::RowSelection;
 use url::Url;
 
-use crate::log::{DataFile, Table, path_below};
+use crate::log::Table;
+use crate::log::state::{DataFile, path_below};
 
 /// The numbers of the rows of a file that count as removed, in order.
 pub(crate) type DeletedRows = Arc<[u64]>;

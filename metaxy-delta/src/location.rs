@@ -7,7 +7,7 @@ use metaxy_core::error::{Error, Result};
 use object_store::path::Path;
 use url::Url;
 
-use crate::config::Layout;
+use crate::config::{Layout, masked};
 
 /// The ending of a table's directory.
 const ENDING: &str = ".delta";
@@ -194,24 +194,6 @@ fn normalized(path: &FsPath) -> PathBuf {
         }
     }
     out
-}
-
-/// A location without user, password and query.
-pub(crate) fn masked(location: &str) -> String {
-    match Url::parse(location) {
-        Ok(mut url) if url.has_host() => {
-            let secret = url.password().is_some();
-            if secret {
-                // Only URLs that cannot have one refuse, and this one has one.
-                let _ = url.set_password(Some("***"));
-            }
-            if url.query().is_some() {
-                url.set_query(Some("***"));
-            }
-            url.to_string()
-        }
-        _ => location.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use uuid::Uuid;
 
-use crate::errors::chain;
-use crate::log::{Commit, LOG_DIRECTORY, Table};
+use crate::error::chain;
+use crate::log::{Commit, Table};
+use crate::storage::LOG_DIRECTORY;
 use crate::storage::{failed, sync_directory};
 
 /// A file that no commit names may belong to a write that is still under way; after this long it does not.

@@ -13,10 +13,11 @@ use futures::TryStreamExt;
 use metaxy_core::blocking;
 use metaxy_core::error::Result;
 
-use crate::log::{COMMIT_ATTEMPTS, Commit, DataFile, Table, TableState, check_files};
-use crate::protocol::{Change, check_writable};
+use crate::log::protocol::Change;
+use crate::log::state::{DataFile, TableState, check_files};
+use crate::log::{COMMIT_ATTEMPTS, Commit, Table};
 use crate::read::{self, Filters};
-use crate::write::FileSink;
+use crate::sink::FileSink;
 
 /// Files from this size on stay as they are.
 const LARGE: u64 = 4 << 20;
@@ -126,7 +127,7 @@ fn partitions(state: &TableState, size: u64) -> Vec<Vec<Arc<DataFile>>> {
 
 /// Writes the rows of some files into one for each partition.
 async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: &[Arc<DataFile>]) -> Result<Vec<Add>> {
-    check_writable(&table.name, state, Change::Move)?;
+    state.check_writable(&table.name, Change::Move)?;
     check_files(&table.name, files)?;
     let names: Vec<String> = state.schema.logical.fields().iter().map(|field| field.name().clone()).collect();
     let mut stream = read::rows(table.clone(), state, files.to_vec(), &names, Filters::default());

@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use uuid::Uuid;
 
-use crate::errors::ErrorContext;
+use crate::error::ErrorContext;
 
 /// The places of this process that have been found to do it.
 static KNOWN: Mutex<Option<HashSet<u64>>> = Mutex::new(None);

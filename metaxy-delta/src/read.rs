@@ -29,11 +29,12 @@ use parquet::schema::types::SchemaDescriptor;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
-use crate::config::KIND;
+use crate::KIND;
 use crate::decode::Decoding;
 use crate::deletion::{DeletedRows, deleted_rows, remaining};
 use crate::file::FileBytes;
-use crate::log::{DataFile, Table, TableState, check_files};
+use crate::log::Table;
+use crate::log::state::{DataFile, TableState, check_files};
 use crate::prune::{self, RowStatistics, Verdict};
 use crate::types::{Column, FileColumn, TableSchema, conform, partition_values};
 
@@ -223,7 +224,7 @@ struct Workers {
 impl Workers {
     fn start(job: &Arc<Job>, pieces: VecDeque<Piece>) -> BatchStream {
         let hands = match &job.table.directory {
-            Some(_) => crate::write::parallelism(),
+            Some(_) => crate::runtime::parallelism(),
             None => REMOTE_WORKERS,
         };
         let hands = hands.min(pieces.len());
@@ -480,7 +481,7 @@ fn to_table(
         }
         arrays.push(match job.schema.find_in_file(column, &found) {
             Some(at) => column
-                .from_file(batch.column(at))
+                .of_file(batch.column(at))
                 .map_err(|error| corrupt(job, file, &format!("column `{}`: {error}", column.logical.name())))?,
             None => new_null_array(target, rows),
         });

@@ -57,3 +57,8 @@ fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> R
         }
     }
 }
+
+/// How many threads work on one write or read.
+pub(crate) fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -22,8 +22,10 @@ use object_store::{
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
-use crate::log::LOG_DIRECTORY;
 use crate::runtime;
+
+/// Where a log lives below its table.
+pub(crate) const LOG_DIRECTORY: &str = "_delta_log";
 
 const STORE: &str = "LocalFileSystem";
 /// So often the directory of a file that is put may be taken away meanwhile.

@@ -25,7 +25,7 @@ use deltalake::kernel::{MetadataValue, StructField, StructType};
 use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
 
-use crate::config::KIND;
+use crate::KIND;
 use convert::stored;
 use forms::{Forms, forms};
 use grow::{Growth, growth};
@@ -72,7 +72,7 @@ impl<'a> FileColumn<'a> {
 
 impl Column {
     /// Values as they were decoded from a file, as values of the table.
-    pub fn from_file(&self, array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
+    pub fn of_file(&self, array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
         let target = self.logical.data_type();
         if *self.in_file.data_type() == self.stored_type {
             return conform(array, target);

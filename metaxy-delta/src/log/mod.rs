@@ -5,16 +5,21 @@
 //! anew), and is there a next one? A commit is a put of the next version's file that fails where the file exists; who
 //! loses looks at what the winner did and tries again. Nothing else guards a table: no lock file, no lock service.
 
+mod hint;
+pub(crate) mod protocol;
+mod row_ids;
+pub(crate) mod state;
+
 use std::collections::{HashMap, HashSet};
-use std::path::{Component, Path as FsPath, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use deltalake::DeltaTable;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
-use deltalake::kernel::{Action, Add, DeletionVectorDescriptor, Metadata, Protocol, Remove, StorageType};
+use deltalake::kernel::{Action, Add};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef, commit_uri_from_version, get_actions, logstore_with};
 use deltalake::protocol::DeltaOperation;
 use deltalake::table::state::DeltaTableState;
@@ -27,17 +32,15 @@ use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::errors::{ErrorContext, chain};
-use crate::hint::{LAST_CHECKPOINT, WithoutHint};
-use crate::protocol::{OTHER_PROGRAM, check_readable, mapping_of, refused};
-use crate::prune::FileStats;
-use crate::row_ids;
+use crate::error::ErrorContext;
 use crate::runtime;
-use crate::storage::Staged;
+use crate::storage::{LOG_DIRECTORY, Staged};
 use crate::types::TableSchema;
 
-/// Where a log lives below its table.
-pub(crate) const LOG_DIRECTORY: &str = "_delta_log";
+use hint::{LAST_CHECKPOINT, WithoutHint};
+use protocol::{OTHER_PROGRAM, refused};
+use state::{Anchor, DataFile, TableState, path_below};
+
 /// Written into every commit, so that its writer knows it again.
 const COMMIT_KEY: &str = "metaxyCommit";
 /// So many commits behind, a table is loaded anew.
@@ -75,103 +78,6 @@ pub(crate) struct Upkeep {
     pub checkpoint_interval: u64,
     /// Whether small files are put together then.
     pub auto_compact: bool,
-}
-
-/// One version of a table.
-#[derive(Clone, Debug)]
-pub(crate) struct TableState {
-    /// The version.
-    pub version: u64,
-    /// The table's settings and schema.
-    pub metadata: Metadata,
-    /// What a program has to know to read and write it.
-    pub protocol: Protocol,
-    /// The schema.
-    pub schema: Arc<TableSchema>,
-    /// The data files.
-    pub files: Arc<Vec<Arc<DataFile>>>,
-    /// A commit that shows that the table is still the same one.
-    anchor: Option<Anchor>,
-}
-
-#[derive(Clone, Debug)]
-struct Anchor {
-    version: u64,
-    object: ObjectMeta,
-}
-
-/// One data file.
-#[derive(Debug)]
-pub(crate) struct DataFile {
-    /// Its path below the table, as the log has it.
-    pub name: String,
-    /// The same, for the object store.
-    pub path: Path,
-    /// Its length.
-    pub size: u64,
-    /// Its values of the partition columns.
-    pub partition_values: HashMap<String, Option<String>>,
-    /// Which of its rows count as removed.
-    pub deletion_vector: Option<DeletionVectorDescriptor>,
-    /// What tells it from others: its name, and its deletion vector.
-    pub id: String,
-    raw_stats: Option<String>,
-    stats: OnceLock<FileStats>,
-}
-
-impl DataFile {
-    fn new(
-        table: &str,
-        name: String,
-        size: i64,
-        raw_stats: Option<String>,
-        partition_values: HashMap<String, Option<String>>,
-        deletion_vector: Option<DeletionVectorDescriptor>,
-    ) -> Result<Arc<Self>> {
-        let path = path_below(table, &name)?;
-        let size = u64::try_from(size).map_err(|_| Error::Corrupt {
-            table: table.to_owned(),
-            reason: format!("its log gives the data file `{name}` a negative size"),
-        })?;
-        let id = match &deletion_vector {
-            Some(vector) => format!("{name}#{}@{:?}", vector.path_or_inline_dv, vector.offset),
-            None => name.clone(),
-        };
-        let stats = OnceLock::new();
-        Ok(Arc::new(Self { name, path, size, partition_values, deletion_vector, id, raw_stats, stats }))
-    }
-
-    fn from_add(table: &str, add: &Add) -> Result<Arc<Self>> {
-        let (partition, vector) = (add.partition_values.clone(), add.deletion_vector.clone());
-        Self::new(table, add.path.clone(), add.size, add.stats.clone(), partition, vector)
-    }
-
-    /// How many rows it has that do not count as removed, where the log says so.
-    pub fn rows(&self) -> Option<u64> {
-        let removed = self.deletion_vector.as_ref().map_or(Some(0), |vector| u64::try_from(vector.cardinality).ok());
-        self.stats().rows?.checked_sub(removed?)
-    }
-
-    /// What the log says about its rows; nothing where it says nothing.
-    pub fn stats(&self) -> &FileStats {
-        self.stats.get_or_init(|| FileStats::parse(self.raw_stats.as_deref()))
-    }
-
-    /// The action that takes it out of the table.
-    pub fn remove(&self, data_change: bool) -> Remove {
-        Remove {
-            path: self.name.clone(),
-            data_change,
-            deletion_timestamp: Some(chrono::Utc::now().timestamp_millis()),
-            extended_file_metadata: Some(true),
-            size: i64::try_from(self.size).ok(),
-            partition_values: Some(self.partition_values.clone()),
-            tags: None,
-            deletion_vector: self.deletion_vector.clone(),
-            base_row_id: None,
-            default_row_commit_version: None,
-        }
-    }
 }
 
 /// How a commit went.
@@ -400,7 +306,10 @@ impl Table {
         operation: DeltaOperation,
     ) -> Result<Commit> {
         let actions = match base {
-            Some(base) if row_ids::are_tracked(&base.protocol) => row_ids::assigned(self, base, actions).await?,
+            Some(base) if row_ids::are_tracked(&base.protocol) => {
+                let greatest = self.greatest_row_id(base).await?;
+                row_ids::assigned(&self.name, base.version + 1, greatest, actions)?
+            }
             _ => actions,
         };
         let id = Uuid::new_v4();
@@ -418,6 +327,22 @@ impl Table {
         }
         self.remember(self.committed(base, version, &data.actions).await);
         Ok(Commit::Done(version))
+    }
+
+    /// The greatest id of a row. Every commit that adds rows states it, so that the last ones suffice.
+    async fn greatest_row_id(&self, state: &TableState) -> Result<i64> {
+        for version in (0..=state.version).rev() {
+            let Some((bytes, _)) = self.commit_at(version).await? else {
+                let what = "adding rows to a table with row tracking whose last commits are gone";
+                return Err(refused(&self.name, what, OTHER_PROGRAM));
+            };
+            let actions = get_actions(version, &bytes)
+                .map_err(|error| self.context.delta("reading the log", &self.name, error))?;
+            if let Some(greatest) = row_ids::greatest(&actions) {
+                return Ok(greatest);
+            }
+        }
+        Ok(-1)
     }
 
     /// Puts a commit into the log of a local table; whether that has come about. It is staged in the log before the table is
@@ -596,124 +521,6 @@ impl Table {
     }
 }
 
-impl TableState {
-    fn new(
-        table: &str,
-        version: u64,
-        metadata: Metadata,
-        protocol: Protocol,
-        files: Vec<Arc<DataFile>>,
-    ) -> Result<Self> {
-        check_readable(table, &metadata, &protocol)?;
-        let delta = metadata
-            .parse_schema()
-            .map_err(|error| Error::Corrupt { table: table.to_owned(), reason: chain(&error) })?;
-        let schema = Arc::new(TableSchema::from_delta(
-            table,
-            delta,
-            metadata.partition_columns(),
-            mapping_of(table, &metadata)?,
-        )?);
-        Ok(Self { version, metadata, protocol, schema, files: Arc::new(files), anchor: None })
-    }
-
-    /// The state after the commit that makes a table.
-    fn first(table: &str, actions: &[Action]) -> Result<Self> {
-        let (mut metadata, mut protocol, mut files) = (None, None, Vec::new());
-        for action in actions {
-            match action {
-                Action::Metadata(found) => metadata = Some(found.clone()),
-                Action::Protocol(found) => protocol = Some(found.clone()),
-                Action::Add(add) => files.push(DataFile::from_add(table, add)?),
-                _ => {}
-            }
-        }
-        match (metadata, protocol) {
-            (Some(metadata), Some(protocol)) => Self::new(table, 0, metadata, protocol, files),
-            _ => Err(Error::Corrupt { table: table.to_owned(), reason: "its first commit has no schema".into() }),
-        }
-    }
-
-    /// What tells a table from one that has been made under its name after it was dropped.
-    pub fn id(&self) -> &str {
-        self.metadata.id()
-    }
-
-    fn is_same_table(&self, other: &Self) -> bool {
-        self.id() == other.id()
-    }
-
-    pub fn is_same_version(&self, other: &Self) -> bool {
-        self.is_same_table(other) && self.version == other.version
-    }
-
-    /// The state after one more commit.
-    fn after(&self, table: &str, actions: &[Action], anchor: Option<Anchor>) -> Result<Self> {
-        let mut next = self.clone();
-        next.version += 1;
-        next.anchor = anchor.or_else(|| self.anchor.clone());
-        let mut added: Vec<Arc<DataFile>> = Vec::new();
-        let mut gone: HashSet<&str> = HashSet::new();
-        let mut changed = false;
-        for action in actions {
-            match action {
-                Action::Add(add) => {
-                    gone.insert(&add.path);
-                    added.push(DataFile::from_add(table, add)?);
-                }
-                Action::Remove(remove) => {
-                    gone.insert(&remove.path);
-                }
-                Action::Metadata(metadata) => {
-                    next.metadata = metadata.clone();
-                    changed = true;
-                }
-                Action::Protocol(protocol) => {
-                    next.protocol = protocol.clone();
-                    changed = true;
-                }
-                _ => {}
-            }
-        }
-        if !gone.is_empty() {
-            let kept = self.files.iter().filter(|file| !gone.contains(file.name.as_str())).cloned();
-            next.files = Arc::new(kept.chain(added).collect());
-        }
-        if changed {
-            let files = next.files.as_ref().clone();
-            let anchor = next.anchor.take();
-            next = Self::new(table, next.version, next.metadata, next.protocol, files)?;
-            next.anchor = anchor;
-        }
-        Ok(next)
-    }
-
-    /// The ids of the files.
-    pub fn file_ids(&self) -> HashSet<&str> {
-        self.files.iter().map(|file| file.id.as_str()).collect()
-    }
-}
-
-/// The path of a file that a log names, as it is once its escapes are decoded. A log is input: it may not lead out of the
-/// table's directory.
-pub(crate) fn path_below(table: &str, name: &str) -> Result<Path> {
-    if name.starts_with('/') || name.contains("://") {
-        return Err(refused(
-            table,
-            format_args!("the data file `{name}`, which is outside of the table"),
-            OTHER_PROGRAM,
-        ));
-    }
-    let is_below = FsPath::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-    match Path::parse(name) {
-        Ok(path) if is_below && path.as_ref() == name && !name.is_empty() => Ok(path),
-        _ => Err(Error::Corrupt {
-            table: table.to_owned(),
-            reason: format!("its log names the data file `{}`, which is no path below the table", name.escape_debug()),
-        }),
-    }
-}
-
 /// Reads a log, and gives the log store that found it: where the pointer to the last checkpoint leads nowhere, one that has
 /// no such pointer.
 async fn read_log(log: LogStoreRef) -> Result<(DeltaTableState, LogStoreRef), DeltaTableError> {
@@ -759,15 +566,4 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 fn is_log_file(name: &str) -> bool {
     let version = name.get(..20).is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()));
     version && (name.ends_with(".json") || name.ends_with(".parquet"))
-}
-
-/// Refuses files that cannot be read.
-pub(crate) fn check_files(table: &str, files: &[Arc<DataFile>]) -> Result<()> {
-    let is_outside = |file: &Arc<DataFile>| {
-        file.deletion_vector.as_ref().is_some_and(|vector| vector.storage_type == StorageType::AbsolutePath)
-    };
-    if files.iter().any(is_outside) {
-        return Err(refused(table, "deletion vectors outside of the table", OTHER_PROGRAM));
-    }
-    Ok(())
 }

@@ -1,10 +1,9 @@
 //! What a table asks of the programs that read and write it.
 
-use deltalake::kernel::{Metadata, Protocol};
+use deltalake::kernel::{Metadata, Protocol, StructType};
 use metaxy_core::error::{Error, Result};
 use serde_json::Value;
 
-use crate::log::TableState;
 use crate::types::Mapping;
 
 /// Features of Delta that a reader must know; these it does.
@@ -79,22 +78,28 @@ pub(crate) enum Change {
 }
 
 /// Refuses to write to a table that asks for more than this crate does.
-pub(crate) fn check_writable(table: &str, state: &TableState, change: Change) -> Result<()> {
-    let version = version_of(&state.protocol, "minWriterVersion");
+pub(super) fn check_writable(
+    table: &str,
+    protocol: &Protocol,
+    metadata: &Metadata,
+    delta: &StructType,
+    change: Change,
+) -> Result<()> {
+    let version = version_of(protocol, "minWriterVersion");
     if version > 7 {
         return Err(refused(table, format_args!("writer version {version} of Delta Lake"), OTHER_PROGRAM));
     }
     let unknown =
-        features(&state.protocol, "writerFeatures").into_iter().find(|name| !WRITER_FEATURES.contains(&name.as_str()));
+        features(protocol, "writerFeatures").into_iter().find(|name| !WRITER_FEATURES.contains(&name.as_str()));
     if let Some(feature) = unknown {
         return Err(refused(table, format_args!("the writer feature `{feature}` of Delta Lake"), OTHER_PROGRAM));
     }
-    let settings = state.metadata.configuration();
+    let settings = metadata.configuration();
     let is_on = |name: &str| settings.get(name).is_some_and(|value| value == "true");
     let ruled = |field: &deltalake::kernel::StructField| {
         ["delta.generationExpression", "delta.identity.start"].iter().any(|key| field.metadata.contains_key(*key))
     };
-    if state.schema.delta.fields().any(ruled) {
+    if delta.fields().any(ruled) {
         return Err(refused(table, "writing generated columns", OTHER_PROGRAM));
     }
     if change == Change::Remove && is_on("delta.appendOnly") {

@@ -15,7 +15,7 @@ use object_store::Error as StoreError;
 use object_store::client::HttpError;
 use parquet::errors::ParquetError;
 
-use crate::config::KIND;
+use crate::KIND;
 
 /// Knows the place that errors name, and the secrets that they must not.
 #[derive(Clone, Default)]

@@ -1,0 +1,123 @@
+//! A data file that is being written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use deltalake::DeltaTableError;
+use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake::kernel::Add;
+use deltalake::operations::get_num_idx_cols_and_stats_columns;
+use metaxy_core::columns;
+use metaxy_core::error::{Error, Result};
+use metaxy_core::schema::slices as slices_by_bytes;
+use object_store::Error as StoreError;
+use parquet::basic::Compression;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use crate::log::Table;
+use crate::types::TableSchema;
+use crate::upload::UploadStore;
+
+/// Row groups of this many rows: large enough to pack well, small enough to be read by several hands.
+pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
+
+/// Writes rows of a table into a new data file.
+pub(crate) struct FileSink {
+    table: Arc<Table>,
+    schema: Arc<TableSchema>,
+    file_schema: SchemaRef,
+    store: UploadStore,
+    writer: DeltaWriter,
+}
+
+impl FileSink {
+    pub fn new(table: &Arc<Table>, schema: &Arc<TableSchema>) -> Self {
+        let file_schema = schema.file_schema();
+        let (indexed, _) = get_num_idx_cols_and_stats_columns(None, HashMap::new());
+        let properties = Some(writer_properties(&file_schema));
+        let config =
+            WriterConfig::new(file_schema.clone(), schema.partition_columns(), properties, None, None, indexed, None);
+        let store = UploadStore::new(table.log.object_store(None));
+        let writer = DeltaWriter::new(Arc::new(store.clone()), config);
+        Self { table: table.clone(), schema: schema.clone(), file_schema, store, writer }
+    }
+
+    /// Adds rows that have columns of the table.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        for rows in slices_by_bytes(batch) {
+            let rows = self.schema.to_file(&self.table.key, &self.file_schema, &rows)?;
+            self.check_nulls(&rows)?;
+            let written = self.writer.write(&rows).await;
+            outcome(&self.table, &self.store, written)?;
+        }
+        Ok(())
+    }
+
+    /// Another program may have promised that a column has no nulls.
+    fn check_nulls(&self, rows: &RecordBatch) -> Result<()> {
+        for (field, array) in self.schema.delta.fields().zip(rows.columns()) {
+            if !field.is_nullable() && array.null_count() > 0 {
+                return Err(Error::TypeMismatch {
+                    table: self.table.name.clone(),
+                    column: field.name().clone(),
+                    stored: format!("{} without nulls", array.data_type()),
+                    given: "a null".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes the file, and gives the action that adds it to the table.
+    pub async fn close(self) -> Result<Vec<Add>> {
+        let Self { table, store, writer, .. } = self;
+        let closed = writer.close().await;
+        outcome(&table, &store, closed)
+    }
+}
+
+/// What a step of the writer has come to. A directory that is gone was dropped with its table: others may make another one.
+fn outcome<T>(table: &Table, store: &UploadStore, step: Result<T, DeltaTableError>) -> Result<T> {
+    match (store.failure(), step) {
+        (Some(StoreError::NotFound { .. }), _) if table.directory.is_some() => {
+            Err(Error::Conflict { table: table.name.clone(), attempts: 1 })
+        }
+        (Some(error), _) => Err(table.context.store("write", Some(&table.name), error)),
+        (None, step) => step.map_err(|error| table.context.delta("writing", &table.name, error)),
+    }
+}
+
+/// How data files are written.
+fn writer_properties(file_schema: &Schema) -> WriterProperties {
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("metaxy-delta ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::SNAPPY)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    // Hashes hardly ever repeat: a dictionary of them would be built in vain.
+    for path in hash_columns(file_schema) {
+        builder = builder.set_column_dictionary_enabled(path, false);
+    }
+    builder.build()
+}
+
+fn hash_columns(file_schema: &Schema) -> Vec<ColumnPath> {
+    let mut paths = Vec::new();
+    for name in columns::VERSIONS {
+        match file_schema.field_with_name(name).map(arrow::datatypes::Field::data_type) {
+            Ok(DataType::Struct(members)) => {
+                let path = |member: &str| ColumnPath::new(vec![name.to_owned(), member.to_owned()]);
+                paths.extend(members.iter().map(|member| path(member.name())));
+            }
+            Ok(_) => paths.push(ColumnPath::from(name)),
+            Err(_) => {}
+        }
+    }
+    paths
+}
