@@ -12,9 +12,6 @@ use metaxy_core::columns;
 
 use super::{EPOCH_DAYS, EPOCH_MICROS, Storage, Wire, json, numeric};
 
-/// What is wrong with a text that PostgreSQL cannot hold.
-pub(super) const NUL: &str = "it holds a text with a NUL character, which PostgreSQL cannot store; remove or escape it";
-
 /// The earliest timestamp of PostgreSQL, 4713-11-24 BC, and the first one that is too late, in microseconds from 2000.
 const TIMESTAMPS: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 /// The earliest date and the first one that is too late, in days from 2000.
@@ -189,7 +186,7 @@ fn text_of<O: arrow::array::OffsetSizeTrait>(
     Box::new(move |row, out| {
         let text = array.value(row).as_bytes();
         if text.contains(&0) {
-            return Err(NUL.to_owned());
+            return Err(json::NUL.to_owned());
         }
         out.extend(versioned.then_some(1));
         out.extend(text);

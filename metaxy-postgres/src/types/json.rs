@@ -15,6 +15,9 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Fields, Float16Type, Float32Type, Float64Type};
 
+/// What is wrong with a text that PostgreSQL cannot hold.
+pub(super) const NUL: &str = "it holds a text with a NUL character, which PostgreSQL cannot store; remove or escape it";
+
 /// Whether values of a type can be written as JSON and read back.
 pub(super) fn check(data_type: &DataType) -> Result<(), String> {
     match data_type {
@@ -162,7 +165,7 @@ fn write_float<F: Copy + Into<f64> + std::fmt::Debug>(value: F, out: &mut Vec<u8
 
 fn write_string(text: &str, out: &mut Vec<u8>) -> Result<(), String> {
     if text.contains('\0') {
-        return Err(super::encode::NUL.to_owned());
+        return Err(NUL.to_owned());
     }
     out.push(b'"');
     let mut plain = 0;

@@ -55,9 +55,13 @@ use report::Report;
 
 pub use data::Scenario;
 pub use metaxy_core::error::BoxError;
-pub use process::is_child;
 pub use subject::{Phase, Probe, Subject};
 pub use writer::run_writer;
+
+/// Whether this process measures for another one, which has done all set-up that is shared.
+pub fn is_child() -> bool {
+    process::is_child() || writer::is_child()
+}
 
 /// Measures the subjects and prints a table: what the `main` of a `benches/workload.rs` calls.
 pub fn run(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {

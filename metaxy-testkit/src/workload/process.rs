@@ -31,9 +31,9 @@ pub(super) struct Task {
     extras: bool,
 }
 
-/// Whether this process measures for another one, which has done all set-up that is shared.
-pub fn is_child() -> bool {
-    std::env::var_os(TASK).is_some() || super::writer::is_child()
+/// Whether this process does a task of another one.
+pub(super) fn is_child() -> bool {
+    std::env::var_os(TASK).is_some()
 }
 
 /// The task of this process, if it has one.
