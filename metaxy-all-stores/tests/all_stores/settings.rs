@@ -64,7 +64,7 @@ const MALFORMED: &[Case] = &[
     ("type = \"metaxy.ext.polars.DeltaMetadataStore\"\nroot_path = \"x\"\nstorage_option = {}\n", &[]),
     // PostgreSQL
     ("type = \"postgres\"\n", &[]),
-    ("type = \"postgres\"\nconnection_string = \"host=db password=hunter2\"\n", &[]),
+    ("type = \"postgres\"\nconnection_string = \"host=db passwrd=hunter2\"\n", &[]),
     ("type = \"postgres\"\nconnection_string = \"mysql://ada:hunter2@db/meta\"\n", &[]),
     ("type = \"postgres\"\nconnection_string = \"postgresql://ada:hunter2@db:port/meta\"\n", &[]),
     ("type = \"postgres\"\nconection_string = \"postgresql://ada:hunter2@db/meta\"\n", &[]),
