@@ -6,12 +6,13 @@ use std::process::Command;
 use metaxy_core::MetaxyConfig;
 use metaxy_core::config::Environment;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "metaxy-sqlite/README.md",
     "metaxy-duckdb/README.md",
     "metaxy-delta/README.md",
     "metaxy-postgres/README.md",
+    "metaxy-core/README.md",
     "metaxy-core/src/config/mod.rs",
 ];
 

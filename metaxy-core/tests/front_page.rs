@@ -1,0 +1,19 @@
+//! The pipeline of the project's README is the one of the crate's front page, which runs as a test.
+
+use std::path::Path;
+
+/// The lines of the Rust program in a document, as readers see them: without those that start with `#`.
+fn program(document: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document)).unwrap();
+    let blocks = text.split("```rust").skip(1).filter_map(|rest| rest.split("```").next());
+    let program = blocks.filter(|block| block.contains("fn main()")).collect::<Vec<_>>();
+    assert_eq!(program.len(), 1, "{document} has one program");
+    program[0].lines().skip(1).filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_shows_the_pipeline_of_the_front_page() {
+    let front_page = program("metaxy-core/README.md");
+    assert!(front_page.len() > 20, "{front_page:?}");
+    assert_eq!(program("README.md"), front_page);
+}
