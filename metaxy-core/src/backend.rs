@@ -41,7 +41,7 @@ use crate::hash::HashAlgorithm;
 use crate::key::FeatureKey;
 use crate::plan::IncrementPlan;
 
-pub use crate::plan::NativeIncrement;
+pub use crate::plan::NativeOutcome;
 pub use crate::scan::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
 
 /// What a store is opened for.
@@ -178,11 +178,18 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the
-    /// increment crossing the wire. `Ok(Err(reason))` says why it cannot, and the core runs the plan itself. Only called
-    /// when all tables of the plan live in this backend. [`plan::sql`](crate::plan::sql) helps with SQL.
-    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
+    /// increment crossing the wire. [`NativeOutcome::Declined`] says why it cannot, and the core runs the plan itself.
+    /// Only called when all tables of the plan live in this backend. [`plan::sql`](crate::plan::sql) helps with SQL.
+    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {
         let _ = plan;
-        Ok(Err(format!("{} has no engine of its own", self.info().kind)))
+        Ok(NativeOutcome::Declined(format!("{} has no engine of its own", self.info().kind)))
+    }
+
+    /// Returns where a table is, whether or not it exists, for people and other programs to open it, with every secret
+    /// masked. The default is the place of the whole store.
+    fn table_location(&self, table: &FeatureKey) -> String {
+        let _ = table;
+        self.info().location
     }
 
     /// Rewrites a table's storage so that it is read faster, without changing a row. A table that is not there needs none

@@ -289,6 +289,20 @@ pub enum Error {
         /// What was tried.
         operation: &'static str,
     },
+    /// A call that changes rows of a table that stores keep for themselves.
+    #[error("cannot {operation} `{feature}`: keys that begin with `metaxy-system` belong to the store itself")]
+    ReservedFeature {
+        /// The feature.
+        feature: FeatureKey,
+        /// What was tried.
+        operation: &'static str,
+    },
+    /// Structs that are no rows, or rows that are no such structs.
+    #[error("structs and rows do not fit each other: {source}")]
+    Structs {
+        /// What does not fit.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A call on a store that has been closed.
     #[error("store `{store}` is closed; open it again")]
     Closed {

@@ -165,6 +165,13 @@ impl FeatureGraph {
         &self.inner.topological
     }
 
+    /// Returns a feature's turn if several are written: dependents come before what they are made from, so that no reader
+    /// sees upstream rows whose results are still to come in the same write. An unknown feature comes last.
+    pub(crate) fn write_turn(&self, key: &FeatureKey) -> usize {
+        let order = self.topological_order();
+        order.iter().rev().position(|other| other == key).unwrap_or(order.len())
+    }
+
     /// A feature in its graph.
     ///
     /// # Errors

@@ -158,7 +158,7 @@ async fn large_copies_are_written_in_parts() {
     }
     let target = lone("copy-large", "target", graph()).await;
     let (calls, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let copy = target.copy_from(&source).with_sample_history(true).on_progress({
+    let copy = target.copy_from(&source).with_sample_history().on_progress({
         let (calls, seen) = (calls.clone(), seen.clone());
         move |progress| {
             calls.fetch_add(1, Ordering::SeqCst);

@@ -7,11 +7,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use duckdb::Connection;
-use metaxy_core::backend::{NativeIncrement, closed};
+use metaxy_core::backend::{NativeOutcome, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
-    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking,
+    AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking,
     columns,
 };
 
@@ -101,9 +101,6 @@ impl DuckDbBackend {
         work: impl FnOnce(&Writing<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let database = self.database()?;
-        if database.mode == AccessMode::ReadOnly {
-            return Err(Error::ReadOnly { store: format!("{KIND} at {}", database.location), operation });
-        }
         let key = table.clone();
         let (sql_name, table) = self.names(table);
         let turn = database.writer().await;
@@ -226,7 +223,7 @@ impl StoreBackend for DuckDbBackend {
         .await
     }
 
-    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
+    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {
         let database = self.database()?;
         let own = plan.current.iter().map(|_| &plan.feature);
         let keys = plan.inputs.iter().map(|input| &input.feature).chain(own);

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use metaxy_core::backend::closed;
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
-    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking, fence,
+    AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking, fence,
 };
 use rusqlite::Connection;
 
@@ -99,13 +99,9 @@ impl SqliteBackend {
     async fn write<T: Send + 'static>(
         &self,
         table: &FeatureKey,
-        operation: &'static str,
         work: impl FnOnce(&Writing<'_>, &mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (database, prefix) = (self.database()?, self.config.table_prefix.clone());
-        if database.location.mode == AccessMode::ReadOnly {
-            return Err(Error::ReadOnly { store: self.describe(), operation });
-        }
         let key = table.clone();
         let mut guard = database.lock().await;
         blocking::run(move || {
@@ -119,10 +115,6 @@ impl SqliteBackend {
             answer
         })
         .await
-    }
-
-    fn describe(&self) -> String {
-        format!("{KIND} at {}", self.config.location())
     }
 }
 
@@ -169,7 +161,7 @@ impl StoreBackend for SqliteBackend {
     }
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
-        self.write(table, "write", move |writing, connection| writing.append(connection, &schema, &batches)).await
+        self.write(table, move |writing, connection| writing.append(connection, &schema, &batches)).await
     }
 
     fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
@@ -186,11 +178,11 @@ impl StoreBackend for SqliteBackend {
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
         let predicate = predicate.clone();
-        self.write(table, "delete", move |writing, connection| writing.delete(connection, &predicate)).await
+        self.write(table, move |writing, connection| writing.delete(connection, &predicate)).await
     }
 
     async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
-        self.write(table, "drop a table", |writing, connection| writing.drop_table(connection)).await
+        self.write(table, |writing, connection| writing.drop_table(connection)).await
     }
 
     async fn tables(&self) -> Result<Vec<String>> {

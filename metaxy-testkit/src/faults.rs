@@ -21,7 +21,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt;
-use metaxy_core::backend::{BatchStream, NativeIncrement};
+use metaxy_core::backend::{BatchStream, NativeOutcome};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::store::IntoBackend;
@@ -387,7 +387,7 @@ impl StoreBackend for FaultyBackend {
         self.call(Operation::NewestStamp, self.inner.newest_stamp(table)).await
     }
 
-    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<Result<NativeIncrement, String>> {
+    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {
         self.call(Operation::Resolve, self.inner.resolve_natively(plan)).await
     }
 

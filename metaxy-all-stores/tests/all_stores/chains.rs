@@ -82,7 +82,7 @@ async fn pair(first: &Place, second: &Place) {
     }
 
     // Nothing that is asked of this store reaches the other.
-    assert_eq!(store.delete("second").soft(false).await.unwrap(), 0);
+    assert_eq!(store.delete("second").hard().await.unwrap(), 0);
     store.drop_feature("second").await.unwrap();
     let other = second.open(pair_graph(), AccessMode::ReadOnly).await;
     assert_eq!(store.copy_from(&other).features(["second"]).await.unwrap().total(), 3);

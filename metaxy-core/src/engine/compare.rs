@@ -12,7 +12,7 @@ use crate::plan::CurrentPlan;
 use super::by_field;
 use super::expected::Expected;
 use super::keys::{KeyIndex, Keys};
-use super::latest::last_touched;
+use super::latest::latest_rows;
 use super::parallel;
 use super::provenance::Scratch;
 use super::table::Table;
@@ -35,7 +35,7 @@ pub(crate) struct Comparison {
 
 impl Current {
     pub(crate) fn new(plan: &CurrentPlan, join_columns: &[String], table: Table) -> Result<Self> {
-        let table = if plan.collapse { table.take(&newest_rows(&table, join_columns)?)? } else { table };
+        let table = if plan.collapse { table.take(&latest_rows(&table, join_columns)?)? } else { table };
         let forced = match &plan.staleness {
             None => None,
             Some(predicate) => {
@@ -64,21 +64,6 @@ impl Current {
     pub(crate) fn keys(&self, types: &[DataType]) -> Result<Keys> {
         Keys::new(&self.key_columns.iter().cloned().zip(types.iter().cloned()).collect::<Vec<_>>())
     }
-}
-
-/// Of the rows that share a key the one that was written last; of several the last in the table.
-pub(crate) fn newest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
-    let keys = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?;
-    let times = last_touched(table)?;
-    let groups = keys.groups();
-    let mut newest = groups.firsts;
-    for (row, group) in groups.of_row.iter().enumerate() {
-        let kept = &mut newest[*group as usize];
-        if times.value(row) >= times.value(*kept as usize) {
-            *kept = row as u32;
-        }
-    }
-    Ok(newest)
 }
 
 /// What is new, stale and orphaned. A sample is compared with every current row of its key.

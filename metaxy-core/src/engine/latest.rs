@@ -1,4 +1,4 @@
-//! Keep-latest: of all rows of a sample the one that was written or deleted last.
+//! Keep-latest: of all rows of a key (a sample, a parent of children) the one that was written or deleted last.
 
 use std::cell::LazyCell;
 use std::cmp::Ordering;
@@ -13,9 +13,9 @@ use crate::error::Result;
 use super::keys::Keys;
 use super::table::Table;
 
-/// The rows that keep-latest keeps; of several with the same time the one with the greatest values.
-pub(crate) fn latest_rows(table: &Table, ids: &[String]) -> Result<Vec<u32>> {
-    let keys = Keys::within(ids.iter().map(|id| table.column(id)).collect::<Result<Vec<_>>>()?)?;
+/// Returns the latest row of each key; of several with the same time the one with the greatest values.
+pub(crate) fn latest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
+    let keys = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?;
     let times = last_touched(table)?;
     let groups = keys.groups();
     let mut best: Vec<u32> = groups.firsts.clone();
@@ -36,7 +36,7 @@ struct Values(Vec<DynComparator>);
 impl Values {
     /// The versions decide first, so that all questions that look at them get the same answer.
     fn of(table: &Table) -> Self {
-        let versions = [columns::DATA_VERSION_BY_FIELD, columns::PROVENANCE_BY_FIELD];
+        let versions = [columns::PROVENANCE, columns::DATA_VERSION_BY_FIELD, columns::PROVENANCE_BY_FIELD];
         let others = table.schema.fields().iter().map(|field| field.name().as_str());
         let names = versions.into_iter().chain(others.filter(|name| !versions.contains(name)));
         let comparator = |name: &str| {

@@ -21,7 +21,7 @@ use crate::lineage::{self, input_id_columns, renamed_ids};
 use crate::scan::ScanRequest;
 use crate::spec::{FeatureDep, FeatureSpec, Lineage};
 
-pub use native::NativeIncrement;
+pub use native::{NativeIncrement, NativeOutcome};
 
 /// A resolve, worked out.
 #[derive(Clone, Debug)]

@@ -12,3 +12,12 @@ pub struct NativeIncrement {
     /// Current rows that nothing upstream asks for.
     pub orphaned: Vec<RecordBatch>,
 }
+
+/// What becomes of a plan that a storage system is asked to run.
+#[derive(Debug)]
+pub enum NativeOutcome {
+    /// It has run.
+    Done(NativeIncrement),
+    /// The storage system cannot run it, for this reason.
+    Declined(String),
+}

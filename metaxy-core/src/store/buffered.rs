@@ -1,12 +1,10 @@
-//! What the buffered writer asks of a store: checks before rows are taken, and writes of many small batches at once.
+//! What the buffered writer asks of a store: rows are checked, and completed for a spool, before they are taken.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use crate::blocking;
 use crate::columns;
 use crate::engine;
 use crate::error::Result;
@@ -14,12 +12,9 @@ use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
 use crate::schema::{align, convert};
 
+use super::checks::check_ids;
 use super::duplicates::one_row_each;
-use super::write::{Stamping, check_ids};
 use super::{Duplicates, MetadataStore};
-
-/// Batches are joined up to this size, far from the 2 GiB that a text column can hold.
-const JOINED_BYTES: usize = 256 << 20;
 
 impl MetadataStore {
     /// A time for rows that are written now.
@@ -37,47 +32,6 @@ impl MetadataStore {
         self.complete(self.plan(key)?, batch, &self.stamping(at))
     }
 
-    /// Writes rows that are complete as they are, under whatever definitions; returns how many.
-    pub(crate) async fn append_complete(&self, key: FeatureKey, batches: Vec<RecordBatch>) -> Result<u64> {
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows == 0 {
-            return Ok(0);
-        }
-        let ready = self.ready(key.clone(), batches, None).await?;
-        self.append_ready(&key, ready).await?;
-        Ok(rows as u64)
-    }
-
-    /// Rows as they are appended: in the schema of their table, and completed under a time where one is given.
-    pub(crate) async fn ready(&self, key: FeatureKey, batches: Vec<RecordBatch>, at: Option<i64>) -> Result<ReadyRows> {
-        let table = self.table_to_write(&key).await?;
-        let store = self.clone();
-        blocking::run(move || {
-            let mut batches = joined(batches)?;
-            if let Some(at) = at {
-                batches = batches.iter().map(|batch| store.completed(&key, batch, at)).collect::<Result<_>>()?;
-            }
-            let batches = store.with_new_columns(&key, table.as_ref(), batches)?;
-            let (schema, mut batches) = align(&key, table.as_ref(), batches)?;
-            if at.is_some() {
-                // Rows of several puts that share a time: of one sample the row that was put last counts.
-                batches = one_row_each(&store.plan(&key)?.spec, &schema, batches, Duplicates::Last)?;
-            }
-            let stored = |field: &Arc<Field>| {
-                let known = table.as_ref().and_then(|table| table.field_with_name(field.name()).ok());
-                known.is_some_and(|known| known.data_type() == field.data_type())
-            };
-            let changes_table = !schema.fields().iter().all(stored);
-            Ok(ReadyRows { schema, batches, changes_table })
-        })
-        .await
-    }
-
-    /// Appends rows that are ready.
-    pub(crate) async fn append_ready(&self, key: &FeatureKey, rows: ReadyRows) -> Result<()> {
-        self.inner.backend.append(key, rows.schema, rows.batches).await
-    }
-
     /// The hash of each row's id.
     pub(crate) fn id_hashes(&self, key: &FeatureKey, batch: &RecordBatch) -> Result<Vec<u64>> {
         let columns = self.plan(key)?.spec.id_columns.iter().filter_map(|name| batch.column_by_name(name).cloned());
@@ -90,19 +44,6 @@ impl MetadataStore {
         let known = self.table_to_write(key).await?.unwrap_or_else(|| Arc::new(Schema::empty()));
         Ok(BatchCheck { plan, known, as_it_is: None })
     }
-
-    pub(super) fn stamping(&self, at: i64) -> Stamping {
-        Stamping { at, materialization_id: self.inner.materialization_id.clone(), preserve: false }
-    }
-}
-
-/// Rows in the schema of the table that they are for.
-#[derive(Clone)]
-pub(crate) struct ReadyRows {
-    schema: SchemaRef,
-    pub(crate) batches: Vec<RecordBatch>,
-    /// Whether the table lacks some of it, so that another write may bring that in another form first.
-    pub(crate) changes_table: bool,
 }
 
 /// Refuses batches that a later write would refuse: for their columns, or because values of a column cannot be stored in
@@ -199,33 +140,4 @@ fn merged(known: &SchemaRef, given: &Schema) -> SchemaRef {
         }
     }
     Arc::new(Schema::new_with_metadata(fields, known.metadata().clone()))
-}
-
-/// The same rows in fewer batches: neighbours of one schema are joined.
-fn joined(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let mut joined = Vec::new();
-    let mut run: Vec<RecordBatch> = Vec::new();
-    let mut bytes = 0;
-    for batch in batches {
-        let size = batch.get_array_memory_size();
-        let is_over =
-            run.first().is_some_and(|first| first.schema_ref() != batch.schema_ref() || bytes + size > JOINED_BYTES);
-        if is_over {
-            joined.push(join(std::mem::take(&mut run))?);
-            bytes = 0;
-        }
-        bytes += size;
-        run.push(batch);
-    }
-    if !run.is_empty() {
-        joined.push(join(run)?);
-    }
-    Ok(joined)
-}
-
-fn join(run: Vec<RecordBatch>) -> Result<RecordBatch> {
-    match run.as_slice() {
-        [one] => Ok(one.clone()),
-        several => Ok(concat_batches(several[0].schema_ref(), several)?),
-    }
 }

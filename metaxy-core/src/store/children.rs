@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::graph::FeaturePlan;
 use crate::key::{FeatureKey, IntoFeatureKey};
 
+use super::append::Preparation;
 use super::delete::marked_deleted;
 use super::named::{Named, expands};
 use super::{IntoBatches, MetadataStore, ReadRequest};
@@ -114,7 +115,8 @@ impl MetadataStore {
             kept.drop_from(former)?.iter().map(|batch| marked_deleted(batch, at)).collect::<Result<Vec<_>>>()?;
         let count = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum();
         let replaced = Replaced { written: count(&rows), deleted: count(&deleted) };
-        self.append_complete(key.clone(), rows.into_iter().chain(deleted).collect()).await?;
+        let all = rows.into_iter().chain(deleted).collect();
+        self.prepare_and_append(key, all, Preparation::COMPLETE).await?;
         Ok(replaced)
     }
 }

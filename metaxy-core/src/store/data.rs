@@ -183,6 +183,11 @@ impl Increment {
         self.new.is_empty() && self.stale.is_empty() && self.orphaned.is_empty()
     }
 
+    /// The samples that have to be processed: the batches of `new` and then those of `stale`.
+    pub fn to_process(&self) -> impl Iterator<Item = &RecordBatch> {
+        self.new.batches().iter().chain(self.stale.batches())
+    }
+
     /// The rows of `new` and then of `stale`, a batch for each group: the rows that agree in the columns by which samples
     /// are matched. For N:1 these are all rows that one result is made from; for 1:N the parent; else a single sample.
     ///

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter, col};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
+use super::append::Preparation;
 use super::named::Named;
 use super::{IntoBatches, MetadataStore, ReadRequest, check_system_columns};
 
@@ -66,15 +67,10 @@ impl DeleteRequest {
         self
     }
 
-    /// Softly (`true`, the default), or for good.
-    pub fn soft(mut self, soft: bool) -> Self {
-        self.soft = soft;
+    /// For good, instead of softly.
+    pub fn hard(mut self) -> Self {
+        self.soft = false;
         self
-    }
-
-    /// For good.
-    pub fn hard(self) -> Self {
-        self.soft(false)
     }
 
     /// Rows of every feature version.
@@ -85,6 +81,9 @@ impl DeleteRequest {
 
     async fn run(mut self) -> Result<u64> {
         self.store.check_writable("delete")?;
+        if let Ok(key) = &self.feature {
+            self.store.check_may_change(key, "delete from")?;
+        }
         let rows = self.rows.take().transpose()?;
         if rows.as_ref().is_some_and(|rows| rows.iter().all(|batch| batch.num_rows() == 0)) {
             return Ok(0);
@@ -109,7 +108,7 @@ impl DeleteRequest {
             }
         };
         let marked = batches.iter().map(|batch| marked_deleted(batch, at)).collect::<Result<Vec<_>>>()?;
-        self.store.append_complete(key, marked).await
+        self.store.prepare_and_append(&key, marked, Preparation::COMPLETE).await
     }
 
     async fn run_hard(self, rows: Option<Vec<RecordBatch>>) -> Result<u64> {

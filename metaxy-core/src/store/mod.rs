@@ -1,17 +1,25 @@
 //! The store that users hold: a backend, a graph of features, and the stores to fall back on.
 
+mod append;
 mod buffered;
 mod chain;
+mod checks;
 mod children;
 mod clock;
 mod data;
 mod delete;
+mod display;
 mod duplicates;
 mod fallback;
 mod known;
+mod made_from;
+mod maintain;
 mod named;
 mod read;
 mod resolve;
+mod stamp;
+#[cfg(feature = "serde")]
+mod structs;
 mod transfer;
 mod write;
 
@@ -31,14 +39,17 @@ pub use data::{Increment, IntoBatches, RowStream, Rows};
 pub use delete::DeleteRequest;
 pub use duplicates::Duplicates;
 pub use fallback::Fallback;
+pub use maintain::FeatureLocation;
 pub use read::ReadRequest;
 pub use resolve::{InputProgress, ResolveRequest};
+#[cfg(feature = "serde")]
+pub use structs::{StructRows, structs};
 pub use transfer::{CopyProgress, CopyRequest, CopySummary};
 pub use write::WriteRequest;
 
-pub(crate) use buffered::{BatchCheck, ReadyRows};
+pub(crate) use append::{Preparation, PreparedRows};
+pub(crate) use buffered::BatchCheck;
 
-use chain::Served;
 use clock::{Stamps, TableStamps};
 
 /// A metadata store, open. Cheap to clone; all clones are the same store.
@@ -292,22 +303,6 @@ impl MetadataStore {
     pub async fn store_of(&self, feature: impl IntoFeatureKey) -> Result<Option<String>> {
         let key = feature.into_feature_key()?;
         Ok(self.serving(&key).await?.map(|served| served.store.inner.name.clone()))
-    }
-
-    /// Removes a feature with all its rows, of every version, for good. Fallbacks keep theirs.
-    ///
-    /// # Errors
-    /// [`Error::ReadOnly`], and what the backend says.
-    pub async fn drop_feature(&self, feature: impl IntoFeatureKey) -> Result<()> {
-        self.check_writable("drop a feature")?;
-        self.inner.backend.drop_table(&feature.into_feature_key()?).await
-    }
-
-    pub(crate) fn check_writable(&self, operation: &'static str) -> Result<()> {
-        match self.inner.mode {
-            AccessMode::ReadWrite => Ok(()),
-            AccessMode::ReadOnly => Err(Error::ReadOnly { store: self.inner.name.clone(), operation }),
-        }
     }
 
     fn check_table_names(&self) -> Result<()> {

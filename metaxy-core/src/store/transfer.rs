@@ -14,8 +14,9 @@ use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
-use super::MetadataStore;
+use super::append::Preparation;
 use super::known::{Counts, Known};
+use super::{Duplicates, MetadataStore};
 
 /// How many rows, and how many bytes of them, are held before they are written.
 const ROWS_PER_WRITE: usize = 100_000;
@@ -119,13 +120,7 @@ impl MetadataStore {
             move || engine::carry_over(&plan, &old, &expected)
         })
         .await?;
-        let rows = rebased.iter().map(RecordBatch::num_rows).sum::<usize>();
-        if rows == 0 {
-            return Ok(0);
-        }
-        let ready = self.ready(key.clone(), rebased, Some(at)).await?;
-        self.append_ready(&key, ready).await?;
-        Ok(rows as u64)
+        self.prepare_and_append(&key, rebased, Preparation::of_rows(self.stamping(at), Duplicates::Last)).await
     }
 }
 
@@ -154,15 +149,15 @@ impl CopyRequest {
         self
     }
 
-    /// Whether to copy rows of every feature version, rather than of the current one alone; on unless switched off.
-    pub fn with_feature_history(mut self, history: bool) -> Self {
-        self.with_feature_history = history;
+    /// Copies rows of the current feature version alone; otherwise those of every version.
+    pub fn without_feature_history(mut self) -> Self {
+        self.with_feature_history = false;
         self
     }
 
-    /// Whether to copy every row of a sample, deletions included, rather than the newest alone; off unless switched on.
-    pub fn with_sample_history(mut self, history: bool) -> Self {
-        self.with_sample_history = history;
+    /// Copies every row of a sample, deletions included; otherwise the newest alone.
+    pub fn with_sample_history(mut self) -> Self {
+        self.with_sample_history = true;
         self
     }
 
@@ -232,7 +227,7 @@ impl CopyRequest {
     }
 
     async fn flush(&mut self, key: &FeatureKey, batches: Vec<RecordBatch>, before: u64, done: bool) -> Result<u64> {
-        let rows = self.target.append_complete(key.clone(), batches).await?;
+        let rows = self.target.prepare_and_append(key, batches, Preparation::COMPLETE).await?;
         if let Some(progress) = &mut self.progress {
             progress(&CopyProgress { feature: key.clone(), rows: before + rows, done });
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::blocking;
 use crate::error::{Error, Result};
 use crate::fence;
-use crate::store::ReadyRows;
+use crate::store::PreparedRows;
 
 use super::load::{Load, Ready, ready};
 use super::parcel::{Entry, summary};
@@ -24,7 +24,7 @@ pub(super) struct Flight<'a> {
     /// The time of all its rows, in every attempt; found out before the first one.
     stamp: Option<i64>,
     /// What is still to be written, once it is ready.
-    loads: Option<VecDeque<Load<ReadyRows>>>,
+    loads: Option<VecDeque<Load<PreparedRows>>>,
     /// What is written apart from the rest, the next one last.
     apart: Vec<Vec<Entry>>,
     /// What the store has refused.

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 
 use crate::error::Result;
 use crate::key::FeatureKey;
-use crate::store::{MetadataStore, ReadyRows};
+use crate::store::{Duplicates, MetadataStore, Preparation, PreparedRows};
 
 use super::parcel::Entry;
 
@@ -61,26 +61,30 @@ impl Load<Vec<RecordBatch>> {
 
     /// What an earlier process has left comes first, then dependents.
     fn turn(&self, store: &MetadataStore) -> impl Ord + use<> {
-        let order = store.graph().topological_order();
-        (!self.is_left, Reverse(order.iter().position(|key| *key == self.feature)))
+        (!self.is_left, store.graph().write_turn(&self.feature))
     }
 
-    async fn ready(self, store: &MetadataStore, at: i64) -> Result<Load<ReadyRows>> {
+    /// What an earlier process has left is complete. Of several rows of one sample the one that was put last counts.
+    fn preparation(store: &MetadataStore, is_left: bool, at: i64) -> Preparation {
+        if is_left { Preparation::COMPLETE } else { Preparation::of_rows(store.stamping(at), Duplicates::Last) }
+    }
+
+    async fn ready(self, store: &MetadataStore, at: i64) -> Result<Load<PreparedRows>> {
         let Self { feature, is_left, rows } = self;
-        let rows = store.ready(feature.clone(), rows, (!is_left).then_some(at)).await?;
+        let rows = store.prepare(&feature, rows, Self::preparation(store, is_left, at)).await?;
         Ok(Load { feature, is_left, rows })
     }
 }
 
-impl Load<ReadyRows> {
+impl Load<PreparedRows> {
     /// Writes the rows. Where they bring something new, the table is looked at once more: since they were made ready, the
     /// parcel before them may have brought the same.
     pub(super) async fn append(&self, store: &MetadataStore) -> Result<()> {
         let mut rows = self.rows.clone();
         if rows.changes_table {
-            rows = store.ready(self.feature.clone(), rows.batches, None).await?;
+            rows = store.prepare(&self.feature, rows.batches, Preparation::COMPLETE).await?;
         }
-        store.append_ready(&self.feature, rows).await
+        store.append(&self.feature, rows).await.map(|_| ())
     }
 }
 
@@ -88,7 +92,7 @@ impl Load<ReadyRows> {
 pub(super) struct Ready {
     pub(super) parcel: u64,
     pub(super) stamp: i64,
-    pub(super) loads: VecDeque<Load<ReadyRows>>,
+    pub(super) loads: VecDeque<Load<PreparedRows>>,
 }
 
 /// Rows as they are appended, under one time, in the order in which they are: what an earlier process has left, then
@@ -97,7 +101,7 @@ pub(super) async fn ready(
     store: &MetadataStore,
     mut loads: Vec<Load<Vec<RecordBatch>>>,
     at: i64,
-) -> Result<VecDeque<Load<ReadyRows>>> {
+) -> Result<VecDeque<Load<PreparedRows>>> {
     loads.sort_by_key(|load| load.turn(store));
     let mut ready = VecDeque::with_capacity(loads.len());
     for load in loads {

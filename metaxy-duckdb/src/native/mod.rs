@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int16Array, Int64Array, RecordBatch
 use arrow::compute::{concat, filter};
 use arrow::datatypes::{DataType, Field, Int16Type, Int64Type, Schema};
 use duckdb::Connection;
-use metaxy_core::backend::NativeIncrement;
+use metaxy_core::backend::{NativeIncrement, NativeOutcome};
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::plan::sql::RowKind;
 use metaxy_core::{FeatureKey, Result};
@@ -38,17 +38,16 @@ pub(crate) struct Part {
     table: StoredTable,
 }
 
-/// Runs a plan on the tables of these names: of each input, then of the feature itself. The inner error says why DuckDB
-/// cannot.
+/// Runs a plan on the tables of these names: of each input, then of the feature itself.
 pub(crate) fn resolve(
     link: &Link,
     plan: &IncrementPlan,
     names: Vec<(FeatureKey, String)>,
     during: During<'_>,
-) -> Result<Result<NativeIncrement, String>> {
+) -> Result<NativeOutcome> {
     if plan.inputs.len() > MAX_INPUTS {
         let count = plan.inputs.len();
-        return Ok(Err(format!(
+        return Ok(NativeOutcome::Declined(format!(
             "it has {count} inputs, and DuckDB takes long to plan joins of more than {MAX_INPUTS}"
         )));
     }
@@ -60,13 +59,13 @@ pub(crate) fn resolve(
     for (key, sql_name) in names {
         match StoredTable::find(connection, &sql_name, during)? {
             Some(table) => parts.push(Part { key, table }),
-            None => return Ok(Err(format!("`{key}` has no table"))),
+            None => return Ok(NativeOutcome::Declined(format!("`{key}` has no table"))),
         }
     }
     let current = plan.current.as_ref().and_then(|_| parts.pop());
     let query = match Query::new(plan, &parts, current.as_ref(), &hash) {
         Ok(query) => query,
-        Err(reason) => return Ok(Err(reason)),
+        Err(reason) => return Ok(NativeOutcome::Declined(reason)),
     };
     let mut increment = NativeIncrement::default();
     let mut orphans = Vec::new();
@@ -85,7 +84,7 @@ pub(crate) fn resolve(
     if let (Some(current), Some(current_plan), false) = (&current, &plan.current, orphans.is_empty()) {
         increment.orphaned = rows_at(connection, &current.table, &current_plan.orphan_columns, orphans, during)?;
     }
-    Ok(Ok(increment))
+    Ok(NativeOutcome::Done(increment))
 }
 
 /// The places in the table of the rows that are orphaned.

@@ -99,17 +99,19 @@ fn keep_latest(table: &StoredTable, ids: &[String], relation: &Relation) -> Opti
         return None;
     }
     let ids = ids.iter().map(|id| table.name_in_sql(id)).collect::<Option<Vec<_>>>()?;
-    let newest = newest_of(table, &ids.join(", "));
+    let newest = newest_of(table, &ids.join(", "), None);
     Some(format!("rowid NOT IN (SELECT rowid {} QUALIFY NOT {newest})", relation.sql()))
 }
 
-/// Says of a row that it was written or deleted last among those that agree in some columns; of several the last one.
-pub(crate) fn newest_of(table: &StoredTable, columns: &str) -> String {
+/// Returns the condition that a row was written or deleted last among those that agree in some columns; of several with
+/// one time the one with the greatest value of `then`, and of those the last one.
+pub(crate) fn newest_of(table: &StoredTable, columns: &str, then: Option<&str>) -> String {
     let times = [columns::DELETED_AT, columns::UPDATED_AT];
     let times: Vec<String> = times.into_iter().filter_map(|name| table.name_in_sql(name)).collect();
     let newest = match times.len() {
         0 => String::new(),
         _ => format!("coalesce({}) DESC NULLS LAST, ", times.join(", ")),
     };
-    format!("(row_number() OVER (PARTITION BY {columns} ORDER BY {newest}rowid DESC) = 1)")
+    let then = then.map(|column| format!("{column} DESC NULLS LAST, ")).unwrap_or_default();
+    format!("(row_number() OVER (PARTITION BY {columns} ORDER BY {newest}{then}rowid DESC) = 1)")
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Int16Type, Schema};
 use futures::TryStreamExt;
-use metaxy_core::backend::NativeIncrement;
+use metaxy_core::backend::{NativeIncrement, NativeOutcome};
 use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::plan::sql::RowKind;
@@ -35,47 +35,44 @@ pub(super) struct Source {
     pub(super) table: Table,
 }
 
-/// Runs a plan. The inner error says why the server cannot.
-pub(crate) async fn resolve(
-    session: Arc<Session>,
-    prefix: &str,
-    plan: &IncrementPlan,
-) -> Result<Result<NativeIncrement, String>> {
+/// Runs a plan.
+pub(crate) async fn resolve(session: Arc<Session>, prefix: &str, plan: &IncrementPlan) -> Result<NativeOutcome> {
     if let Err(reason) = hash(plan.recipe.hasher, "''") {
-        return Ok(Err(reason));
+        return Ok(NativeOutcome::Declined(reason));
     }
     if let Some(reason) = &session.foreign_encoding {
-        return Ok(Err(reason.clone()));
+        return Ok(NativeOutcome::Declined(reason.clone()));
     }
     let keys = plan.inputs.iter().map(|input| &input.feature).chain(plan.current.iter().map(|_| &plan.feature));
-    let mut sources = match sources(&session, prefix, keys).await? {
-        Ok(sources) => sources,
-        Err(reason) => return Ok(Err(reason)),
-    };
+    let mut sources = Vec::new();
+    for (key, source) in sources_of(&session, prefix, keys).await? {
+        match source {
+            Some(source) => sources.push(source),
+            None => return Ok(NativeOutcome::Declined(format!("`{key}` has no table"))),
+        }
+    }
     let current = plan.current.as_ref().and_then(|_| sources.pop());
-    let query = match Query::new(plan, &sources, current.as_ref()) {
-        Ok(query) => query,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    run(session, plan, query).await.map(Ok)
+    match Query::new(plan, &sources, current.as_ref()) {
+        Ok(query) => run(session, plan, query).await.map(NativeOutcome::Done),
+        Err(reason) => Ok(NativeOutcome::Declined(reason)),
+    }
 }
 
-async fn sources(
+/// Looks the tables of features up, each with its key.
+async fn sources_of(
     session: &Session,
     prefix: &str,
     keys: impl Iterator<Item = &FeatureKey>,
-) -> Result<Result<Vec<Source>, String>> {
+) -> Result<Vec<(FeatureKey, Option<Source>)>> {
     let mut connection = session.connection().await?;
     let mut sources = Vec::new();
     for key in keys {
         let name = TableName::new(&session.schema, prefix, key)?;
-        match catalog::table(&mut connection, &name).await? {
-            Some(table) => sources.push(Source { name, table }),
-            None => return Ok(Err(format!("`{key}` has no table"))),
-        }
+        let table = catalog::table(&mut connection, &name).await?;
+        sources.push((key.clone(), table.map(|table| Source { name, table })));
     }
     connection.done();
-    Ok(Ok(sources))
+    Ok(sources)
 }
 
 /// The SQL of a hash.

@@ -129,7 +129,7 @@ fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) ->
         ]);
         return Ok(format!(
             "SELECT DISTINCT ON ({all_keys}) {}, ARRAY[t.ctid] AS places, true AS here {sql} \
-             ORDER BY {all_keys}, {touched} DESC NULLS LAST, t.ctid DESC",
+             ORDER BY {all_keys}, {touched} DESC NULLS LAST, low DESC NULLS LAST, t.ctid DESC",
             outputs.join(", ")
         ));
     }

@@ -80,12 +80,12 @@ pub(super) async fn tasks_write_different_columns(bench: Bench) -> Result<Outcom
 /// Deletes for good, trying again where a store says that the same call may succeed later.
 async fn delete_patiently(store: &MetadataStore, filter: &str) -> Result<()> {
     for _ in 0..50 {
-        match store.delete(ROOT).filter(filter).soft(false).await {
+        match store.delete(ROOT).filter(filter).hard().await {
             Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(20)).await,
             other => return other.map(|_| ()),
         }
     }
-    store.delete(ROOT).filter(filter).soft(false).await.map(|_| ())
+    store.delete(ROOT).filter(filter).hard().await.map(|_| ())
 }
 
 pub(super) async fn writes_and_deletes_at_once(bench: Bench) -> Result<Outcome> {
@@ -167,7 +167,7 @@ pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
     let rows = stream.rows().await?.to_batch()?;
     only_generation(&rows);
     let stream = store.read(ROOT).await?;
-    store.delete(ROOT).soft(false).await?;
+    store.delete(ROOT).hard().await?;
     let rows = stream.rows().await?.to_batch()?;
     assert!([0, GENERATION].contains(&rows.num_rows()), "a reader sees a part of a deletion");
     PASSED
@@ -308,7 +308,7 @@ pub(super) async fn a_table_that_comes_and_goes(bench: Bench) -> Result<Outcome>
         look(&done, || store.drop_feature(ROOT)),
         look(&done, || whole_rows(&store)),
         look(&done, || store.has_feature(ROOT)),
-        look(&done, || store.delete(ROOT).filter("n = 1").soft(false)),
+        look(&done, || store.delete(ROOT).filter("n = 1").hard()),
         look(&done, || store.delete(ROOT).filter("n = 2")),
         look(&done, || whole_increment(&store, VersioningEngine::Auto)),
         look(&done, || whole_increment(&store, VersioningEngine::Arrow)),

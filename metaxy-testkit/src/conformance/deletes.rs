@@ -89,7 +89,7 @@ pub(super) async fn soft_delete_of_every_version(bench: Bench) -> Result<Outcome
 pub(super) async fn hard_delete_removes_rows(bench: Bench) -> Result<Outcome> {
     let store = three(&bench).await?;
     store.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![1])).batch()).await?;
-    assert_eq!(store.delete(ROOT).filter("n = 1").soft(false).await?, 2);
+    assert_eq!(store.delete(ROOT).filter("n = 1").hard().await?, 2);
     let left = store.read(ROOT).with_sample_history().include_soft_deleted().await?.rows().await?;
     assert_eq!(texts(&sorted(left)?, "id"), ["s2", "s3"]);
     PASSED
@@ -97,9 +97,9 @@ pub(super) async fn hard_delete_removes_rows(bench: Bench) -> Result<Outcome> {
 
 pub(super) async fn hard_delete_spares_the_unknown(bench: Bench) -> Result<Outcome> {
     let store = three(&bench).await?;
-    assert_eq!(store.delete(ROOT).filter("n > 0").soft(false).await?, 2);
+    assert_eq!(store.delete(ROOT).filter("n > 0").hard().await?, 2);
     assert_eq!(read_ids(&store, ROOT).await?, ["s3"], "a row for which the filter is null is not deleted");
-    assert_eq!(store.delete(ROOT).filter("NOT (n > 0)").soft(false).await?, 0);
+    assert_eq!(store.delete(ROOT).filter("NOT (n > 0)").hard().await?, 0);
     assert_eq!(read_ids(&store, ROOT).await?, ["s3"]);
     PASSED
 }
@@ -108,16 +108,16 @@ pub(super) async fn hard_delete_of_one_version(bench: Bench) -> Result<Outcome> 
     let store = three(&bench).await?;
     let later = store.with_graph(versioned_pair("2")?)?;
     later.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![1])).batch()).await?;
-    assert_eq!(later.delete(ROOT).soft(false).await?, 1);
+    assert_eq!(later.delete(ROOT).hard().await?, 1);
     let history = later.read(ROOT).with_feature_history().await?.rows().await?;
     assert_eq!(texts(&sorted(history)?, "id"), ["s1", "s2", "s3"], "rows of other feature versions stay");
-    assert_eq!(later.delete(ROOT).soft(false).with_feature_history().await?, 3);
+    assert_eq!(later.delete(ROOT).hard().with_feature_history().await?, 3);
     PASSED
 }
 
 pub(super) async fn hard_delete_of_everything_and_again(bench: Bench) -> Result<Outcome> {
     let store = three(&bench).await?;
-    assert_eq!(store.delete(ROOT).soft(false).await?, 3);
+    assert_eq!(store.delete(ROOT).hard().await?, 3);
     assert_eq!(everything(&store, ROOT).await?, Vec::<String>::new());
     store.write(ROOT, samples(["s9"], "v1").batch()).await?;
     assert_eq!(read_ids(&store, ROOT).await?, ["s9"]);
@@ -164,12 +164,12 @@ pub(super) async fn named_samples_are_deleted(bench: Bench) -> Result<Outcome> {
 pub(super) async fn deleting_what_is_not_there(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     assert_error!(store.delete(ROOT).await, Error::FeatureNotFound { .. });
-    assert_error!(store.delete(ROOT).soft(false).await, Error::FeatureNotFound { .. });
+    assert_error!(store.delete(ROOT).hard().await, Error::FeatureNotFound { .. });
     write_three(&store).await?;
     assert_eq!(store.delete(ROOT).filter("id = 'nobody'").await?, 0);
-    assert_eq!(store.delete(ROOT).filter("id = 'nobody'").soft(false).await?, 0);
+    assert_eq!(store.delete(ROOT).filter("id = 'nobody'").hard().await?, 0);
     assert_error!(store.delete(ROOT).filter("nothing = 1").await, Error::FilterColumn { .. });
-    assert_error!(store.delete(ROOT).filter("nothing = 1").soft(false).await, Error::FilterColumn { .. });
+    assert_error!(store.delete(ROOT).filter("nothing = 1").hard().await, Error::FilterColumn { .. });
     assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2", "s3"]);
     PASSED
 }

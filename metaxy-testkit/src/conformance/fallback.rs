@@ -174,8 +174,8 @@ pub(super) async fn an_emptied_feature_is_empty(bench: Bench) -> Result<Outcome>
         let Two { primary, .. } = two(&bench, kinds).await?;
         primary.write(ROOT, samples(["s8", "s9"], "v2").batch()).await?;
         process(&primary, LEAF).await?;
-        primary.delete(ROOT).filter("id = 's8'").soft(false).await?;
-        primary.delete(ROOT).soft(false).await?;
+        primary.delete(ROOT).filter("id = 's8'").hard().await?;
+        primary.delete(ROOT).hard().await?;
         assert!(read_ids(&primary, ROOT).await?.is_empty(), "{kinds}: a fallback answered for an emptied feature");
         assert!(primary.has_feature(ROOT).await?, "{kinds}");
         assert_eq!(primary.store_of(ROOT).await?.as_deref(), Some("primary"), "{kinds}");
@@ -207,11 +207,11 @@ pub(super) async fn fallbacks_are_never_written(bench: Bench) -> Result<Outcome>
     for kinds in ["oo", "mo"] {
         let Two { primary, fallback } = two(&bench, kinds).await?;
         let before = everything(&fallback, ROOT).await?;
-        assert_eq!(primary.delete(ROOT).soft(false).await?, 0, "{kinds}: a hard delete reached the fallback");
+        assert_eq!(primary.delete(ROOT).hard().await?, 0, "{kinds}: a hard delete reached the fallback");
         primary.drop_feature(ROOT).await?;
         primary.write(ROOT, samples(["s1"], "v2").batch()).await?;
         primary.delete(ROOT).await?;
-        primary.delete(ROOT).soft(false).await?;
+        primary.delete(ROOT).hard().await?;
         primary.drop_feature(ROOT).await?;
         assert_eq!(everything(&fallback, ROOT).await?, before, "{kinds}");
     }
@@ -247,7 +247,7 @@ pub(super) async fn copying_between_stores(bench: Bench) -> Result<Outcome> {
             assert_eq!(texts(&from, name), texts(&to, name), "{kinds}: {name}");
         }
         target.drop_feature(ROOT).await?;
-        let all = target.copy_from(&source).with_sample_history(true).with_feature_history(true).await?;
+        let all = target.copy_from(&source).with_sample_history().await?;
         assert_eq!(all.total(), 5, "{kinds}");
         assert_eq!(everything(&source, ROOT).await?, everything(&target, ROOT).await?, "{kinds}");
     }
@@ -272,7 +272,7 @@ pub(super) async fn copying_again(bench: Bench) -> Result<Outcome> {
         assert_eq!((again.rows[&key], again.skipped[&key], again.deleted[&key]), (3, 2, 1), "{kinds}");
         assert_eq!(read_ids(&target, ROOT).await?, ["s1", "s2", "s4"], "{kinds}");
         // All that has happened, once.
-        let all = || target.copy_from(&source).with_sample_history(true);
+        let all = || target.copy_from(&source).with_sample_history();
         assert_eq!(all().await?.total(), 2, "{kinds}: s5 and its deletion");
         assert_eq!(everything(&target, ROOT).await?, everything(&source, ROOT).await?, "{kinds}");
         assert_eq!(all().await?.total(), 0, "{kinds}");

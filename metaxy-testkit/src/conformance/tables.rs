@@ -307,7 +307,7 @@ pub(super) async fn maintenance_changes_no_row(bench: Bench) -> Result<Outcome> 
     for value in 0..5 {
         store.write(ROOT, samples(["s1", "s2"], "v1").column("n", Int64Array::from(vec![value; 2])).batch()).await?;
     }
-    store.delete(ROOT).filter("id = 's2'").soft(false).await?;
+    store.delete(ROOT).filter("id = 's2'").hard().await?;
     let before = everything(&store, ROOT).await?;
     let table = key(ROOT)?;
     for _ in 0..2 {

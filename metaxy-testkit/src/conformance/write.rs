@@ -338,7 +338,7 @@ pub(super) async fn read_only_store_refuses(bench: Bench) -> Result<Outcome> {
     let store = bench.builder(pair()?).await?.open(AccessMode::ReadOnly).await?;
     assert_error!(store.write(ROOT, with_number(&["s2"], vec![2])).await, Error::ReadOnly { .. });
     assert_error!(store.delete(ROOT).await, Error::ReadOnly { .. });
-    assert_error!(store.delete(ROOT).soft(false).await, Error::ReadOnly { .. });
+    assert_error!(store.delete(ROOT).hard().await, Error::ReadOnly { .. });
     assert_error!(store.drop_feature(ROOT).await, Error::ReadOnly { .. });
     assert_eq!(read_ids(&store, ROOT).await?, ["s1"]);
     PASSED

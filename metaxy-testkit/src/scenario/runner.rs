@@ -185,7 +185,7 @@ async fn play_read(store: &MetadataStore, step: &Read) -> Result<Vec<arrow::arra
 pub(super) async fn play_delete(store: &MetadataStore, step: &Delete) -> Result<u64> {
     let delete =
         step.filters.iter().flatten().fold(store.delete(&step.feature), |delete, filter| delete.filter(filter));
-    delete.soft(step.soft.unwrap_or(true)).await
+    if step.soft == Some(false) { delete.hard().await } else { delete.await }
 }
 
 pub(super) async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Result<metaxy_core::Increment> {

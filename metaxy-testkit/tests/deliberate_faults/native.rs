@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringAr
 use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use metaxy_core::backend::NativeIncrement;
+use metaxy_core::backend::{NativeIncrement, NativeOutcome};
 use metaxy_core::plan::{IncrementPlan, InputLineage, InputPlan};
 use metaxy_core::{Result, columns};
 
@@ -27,10 +27,10 @@ pub async fn resolve(
     backend: &WrongBackend,
     plan: &IncrementPlan,
     settings: Settings,
-) -> Result<Result<NativeIncrement, String>> {
+) -> Result<NativeOutcome> {
     let rows_only = plan.inputs.iter().all(|input| input.lineage == InputLineage::Rows);
     if !rows_only || plan.current.as_ref().is_some_and(|current| current.collapse) {
-        return Ok(Err("only plain joins run here".to_owned()));
+        return Ok(NativeOutcome::Declined("only plain joins run here".to_owned()));
     }
     let mut inputs = Vec::new();
     for input in &plan.inputs {
@@ -39,7 +39,7 @@ pub async fn resolve(
     let (joined, expected_keys) = join(plan, &inputs, settings)?;
     let expected = expected_rows(plan, &inputs, &joined, settings)?;
     let Some(current_plan) = &plan.current else {
-        return Ok(Ok(NativeIncrement { new: vec![expected], stale: Vec::new(), orphaned: Vec::new() }));
+        return Ok(NativeOutcome::Done(NativeIncrement { new: vec![expected], stale: Vec::new(), orphaned: Vec::new() }));
     };
     let current = backend.rows(&plan.feature, &current_plan.request).await?;
     let current_keys = keys(&current, &plan.join_columns)?;
@@ -66,7 +66,7 @@ pub async fn resolve(
         .iter()
         .map(|name| current.schema().index_of(name))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Ok(NativeIncrement {
+    Ok(NativeOutcome::Done(NativeIncrement {
         new: vec![filter_record_batch(&expected, &new)?],
         stale: vec![filter_record_batch(&expected, &stale)?],
         orphaned: vec![filter_record_batch(&current, &orphaned)?.project(&orphan_columns)?],

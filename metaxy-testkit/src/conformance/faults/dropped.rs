@@ -141,7 +141,8 @@ pub(in crate::conformance) async fn dropped_delete_is_whole(bench: Bench) -> Res
             Ok(())
         };
         let delete = |attempt: String| async move {
-            store_of(&attempt)?.delete(feature(&attempt)).filter("id < 'e'").soft(soft).await
+            let delete = store_of(&attempt)?.delete(feature(&attempt)).filter("id < 'e'");
+            if soft { delete.await } else { delete.hard().await }
         };
         let whole = |attempt: String| async move {
             let store = store_of(&attempt)?;

@@ -87,7 +87,7 @@ impl Change {
                 store.write_multi(rows).await.map(|_| ())
             }
             Self::SoftDelete => doomed().await.map(|_| ()),
-            Self::HardDelete => doomed().soft(false).await.map(|_| ()),
+            Self::HardDelete => doomed().hard().await.map(|_| ()),
             Self::Drop => store.drop_feature(&features[0]).await,
         }
     }

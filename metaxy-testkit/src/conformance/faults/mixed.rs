@@ -239,7 +239,8 @@ impl Work<'_> {
         }
         let name = self.living.swap_remove(self.random.usize(0..self.living.len()));
         say(&format!("begin delete {name}"));
-        passing(|| self.store.delete(ROOT).filter(format!("id >= '{name}' AND id < '{name}9'")).soft(soft)).await?;
+        let doomed = || self.store.delete(ROOT).filter(format!("id >= '{name}' AND id < '{name}9'"));
+        passing(|| if soft { doomed() } else { doomed().hard() }).await?;
         say(&format!("done delete {name}"));
         Ok(())
     }

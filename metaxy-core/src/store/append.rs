@@ -1,0 +1,195 @@
+//! The one way into a table: rows are completed, brought into the table's schema, checked, and appended. Writes, the
+//! buffered writer, copies, rebases and soft deletes all take it.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Field, SchemaRef};
+
+use crate::blocking;
+use crate::columns;
+use crate::error::{Error, Result};
+use crate::key::FeatureKey;
+use crate::schema::{align, convert, plain_type};
+
+use super::duplicates::one_row_each;
+use super::stamp::Stamping;
+use super::{Duplicates, MetadataStore};
+
+/// Small batches are joined up to this size, far from the 2 GiB that a text column can hold.
+const JOINED_BYTES: usize = 256 << 20;
+
+/// From this size on a batch is left as it is: joining saves less than the copy costs.
+const LARGE_BYTES: usize = 4 << 20;
+
+/// What rows still need before they are appended.
+#[derive(Clone, Debug)]
+pub(crate) struct Preparation {
+    /// `None` if the rows carry all system columns, of whatever definitions.
+    stamping: Option<Stamping>,
+    /// What becomes of several rows of one sample; `None` keeps all of them.
+    duplicates: Option<Duplicates>,
+}
+
+impl Preparation {
+    /// For rows that are complete, as copies and deletions are.
+    pub(crate) const COMPLETE: Self = Self { stamping: None, duplicates: None };
+
+    /// For rows of a user, who may have put several of one sample into a write.
+    pub(crate) fn of_rows(stamping: Stamping, duplicates: Duplicates) -> Self {
+        let duplicates = (!stamping.preserve).then_some(duplicates);
+        Self { stamping: Some(stamping), duplicates }
+    }
+}
+
+/// Rows in the schema of the table that they are for.
+#[derive(Clone, Debug)]
+pub(crate) struct PreparedRows {
+    schema: SchemaRef,
+    pub(crate) batches: Vec<RecordBatch>,
+    /// Whether the table lacks some of it, so that another write may bring that in another form first.
+    pub(crate) changes_table: bool,
+}
+
+impl PreparedRows {
+    fn num_rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+impl MetadataStore {
+    /// Prepares rows for their table. Writes nothing.
+    pub(crate) async fn prepare(
+        &self,
+        key: &FeatureKey,
+        batches: Vec<RecordBatch>,
+        preparation: Preparation,
+    ) -> Result<PreparedRows> {
+        let table = self.table_to_write(key).await?;
+        let (store, key) = (self.clone(), key.clone());
+        blocking::run(move || {
+            let mut batches = joined(batches)?;
+            if let Some(stamping) = &preparation.stamping {
+                let plan = store.plan(&key)?;
+                batches = batches.iter().map(|batch| store.complete(plan, batch, stamping)).collect::<Result<_>>()?;
+            }
+            let batches = store.with_new_columns(&key, table.as_ref(), batches)?;
+            let (schema, mut batches) = align(&key, table.as_ref(), batches)?;
+            if let Some(duplicates) = preparation.duplicates {
+                batches = one_row_each(&store.plan(&key)?.spec, &schema, batches, duplicates)?;
+            }
+            batches.iter().try_for_each(|batch| store.inner.backend.check(&key, batch))?;
+            let changes_table = !is_stored_in(table.as_ref(), &schema);
+            Ok(PreparedRows { schema, batches, changes_table })
+        })
+        .await
+    }
+
+    /// Appends rows, all or none; returns how many.
+    pub(crate) async fn append(&self, key: &FeatureKey, rows: PreparedRows) -> Result<u64> {
+        let count = rows.num_rows();
+        if count > 0 {
+            self.inner.backend.append(key, rows.schema, rows.batches).await?;
+        }
+        Ok(count as u64)
+    }
+
+    /// Prepares and appends rows of one feature; returns how many.
+    pub(crate) async fn prepare_and_append(
+        &self,
+        key: &FeatureKey,
+        batches: Vec<RecordBatch>,
+        preparation: Preparation,
+    ) -> Result<u64> {
+        if batches.iter().all(|batch| batch.num_rows() == 0) {
+            return Ok(0);
+        }
+        let rows = self.prepare(key, batches, preparation).await?;
+        self.append(key, rows).await
+    }
+
+    /// Returns the schema of a table, or `None` if a write may create it.
+    pub(super) async fn table_to_write(&self, key: &FeatureKey) -> Result<Option<SchemaRef>> {
+        self.check_may_change(key, "write")?;
+        let table = self.inner.backend.schema(key).await?;
+        if table.is_none() && !self.inner.auto_create_tables {
+            return Err(Error::TableMissing { table: key.table_name(), location: self.inner.info.location.clone() });
+        }
+        Ok(table)
+    }
+
+    /// Returns the batches with by-field columns in the form that this store gives new ones.
+    fn with_new_columns(
+        &self,
+        key: &FeatureKey,
+        table: Option<&SchemaRef>,
+        batches: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>> {
+        if !self.inner.maps {
+            return Ok(batches);
+        }
+        batches.iter().map(|batch| with_maps(key, table, batch)).collect()
+    }
+}
+
+/// Returns whether a table has all columns of a schema, in its types.
+fn is_stored_in(table: Option<&SchemaRef>, schema: &SchemaRef) -> bool {
+    let is_stored = |field: &Arc<Field>| {
+        let known = table.and_then(|table| table.field_with_name(field.name()).ok());
+        known.is_some_and(|known| known.data_type() == field.data_type())
+    };
+    schema.fields().iter().all(is_stored)
+}
+
+/// Returns the batch with maps in the place of by-field structs that the table does not have yet.
+fn with_maps(key: &FeatureKey, table: Option<&SchemaRef>, batch: &RecordBatch) -> Result<RecordBatch> {
+    let is_new = |name: &str| table.is_none_or(|table| table.column_with_name(name).is_none());
+    let mut batch = batch.clone();
+    for name in [columns::PROVENANCE_BY_FIELD, columns::DATA_VERSION_BY_FIELD] {
+        if let Some(structs) = batch.column_by_name(name).filter(|_| is_new(name)) {
+            let maps = convert(key, name, structs, &columns::by_field_map_type())?;
+            batch = columns::with_column(&batch, name, maps)?;
+        }
+    }
+    Ok(batch)
+}
+
+/// Returns the same rows in fewer batches: small neighbours of one schema are joined. Encoded columns are not, because
+/// the keys of a dictionary may be too short for the values of several batches.
+fn joined(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let mut joined = Vec::new();
+    let mut run: Vec<RecordBatch> = Vec::new();
+    let mut bytes = 0;
+    for batch in batches {
+        let size = batch.get_array_memory_size();
+        let continues = run.first().is_some_and(|first| first.schema_ref() == batch.schema_ref());
+        if !continues || bytes + size > JOINED_BYTES {
+            joined.extend(join(std::mem::take(&mut run))?);
+            bytes = 0;
+        }
+        if size > LARGE_BYTES || (run.is_empty() && !is_plain(&batch)) {
+            joined.extend(join(std::mem::take(&mut run))?);
+            joined.push(batch);
+            bytes = 0;
+            continue;
+        }
+        bytes += size;
+        run.push(batch);
+    }
+    joined.extend(join(run)?);
+    Ok(joined)
+}
+
+/// Returns whether no column of a batch is encoded.
+fn is_plain(batch: &RecordBatch) -> bool {
+    batch.schema_ref().fields().iter().all(|field| plain_type(field.data_type()) == *field.data_type())
+}
+
+fn join(run: Vec<RecordBatch>) -> Result<Option<RecordBatch>> {
+    match run.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        several => Ok(Some(concat_batches(several[0].schema_ref(), several)?)),
+    }
+}

@@ -1,0 +1,93 @@
+//! What is checked of rows before they are taken.
+
+use std::collections::HashSet;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{DataType, FieldRef, Schema};
+
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::graph::FeaturePlan;
+
+/// Checks that every row has an id that tells its sample from others in every storage system.
+pub(super) fn check_ids(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
+    let feature = &plan.spec.key;
+    for column in &plan.spec.id_columns {
+        let Some(array) = batch.column_by_name(column) else {
+            return Err(Error::MissingColumn {
+                feature: feature.clone(),
+                column: column.clone(),
+                context: "the batch; it is an id column".to_owned(),
+                available: batch.schema().fields().iter().map(|field| field.name().clone()).collect(),
+            });
+        };
+        let count = array.logical_null_count();
+        if count > 0 {
+            return Err(Error::NullId { feature: feature.clone(), column: column.clone(), count });
+        }
+        engine::key_type(array.data_type()).map_err(|error| Error::InvalidColumn {
+            feature: feature.clone(),
+            column: column.clone(),
+            reason: error.to_string(),
+        })?;
+        if let Some(row) = engine::ambiguous_float(array)? {
+            return Err(Error::InvalidValue {
+                table: feature.table_name(),
+                column: column.clone(),
+                row,
+                reason:
+                    "NaN and -0.0 cannot identify a sample, because storage systems disagree on what they are equal \
+                         to; write another id, 0.0 for -0.0"
+                        .to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// How deep types may be nested, so that every storage system can read what it has written.
+const MAX_NESTING: usize = 32;
+
+fn check_nesting(plan: &FeaturePlan, schema: &Schema) -> Result<()> {
+    match schema.fields().iter().find(|field| is_nested_beyond(field.data_type(), MAX_NESTING)) {
+        None => Ok(()),
+        Some(field) => Err(Error::LimitExceeded {
+            what: format!("feature `{}`, column `{}`: the nesting of its type", plan.spec.key, field.name()),
+            limit: format!("{MAX_NESTING} levels"),
+            hint: "store the value as JSON text, or its parts in columns of their own".to_owned(),
+        }),
+    }
+}
+
+/// Returns whether lists, structs and maps are nested deeper than `levels`; looks no further than that.
+fn is_nested_beyond(data_type: &DataType, levels: usize) -> bool {
+    let item = |item: &FieldRef| levels == 0 || is_nested_beyond(item.data_type(), levels - 1);
+    match data_type {
+        DataType::List(inner)
+        | DataType::LargeList(inner)
+        | DataType::ListView(inner)
+        | DataType::LargeListView(inner)
+        | DataType::FixedSizeList(inner, _)
+        | DataType::Map(inner, _) => item(inner),
+        DataType::Struct(members) => members.iter().any(item),
+        DataType::Union(members, _) => members.iter().any(|(_, member)| item(member)),
+        DataType::RunEndEncoded(_, values) => item(values),
+        DataType::Dictionary(_, values) => levels == 0 || is_nested_beyond(values, levels - 1),
+        _ => false,
+    }
+}
+
+/// Checks that columns can be found by their names, and that types are not nested too deep.
+pub(super) fn check_names(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
+    let mut seen = HashSet::new();
+    let schema = batch.schema_ref();
+    check_nesting(plan, schema)?;
+    match schema.fields().iter().find(|field| field.name().is_empty() || !seen.insert(field.name().as_str())) {
+        None => Ok(()),
+        Some(field) => Err(Error::InvalidColumn {
+            feature: plan.spec.key.clone(),
+            column: field.name().clone(),
+            reason: "the batch has two columns of this name, or a column without a name".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,187 @@
+//! Resolving a feature: which samples have to be processed again.
+
+mod pipeline;
+mod samples;
+mod tables;
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::filter::{Filter, IntoFilter};
+use crate::key::{FeatureKey, IntoFeatureKey};
+use crate::plan::{NativeOutcome, ResolveOptions};
+
+use super::data::schema_of;
+use super::{Increment, IntoBatches, MetadataStore, Rows, VersioningEngine};
+
+use pipeline::Resolve;
+
+/// A resolve, to be awaited.
+#[derive(Debug)]
+#[must_use = "nothing is resolved until it is awaited"]
+pub struct ResolveRequest {
+    store: MetadataStore,
+    feature: Result<FeatureKey>,
+    samples: Option<Result<Vec<RecordBatch>>>,
+    options: Result<ResolveOptions>,
+    versioning_engine: Option<VersioningEngine>,
+}
+
+/// How much of a feature's input has been processed at least once, in input units: the samples, groups or parents that
+/// its dependencies bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputProgress {
+    /// All units.
+    pub total: usize,
+    /// Those that have a row, however old.
+    pub processed: usize,
+}
+
+impl InputProgress {
+    /// From 0 to 1; `None` where there is no input at all.
+    pub fn share(&self) -> Option<f64> {
+        (self.total > 0).then(|| self.processed as f64 / self.total as f64)
+    }
+}
+
+impl MetadataStore {
+    /// Compares what should be with what is stored.
+    ///
+    /// Upstream rows come from this store or from its fallbacks, current rows from this store alone.
+    ///
+    /// # Errors
+    /// Awaiting it gives [`Error::UnknownFeature`], [`Error::FeatureNotFound`] for an upstream feature,
+    /// [`Error::RootWithoutSamples`], [`Error::ColumnCollision`], [`Error::MissingColumn`], the errors of filters, and
+    /// what the backends say.
+    pub fn resolve_update(&self, feature: impl IntoFeatureKey) -> ResolveRequest {
+        ResolveRequest {
+            store: self.clone(),
+            feature: feature.into_feature_key().map_err(Error::from),
+            samples: None,
+            options: Ok(ResolveOptions::default()),
+            versioning_engine: None,
+        }
+    }
+
+    /// How much of a feature's input has been processed at least once; `None` for a root, which has no input.
+    ///
+    /// # Errors
+    /// As [`MetadataStore::resolve_update`].
+    pub async fn input_progress(&self, feature: impl IntoFeatureKey) -> Result<Option<InputProgress>> {
+        let key = feature.into_feature_key()?;
+        if self.plan(&key)?.spec.is_root() {
+            return Ok(None);
+        }
+        let units = Resolve::of_inputs(self, &key, &ResolveOptions::default()).await?.count_units().await?;
+        Ok(Some(InputProgress { total: units.total, processed: units.total - units.missing }))
+    }
+
+    /// The provenance of rows that carry the data versions of their upstream rows, each in a column
+    /// `metaxy_data_version_by_field` + `__` + the parts of the upstream key joined by `_`: the rows with the four version
+    /// columns added.
+    ///
+    /// # Errors
+    /// [`Error::MissingColumn`] where such a column is missing.
+    pub fn compute_provenance(&self, feature: impl IntoFeatureKey, data: impl IntoBatches) -> Result<Rows> {
+        let plan = self.plan(&feature.into_feature_key()?)?;
+        let batches = data.into_batches()?;
+        let computed = batches
+            .iter()
+            .map(|batch| engine::provenance_of_batch(plan, self.inner.hasher, batch))
+            .collect::<Result<Vec<_>>>()?;
+        let schema = schema_of(&computed, || Arc::new(Schema::empty()));
+        Ok(Rows::new(schema, computed))
+    }
+}
+
+impl ResolveRequest {
+    /// The samples of a root feature, with their `metaxy_provenance_by_field`; they stand for what is expected.
+    pub fn samples(mut self, samples: impl IntoBatches) -> Self {
+        self.samples = Some(samples.into_batches());
+        self
+    }
+
+    /// Only rows of one feature (an upstream one, or the resolved one) for which this is true.
+    pub fn filter(self, feature: impl IntoFeatureKey, filter: impl IntoFilter) -> Self {
+        let parts = feature.into_feature_key().map_err(Error::from).and_then(|key| Ok((key, filter.into_filter()?)));
+        self.with(parts, |options, (key, filter)| options.filters.entry(key).or_default().push(filter))
+    }
+
+    /// Only current rows for which this is true.
+    pub fn target_filter(self, filter: impl IntoFilter) -> Self {
+        self.with(filter.into_filter(), |options, filter| options.target_filters.push(filter))
+    }
+
+    /// Only rows, of every feature that takes part, for which this is true.
+    pub fn global_filter(self, filter: impl IntoFilter) -> Self {
+        self.with(filter.into_filter(), |options, filter| options.global_filters.push(filter))
+    }
+
+    /// Current rows for which this is true are stale, whatever their versions say. May be called several times.
+    pub fn staleness(self, predicate: impl IntoFilter) -> Self {
+        self.with(predicate.into_filter(), |options, filter: Filter| options.staleness_predicates.push(filter))
+    }
+
+    /// Compares with nothing: everything that is expected is new.
+    pub fn skip_comparison(self) -> Self {
+        self.with(Ok(()), |options, ()| options.skip_comparison = true)
+    }
+
+    /// Who computes the increment, instead of what the store says.
+    pub fn versioning_engine(mut self, engine: VersioningEngine) -> Self {
+        self.versioning_engine = Some(engine);
+        self
+    }
+
+    /// Adds an option, unless it, or one before it, is broken.
+    fn with<T>(mut self, part: Result<T>, add: impl FnOnce(&mut ResolveOptions, T)) -> Self {
+        self.options = self.options.and_then(|mut options| {
+            add(&mut options, part?);
+            Ok(options)
+        });
+        self
+    }
+
+    async fn run(self) -> Result<Increment> {
+        let Self { store, feature, samples, options, versioning_engine } = self;
+        let (key, options) = (feature?, options?);
+        if let Some(samples) = samples.transpose()? {
+            return Resolve::of_samples(&store, &key, samples, options).await?.in_engine().await;
+        }
+        if store.plan(&key)?.spec.is_root() {
+            return Err(Error::RootWithoutSamples(key));
+        }
+        let resolve = Resolve::of_inputs(&store, &key, &options).await?;
+        let engine = versioning_engine.unwrap_or(store.inner.versioning_engine);
+        if engine == VersioningEngine::Arrow {
+            return resolve.in_engine().await;
+        }
+        match resolve.natively().await? {
+            NativeOutcome::Done(increment) => resolve.increment_of(increment),
+            NativeOutcome::Declined(reason) if engine == VersioningEngine::Native => Err(Error::Unsupported {
+                what: format!("resolving `{key}` inside the storage system"),
+                hint: format!("{reason}; use versioning_engine `auto` or `arrow`"),
+            }),
+            NativeOutcome::Declined(reason) => {
+                tracing::debug!(feature = %key, reason, "the storage system leaves a resolve to the engine");
+                resolve.in_engine().await
+            }
+        }
+    }
+}
+
+impl IntoFuture for ResolveRequest {
+    type Output = Result<Increment>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.run().boxed()
+    }
+}

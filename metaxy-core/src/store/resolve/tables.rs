@@ -1,0 +1,86 @@
+//! The tables that take part in a resolve.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::future::try_join_all;
+
+use crate::error::Result;
+use crate::graph::FeaturePlan;
+use crate::key::FeatureKey;
+use crate::plan::{IncrementPlan, InputColumn, InputPlan, PlanTable};
+
+use super::super::chain::Served;
+use super::super::{MetadataStore, check_system_columns};
+
+/// The tables of a resolve, located in the stores that serve them.
+pub(super) struct Tables {
+    /// By upstream feature; an optional one may be missing.
+    pub(super) upstream: HashMap<FeatureKey, Served>,
+    /// The schema of the feature's own table, if there is one.
+    pub(super) current: Option<SchemaRef>,
+}
+
+impl Tables {
+    /// Locates the feature's own table alone.
+    pub(super) async fn own(store: &MetadataStore, key: &FeatureKey) -> Result<Self> {
+        let current = store.own_table(key).await?;
+        if let Some(schema) = &current {
+            check_system_columns(key, schema)?;
+        }
+        Ok(Self { upstream: HashMap::new(), current })
+    }
+
+    /// Locates all tables at once: on an object store every look is a round trip.
+    pub(super) async fn locate(store: &MetadataStore, key: &FeatureKey) -> Result<Self> {
+        let deps = &store.plan(key)?.spec.deps;
+        let upstream = try_join_all(deps.iter().map(|dep| async move {
+            match store.serving(&dep.feature).await? {
+                Some(served) => check_system_columns(&dep.feature, &served.schema).map(|()| Some(served)),
+                None if dep.optional => Ok(None),
+                None => Err(store.not_found(&dep.feature).await),
+            }
+        }));
+        let (mut tables, upstream) = futures::try_join!(Self::own(store, key), upstream)?;
+        let found = deps.iter().zip(upstream).filter_map(|(dep, served)| Some((dep.feature.clone(), served?)));
+        tables.upstream = found.collect();
+        Ok(tables)
+    }
+
+    /// Returns the feature's own table as a plan sees it.
+    pub(super) fn current_in_plan(&self, feature: &FeaturePlan) -> Option<PlanTable> {
+        let schema = self.current.clone()?;
+        Some(PlanTable { schema, feature_version: feature.feature_version.clone() })
+    }
+
+    /// Returns the schemas of the tables behind the inputs of a plan. A missing optional one has its id columns alone,
+    /// typed like those of the inputs that are there, or, if there is none, like those of the feature's own table.
+    pub(super) fn input_schemas(&self, plan: &IncrementPlan) -> Vec<SchemaRef> {
+        let known = |name: &str| {
+            let upstream = plan.inputs.iter().find_map(|input| self.column_type(input, name));
+            upstream.or_else(|| type_in(self.current.as_ref()?, name))
+        };
+        let schema = |input: &InputPlan| match self.upstream.get(&input.feature) {
+            Some(served) => served.schema.clone(),
+            None => {
+                let field = |column: &InputColumn| {
+                    Field::new(&column.source, known(&column.name).unwrap_or(DataType::Utf8), true)
+                };
+                Arc::new(Schema::new(input.columns.iter().map(field).collect::<Vec<_>>()))
+            }
+        };
+        plan.inputs.iter().map(schema).collect()
+    }
+
+    /// Returns the type of an input's column, by its name in the increment.
+    fn column_type(&self, input: &InputPlan, name: &str) -> Option<DataType> {
+        let schema = &self.upstream.get(&input.feature)?.schema;
+        let column = input.columns.iter().find(|column| column.name == name)?;
+        type_in(schema, &column.source)
+    }
+}
+
+fn type_in(schema: &Schema, name: &str) -> Option<DataType> {
+    Some(schema.field_with_name(name).ok()?.data_type().clone())
+}
