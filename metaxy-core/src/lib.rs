@@ -35,5 +35,7 @@ pub use graph::{FeatureGraph, FeaturePlan};
 pub use hash::HashAlgorithm;
 pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
 pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, FieldSpec, FieldsMapping, Lineage};
+#[cfg(feature = "serde")]
+pub use store::structs;
 pub use store::{Fallback, Increment, InputProgress, IntoBatches, MetadataStore, RowStream, Rows, VersioningEngine};
 pub use writer::BufferedMetadataWriter;

@@ -4,11 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use metaxy_core::store::structs;
 use metaxy_core::{
     AccessMode, Error, FeatureGraph, FeatureSpec, FieldSpec, HashAlgorithm, Lineage, MetadataStore, columns,
 };
-use metaxy_core::{FeatureDep, Increment};
+use metaxy_core::{FeatureDep, Increment, structs};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

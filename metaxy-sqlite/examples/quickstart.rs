@@ -3,52 +3,70 @@
 //! `cargo run -p metaxy-sqlite --example quickstart`
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::compute::concat_batches;
-use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, FieldSpec, Increment, MetadataStore, Result, Rows, columns};
+use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, FieldSpec, Increment, MetadataStore, Result, Rows, structs};
 use metaxy_sqlite::SqliteBackend;
+use serde::{Deserialize, Serialize};
 
-/// A video file: its name, and fingerprints of its sound and of its pictures.
-type Video = (&'static str, &'static str, &'static str);
+/// A video file, with fingerprints of its sound and of its pictures.
+#[derive(Serialize)]
+struct Video {
+    video_id: &'static str,
+    audio: &'static str,
+    frames: &'static str,
+}
+
+/// A sample that has to be processed: of its columns those that the work needs.
+#[derive(Deserialize)]
+struct Sample {
+    video_id: String,
+}
+
+#[derive(Serialize)]
+struct Transcript {
+    video_id: String,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Faces {
+    video_id: String,
+    people: String,
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;
     let backend = SqliteBackend::file(directory.path().join("corpus.db"));
     let store = MetadataStore::builder(backend, features()?).open(AccessMode::ReadWrite).await?;
-    introduce();
+    println!("\n   raw/video ─┬─ audio ───▶ processed/transcript");
+    println!("              └─ frames ──▶ processed/faces\n");
 
     chapter(1, "Three videos arrive");
-    let videos = [("intro", "a-101", "f-101"), ("interview", "a-102", "f-102"), ("outro", "a-103", "f-103")];
-    show_videos(&videos);
-    store.write("raw/video", video_rows(&videos)?).await?;
-    say("What is there to do?");
-    let todo = ask(&store).await?;
+    let videos =
+        [video("intro", "a-101", "f-101"), video("interview", "a-102", "f-102"), video("outro", "a-103", "f-103")];
+    write_videos(&store, &videos).await?;
+    println!("What is there to do?\n");
+    let (texts, faces) = ask(&store).await?;
 
     chapter(2, "We process what is new");
-    store.write("processed/transcript", transcribe(&todo.transcript.new)?).await?;
-    store.write("processed/faces", find_faces(&todo.faces.new)?).await?;
-    show_rows(&store.read("processed/transcript").await?.rows().await?, &["video_id", "text"])?;
-    show_rows(&store.read("processed/faces").await?.rows().await?, &["video_id", "people"])?;
-    say("And now?");
+    transcribe(&store, &texts).await?;
+    find_faces(&store, &faces).await?;
+    println!("{}\n\n{}\n", rows(&store, "processed/transcript").await?, rows(&store, "processed/faces").await?);
+    println!("And now?\n");
     ask(&store).await?;
 
     chapter(3, "The sound of the interview is recorded again; its pictures stay");
-    let changed = [("interview", "a-202", "f-102")];
-    show_videos(&changed);
-    store.write("raw/video", video_rows(&changed)?).await?;
-    say("Faces are made from frames alone, so only the transcript has to be made again:");
-    let todo = ask(&store).await?;
-    show_rows(&todo.transcript.stale, &["video_id", columns::PROVENANCE])?;
+    write_videos(&store, &[video("interview", "a-202", "f-102")]).await?;
+    println!("Faces are made from frames alone, so only the transcript has to be made again:\n");
+    let (texts, _) = ask(&store).await?;
 
     chapter(4, "We transcribe that one video, and drop the outro");
-    store.write("processed/transcript", transcribe(&todo.transcript.stale)?).await?;
+    transcribe(&store, &texts).await?;
     store.delete("raw/video").filter("video_id = 'outro'").await?;
-    say("What was made from the outro has lost its source: it is orphaned.");
-    let todo = ask(&store).await?;
-    show_rows(&todo.transcript.orphaned, &["video_id", "text"])?;
+    println!("What was made from the outro has lost its source: it is orphaned.\n");
+    let (texts, _) = ask(&store).await?;
+    println!("{}\n", texts.orphaned);
 
     println!("That is all: declare what is made from what, and ask what is left to do.\n");
     store.close().await?;
@@ -58,10 +76,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Two fields of a video, and for each of them a feature that is made from it.
 fn features() -> Result<FeatureGraph> {
     FeatureGraph::new([
-        FeatureSpec::builder("raw/video")
-            .id_columns(["video_id"])
-            .fields([FieldSpec::new("audio"), FieldSpec::new("frames")])
-            .build()?,
+        FeatureSpec::builder("raw/video").id_columns(["video_id"]).fields(["audio", "frames"]).build()?,
         FeatureSpec::builder("processed/transcript")
             .id_columns(["video_id"])
             .dep("raw/video")
@@ -75,116 +90,57 @@ fn features() -> Result<FeatureGraph> {
     ])
 }
 
-/// Rows of the root feature: only they say by hand what each field was made from.
-fn video_rows(videos: &[Video]) -> Result<RecordBatch> {
-    let texts =
-        |pick: fn(&Video) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(videos.iter().map(pick))) };
-    let versions = columns::by_field([("audio", texts(|video| video.1)), ("frames", texts(|video| video.2))])?;
-    Ok(RecordBatch::try_from_iter([("video_id", texts(|video| video.0)), (columns::PROVENANCE_BY_FIELD, versions)])?)
+fn video(video_id: &'static str, audio: &'static str, frames: &'static str) -> Video {
+    Video { video_id, audio, frames }
+}
+
+/// Only the samples of a root say by themselves what tells one version of each field from another.
+async fn write_videos(store: &MetadataStore, videos: &[Video]) -> Result<u64> {
+    let rows = structs(videos).versions(|video| [("audio", video.audio), ("frames", video.frames)]);
+    store.write_rows("raw/video", rows).await
 }
 
 /// Stands for a speech model.
-fn transcribe(todo: &Rows) -> Result<RecordBatch> {
-    result(todo, "text", |video| match video {
-        "intro" => "Welcome!".to_owned(),
-        "outro" => "Good-bye!".to_owned(),
-        other => format!("(two people talk: {other})"),
-    })
+async fn transcribe(store: &MetadataStore, todo: &Increment) -> Result<u64> {
+    let text = |sample: Sample| {
+        let text = match sample.video_id.as_str() {
+            "intro" => "Welcome!".to_owned(),
+            "outro" => "Good-bye!".to_owned(),
+            other => format!("(two people talk: {other})"),
+        };
+        Transcript { video_id: sample.video_id, text }
+    };
+    let transcripts: Vec<Transcript> = todo.to_process_as::<Sample>()?.into_iter().map(text).collect();
+    store.write_rows("processed/transcript", &transcripts).made_from(todo).await
 }
 
 /// Stands for a vision model.
-fn find_faces(todo: &Rows) -> Result<RecordBatch> {
-    result(todo, "people", |video| match video {
-        "interview" => "Ada, Grace".to_owned(),
-        _ => "Ada".to_owned(),
-    })
-}
-
-/// What was computed for the rows of an increment, with their ids and the versions that they were made from.
-fn result(todo: &Rows, name: &str, compute: impl Fn(&str) -> String) -> Result<RecordBatch> {
-    let rows = todo.to_batch()?;
-    let values = StringArray::from_iter_values(texts(&rows, "video_id")?.iter().flatten().map(compute));
-    columns::result(&rows, ["video_id"], [(name, Arc::new(values) as ArrayRef)])
-}
-
-fn texts(rows: &RecordBatch, column: &str) -> Result<StringArray> {
-    let array = rows.column(rows.schema().index_of(column)?);
-    Ok(arrow::compute::cast(array, &arrow::datatypes::DataType::Utf8)?.as_string::<i32>().clone())
+async fn find_faces(store: &MetadataStore, todo: &Increment) -> Result<u64> {
+    let people = |sample: Sample| {
+        let people = if sample.video_id == "interview" { "Ada, Grace" } else { "Ada" };
+        Faces { video_id: sample.video_id, people: people.to_owned() }
+    };
+    let faces: Vec<Faces> = todo.to_process_as::<Sample>()?.into_iter().map(people).collect();
+    store.write_rows("processed/faces", &faces).made_from(todo).await
 }
 
 /// What both features have to do.
-struct ToDo {
-    transcript: Increment,
-    faces: Increment,
+async fn ask(store: &MetadataStore) -> Result<(Increment, Increment)> {
+    let texts = store.resolve_update("processed/transcript").await?;
+    let faces = store.resolve_update("processed/faces").await?;
+    for (feature, increment) in [("processed/transcript", &texts), ("processed/faces", &faces)] {
+        let counts = [&increment.new, &increment.stale, &increment.orphaned].map(Rows::num_rows);
+        println!("   {feature:<22} {} new, {} stale, {} orphaned", counts[0], counts[1], counts[2]);
+    }
+    println!();
+    Ok((texts, faces))
 }
 
-async fn ask(store: &MetadataStore) -> Result<ToDo> {
-    let todo = ToDo {
-        transcript: store.resolve_update("processed/transcript").await?,
-        faces: store.resolve_update("processed/faces").await?,
-    };
-    let line = |name: &str, increment: &Increment| {
-        let count = |rows: &Rows| if rows.is_empty() { "·".to_owned() } else { rows.num_rows().to_string() };
-        vec![name.to_owned(), count(&increment.new), count(&increment.stale), count(&increment.orphaned)]
-    };
-    let lines = vec![line("processed/transcript", &todo.transcript), line("processed/faces", &todo.faces)];
-    table(&["feature", "new", "stale", "orphaned"], lines);
-    Ok(todo)
-}
-
-// ---- printing ----
-
-fn introduce() {
-    println!("\n   raw/video ─┬─ audio ───▶ processed/transcript");
-    println!("              └─ frames ──▶ processed/faces\n");
+async fn rows(store: &MetadataStore, feature: &str) -> Result<Rows> {
+    store.read(feature).await?.rows().await
 }
 
 fn chapter(number: usize, title: &str) {
     let (bold, plain) = if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
     println!("{bold}{number}. {title}{plain}\n");
-}
-
-fn say(text: &str) {
-    println!("   {text}\n");
-}
-
-fn show_videos(videos: &[Video]) {
-    let lines = videos.iter().map(|video| vec![video.0.to_owned(), video.1.to_owned(), video.2.to_owned()]);
-    table(&["video_id", "audio", "frames"], lines.collect());
-}
-
-/// Some columns of some rows, sorted by the first.
-fn show_rows(rows: &Rows, columns: &[&str]) -> Result<()> {
-    let batch = concat_batches(rows.schema(), rows.batches())?;
-    let values = columns.iter().map(|column| texts(&batch, column)).collect::<Result<Vec<_>>>()?;
-    let cell = |column: &StringArray, row: usize| {
-        if column.is_valid(row) { column.value(row).to_owned() } else { String::new() }
-    };
-    let mut lines: Vec<Vec<String>> =
-        (0..batch.num_rows()).map(|row| values.iter().map(|column| cell(column, row)).collect()).collect();
-    lines.sort();
-    table(columns, lines);
-    Ok(())
-}
-
-fn table(header: &[&str], lines: Vec<Vec<String>>) {
-    let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count());
-        cells.chain(header.iter().skip(column).take(1).map(|name| name.chars().count())).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let rule = |left: &str, middle: &str, right: &str| {
-        let parts: Vec<String> = widths.iter().map(|width| "─".repeat(width + 2)).collect();
-        println!("   {left}{}{right}", parts.join(middle));
-    };
-    let row = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!(" {cell:width$} ")).collect::<Vec<_>>();
-        println!("   │{}│", padded.join("│"));
-    };
-    rule("┌", "┬", "┐");
-    row(header.to_vec());
-    rule("├", "┼", "┤");
-    lines.iter().for_each(|line| row(line.iter().map(String::as_str).collect()));
-    rule("└", "┴", "┘");
-    println!();
 }

@@ -15,7 +15,7 @@ use crate::columns;
 use crate::error::{Error, Result};
 use crate::key::IntoFeatureKey;
 
-use super::{IntoBatches, MetadataStore, Rows, WriteRequest};
+use super::{Increment, IntoBatches, MetadataStore, Rows, WriteRequest};
 
 /// Structs that are written as rows: each field of the struct is a column.
 #[derive(Clone, Debug)]
@@ -144,12 +144,26 @@ impl Rows {
     /// # Errors
     /// [`Error::Structs`] if a row is no such struct.
     pub fn to_structs<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
-        let mut structs = Vec::with_capacity(self.num_rows());
-        for batch in self.batches() {
-            structs.extend(serde_arrow::from_record_batch::<Vec<T>>(batch).map_err(misfit)?);
-        }
-        Ok(structs)
+        structs_of(self.batches().iter())
     }
+}
+
+impl Increment {
+    /// Returns the samples that have to be processed, new and then stale, as structs.
+    ///
+    /// # Errors
+    /// As [`Rows::to_structs`].
+    pub fn to_process_as<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        structs_of(self.to_process())
+    }
+}
+
+fn structs_of<'a, T: DeserializeOwned>(batches: impl Iterator<Item = &'a RecordBatch>) -> Result<Vec<T>> {
+    let mut structs = Vec::new();
+    for batch in batches {
+        structs.extend(serde_arrow::from_record_batch::<Vec<T>>(batch).map_err(misfit)?);
+    }
+    Ok(structs)
 }
 
 fn misfit(error: serde_arrow::Error) -> Error {
