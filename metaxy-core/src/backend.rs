@@ -41,7 +41,7 @@ use crate::hash::HashAlgorithm;
 use crate::key::FeatureKey;
 use crate::plan::IncrementPlan;
 
-pub use crate::plan::NativeOutcome;
+pub use crate::plan::{NativeIncrement, NativeOutcome};
 pub use crate::scan::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
 
 /// What a store is opened for.

@@ -11,8 +11,7 @@ use metaxy_core::backend::{NativeOutcome, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
-    AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking,
-    columns,
+    AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking, columns,
 };
 
 use crate::catalog::{StoredTable, table_names};

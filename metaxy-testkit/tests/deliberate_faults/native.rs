@@ -23,11 +23,7 @@ pub struct Settings {
 /// Which row of each input makes an expected row; `None` where an optional input has none.
 type Joined = Vec<Option<u32>>;
 
-pub async fn resolve(
-    backend: &WrongBackend,
-    plan: &IncrementPlan,
-    settings: Settings,
-) -> Result<NativeOutcome> {
+pub async fn resolve(backend: &WrongBackend, plan: &IncrementPlan, settings: Settings) -> Result<NativeOutcome> {
     let rows_only = plan.inputs.iter().all(|input| input.lineage == InputLineage::Rows);
     if !rows_only || plan.current.as_ref().is_some_and(|current| current.collapse) {
         return Ok(NativeOutcome::Declined("only plain joins run here".to_owned()));
@@ -39,7 +35,11 @@ pub async fn resolve(
     let (joined, expected_keys) = join(plan, &inputs, settings)?;
     let expected = expected_rows(plan, &inputs, &joined, settings)?;
     let Some(current_plan) = &plan.current else {
-        return Ok(NativeOutcome::Done(NativeIncrement { new: vec![expected], stale: Vec::new(), orphaned: Vec::new() }));
+        return Ok(NativeOutcome::Done(NativeIncrement {
+            new: vec![expected],
+            stale: Vec::new(),
+            orphaned: Vec::new(),
+        }));
     };
     let current = backend.rows(&plan.feature, &current_plan.request).await?;
     let current_keys = keys(&current, &plan.join_columns)?;
