@@ -66,7 +66,13 @@ async fn copies_with_and_without_history() {
     // Rows in all: 1, 2, 2, 2, 3, 4, and the deletion of 4.
     for (features, samples, expected) in [(true, false, 3), (false, false, 2), (false, true, 4), (true, true, 7)] {
         let target = lone(&format!("copy-history-{features}-{samples}"), "target", next_graph()).await;
-        let copy = target.copy_from(&source).with_feature_history(features).with_sample_history(samples);
+        let mut copy = target.copy_from(&source);
+        if !features {
+            copy = copy.without_feature_history();
+        }
+        if samples {
+            copy = copy.with_sample_history();
+        }
         assert_eq!(copy.await.unwrap().total(), expected, "{features} {samples}");
         if features && samples {
             assert_eq!(everything(&target, "raw/video").await, everything(&source, "raw/video").await);
@@ -195,7 +201,8 @@ async fn copy_a_flood() {
         let source = MetadataStore::builder(Flood::new(SAMPLES, 2), graph()).open(AccessMode::ReadOnly).await.unwrap();
         let sink = Arc::new(Sink::default());
         let target = MetadataStore::builder(sink.clone(), graph()).open(AccessMode::ReadWrite).await.unwrap();
-        let copy = target.copy_from(&source).features(["raw/video"]).with_sample_history(history);
+        let copy = target.copy_from(&source).features(["raw/video"]);
+        let copy = if history { copy.with_sample_history() } else { copy };
         assert_eq!(copy.await.unwrap().total(), expected as u64);
         assert_eq!(sink.rows(), expected);
         assert!(sink.largest_write() < 128 << 20, "{} bytes in one write", sink.largest_write());
