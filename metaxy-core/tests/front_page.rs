@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-/// The lines of the Rust program in a document, as readers see them: without those that start with `#`.
+/// The lines of the Rust program in a document, as readers see them: without those that are hidden.
 fn program(document: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document)).unwrap();
     let blocks = text.split("```rust").skip(1).filter_map(|rest| rest.split("```").next());
     let program = blocks.filter(|block| block.contains("fn main()")).collect::<Vec<_>>();
     assert_eq!(program.len(), 1, "{document} has one program");
-    program[0].lines().skip(1).filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    let is_hidden = |line: &&str| line.starts_with("# ");
+    program[0].lines().skip(1).filter(|line| !is_hidden(line)).map(str::to_owned).collect()
 }
 
 #[test]
