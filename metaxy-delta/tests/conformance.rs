@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use metaxy_core::{Error, SharedBackend};
 use metaxy_delta::{DeltaBackend, DeltaSettings, Layout};
-use metaxy_testkit::s3_server::{self, Bucket};
+use metaxy_testkit::servers::s3::{self, Bucket};
 use metaxy_testkit::{Location, Result, Support};
 
 struct Directory {
@@ -97,7 +97,7 @@ impl Location for OnS3 {
 
 async fn s3() -> Result<OnS3> {
     let failed = |reason| Error::backend("delta", "start an S3 server", reason);
-    s3_server::bucket().map(OnS3).map_err(failed)
+    s3::bucket().map(OnS3).map_err(failed)
 }
 
 metaxy_testkit::conformance!(nested, nested_directory);

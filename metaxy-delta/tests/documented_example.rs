@@ -3,8 +3,8 @@
 use metaxy_core::MetaxyConfig;
 use metaxy_core::config::Environment;
 use metaxy_delta as _;
-use metaxy_testkit::configured::dev_leaves_prod_alone;
-use metaxy_testkit::s3_server::{self, Bucket};
+use metaxy_testkit::fixtures::configured::dev_leaves_prod_alone;
+use metaxy_testkit::servers::s3::{self, Bucket};
 
 /// The type strings under which the Python package has had its store.
 const TYPES: [&str; 4] = [
@@ -43,7 +43,7 @@ fn environment(home: &std::path::Path, bucket: &Bucket) -> Environment {
 async fn the_example_works_as_it_stands() {
     for kind in TYPES {
         let home = tempfile::tempdir().unwrap();
-        let bucket = s3_server::bucket().unwrap();
+        let bucket = s3::bucket().unwrap();
         std::fs::write(home.path().join("metaxy.toml"), example(kind, &bucket)).unwrap();
         let loader = MetaxyConfig::loader().directory(home.path()).environment(environment(home.path(), &bucket));
         let config = loader.load().unwrap();

@@ -2,7 +2,7 @@
 
 use metaxy_core::{AccessMode, Error};
 use metaxy_duckdb as _;
-use metaxy_testkit::configured::{
+use metaxy_testkit::fixtures::configured::{
     dev_leaves_prod_alone, graph, load, no_table_is_made_where_that_is_forbidden, settings_are_refused, videos,
 };
 

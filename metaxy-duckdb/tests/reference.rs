@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use metaxy_core::{HashAlgorithm, SharedBackend};
 use metaxy_duckdb::DuckDbBackend;
+use metaxy_testkit::fixtures::stores;
 use metaxy_testkit::scenario::{self, Scenario};
-use metaxy_testkit::stores;
 
 /// A copy of the store that the Python package wrote.
 fn copied(dir: &Path) -> PathBuf {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metaxy_core::{HashAlgorithm, SharedBackend, VersioningEngine};
 use metaxy_postgres::{PostgresBackend, PostgresConfig, Traffic};
-use metaxy_testkit::postgres_server::{Database, Server};
+use metaxy_testkit::servers::postgres::{Database, Server};
 use metaxy_testkit::workload::{self, BoxError, Subject};
 
 /// Tells the processes that measure where the server is.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metaxy_core::SharedBackend;
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
-use metaxy_testkit::postgres_server;
+use metaxy_testkit::servers::postgres;
 use metaxy_testkit::workload::{self, BoxError, Subject};
 
 /// Tells the processes that measure where the database is.
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if workload::is_child() {
         return workload::run_writer([Subject::new("postgres", backend)]);
     }
-    match postgres_server::database() {
+    match postgres::database() {
         Ok(database) => workload::run_writer([Subject::new("postgres", backend).child_env(URL, database.url())]),
         Err(reason) => {
             eprintln!("error: {reason}");

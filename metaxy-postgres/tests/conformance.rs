@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use metaxy_core::store::StoreBuilder;
 use metaxy_core::{Error, HashAlgorithm, SharedBackend, VersioningEngine};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
-use metaxy_testkit::postgres_server::{self, Schema};
+use metaxy_testkit::servers::postgres::{self, Schema};
 use metaxy_testkit::{Location, Result, Support};
 
 /// What PostgreSQL has no type for, and no value.
@@ -51,7 +51,7 @@ impl Location for Place {
 }
 
 async fn place(engine: VersioningEngine, hash: HashAlgorithm) -> Result<Place> {
-    let schema = tokio::task::spawn_blocking(postgres_server::schema).await?;
+    let schema = tokio::task::spawn_blocking(postgres::schema).await?;
     let schema = schema.map_err(|reason| Error::Unsupported { what: "testing PostgreSQL".to_owned(), hint: reason })?;
     Ok(Place { schema, engine, hash })
 }

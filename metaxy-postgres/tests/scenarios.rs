@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use metaxy_core::{HashAlgorithm, SharedBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
-use metaxy_testkit::postgres_server;
+use metaxy_testkit::fixtures::stores;
 use metaxy_testkit::scenario::{self, Scenario};
-use metaxy_testkit::stores;
+use metaxy_testkit::servers::postgres;
 
 fn backend(url: &str, schema: &str) -> SharedBackend {
     let mut config = PostgresConfig::from_url(url);
@@ -17,7 +17,7 @@ fn backend(url: &str, schema: &str) -> SharedBackend {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_the_python_package_answers() {
-    let database = postgres_server::database().unwrap_or_else(|reason| panic!("{reason}"));
+    let database = postgres::database().unwrap_or_else(|reason| panic!("{reason}"));
     let backend = || backend(database.url(), "public");
     database.load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store.postgres.sql")).unwrap();
     // The server's engine takes part where it can; the other one has to say the same.
@@ -39,7 +39,7 @@ async fn both_engines_agree() {
     let mut failures = Vec::new();
     for (number, scenario) in Scenario::bundled().into_iter().enumerate() {
         let hash = if number % 2 == 0 { HashAlgorithm::Md5 } else { HashAlgorithm::Sha256 };
-        let schema = postgres_server::schema().unwrap_or_else(|reason| panic!("{reason}"));
+        let schema = postgres::schema().unwrap_or_else(|reason| panic!("{reason}"));
         let backend = backend(schema.url(), schema.name());
         match scenario::compare_engines(&scenario, &scenario.name, backend, hash).await {
             Ok(count) => resolved += count,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use metaxy_core::{Result, SharedBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
-use metaxy_testkit::postgres_server::{self, Database};
+use metaxy_testkit::servers::postgres::{self, Database};
 
 /// Where the processes that are killed find the database: a file beside the directories of the locations.
 const URL: &str = "url";
 
 fn database(directory: &Path) -> Database {
-    let database = postgres_server::database().unwrap_or_else(|reason| panic!("{reason}"));
+    let database = postgres::database().unwrap_or_else(|reason| panic!("{reason}"));
     std::fs::write(directory.join(URL), database.url()).unwrap();
     database
 }

@@ -1,7 +1,7 @@
 //! SQLite stores by their names in a configuration.
 
 use metaxy_sqlite as _;
-use metaxy_testkit::configured::{
+use metaxy_testkit::fixtures::configured::{
     dev_leaves_prod_alone, load, no_table_is_made_where_that_is_forbidden, settings_are_refused,
 };
 
@@ -85,7 +85,7 @@ async fn what_is_secret_in_a_name_does_not_show() {
 async fn what_is_secret_in_the_name_of_an_open_store_does_not_show() {
     use metaxy_core::{AccessMode, ScanRequest, StoreBackend};
     use metaxy_sqlite::{SqliteBackend, SqliteConfig};
-    use metaxy_testkit::tables::{append, batch, ints, key, read};
+    use metaxy_testkit::fixtures::tables::{append, batch, ints, key, read};
 
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("store.db?token=hunter2");

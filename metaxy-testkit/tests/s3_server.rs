@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use metaxy_testkit::s3_server::{self, Bucket, Fault, Server};
+use metaxy_testkit::servers::s3::{self, Bucket, Fault, Server};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{
@@ -36,7 +36,7 @@ fn create() -> PutOptions {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_that_create_a_key_one_does() {
-    let bucket = s3_server::bucket().expect("a bucket");
+    let bucket = s3::bucket().expect("a bucket");
     let store = client(&bucket);
     for round in 0..10 {
         let path = Path::from(format!("log/{round}.json"));
@@ -55,7 +55,7 @@ async fn of_many_that_create_a_key_one_does() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listings_are_sorted_and_come_in_pages() {
-    let bucket = s3_server::bucket().expect("a bucket");
+    let bucket = s3::bucket().expect("a bucket");
     for number in 0..2_500 {
         bucket.put(&format!("table/{:02}/{number:05}", number % 20), "x");
     }
@@ -76,7 +76,7 @@ async fn listings_are_sorted_and_come_in_pages() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_are_read_in_ranges_copied_and_deleted() {
-    let bucket = s3_server::bucket().expect("a bucket");
+    let bucket = s3::bucket().expect("a bucket");
     let store = client(&bucket);
     let (one, two) = (Path::from("a/one"), Path::from("a/two"));
     store.put(&one, "0123456789".into()).await.expect("put");
@@ -93,7 +93,7 @@ async fn objects_are_read_in_ranges_copied_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_become_one_object() {
-    let bucket = s3_server::bucket().expect("a bucket");
+    let bucket = s3::bucket().expect("a bucket");
     let store = client(&bucket);
     let path = Path::from("large");
     let mut upload = store.put_multipart(&path).await.expect("begun");
@@ -106,7 +106,7 @@ async fn parts_become_one_object() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_are_refused() {
-    let bucket = s3_server::bucket().expect("a bucket");
+    let bucket = s3::bucket().expect("a bucket");
     bucket.put("key", "x");
     let stranger = client_with(&bucket, Some("another-secret-key"), 0);
     let refused = stranger.get(&Path::from("key")).await;
@@ -135,7 +135,7 @@ async fn a_server_that_is_cut_off_hangs_up() {
     assert!(store.get(&path).await.is_err());
     server.set_reachable(true);
     store.get(&path).await.expect("reachable again");
-    let dead = s3_server::dead_endpoint().expect("a port");
+    let dead = s3::dead_endpoint().expect("a port");
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let lost = client_options(&bucket).with_bucket_name(bucket.name()).with_endpoint(dead).with_retry(retry);
     assert!(lost.build().expect("a client").get(&path).await.is_err());
@@ -143,7 +143,7 @@ async fn a_server_that_is_cut_off_hangs_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn puts_can_be_broken() {
-    let bucket = s3_server::bucket().expect("a bucket");
+    let bucket = s3::bucket().expect("a bucket");
     bucket.break_puts(".json", [Fault::LostAnswer]);
     let store = client(&bucket);
     store.put(&Path::from("other"), "x".into()).await.expect("not broken");

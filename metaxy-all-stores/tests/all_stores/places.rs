@@ -2,7 +2,7 @@
 
 use metaxy_core::config::{MetaxyConfig, StoreConfig};
 use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, MetadataStore};
-use metaxy_testkit::postgres_server::{self, Database};
+use metaxy_testkit::servers::postgres::{self, Database};
 
 /// A storage system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Place {
 impl Place {
     pub fn new(kind: Kind) -> Self {
         let keeper = match kind {
-            Kind::Postgres => Keeper::Database(postgres_server::database().unwrap_or_else(|reason| panic!("{reason}"))),
+            Kind::Postgres => Keeper::Database(postgres::database().unwrap_or_else(|reason| panic!("{reason}"))),
             _ => Keeper::Directory(tempfile::tempdir().unwrap()),
         };
         Self { kind, keeper }

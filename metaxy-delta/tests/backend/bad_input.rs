@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use metaxy_core::{AccessMode, Error, Result, StoreBackend};
 use metaxy_delta::{DeltaBackend, DeltaSettings};
-use metaxy_testkit::s3_server::{self, Server};
+use metaxy_testkit::servers::s3::{self, Server};
 use tempfile::TempDir;
 
 use crate::{TABLE, append, key, local, on_s3, opened, read, rows};
@@ -224,7 +224,7 @@ fn impatient(settings: DeltaSettings) -> DeltaSettings {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_that_are_wrong() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let wrong = impatient(on_s3(&bucket)).storage_option("AWS_SECRET_ACCESS_KEY", "not-the-secret-at-all");
     let error = opening(wrong, AccessMode::ReadOnly).await.unwrap_err();
     assert!(matches!(error, Error::AccessDenied { .. }), "{error:?}");
@@ -234,7 +234,7 @@ async fn credentials_that_are_wrong() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_is_not_there() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let mut settings = impatient(on_s3(&bucket));
     settings.root_path = "s3://no-such-bucket/store".to_owned();
     let error = opening(settings, AccessMode::ReadWrite).await.unwrap_err();
@@ -244,8 +244,8 @@ async fn a_bucket_that_is_not_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_not_there() {
-    let bucket = s3_server::bucket().unwrap();
-    let nowhere = impatient(on_s3(&bucket)).storage_option("AWS_ENDPOINT_URL", s3_server::dead_endpoint().unwrap());
+    let bucket = s3::bucket().unwrap();
+    let nowhere = impatient(on_s3(&bucket)).storage_option("AWS_ENDPOINT_URL", s3::dead_endpoint().unwrap());
     let error = opening(nowhere, AccessMode::ReadOnly).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use metaxy_core::{AccessMode, Error, StoreBackend, col};
 use metaxy_delta::DeltaBackend;
-use metaxy_testkit::s3_server::{self, Bucket};
+use metaxy_testkit::servers::s3::{self, Bucket};
 
 use crate::{TABLE, append, key, local, on_s3, opened, read_ids, rows};
 
@@ -34,7 +34,7 @@ async fn fresh_ids(bucket: &Bucket) -> Vec<i64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_that_stops_before_its_commit() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let (stopped, other) = two_stores(&bucket).await;
     let held = bucket.hold("PUT", "00000000000000000003.json");
     let appending = append(&stopped, rows([100]));
@@ -52,7 +52,7 @@ async fn an_append_that_stops_before_its_commit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_that_stops_before_a_drop_makes_the_table_again() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let (stopped, other) = two_stores(&bucket).await;
     // The drop makes version 3 itself, and removes it.
     let held = bucket.hold("PUT", "00000000000000000003.json");
@@ -70,7 +70,7 @@ async fn an_append_that_stops_before_a_drop_makes_the_table_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_or_compaction_that_stops_before_its_commit() {
     for compacts in [true, false] {
-        let bucket = s3_server::bucket().unwrap();
+        let bucket = s3::bucket().unwrap();
         let (stopped, other) = two_stores(&bucket).await;
         let schema = stopped.schema(&key(TABLE)).await.unwrap().unwrap();
         let predicate = col("id").eq(1).bind(&schema).unwrap();
@@ -97,7 +97,7 @@ async fn a_deletion_or_compaction_that_stops_before_its_commit() {
 /// Others may build on a commit before it is taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_others_have_built_on() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let (stopped, other) = two_stores(&bucket).await;
     let held = bucket.hold("PUT", "00000000000000000003.json");
     let appending = append(&stopped, rows([100]));
@@ -163,7 +163,7 @@ async fn writers_beside_one_that_drops() {
 /// A vacuum whose log goes away is not one of a damaged table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vacuum_that_loses_to_a_drop() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let (stopped, other) = two_stores(&bucket).await;
     let held = bucket.hold("GET", "00000000000000000001.json");
     let table = key(TABLE);
@@ -180,7 +180,7 @@ async fn a_vacuum_that_loses_to_a_drop() {
 /// On a server that ignores the condition of a put, writers would lose rows of each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_conditional_puts() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     append(&opened(&on_s3(&bucket)).await, rows([1])).await.unwrap();
     // A place that has been looked at is not looked at again.
     bucket.requests();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use metaxy_core::{AccessMode, Error, StoreBackend};
 use metaxy_delta::{DeltaBackend, DeltaSettings};
-use metaxy_testkit::s3_server;
+use metaxy_testkit::servers::s3;
 
 use crate::{append, on_s3, opened, read_ids, rows};
 
@@ -34,7 +34,7 @@ async fn assert_apart(settings: impl Fn(&str) -> DeltaSettings) -> BTreeSet<&'st
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roots_on_s3_are_exact_keys() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let found = assert_apart(|name| {
         let mut settings = on_s3(&bucket);
         settings.root_path = format!("{}/{name}", bucket.url());
@@ -63,7 +63,7 @@ async fn directories_are_exact_paths() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lock_settings_of_other_programs_are_not_swallowed() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     append(&opened(&on_s3(&bucket)).await, rows([1])).await.unwrap();
     let open = async |settings: &DeltaSettings, mode| {
         let backend = DeltaBackend::new(settings.clone()).unwrap();

@@ -24,8 +24,8 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use metaxy_core::{AccessMode, Result, StoreBackend};
 use metaxy_delta::{DeltaBackend, DeltaSettings};
-use metaxy_testkit::s3_server::Bucket;
-use metaxy_testkit::tables::{self, key};
+use metaxy_testkit::fixtures::tables::{self, key};
+use metaxy_testkit::servers::s3::Bucket;
 
 /// The table that most tests use.
 const TABLE: &str = "raw/video";

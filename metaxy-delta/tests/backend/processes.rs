@@ -6,7 +6,7 @@ use std::sync::Arc;
 use metaxy_core::SharedBackend;
 use metaxy_delta::{DeltaBackend, DeltaSettings};
 use metaxy_testkit::crash::{self, Victim};
-use metaxy_testkit::s3_server;
+use metaxy_testkit::servers::s3;
 use tokio::process::Command;
 
 use crate::{append, local, on_s3, opened, read_ids, rows};
@@ -58,7 +58,7 @@ async fn eight_processes_write_to_a_directory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_processes_write_to_s3() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     processes_write("processes::eight_processes_write_to_s3", &on_s3(&bucket)).await;
 }
 
@@ -77,7 +77,7 @@ async fn kills_leave_whole_writes_in_a_directory() {
 async fn kills_leave_whole_writes_on_s3() {
     // The process that is killed finds the bucket by this file, beside the locations.
     const FILE: &str = "settings.toml";
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join(FILE), toml::to_string(&on_s3(&bucket)).unwrap()).unwrap();
     let test = "processes::kills_leave_whole_writes_on_s3";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metaxy_core::{AccessMode, MetadataStore, columns};
 use metaxy_delta::DeltaBackend;
-use metaxy_testkit::stores;
+use metaxy_testkit::fixtures::stores;
 use tempfile::TempDir;
 
 use crate::{actions, local};

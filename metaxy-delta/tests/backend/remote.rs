@@ -1,7 +1,7 @@
 //! What is different on S3: answers get lost, requests cost time, and nothing can be renamed.
 
 use metaxy_core::{ScanRequest, StoreBackend};
-use metaxy_testkit::s3_server::{self, Fault, Request};
+use metaxy_testkit::servers::s3::{self, Fault, Request};
 
 use crate::{TABLE, append, key, on_s3, opened, read_ids, rows};
 
@@ -11,7 +11,7 @@ fn count(requests: &[Request], verb: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_lost_is_made_once() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let backend = opened(&on_s3(&bucket)).await;
     for number in 0..4 {
         bucket.break_puts(".json", [Fault::LostAnswer]);
@@ -23,7 +23,7 @@ async fn a_commit_whose_answer_is_lost_is_made_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_busy_is_tried_again() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let backend = opened(&on_s3(&bucket)).await;
     append(&backend, rows([0])).await.unwrap();
     bucket.break_puts(".json", [Fault::Busy, Fault::Busy, Fault::Busy]);
@@ -34,7 +34,7 @@ async fn a_key_that_is_busy_is_tried_again() {
 /// Whether a feature exists is a look at its log: no bucket is listed for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_costs_few_requests() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let backend = opened(&on_s3(&bucket)).await;
     for number in 0..30 {
         append(&backend, rows([number])).await.unwrap();
@@ -57,7 +57,7 @@ async fn a_look_costs_few_requests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_table_leaves_nothing() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let (one, other) = (opened(&on_s3(&bucket)).await, opened(&on_s3(&bucket)).await);
     for number in 0..60 {
         append(&one, rows([number])).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_dropped_table_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_changes_nothing() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     append(&opened(&on_s3(&bucket)).await, rows(0..100)).await.unwrap();
     let before = bucket.snapshot();
     let reader = metaxy_delta::DeltaBackend::new(on_s3(&bucket)).unwrap();

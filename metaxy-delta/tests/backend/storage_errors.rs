@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use metaxy_core::{Error, StoreBackend};
 use metaxy_delta::DeltaSettings;
-use metaxy_testkit::s3_server::{self, Bucket, Fault};
+use metaxy_testkit::servers::s3::{self, Bucket, Fault};
 
 use crate::{TABLE, append, key, on_s3, opened, read, rows};
 
@@ -63,14 +63,14 @@ async fn steps(bucket: &Bucket, fault: Fault) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_a_server_keep_their_kind() {
     for fault in [Fault::Denied, Fault::Broken, Fault::Unavailable, Fault::Full] {
-        let bucket = s3_server::bucket().unwrap();
+        let bucket = s3::bucket().unwrap();
         steps(&bucket, fault).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn words_in_a_path_do_not_decide() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let mut settings = impatient(&bucket);
     settings.root_path =
         format!("{}/unsupported feature/connect timed out/AccessDenied 503 Service/credential", bucket.url());
@@ -88,7 +88,7 @@ async fn words_in_a_path_do_not_decide() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_falls_silent_is_unreachable() {
-    let bucket = s3_server::bucket().unwrap();
+    let bucket = s3::bucket().unwrap();
     let settings = impatient(&bucket).storage_option("timeout", "1s");
     let backend = opened(&settings).await;
     append(&backend, rows([1])).await.unwrap();

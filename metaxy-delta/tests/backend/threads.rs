@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::{Error, ScanRequest, StoreBackend, col};
-use metaxy_testkit::tables;
+use metaxy_testkit::fixtures::tables;
 use tokio::process::Command;
 use tokio::runtime::{Builder, Runtime};
 
@@ -38,7 +38,7 @@ async fn all_operations(settings: metaxy_delta::DeltaSettings) {
 /// The only blocking thread is held by the caller.
 #[test]
 fn a_runtime_without_a_blocking_thread_to_spare() {
-    let (root, bucket) = (tempfile::tempdir().unwrap(), metaxy_testkit::s3_server::bucket().unwrap());
+    let (root, bucket) = (tempfile::tempdir().unwrap(), metaxy_testkit::servers::s3::bucket().unwrap());
     for settings in [local(root.path()), on_s3(&bucket)] {
         let runtime = few_threads(1);
         let handle = runtime.handle().clone();

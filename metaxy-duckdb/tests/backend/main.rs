@@ -19,7 +19,7 @@ use std::sync::Arc;
 use metaxy_core::{AccessMode, Result, SharedBackend, StoreBackend};
 use metaxy_duckdb::DuckDbBackend;
 use metaxy_testkit::crash::{self, Victim};
-use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
+use metaxy_testkit::fixtures::tables::{append, batch, ints, key, read, texts};
 
 async fn open(path: &Path, mode: AccessMode) -> Result<DuckDbBackend> {
     let store = DuckDbBackend::file(path)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow::array::*;
 use metaxy_core::{AccessMode, Error, StoreBackend};
 use metaxy_postgres::PostgresBackend;
-use metaxy_testkit::tables::{append, batch, key, read};
+use metaxy_testkit::fixtures::tables::{append, batch, key, read};
 
 use super::support::{config, database, open};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use metaxy_core::filter::col;
 use metaxy_core::{Error, StoreBackend};
-use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
+use metaxy_testkit::fixtures::tables::{append, batch, ints, key, read, texts};
 
 use super::support::{database, open};
 

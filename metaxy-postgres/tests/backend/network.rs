@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::{AccessMode, Error, ScanRequest, StoreBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
-use metaxy_testkit::tables::{append, batch, ints, key, read};
+use metaxy_testkit::fixtures::tables::{append, batch, ints, key, read};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
 

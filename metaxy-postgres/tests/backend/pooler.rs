@@ -6,8 +6,8 @@ use metaxy_core::{
     AccessMode, FeatureGraph, FeatureSpec, HashAlgorithm, MetadataStore, StoreBackend, VersioningEngine,
 };
 use metaxy_postgres::PostgresBackend;
-use metaxy_testkit::postgres_server::{Database, Pooler};
-use metaxy_testkit::tables::{append, batch, ints, read, texts};
+use metaxy_testkit::fixtures::tables::{append, batch, ints, read, texts};
+use metaxy_testkit::servers::postgres::{Database, Pooler};
 
 use super::support::{config, database, open, sample};
 

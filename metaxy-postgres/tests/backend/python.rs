@@ -9,8 +9,8 @@ use metaxy_core::{
     VersioningEngine, col,
 };
 use metaxy_postgres::PostgresBackend;
-use metaxy_testkit::postgres_server::Database;
-use metaxy_testkit::tables::{batch, ints, key, texts};
+use metaxy_testkit::fixtures::tables::{batch, ints, key, texts};
+use metaxy_testkit::servers::postgres::Database;
 
 use super::support::{config, database, open};
 

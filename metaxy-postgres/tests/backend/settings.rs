@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::array::*;
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, StoreBackend};
 use metaxy_postgres::{ConnectionParams, PostgresBackend, PostgresConfig};
-use metaxy_testkit::postgres_server::Server;
-use metaxy_testkit::tables::{append, batch, read};
+use metaxy_testkit::fixtures::tables::{append, batch, read};
+use metaxy_testkit::servers::postgres::Server;
 use url::Url;
 
 use super::support::{config, database, open, sample};

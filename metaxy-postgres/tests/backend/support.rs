@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
 use metaxy_core::{AccessMode, StoreBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
-use metaxy_testkit::postgres_server::{self, Database};
-use metaxy_testkit::tables::batch;
+use metaxy_testkit::fixtures::tables::batch;
+use metaxy_testkit::servers::postgres::{self, Database};
 
 /// A new database.
 pub fn database() -> Database {
-    postgres_server::database().unwrap_or_else(|reason| panic!("{reason}"))
+    postgres::database().unwrap_or_else(|reason| panic!("{reason}"))
 }
 
 /// The settings of a database.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use metaxy_core::{AccessMode, Error, Result, StoreBackend};
 use metaxy_postgres::PostgresBackend;
-use metaxy_testkit::postgres_server::{Database, Server};
+use metaxy_testkit::servers::postgres::{Database, Server};
 
 use super::support::{config, database};
 

@@ -6,7 +6,7 @@ use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::*;
 use metaxy_core::{Error, StoreBackend};
-use metaxy_testkit::tables::{append, batch, key, read};
+use metaxy_testkit::fixtures::tables::{append, batch, key, read};
 
 use super::support::{database, open};
 

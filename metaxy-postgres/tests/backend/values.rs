@@ -9,8 +9,8 @@ use metaxy_core::{
     AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, ScanRequest, SharedBackend, StoreBackend, col,
 };
 use metaxy_postgres::PostgresBackend;
-use metaxy_testkit::postgres_server::Database;
-use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
+use metaxy_testkit::fixtures::tables::{append, batch, ints, key, read, texts};
+use metaxy_testkit::servers::postgres::Database;
 
 use super::support::{config, database, open};
 

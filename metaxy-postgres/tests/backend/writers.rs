@@ -9,8 +9,8 @@ use arrow::datatypes::Int64Type;
 use futures::StreamExt;
 use metaxy_core::{AccessMode, Error, ScanRequest, StoreBackend};
 use metaxy_postgres::PostgresBackend;
-use metaxy_testkit::postgres_server::{Database, Server};
-use metaxy_testkit::tables::{append, batch, key, read};
+use metaxy_testkit::fixtures::tables::{append, batch, key, read};
+use metaxy_testkit::servers::postgres::{Database, Server};
 
 use super::support::{config, database, open};
 

@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 use metaxy_core::{AccessMode, Error, ScanRequest, ScanStage, SharedBackend, StoreBackend, columns};
 use metaxy_sqlite::{SqliteBackend, SqliteConfig};
 use metaxy_testkit::crash::{self, Victim};
-use metaxy_testkit::tables::{append, batch, ints, key, read, texts};
+use metaxy_testkit::fixtures::tables::{append, batch, ints, key, read, texts};
 
 async fn open(path: &Path, mode: AccessMode) -> SqliteBackend {
     let store = SqliteBackend::file(path);

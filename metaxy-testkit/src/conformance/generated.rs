@@ -19,7 +19,7 @@ use metaxy_core::{Error, MetadataStore, Result};
 
 use super::kit::{LEAF, PASSED, ROOT, ids, pair, read, samples, sorted};
 use super::{Bench, Outcome};
-use crate::tables::key;
+use crate::fixtures::tables::key;
 
 const ROWS: usize = 4;
 /// Columns that are written together.

@@ -1,7 +1,7 @@
 //! S3 for tests: a server on a free port of this machine, in the process of the test.
 //!
 //! ```
-//! let bucket = metaxy_testkit::s3_server::bucket().unwrap();
+//! let bucket = metaxy_testkit::servers::s3::bucket().unwrap();
 //! println!("{} with {:?}", bucket.url(), bucket.storage_options());
 //! ```
 //! A process starts one server for all its tests, and every test gets a bucket of its own; other processes reach it as

@@ -1,7 +1,7 @@
 //! PostgreSQL for tests: the server that `METAXY_TEST_POSTGRES_URL` names, else a throwaway one from local binaries.
 //!
 //! ```no_run
-//! let database = metaxy_testkit::postgres_server::database().unwrap();
+//! let database = metaxy_testkit::servers::postgres::database().unwrap();
 //! println!("{}", database.url());
 //! ```
 //! A process starts one server for all its tests, and every test gets a database of its own, or a schema of one that all
