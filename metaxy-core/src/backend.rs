@@ -78,7 +78,7 @@ pub struct BackendInfo {
 ///   then or a little later. The same goes for a process that is killed.
 /// - Several backends on one place, in one process or in many, see the same tables. Where two cannot write at once, the
 ///   second one waits, or gives an error that is transient ([`Error::is_transient`]); no row is lost.
-/// - A table may be dropped, and made anew, between any two calls and while a stream is read. Then a call finds no table, or
+/// - A table may be dropped, and created again, between any two calls and while a stream is read. Then a call finds no table, or
 ///   gives an error that is transient.
 /// - Values come back as they went in, nulls as nulls. What the storage system cannot hold is refused.
 /// - No error and no `Debug` output carries a password, key or token; [`secret`](crate::secret) masks them.

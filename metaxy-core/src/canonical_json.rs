@@ -59,7 +59,7 @@ fn write_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Python's `repr` of a float: the shortest digits that read back, in exponent form outside 1e-4..1e16.
+/// Returns Python's `repr` of a float: the shortest digits that parse to it, in exponent form outside 1e-4..1e16.
 fn python_float(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

@@ -46,46 +46,46 @@ pub const ALL: [&str; 10] = [
 /// The four columns that carry versions of a sample, in the order in which an increment shows them.
 pub const VERSIONS: [&str; 4] = [PROVENANCE_BY_FIELD, PROVENANCE, DATA_VERSION_BY_FIELD, DATA_VERSION];
 
-/// Whether a name belongs to a system column.
+/// Returns whether a name is that of a system column.
 pub fn is_system(name: &str) -> bool {
     ALL.contains(&name)
 }
 
-/// The type of the timestamp columns: microseconds, UTC.
+/// Returns the type of the timestamp columns: microseconds, UTC.
 pub fn timestamp_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// The type of a by-field column: a struct with one nullable string for each struct key.
+/// Returns the type of a by-field column: a struct with one nullable string for each struct key.
 pub fn by_field_type<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) -> DataType {
     DataType::Struct(by_field_fields(struct_keys))
 }
 
-/// The type of a by-field column that is a map, from struct keys to texts.
+/// Returns the type of a by-field column that is a map, from struct keys to texts.
 pub fn by_field_map_type() -> DataType {
     let pair = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)), false)
 }
 
-/// The members of a by-field column.
+/// Returns the members of a by-field column.
 pub fn by_field_fields<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) -> Fields {
     struct_keys.into_iter().map(|key| Arc::new(Field::new(key.as_ref(), DataType::Utf8, true))).collect()
 }
 
-/// A by-field column, from the texts of every field, by its struct key: what the samples of a root have as their
+/// Returns a by-field column from the texts of every field, by its struct key: what the samples of a root have as their
 /// [`PROVENANCE_BY_FIELD`].
 ///
 /// # Errors
-/// [`Error::Arrow`](crate::Error::Arrow) where these are no columns of text, or of different lengths.
+/// [`Error::Arrow`](crate::Error::Arrow) if these are not columns of text of one length.
 pub fn by_field<S: AsRef<str>>(values: impl IntoIterator<Item = (S, ArrayRef)>) -> Result<ArrayRef> {
     let (keys, values): (Vec<S>, Vec<ArrayRef>) = values.into_iter().unzip();
     Ok(Arc::new(StructArray::try_new(by_field_fields(keys), values, None)?))
 }
 
-/// A batch with a column more, or with other values in the column of that name.
+/// Returns a batch with one more column, or with other values in the column of that name.
 ///
 /// # Errors
-/// [`Error::Arrow`](crate::Error::Arrow) where there are more or fewer values than rows.
+/// [`Error::Arrow`](crate::Error::Arrow) if there are more or fewer values than rows.
 pub fn with_column(batch: &RecordBatch, name: &str, values: ArrayRef) -> Result<RecordBatch> {
     let schema = batch.schema();
     let others = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| field.name() != name);
@@ -101,7 +101,7 @@ pub fn with_column(batch: &RecordBatch, name: &str, values: ArrayRef) -> Result<
 /// comes from two sides as soon as two of them meet in one.
 ///
 /// # Errors
-/// [`Error::Arrow`](crate::Error::Arrow) where the samples lack a column, or where there are more or fewer values than rows.
+/// [`Error::Arrow`](crate::Error::Arrow) if the samples lack a column, or if there are more or fewer values than rows.
 pub fn result<I: AsRef<str>, S: AsRef<str>>(
     samples: &RecordBatch,
     ids: impl IntoIterator<Item = I>,
@@ -117,7 +117,7 @@ pub fn result<I: AsRef<str>, S: AsRef<str>>(
     values.into_iter().try_fold(ids_and_versions, |batch, (name, array)| with_column(&batch, name.as_ref(), array))
 }
 
-/// The field of a system column in a table whose feature has these struct keys; `None` for any other name.
+/// Returns the field of a system column in a table whose feature has these struct keys; `None` for any other name.
 pub fn field<S: AsRef<str>>(name: &str, struct_keys: impl IntoIterator<Item = S>) -> Option<Field> {
     let data_type = match name {
         PROVENANCE_BY_FIELD | DATA_VERSION_BY_FIELD => by_field_type(struct_keys),
@@ -128,10 +128,10 @@ pub fn field<S: AsRef<str>>(name: &str, struct_keys: impl IntoIterator<Item = S>
     Some(Field::new(name, data_type, true))
 }
 
-/// The latest of all times when rows were written or deleted, in microseconds.
+/// Returns the latest time when a row was written or deleted, in microseconds.
 ///
 /// # Errors
-/// [`Error::Arrow`](crate::Error::Arrow) where a column of times holds something else.
+/// [`Error::Arrow`](crate::Error::Arrow) if a column of times has another type.
 pub fn newest_time(batch: &RecordBatch) -> Result<Option<i64>> {
     let mut newest = None;
     for array in [UPDATED_AT, DELETED_AT].iter().filter_map(|name| batch.column_by_name(name)) {
@@ -141,7 +141,7 @@ pub fn newest_time(batch: &RecordBatch) -> Result<Option<i64>> {
     Ok(newest)
 }
 
-/// The names of the columns that are the user's own.
+/// Returns the names of the user's columns.
 pub fn user_columns(schema: &SchemaRef) -> impl Iterator<Item = &str> {
     schema.fields().iter().map(|field| field.name().as_str()).filter(|name| !is_system(name))
 }

@@ -1,8 +1,8 @@
-//! Fences around code that may panic: a decoder that meets a damaged file, a dependency with a defect.
+//! Turns panics into errors: of a decoder that meets a damaged file, of a dependency with a defect.
 //!
-//! What lies on a disk or in a bucket is input, and the decoders of dependencies panic on some of it. Inside a fence such a
-//! panic becomes an error, and the panic hook prints nothing. A backend puts a fence around everything that decodes bytes
-//! which it did not make itself in this process:
+//! Stored data is input, and the decoders of dependencies panic on some of it. Inside a fence such a panic becomes an
+//! error, and the panic hook prints nothing. A backend puts a fence around all code that decodes bytes which this
+//! process did not write:
 //!
 //! ```
 //! use metaxy_core::{Error, fence};
@@ -12,9 +12,9 @@
 //! assert!(matches!(decoded, Err(Error::Corrupt { table, .. }) if table == "videos"));
 //! ```
 //!
-//! [`decode`] and [`decode_async`] turn a panic into [`Error::Corrupt`]; [`catch`] and [`catch_async`] give the [`Panic`]
-//! itself, where another error fits better. A fence holds on the thread on which it stands: a panic of a thread or task
-//! that the code inside starts is that thread's own. Work that [`blocking`](crate::blocking) runs is always fenced.
+//! [`decode`] and [`decode_async`] turn a panic into [`Error::Corrupt`]; [`catch`] and [`catch_async`] return the
+//! [`Panic`] itself, for another error. A fence applies to its own thread, not to threads or tasks that the code inside
+//! starts. Work that [`blocking`](crate::blocking) runs is always fenced.
 //!
 //! A fence cannot stop an abort: a failed allocation ends the process. Lengths that are read from a file are therefore
 //! compared with the size of the file before anything is allocated.
@@ -30,20 +30,20 @@ use std::task::Poll;
 use crate::error::{Error, Result};
 
 thread_local! {
-    /// How many fences stand around the code that runs.
+    /// The number of fences around the running code.
     static FENCES: Cell<usize> = const { Cell::new(0) };
-    /// Where the last panic inside a fence was raised.
-    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The location of the last panic inside a fence.
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// A panic that a fence has stopped.
+/// A panic that a fence has caught.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}{}", .place.as_ref().map(|place| format!(" (at {place})")).unwrap_or_default())]
+#[error("{message}{}", .location.as_ref().map(|location| format!(" (at {location})")).unwrap_or_default())]
 pub struct Panic {
-    /// What the panic said.
+    /// The message of the panic.
     pub message: String,
-    /// The source line that raised it, where it is known.
-    pub place: Option<String>,
+    /// The source line of the panic, if it is known.
+    pub location: Option<String>,
 }
 
 /// Runs code that may panic.
@@ -71,24 +71,24 @@ pub async fn catch_async<T>(work: impl Future<Output = T>) -> Result<T, Panic> {
     .await
 }
 
-/// Decodes stored data of a table (or of a file, where its name says more). A panic means that the data is damaged.
+/// Decodes stored data of a table (or of a file, if its name says more). A panic means that the data is damaged.
 ///
 /// # Errors
-/// What the work says, and [`Error::Corrupt`] where it panics.
+/// The errors of the work, and [`Error::Corrupt`] if it panics.
 pub fn decode<T>(table: impl fmt::Display, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch(work).unwrap_or_else(|panic| Err(panic.damaged(table)))
 }
 
-/// As [`decode`], for a future.
+/// Decodes stored data in a future, as [`decode`] does.
 ///
 /// # Errors
-/// What the work says, and [`Error::Corrupt`] where it panics.
+/// The errors of the work, and [`Error::Corrupt`] if it panics.
 pub async fn decode_async<T>(table: impl fmt::Display, work: impl Future<Output = Result<T>>) -> Result<T> {
     catch_async(work).await.unwrap_or_else(|panic| Err(panic.damaged(table)))
 }
 
-/// Puts a fence around everything that the current thread does from now on. It is for the threads of a runtime whose tasks
-/// decode stored data: their panics are errors of those tasks, and nothing is printed.
+/// Puts a fence around everything that the current thread runs from now on. It is for the threads of a runtime whose
+/// tasks decode stored data: their panics are errors of those tasks, and nothing is printed.
 pub fn enclose_thread() {
     silence();
     FENCES.set(FENCES.get() + 1);
@@ -98,23 +98,23 @@ impl Panic {
     fn of(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        Self { message: message.unwrap_or_else(|| "a panic without a message".to_owned()), place: PLACE.take() }
+        Self { message: message.unwrap_or_else(|| "a panic without a message".to_owned()), location: LOCATION.take() }
     }
 
-    /// The error of stored data on which a decoder has panicked.
-    pub fn damaged(&self, table: impl fmt::Display) -> Error {
-        Error::Corrupt { table: table.to_string(), reason: format!("its decoder stopped: {self}") }
+    /// Returns the error of stored data on which a decoder has panicked.
+    pub fn damaged(self, table: impl fmt::Display) -> Error {
+        Error::corrupt(table, format!("its decoder stopped: {self}")).with_source(self)
     }
 }
 
-/// A panic of work that decodes nothing: a defect.
+/// Converts a panic of work that decodes nothing: a defect.
 impl From<Panic> for Error {
     fn from(panic: Panic) -> Self {
         Self::Task(panic.to_string())
     }
 }
 
-/// Counts a fence for as long as it stands.
+/// Counts a fence while it is active.
 struct Inside;
 
 impl Inside {
@@ -130,7 +130,7 @@ impl Drop for Inside {
     }
 }
 
-/// Keeps the panic hook quiet inside of fences. The hook that is there goes on for all other panics.
+/// Silences the panic hook inside fences. The current hook goes on for all other panics.
 fn silence() {
     static ONCE: Once = Once::new();
     // The hook cannot be set by a thread that panics.
@@ -150,8 +150,8 @@ fn is_fenced() -> bool {
     FENCES.try_with(|fences| fences.get() > 0).unwrap_or(false)
 }
 
-fn remember(place: Option<&Location<'_>>) {
-    let place = place.map(|place| format!("{}:{}", place.file(), place.line()));
-    // A thread that is ending has nothing to remember it in.
-    let _ = PLACE.try_with(|last| last.replace(place));
+fn remember(location: Option<&Location<'_>>) {
+    let location = location.map(|location| format!("{}:{}", location.file(), location.line()));
+    // A thread that is ending has no thread-local storage any more.
+    let _ = LOCATION.try_with(|last| last.replace(location));
 }

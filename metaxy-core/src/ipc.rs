@@ -1,8 +1,8 @@
-//! Batches as bytes, checked before they are decoded.
+//! Encodes batches as bytes, which are checked before they are decoded.
 //!
-//! For batches that a store or a spool keeps in files of its own. The bytes are an Arrow IPC file in a frame of its length
-//! and checksum. [`decode`] looks at the frame first: Arrow's decoder trusts the lengths that it reads, and a damaged file
-//! could make it allocate more memory than there is, or give other values than were written.
+//! It is for batches in files of a store or a spool. The bytes are an Arrow IPC file in a frame with its length and
+//! checksum. [`decode`] checks the frame first: Arrow's decoder trusts the lengths that it reads, and a damaged file
+//! could make it allocate more memory than there is, or return other values than were written.
 //!
 //! ```
 //! # use metaxy_core::arrow::{array::{ArrayRef, Int64Array, RecordBatch}};
@@ -24,6 +24,7 @@ use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow::ipc::writer::{FileWriter, StreamWriter};
 use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
@@ -36,15 +37,15 @@ const MAGIC: &[u8; 8] = b"METAXY\x00\x01";
 /// The magic, the length of what follows the frame, and its checksum.
 const FRAME: usize = 32;
 
-/// What Arrow IPC files begin and end with.
+/// The magic at the start and end of Arrow IPC files.
 const ARROW: &[u8; 6] = b"ARROW1";
-/// Behind the footer of such a file: the footer's length, and the magic.
+/// The size of what follows the footer of such a file: the length of the footer, and the magic.
 const TRAILER: usize = 10;
 
-/// The bytes of batches, which all have the schema.
+/// Encodes batches that all have the schema.
 ///
 /// # Errors
-/// [`Error::Arrow`] for what Arrow's format cannot hold.
+/// [`Error::Arrow`] for values that Arrow's format cannot represent.
 pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
     let mut writer = FileWriter::try_new(vec![0; FRAME], schema)?;
     for batch in batches {
@@ -58,35 +59,35 @@ pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The batches that bytes hold, and their schema. `name` is the table or file that the error names.
+/// Decodes batches and their schema. `name` is the table or file that the error names.
 ///
 /// # Errors
-/// [`Error::Corrupt`] for all bytes that [`encode`] has not made.
+/// [`Error::Corrupt`] for bytes that [`encode`] has not written.
 pub fn decode(name: impl fmt::Display, bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let name = name.to_string();
     let payload = framed(bytes).map_err(|reason| damaged(&name, reason))?;
     decode_bare(&name, payload)
 }
 
-/// The bytes of a schema alone, as an Arrow IPC stream without batches.
+/// Encodes a schema alone, as an Arrow IPC stream without batches.
 ///
 /// # Errors
-/// [`Error::Arrow`] for what Arrow's format cannot hold.
+/// [`Error::Arrow`] for values that Arrow's format cannot represent.
 pub fn encode_schema(schema: &Schema) -> Result<Vec<u8>> {
     let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
     writer.finish()?;
     Ok(writer.into_inner()?)
 }
 
-/// The schema that bytes of [`encode_schema`] hold. `name` is the table or file that the error names.
+/// Decodes a schema of [`encode_schema`]. `name` is the table or file that the error names.
 ///
 /// # Errors
-/// [`Error::Corrupt`] for all bytes that hold no schema.
+/// [`Error::Corrupt`] for bytes without a schema.
 pub fn decode_schema(name: impl fmt::Display, bytes: &[u8]) -> Result<SchemaRef> {
     let name = name.to_string();
     fence::decode(&name, || {
         check_message(bytes).map_err(|reason| damaged(&name, reason))?;
-        let reader = StreamReader::try_new(bytes, None).map_err(|error| damaged(&name, error.to_string()))?;
+        let reader = StreamReader::try_new(bytes, None).map_err(|error| unreadable(&name, error))?;
         Ok(reader.schema())
     })
 }
@@ -97,38 +98,42 @@ fn check_message(stream: &[u8]) -> Result<(), &'static str> {
     let (length, rest) = message.split_first_chunk::<4>().ok_or("its schema is too short")?;
     match usize::try_from(i32::from_le_bytes(*length)) {
         Ok(length) if length <= rest.len() => Ok(()),
-        _ => Err("its schema is longer than the bytes that should hold it"),
+        _ => Err("its schema is longer than the file"),
     }
 }
 
-/// As [`decode`], for an Arrow IPC file without a frame. Changed values go unseen; lengths do not.
+/// Decodes an Arrow IPC file without a frame. Damaged lengths are found, damaged values are not.
 pub(crate) fn decode_bare(name: &str, bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     fence::decode(name, || {
         check_lengths(bytes).map_err(|reason| damaged(name, reason))?;
-        let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(|error| damaged(name, error.to_string()))?;
+        let reader = FileReader::try_new(Cursor::new(bytes), None).map_err(|error| unreadable(name, error))?;
         let schema = reader.schema();
-        let batches = reader.collect::<Result<_, _>>().map_err(|error| damaged(name, error.to_string()))?;
+        let batches = reader.collect::<Result<_, _>>().map_err(|error| unreadable(name, error))?;
         Ok((schema, batches))
     })
 }
 
-/// Whether bytes are an Arrow IPC file without a frame.
+/// Returns whether bytes are an Arrow IPC file without a frame.
 pub(crate) fn is_bare(bytes: &[u8]) -> bool {
     bytes.starts_with(ARROW)
 }
 
 fn damaged(name: &str, reason: impl Into<String>) -> Error {
-    Error::Corrupt { table: name.to_owned(), reason: reason.into() }
+    Error::corrupt(name, reason)
 }
 
-/// What is in the frame.
+fn unreadable(name: &str, error: ArrowError) -> Error {
+    damaged(name, error.to_string()).with_source(error)
+}
+
+/// Returns the content of the frame.
 fn framed(bytes: &[u8]) -> Result<&[u8], String> {
     let Some((frame, payload)) = bytes.split_at_checked(FRAME).filter(|(frame, _)| frame.starts_with(MAGIC)) else {
-        return Err("it does not begin as such a file does".to_owned());
+        return Err("its first bytes are not those of such a file".to_owned());
     };
     let length = u64::from_le_bytes(array(&frame[8..16]));
     if payload.len() as u64 != length {
-        return Err(format!("it should hold {length} bytes, and holds {}", payload.len()));
+        return Err(format!("it should have {length} bytes, but has {}", payload.len()));
     }
     if xxh3_128(payload) != u128::from_le_bytes(array(&frame[16..])) {
         return Err("its checksum does not match its bytes".to_owned());
@@ -142,7 +147,7 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     array
 }
 
-/// Checks every length that the decoder is going to trust against the size of the file.
+/// Checks every length that the decoder trusts against the size of the file.
 fn check_lengths(file: &[u8]) -> Result<(), String> {
     let (rest, trailer) = file.split_last_chunk::<TRAILER>().ok_or("it is too short")?;
     if !file.starts_with(ARROW) || &trailer[4..] != ARROW {
@@ -156,9 +161,9 @@ fn check_lengths(file: &[u8]) -> Result<(), String> {
     blocks.into_iter().try_for_each(|block| check_block(file, block))
 }
 
-/// Checks a message and the buffers that it names.
+/// Checks a message and its buffers.
 fn check_block(file: &[u8], block: &Block) -> Result<(), String> {
-    let (head, body) = bounds(file, block).ok_or("a part of it lies outside of the file")?;
+    let (head, body) = bounds(file, block).ok_or("a part of it is outside of the file")?;
     let head = &file[head];
     let head = head.strip_prefix(&[0xff; 4]).unwrap_or(head);
     let message = head.get(4..).ok_or("a message is too short")?;
@@ -167,9 +172,9 @@ fn check_block(file: &[u8], block: &Block) -> Result<(), String> {
         MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|batch| batch.data()),
         _ => message.header_as_record_batch(),
     };
-    let batch = batch.ok_or("a message holds no rows")?;
+    let batch = batch.ok_or("a message has no rows")?;
     if batch.compression().is_some() {
-        return Err("its rows are compressed, which such a file never is".to_owned());
+        return Err("its rows are compressed, as those of such a file never are".to_owned());
     }
     let fits = |offset: i64, length: i64| {
         let end = offset.checked_add(length).and_then(|end| usize::try_from(end).ok());
@@ -177,11 +182,11 @@ fn check_block(file: &[u8], block: &Block) -> Result<(), String> {
     };
     match batch.buffers().into_iter().flatten().all(|buffer| fits(buffer.offset(), buffer.length())) {
         true => Ok(()),
-        false => Err("a column lies outside of its batch".to_owned()),
+        false => Err("a column is outside of its batch".to_owned()),
     }
 }
 
-/// Where the head and the body of a message lie.
+/// Returns the positions of the head and the body of a message.
 fn bounds(file: &[u8], block: &Block) -> Option<(Range<usize>, Range<usize>)> {
     let start = usize::try_from(block.offset()).ok()?;
     let middle = start.checked_add(usize::try_from(block.metaDataLength()).ok()?)?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that is no key.
+/// A text that is not a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}` is not a {kind} key: {reason}")]
 pub struct InvalidKey {
@@ -52,7 +52,7 @@ fn check_parts(kind: &'static str, parts: Vec<String>) -> Result<Vec<String>> {
     Ok(parts)
 }
 
-/// A list of parts as JSON may give it: `"a/b"` or `["a", "b"]`.
+/// A key as JSON may give it: `"a/b"` or `["a", "b"]`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawKey {
@@ -67,15 +67,15 @@ macro_rules! key_type {
         pub struct $name(Vec<String>);
 
         impl $name {
-            /// A key from its parts.
+            /// Returns the key of these parts.
             ///
             /// # Errors
-            /// [`InvalidKey`] where a part is empty, holds `/` or `__`, or breaks the alphabet.
+            /// [`InvalidKey`] if a part is empty, contains `/` or `__`, or contains a character that keys may not have.
             pub fn from_parts<S: Into<String>>(parts: impl IntoIterator<Item = S>) -> Result<Self> {
                 check_parts($kind, parts.into_iter().map(Into::into).collect()).map(Self)
             }
 
-            /// The parts, at least one.
+            /// Returns the parts, at least one.
             pub fn parts(&self) -> &[String] {
                 &self.0
             }
@@ -146,25 +146,25 @@ key_type! {
 }
 
 impl FeatureKey {
-    /// The name of the feature's table in a flat name space: parts joined by `__`, `-` turned into `_`.
+    /// Returns the name of the feature's table: the parts joined by `__`, with `_` for `-`.
     pub fn table_name(&self) -> String {
         self.0.join("__").replace('-', "_")
     }
 }
 
 impl FieldKey {
-    /// The field's name inside the by-field columns: parts joined by `_`.
+    /// Returns the name of the field inside the by-field columns: the parts joined by `_`.
     pub fn struct_key(&self) -> String {
         self.0.join("_")
     }
 
-    /// Whether the last parts of this key equal `other`.
+    /// Returns whether the last parts of this key equal `other`.
     pub fn ends_with(&self, other: &FieldKey) -> bool {
         self.0.ends_with(&other.0)
     }
 }
 
-/// A field of a feature, written `raw/video.audio`. Compares as that string.
+/// A field of a feature, written `raw/video.audio`. It is ordered as that string.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FqFieldKey {
     /// The feature.
@@ -191,12 +191,12 @@ impl PartialOrd for FqFieldKey {
     }
 }
 
-/// Anything that names a feature: `"raw/video"`, `["raw", "video"]`, a key, a spec.
+/// A value that names a feature: `"raw/video"`, `["raw", "video"]`, a key, a spec.
 pub trait IntoFeatureKey {
-    /// The key.
+    /// Returns the key.
     ///
     /// # Errors
-    /// [`InvalidKey`] where the text is no feature key.
+    /// [`InvalidKey`] if the text is not a feature key.
     fn into_feature_key(self) -> Result<FeatureKey>;
 }
 
@@ -242,12 +242,12 @@ impl<S: Into<String>> IntoFeatureKey for Vec<S> {
     }
 }
 
-/// Anything that names a field: `"audio"`, `["audio", "english"]`, a key.
+/// A value that names a field: `"audio"`, `["audio", "english"]`, a key.
 pub trait IntoFieldKey {
-    /// The key.
+    /// Returns the key.
     ///
     /// # Errors
-    /// [`InvalidKey`] where the text is no field key.
+    /// [`InvalidKey`] if the text is not a field key.
     fn into_field_key(self) -> Result<FieldKey>;
 }
 

@@ -5,6 +5,7 @@ pub mod blocking;
 mod canonical_json;
 pub mod columns;
 pub mod config;
+mod deferred;
 mod engine;
 pub mod error;
 pub mod fence;

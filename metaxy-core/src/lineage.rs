@@ -1,4 +1,4 @@
-//! By which columns the samples of a feature are matched with those of its dependencies, and which lineages can work.
+//! Determines the columns that match the samples of a feature with those of its dependencies, and checks lineages.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use crate::columns;
 use crate::error::{Error, Result};
 use crate::spec::{FeatureDep, FeatureSpec, Lineage};
 
-/// The id columns of an upstream feature, by their new names.
+/// Returns the id columns of an upstream feature, by their new names.
 pub(crate) fn renamed_ids(dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
     parent.id_columns.iter().map(|column| dep.renamed(column).to_owned()).collect()
 }
 
-/// The columns by which samples of a dependency are told apart once its lineage has been applied.
+/// Returns the columns that identify a sample of a dependency after its lineage has been applied.
 pub(crate) fn input_id_columns(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
     match &dep.lineage {
         Lineage::Identity => renamed_ids(dep, parent),
@@ -20,17 +20,17 @@ pub(crate) fn input_id_columns(spec: &FeatureSpec, dep: &FeatureDep, parent: &Fe
     }
 }
 
-/// The columns that all inputs share as ids, on which they are joined and compared; a root's own ids.
+/// Returns the id columns that all inputs share, on which they are joined and compared; for a root its own ids.
 pub(crate) fn shared_ids(spec: &FeatureSpec, upstream: &[Arc<FeatureSpec>]) -> Vec<String> {
     let inputs = spec.deps.iter().zip(upstream).map(|(dep, parent)| input_id_columns(spec, dep, parent));
     let shared = inputs.reduce(|shared, ids| shared.into_iter().filter(|column| ids.contains(column)).collect());
     shared.unwrap_or_else(|| spec.id_columns.clone())
 }
 
-/// Refuses a lineage whose increment could not become empty, however faithfully it is processed.
+/// Refuses a lineage whose increment could never become empty, even if all of it is processed.
 ///
-/// Stored rows are told apart by the feature's ids, and compared with expected ones by the shared ids. So the ids have to
-/// determine the shared ones, and all expected rows that agree in the shared ids need the same versions.
+/// Stored rows are identified by the feature's ids, and compared with expected ones by the shared ids. So the ids have
+/// to determine the shared ones, and all expected rows that agree in the shared ids need the same versions.
 pub(crate) fn check(spec: &FeatureSpec, upstream: &[Arc<FeatureSpec>]) -> Result<()> {
     if spec.deps.iter().all(|dep| dep.lineage == Lineage::Identity) {
         return Ok(());
@@ -43,7 +43,7 @@ pub(crate) fn check(spec: &FeatureSpec, upstream: &[Arc<FeatureSpec>]) -> Result
     Ok(())
 }
 
-/// The columns `on` must be there, and determined by the feature's ids.
+/// Checks that the columns `on` exist, and that the feature's ids determine them.
 fn check_on(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Result<()> {
     if dep.lineage == Lineage::Identity {
         return Ok(());
@@ -73,7 +73,7 @@ fn is_target(dep: &FeatureDep, name: &str) -> bool {
     dep.rename.iter().flatten().any(|(_, to)| to == name)
 }
 
-/// Rows that agree in the shared ids must have one version, or the stored row can match only one of them.
+/// Checks that rows with equal shared ids have one version: else the stored row could match only one of them.
 fn check_versions(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec, shared: &[String]) -> Result<()> {
     let versioned_by = match &dep.lineage {
         Lineage::Aggregation { .. } => input_id_columns(spec, dep, parent),
@@ -92,6 +92,6 @@ fn check_versions(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec, sh
 }
 
 fn refuse(spec: &FeatureSpec, dep: &FeatureDep, reason: &str) -> Result<()> {
-    let reason = format!("the lineage of its dependency `{}` {reason}", dep.feature);
+    let reason = format!("the lineage of its dependency `{}` {reason}", dep.feature());
     Err(Error::InvalidSpec { feature: spec.key.to_string(), reason })
 }

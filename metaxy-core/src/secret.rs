@@ -1,14 +1,16 @@
-//! What must not be shown: passwords, tokens and keys in settings and URLs.
+//! Masks passwords, tokens and keys in settings, URLs and errors.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::ops::Range;
 
 use crate::error::BoxError;
 use crate::registry::read::toml_of_json;
 
-/// What stands in the place of a secret.
+/// The text that replaces a secret.
 pub const MASK: &str = "***";
 
-/// Words that make the name of a setting the name of a secret, wherever they stand in it.
+/// Words that mark the name of a setting as that of a secret, at any position.
 const SECRET_WORDS: [&str; 12] = [
     "password",
     "passwd",
@@ -24,25 +26,25 @@ const SECRET_WORDS: [&str; 12] = [
     "sas",
 ];
 
-/// Those that do so as the last word of it: `sig` is one, `design` is none.
+/// Words that do so at the end of the name only: `sig` is a secret, `design` is not.
 const LAST_WORDS: [&str; 8] = ["sig", "pass", "pw", "auth", "jwt", "cred", "creds", "cookie"];
 
-/// Schemes whose bare user name is a name, not a token.
+/// Schemes in which a user name without a password is a name, not a token.
 const NAMED_USERS: [&str; 8] = ["postgres", "postgresql", "mysql", "abfs", "abfss", "wasb", "wasbs", "ssh"];
 
-/// Schemes of databases, in whose URLs an `@` ends a user and password more often than not.
+/// Schemes of databases, in whose URLs an `@` usually ends a user and password.
 const DATABASES: [&str; 4] = ["postgres", "postgresql", "mysql", "mariadb"];
 
-/// Whether a setting of this name holds a secret: `password`, `AWS_SECRET_ACCESS_KEY`, `sas_token`, `sig`, percent-encoded
-/// or not. Rather too many than too few.
+/// Returns whether a setting of this name holds a secret: `password`, `AWS_SECRET_ACCESS_KEY`, `sas_token`, `sig`,
+/// percent-encoded or not. In doubt the answer is true.
 pub fn is_secret_name(name: &str) -> bool {
     let name = decoded(name).to_lowercase();
     let last = name.rsplit(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty()).unwrap_or_default();
     SECRET_WORDS.iter().any(|word| name.contains(word)) || LAST_WORDS.contains(&last)
 }
 
-/// A text without the secrets in its URLs, connection strings and parameters: the password before a host, a token that
-/// stands there alone, and the values of parameters with secret names. Other text stays as it is.
+/// Masks the secrets in the URLs, connection strings and parameters of a text: the password or the token before a host,
+/// and the values of parameters with secret names. Other text stays as it is.
 ///
 /// ```
 /// use metaxy_core::secret::mask_url;
@@ -63,8 +65,14 @@ pub fn mask_url(text: &str) -> String {
     out
 }
 
-/// The secrets that a setting holds, as they are written and percent-decoded: what must be taken out of a message of a
-/// dependency that has been given the setting. Very short ones are left out, for they are parts of other words.
+/// Masks the given secrets in a text, and those that [`mask_url`] finds.
+pub fn mask_text(text: &str, secrets: &[String]) -> String {
+    mask_url(&secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK)))
+}
+
+/// Returns the secrets that a setting holds, as written and percent-decoded, the longest first. They have to be masked
+/// in the messages of a dependency that was given the setting. Very short ones are left out: they are parts of other
+/// words.
 pub fn secrets_in(name: &str, value: &str) -> Vec<String> {
     const SHORTEST: usize = 4;
     let hidden = match is_secret_name(name) {
@@ -79,16 +87,56 @@ pub fn secrets_in(name: &str, value: &str) -> Vec<String> {
     secrets
 }
 
-/// The error of a dependency, with its secrets masked; as it is where it holds none.
-pub fn mask_error<E: std::error::Error + Send + Sync + 'static>(error: E) -> BoxError {
-    let text = error.to_string();
-    match mask_url(&text) {
-        masked if masked == text => error.into(),
-        masked => masked.into(),
+/// Masks the secrets in an error of a dependency and in its sources. An error without secrets is returned as it is.
+pub fn mask_error<E: StdError + Send + Sync + 'static>(error: E) -> BoxError {
+    let is_clean = |text: String| mask_url(&text) == text;
+    match is_clean(format!("{error:?}")) && chain_of(&error).all(|error| is_clean(error.to_string())) {
+        true => error.into(),
+        false => mask_error_of(&error, &[]),
     }
 }
 
-/// What must not be shown of a text, in order and without overlaps.
+fn chain_of<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+/// Returns the texts of an error and of its sources, without the given secrets and those that [`mask_url`] finds.
+pub fn mask_error_of(error: &(dyn StdError + 'static), secrets: &[String]) -> BoxError {
+    Box::new(Masked::new(error, secrets))
+}
+
+/// The masked text of an error, and those of its sources.
+#[derive(Debug)]
+struct Masked {
+    text: String,
+    source: Option<Box<Masked>>,
+}
+
+impl Masked {
+    fn new(error: &(dyn StdError + 'static), secrets: &[String]) -> Self {
+        let source = error.source().map(|source| Box::new(Self::new(source, secrets)));
+        Self { text: mask_text(&error.to_string(), secrets), source }
+    }
+}
+
+impl fmt::Display for Masked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Masked {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Returns the secrets of a text, in order and without overlaps.
 fn hidden_in(text: &str) -> Vec<Range<usize>> {
     let users: Vec<Range<usize>> = user_infos(text);
     let mut hidden = parameters(text, &users);
@@ -104,7 +152,7 @@ fn hidden_in(text: &str) -> Vec<Range<usize>> {
     hidden
 }
 
-/// What is to be hidden before the hosts of the URLs in a text.
+/// Returns the secrets before the hosts of the URLs in a text.
 fn user_infos(text: &str) -> Vec<Range<usize>> {
     let starts: Vec<usize> = text.match_indices("://").map(|(at, _)| at).collect();
     let mut hidden: Vec<Range<usize>> = Vec::new();
@@ -123,7 +171,7 @@ fn trailing_scheme(text: &str) -> &str {
     &text[text.trim_end_matches(is_scheme).len()..]
 }
 
-/// What is to be hidden of the user and password of a URL, whose text is `length` bytes long unless it holds what looks
+/// Returns the secret in the user and password of a URL. Its text is `length` bytes long, unless it contains what looks
 /// like another URL.
 fn user_info(scheme: &str, rest: &str, length: usize) -> Option<Range<usize>> {
     let scheme = scheme.to_lowercase();
@@ -135,8 +183,8 @@ fn user_info(scheme: &str, rest: &str, length: usize) -> Option<Range<usize>> {
     }
 }
 
-/// Where the `@` of the host is. A password may hold `@`, and, badly escaped, `/`, `?` and `#` too: then what looks like a
-/// port is none.
+/// Returns the position of the `@` before the host. A password may hold `@` and, if it is badly escaped, `/`, `?` and
+/// `#` too; then what looks like a port is not one.
 fn end_of_user(scheme: &str, rest: &str) -> Option<usize> {
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     if let Some(at) = authority.rfind('@') {
@@ -150,7 +198,7 @@ fn end_of_user(scheme: &str, rest: &str) -> Option<usize> {
     if is_password || DATABASES.contains(&scheme) { rest.rfind('@') } else { None }
 }
 
-/// The values of `name=value` parameters with secret names, however they are separated.
+/// Returns the values of `name=value` parameters with secret names, with any separator.
 fn parameters(text: &str, users: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut start = 0;
@@ -170,7 +218,7 @@ fn parameters(text: &str, users: &[Range<usize>]) -> Vec<Range<usize>> {
     hidden
 }
 
-/// The text with `%41` as the byte that it stands for.
+/// Percent-decodes a text.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -192,8 +240,8 @@ fn trailing_name(text: &str) -> &str {
     text.rfind(|c| !is_name(c)).map_or(text, |at| text[at..].trim_start_matches(|c| !is_name(c)))
 }
 
-/// The length of a parameter's value: a quoted string, or all up to where the next parameter starts. A separator alone
-/// does not end it, for a password may hold one.
+/// Returns the length of the value of a parameter: a quoted string, or all up to the next parameter. A separator alone
+/// does not end it, because a password may hold one.
 fn value_length(text: &str) -> usize {
     let start = text.len() - text.trim_start().len();
     let value = &text[start..];
@@ -210,7 +258,7 @@ fn value_length(text: &str) -> usize {
     start + end
 }
 
-/// The length of a quoted string with its quotes; to the end where it is not closed.
+/// Returns the length of a quoted string with its quotes, up to the end if it is not closed.
 fn quoted_length(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -224,7 +272,7 @@ fn quoted_length(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// Masks what is secret in the value of a setting, however deep.
+/// Masks the secrets in the value of a setting, at any depth.
 pub fn mask_value(name: &str, value: &toml::Value) -> toml::Value {
     use toml::Value;
     match value {
@@ -242,7 +290,7 @@ pub fn mask_value(name: &str, value: &toml::Value) -> toml::Value {
     }
 }
 
-/// A table that an environment variable gives as JSON.
+/// Parses a table that an environment variable gives as JSON.
 fn table_of_json(text: &str) -> Option<toml::Table> {
     let json = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()?;
     match toml_of_json(json)? {
@@ -251,7 +299,7 @@ fn table_of_json(text: &str) -> Option<toml::Table> {
     }
 }
 
-/// Masks what is secret in a table of settings.
+/// Masks the secrets in a table of settings.
 pub fn mask_table(table: &toml::Table) -> toml::Table {
     table.iter().map(|(key, value)| (key.clone(), mask_value(key, value))).collect()
 }
@@ -293,7 +341,7 @@ mod tests {
                 "BlobEndpoint=https://x/;SharedAccessSignature=***&sig=***",
             ),
             ("a=b=c", "a=b=c"),
-            // A password that begins with `/`, or looks like a port.
+            // A password that starts with `/`, or looks like a port.
             ("postgresql://ada:/x9@db:5432/meta", "postgresql://ada:***@db:5432/meta"),
             ("postgresql://ada:12/x9@db/meta", "postgresql://ada:***@db/meta"),
             ("postgresql://ada:12?x9@db/meta", "postgresql://ada:***@db/meta"),
@@ -325,7 +373,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_password_comes_through(
+        fn passwords_are_masked_in_any_text(
             user in "[a-z]{0,8}", password in "hunter2[!-~]{0,12}", rest in "[!-~]{0,20}", sep in "[ &;]", text in "\\PC{0,60}"
         ) {
             mask_url(&text);
@@ -365,6 +413,22 @@ mod tests {
         for name in ["database", "user", "root_path", "AWS_REGION", "pass_through", "design", "signal", "auth_type"] {
             assert!(!is_secret_name(name), "{name}");
         }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str, #[source] Option<Box<Said>>);
+
+    #[test]
+    fn errors_and_their_sources() {
+        let clean = mask_error(Said("refused", Some(Box::new(Said("GET http://minio/a", None)))));
+        assert!(clean.is::<Said>());
+        let masked = mask_error(Said("refused", Some(Box::new(Said("GET http://ada:x9@minio/a", None)))));
+        assert_eq!(masked.to_string(), "refused");
+        assert_eq!(masked.source().unwrap().to_string(), "GET http://ada:***@minio/a");
+        assert!(!format!("{masked:?}").contains("x9"), "{masked:?}");
+        let given = mask_error_of(&Said("with zebra: refused", None), &["zebra".to_owned()]);
+        assert_eq!(given.to_string(), "with ***: refused");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! What several stores of a process share: one open file, one connection.
+//! Shares open files and connections among the stores of a process.
 //!
 //! Some storage systems let a process open a file once only, or lose locks when a second handle of it is closed. Their
-//! backends keep what is open in [`Handles`], by what tells one place from another: best not the path, which links and
-//! renames change, but the device and number of the file.
+//! backends keep open resources in [`Handles`], by the identity of the resource: best not the path of a file, which
+//! links and renames change, but its device and number.
 //!
 //! ```
 //! use metaxy_core::Result;
@@ -27,12 +27,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 
-/// What is open in a process, by place.
+/// The open resources of a process, by identity.
 pub struct Handles<K, T> {
     slots: Mutex<BTreeMap<K, Arc<Slot<T>>>>,
 }
 
-/// A place: its lock is held while something is opened or closed there.
+/// A slot of one resource, which is locked while the resource is opened or closed.
 struct Slot<T>(Mutex<Option<Open<T>>>);
 
 struct Open<T> {
@@ -40,31 +40,31 @@ struct Open<T> {
     users: usize,
 }
 
-/// A share in what is open. It is closed, and dropped, with the last share.
+/// A shared handle of an open resource, which is closed with the last handle.
 pub struct Handle<T> {
     slot: Arc<Slot<T>>,
-    /// There until it is dropped.
+    /// `Some` until the handle is dropped.
     value: Option<Arc<T>>,
 }
 
-/// A panic elsewhere leaves nothing half done, because both maps and values are replaced as a whole.
+/// Locks a mutex. A panic elsewhere leaves nothing half done, because maps and values are replaced as a whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K: Ord, T> Handles<K, T> {
-    /// Nothing open.
+    /// Returns an empty set of handles.
     pub const fn new() -> Self {
         Self { slots: Mutex::new(BTreeMap::new()) }
     }
 
-    /// A share in what is open at a place, or else in what `open` opens there. Whoever opens or closes the same place waits
-    /// for that; other places go on.
+    /// Returns a handle of an open resource, or else of the resource that `open` opens. Other calls for the same
+    /// resource wait for that; those for other resources do not.
     ///
     /// # Errors
-    /// Those of `open`.
-    pub fn open(&self, place: K, open: impl FnOnce() -> Result<T>) -> Result<Handle<T>> {
-        let slot = self.slot(place);
+    /// The errors of `open`.
+    pub fn open(&self, identity: K, open: impl FnOnce() -> Result<T>) -> Result<Handle<T>> {
+        let slot = self.slot(identity);
         let mut current = lock(&slot.0);
         let value = match current.as_mut() {
             Some(shared) => {
@@ -81,11 +81,11 @@ impl<K: Ord, T> Handles<K, T> {
         Ok(Handle { slot, value: Some(value) })
     }
 
-    fn slot(&self, place: K) -> Arc<Slot<T>> {
+    fn slot(&self, identity: K) -> Arc<Slot<T>> {
         let mut slots = lock(&self.slots);
-        // Places that are not used any more.
+        // Slots that are no longer used.
         slots.retain(|_, slot| Arc::strong_count(slot) > 1);
-        slots.entry(place).or_insert_with(|| Arc::new(Slot(Mutex::new(None)))).clone()
+        slots.entry(identity).or_insert_with(|| Arc::new(Slot(Mutex::new(None)))).clone()
     }
 }
 
@@ -97,7 +97,7 @@ impl<K: Ord, T> Default for Handles<K, T> {
 
 impl<K, T> fmt::Debug for Handles<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handles").field("places", &lock(&self.slots).len()).finish_non_exhaustive()
+        f.debug_struct("Handles").field("open", &lock(&self.slots).len()).finish_non_exhaustive()
     }
 }
 
@@ -128,7 +128,7 @@ impl<T> Drop for Handle<T> {
         if let Some(shared) = current.as_mut() {
             shared.users -= 1;
             if shared.users == 0 {
-                // Still under the lock: the place is opened again when it is closed, not before.
+                // Still locked: the resource is opened again only after it is closed.
                 *current = None;
             }
         }

@@ -1,7 +1,8 @@
-//! Rows of a stream that wait in a temporary file.
+//! Stores rows of a stream in a temporary file while they wait.
 //!
-//! A process may hold any number of streams that it does not read, but few threads, file handles and connections. A backend
-//! whose streams need one of these keeps it for some of them; the rows of the others go into a [`Spill`], which holds none.
+//! A process may have any number of streams that it does not read, but few threads, file handles and connections. A
+//! backend whose streams need one of these has it for some of them; the rows of the others go into a [`Spill`], which
+//! needs none.
 //!
 //! ```
 //! # fn main() -> metaxy_core::Result<()> {
@@ -29,8 +30,8 @@ use crate::backend::BatchStream;
 use crate::error::{Error, Result};
 use crate::{blocking, ipc};
 
-/// Batches that are written to a temporary file, in the directory for such files ([`std::env::temp_dir`]). Its methods
-/// block: they belong on the threads of [`blocking`].
+/// Batches in a temporary file, in the directory [`std::env::temp_dir`]. The methods block: call them on the threads of
+/// [`blocking`].
 pub struct Spill {
     file: NamedTempFile,
     schema: SchemaRef,
@@ -48,7 +49,7 @@ impl Spill {
     /// Creates the file. All batches have this schema.
     ///
     /// # Errors
-    /// [`Error::StorageFull`], or what else the file system reports.
+    /// [`Error::StorageFull`], and other errors of the file system.
     pub fn new(schema: &SchemaRef) -> Result<Self> {
         let file = NamedTempFile::new().map_err(write_error)?;
         Ok(Self { file, schema: schema.clone(), batches: Vec::new() })
@@ -57,7 +58,7 @@ impl Spill {
     /// Adds a batch.
     ///
     /// # Errors
-    /// [`Error::StorageFull`], or what else the file system reports.
+    /// [`Error::StorageFull`], and other errors of the file system.
     pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         let bytes = ipc::encode(&self.schema, std::slice::from_ref(batch))?;
         let start = self.batches.last().map_or(0, |last| last.end);
@@ -66,8 +67,8 @@ impl Spill {
         Ok(())
     }
 
-    /// Closes the file, and returns its batches as a stream. The file is open only while a batch is read, and is removed
-    /// when the stream is dropped.
+    /// Closes the file, and returns its batches as a stream. The file is open only while a batch is read, and is
+    /// removed when the stream is dropped.
     pub fn into_stream(self) -> BatchStream {
         let spilled = Spilled { path: self.file.into_temp_path(), batches: self.batches };
         let next = |(spilled, position): (Spilled, usize)| {
@@ -77,7 +78,7 @@ impl Spill {
     }
 }
 
-/// A file that is complete.
+/// A complete file.
 struct Spilled {
     path: TempPath,
     batches: Vec<Range<u64>>,
@@ -122,7 +123,7 @@ mod tests {
     async fn batches_come_back_and_their_file_goes() {
         let batch = |from: i64| {
             let numbers = Int64Array::from_iter_values(from..from + 3);
-            // Each batch has a dictionary of its own.
+            // Each batch has its own dictionary.
             let names: DictionaryArray<Int8Type> = [format!("a{from}"), format!("b{from}"), format!("a{from}")]
                 .iter()
                 .map(|name| Some(name.as_str()))
@@ -133,7 +134,7 @@ mod tests {
         let mut spill = Spill::new(&batch(0).schema()).expect("a temporary file");
         let path = spill.file.path().to_owned();
         let given: Vec<RecordBatch> = (0..4).map(batch).collect();
-        given.iter().for_each(|batch| spill.push(batch).expect("room for a batch"));
+        given.iter().for_each(|batch| spill.push(batch).expect("a batch"));
         let stream = spill.into_stream();
         assert!(path.exists());
         let back: Vec<RecordBatch> = stream.try_collect().await.expect("batches");

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 
-/// A runtime that has a single thread for blocking work.
+/// Returns a runtime that has a single thread for blocking work.
 fn narrow_runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap()
 }
@@ -64,7 +64,8 @@ fn driven_futures_hold_no_thread_while_they_wait() {
         let all_there = all_there.clone();
         async move {
             blocking::drive(async move {
-                // Each waits for all others, for the runtime's timer, and for other blocking work, also of another task.
+                // Each waits for all others, for the runtime's timer, and for other blocking work, also of another
+                // task.
                 all_there.wait().await;
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 tokio::spawn(blocking::run(move || Ok(number))).await?

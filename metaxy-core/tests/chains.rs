@@ -9,7 +9,7 @@ use metaxy_core::config::{MetaxyConfig, StoreConfig};
 use metaxy_core::{AccessMode, Error, HashAlgorithm, MetadataStore};
 use support::films::{graph, ids, videos};
 
-/// A chain of stores a -> b -> c .., each at a place of its own.
+/// A chain of stores a -> b -> c .., each at its own location.
 struct Chain {
     test: String,
     config: MetaxyConfig,
@@ -88,7 +88,7 @@ async fn the_first_store_that_has_a_feature_serves_all_of_it() {
     }
 }
 
-/// A chain of stores s0 -> s1 -> .. with a sample in the last.
+/// Returns a chain of stores s0 -> s1 -> .. with a sample in the last.
 async fn long_chain(test: &str, length: usize) -> Chain {
     let names: Vec<String> = (0..length).map(|at| format!("s{at}")).collect();
     let next = |at: usize| names.get(at + 1).map(String::as_str).into_iter().collect::<Vec<_>>();
@@ -209,7 +209,7 @@ async fn a_fallback_that_is_out_of_reach() {
     chain.fill("prod", &[1], "").await;
     *chain.space("prod").broken.lock().unwrap() = true;
     let store = chain.open("dev").await;
-    // Not "not found": nobody knows.
+    // Not "not found": that is not known.
     let error = store.read("raw/video").await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert!(store.store_of("raw/video").await.is_err());
@@ -233,7 +233,6 @@ async fn opened_stores_may_be_fallbacks_too() {
     let error = open("odd", HashAlgorithm::Sha256).await.fallback(prod).open(AccessMode::ReadWrite).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "store `odd` hashes with sha256, its fallback `prod` with md5; a chain needs one algorithm: \
-         give both the same `hash_algorithm`"
+        "store `odd` hashes with sha256, its fallback `prod` with md5; give both the same `hash_algorithm`"
     );
 }

@@ -113,9 +113,9 @@ const MALFORMED: &[Case] = &[
     case("extend by a missing variable", &[("metaxy.toml", "extend = \"${BASE}/a.toml\"\n")]),
     case("extended pyproject.toml has no section", &[("metaxy.toml", "extend = \"pyproject.toml\"\n"), ("pyproject.toml", "[project]\nname = \"x\"\n")]),
     case("extends itself", &[("metaxy.toml", "extend = \"metaxy.toml\"\n")]),
-    case("extends in a circle", &[("metaxy.toml", "extend = \"conf/b.toml\"\n"), ("conf/b.toml", "extend = \"c.toml\"\n"), ("conf/c.toml", "store = \"x\"\nextend = \"../metaxy.toml\"\n")]),
+    case("extends in a cycle", &[("metaxy.toml", "extend = \"conf/b.toml\"\n"), ("conf/b.toml", "extend = \"c.toml\"\n"), ("conf/c.toml", "store = \"x\"\nextend = \"../metaxy.toml\"\n")]),
     case("an error in an extended file names that file", &[("metaxy.toml", "extend = \"base.toml\"\n"), ("base.toml", "\n\nsync = \"perhaps\"\n")]),
-    case("tool.metaxy is no table", &[("pyproject.toml", "[tool]\nmetaxy = \"dev\"\n")]),
+    case("tool.metaxy is not a table", &[("pyproject.toml", "[tool]\nmetaxy = \"dev\"\n")]),
     // fields
     case("unknown key with a near one", &[("metaxy.toml", "project = \"films\"\nstor = \"dev\"\n")]),
     case("unknown key in capitals", &[("metaxy.toml", "STORE = \"dev\"\n")]),
@@ -206,8 +206,8 @@ const MALFORMED: &[Case] = &[
     case("fallback_stores holds a table", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [{ name = \"prod\" }]\n")]),
     case("no such fallback", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\n  \"stagin\",\n]\n[stores.staging]\ntype = \"memory\"\nroot_path = \"s\"\n")]).open("dev"),
     case("falls back on itself", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\"dev\"]\n")]).open("dev"),
-    case("fallbacks in a circle", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\"staging\"]\n[stores.staging]\ntype = \"memory\"\nroot_path = \"s\"\nfallback_stores = [\"dev\"]\n")]).open("dev"),
-    case("fallbacks in a circle further down", &[("metaxy.toml", "[stores.a]\ntype = \"memory\"\nroot_path = \"a\"\nfallback_stores = [\"b\"]\n[stores.b]\ntype = \"memory\"\nroot_path = \"b\"\nfallback_stores = [\"d\", \"c\"]\n[stores.c]\ntype = \"memory\"\nroot_path = \"c\"\nfallback_stores = [\"b\"]\n[stores.d]\ntype = \"memory\"\nroot_path = \"d\"\n")]).open("a"),
+    case("fallbacks in a cycle", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\"staging\"]\n[stores.staging]\ntype = \"memory\"\nroot_path = \"s\"\nfallback_stores = [\"dev\"]\n")]).open("dev"),
+    case("fallbacks in a cycle further down", &[("metaxy.toml", "[stores.a]\ntype = \"memory\"\nroot_path = \"a\"\nfallback_stores = [\"b\"]\n[stores.b]\ntype = \"memory\"\nroot_path = \"b\"\nfallback_stores = [\"d\", \"c\"]\n[stores.c]\ntype = \"memory\"\nroot_path = \"c\"\nfallback_stores = [\"b\"]\n[stores.d]\ntype = \"memory\"\nroot_path = \"d\"\n")]).open("a"),
     case("a bad setting in a fallback", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\"prod\"]\n[stores.prod]\ntype = \"memory\"\n[stores.prod.config]\nroot = \"p\"\n")]).open("dev"),
     case("an unknown type in a fallback", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\"prod\"]\n[stores.prod]\ntype = \"delta\"\n")]).open("dev"),
     case("mixed hash algorithms", &[("metaxy.toml", "[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\nfallback_stores = [\"prod\"]\n[stores.prod]\ntype = \"memory\"\nroot_path = \"p\"\nhash_algorithm = \"sha256\"\n")]).open("dev"),
@@ -216,7 +216,7 @@ const MALFORMED: &[Case] = &[
 ];
 
 /// Every malformed configuration with what it is told, as in `config_errors.txt`. With `UPDATE_EXPECT=1` in the
-/// environment the file is written anew; read the difference before you commit it.
+/// environment the file is written again; read the difference before you commit it.
 #[tokio::test]
 async fn malformed_configurations() {
     let mut found = String::new();
@@ -346,7 +346,7 @@ fn variables() {
     ] {
         assert_eq!(expand(text, &set).unwrap(), expected, "{text}");
     }
-    // Python: ''. An empty password or path helps nobody.
+    // Python: ''. An empty password or path is of no use.
     assert!(expand("${NOPE}", &set).is_err());
 }
 

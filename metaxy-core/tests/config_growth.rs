@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use metaxy_core::config::Environment;
 use metaxy_core::{Error, MetaxyConfig, Result};
 
-/// A configuration of so many stores, on four lines each.
+/// Returns a configuration of so many stores, on four lines each.
 fn stores(count: usize) -> String {
     (0..count).fold(String::new(), |mut text, number| {
         let _ =

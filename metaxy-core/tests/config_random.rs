@@ -89,7 +89,7 @@ fn table_of(value: impl Strategy<Value = toml::Value>) -> impl Strategy<Value = 
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// The settings of a store that is nearly right: most fall back on the stores after them.
+/// Returns the settings of a store that is nearly right: most fall back on the stores after them.
 fn store(at: usize) -> impl Strategy<Value = toml::Value> {
     let later = proptest::sample::subsequence(NAMES[at + 1..].to_vec(), 0..NAMES.len() - at);
     let anyone = proptest::collection::vec(proptest::sample::select(NAMES.to_vec()), 0..3);

@@ -17,7 +17,7 @@ async fn lone(test: &str, name: &str, graph: FeatureGraph) -> MetadataStore {
     MetadataStore::builder(memory, graph).name(name).open(AccessMode::ReadWrite).await.unwrap()
 }
 
-/// All stored rows, with everything that a copy keeps.
+/// Returns all stored rows, with everything that a copy keeps.
 async fn everything(store: &MetadataStore, feature: &str) -> Vec<String> {
     let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
     let rows = read.await.unwrap().rows().await.unwrap().to_batch().unwrap();

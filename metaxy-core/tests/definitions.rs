@@ -8,7 +8,7 @@ fn root(key: &str) -> FeatureSpec {
     FeatureSpec::builder(key).id_columns(["id"]).fields(["audio", "frames"]).build().expect("a sound root")
 }
 
-/// The message of an error, and the proof that it is one.
+/// Returns the message of an error, and the proof that it is one.
 fn message<T: std::fmt::Debug, E: std::fmt::Display>(result: std::result::Result<T, E>) -> String {
     result.expect_err("this is an error").to_string()
 }
@@ -62,7 +62,7 @@ fn a_spec_is_checked_when_it_is_built() {
     );
     assert_eq!(
         message(build().fields(["a/b", "a_b"]).build()),
-        "feature `raw/video`: two field keys differ only in `/` and `_` and would share one struct key; rename one"
+        "feature `raw/video`: two field keys differ only in `/` and `_` and would have the same struct key; rename one"
     );
     assert_eq!(
         message(build().field("Audio").build()),
@@ -80,23 +80,23 @@ fn a_spec_is_checked_when_it_is_built() {
 #[test]
 fn a_rename_leaves_system_and_id_columns_alone() {
     let rename = |from: &str, to: &str| {
-        let dep = FeatureDep::new("raw/video").expect("a key").rename(from, to);
+        let dep = FeatureDep::new("raw/video").rename(from, to);
         let leaf = FeatureSpec::builder("leaf").id_columns(["id"]).dep(dep).build()?;
         FeatureGraph::new([root("raw/video"), leaf])
     };
     assert_eq!(
         message(rename("path", "metaxy_provenance")),
-        "feature `leaf`: renaming `path` of `raw/video` to `metaxy_provenance` is not possible: that name belongs to a system column"
+        "feature `leaf`: column `path` of `raw/video` cannot be renamed to `metaxy_provenance`: that name belongs to a system column"
     );
     assert_eq!(
         message(rename("metaxy_created_at", "created")),
-        "feature `leaf`: renaming `metaxy_created_at` of `raw/video` to `created` is not possible: system columns keep their names"
+        "feature `leaf`: column `metaxy_created_at` of `raw/video` cannot be renamed to `created`: system columns keep their names"
     );
     assert_eq!(
         message(rename("path", "id")),
-        "feature `leaf`: renaming `path` of `raw/video` to `id` is not possible: that name belongs to an id column"
+        "feature `leaf`: column `path` of `raw/video` cannot be renamed to `id`: that name belongs to an id column"
     );
-    let twice = FeatureDep::new("raw/video").expect("a key").rename("a", "c").rename("b", "c");
+    let twice = FeatureDep::new("raw/video").rename("a", "c").rename("b", "c");
     assert!(
         message(FeatureSpec::builder("leaf").id_columns(["id"]).dep(twice).build())
             .contains("another column gets that name too")
@@ -104,8 +104,23 @@ fn a_rename_leaves_system_and_id_columns_alone() {
 }
 
 #[test]
+fn invalid_keys_are_reported_when_the_feature_is_built() {
+    let leaf = || FeatureSpec::builder("leaf").id_columns(["id"]);
+    let invalid = "is not a feature key: the part `Video` must start with a lower-case letter or `_`";
+    let dep = FeatureDep::new("Video").rename("path", "file").optional();
+    assert_eq!(message(leaf().dep(dep.clone()).build()), format!("`Video` {invalid}"));
+    assert_eq!(message(leaf().dep("Video").build()), format!("`Video` {invalid}"));
+    let field = FieldSpec::new("text").depends_on("Video", ["audio"]).depends_on_all_of("raw/video");
+    assert_eq!(message(leaf().field(field).build()), format!("`Video` {invalid}"));
+    assert_eq!(message(FeatureSpec::builder("Video").id_columns(["id"]).build()), format!("`Video` {invalid}"));
+    let unbuilt = FeatureSpec { deps: vec![dep], ..leaf().build().expect("a spec") };
+    assert_eq!(message(FeatureGraph::new([unbuilt.clone()])), format!("`Video` {invalid}"));
+    assert!(unbuilt.to_json().contains("\"feature\": \"Video\""), "{}", unbuilt.to_json());
+}
+
+#[test]
 fn a_filter_of_a_dependency_is_parsed_at_once() {
-    let dep = FeatureDep::new("raw/video").expect("a key").filter("score >");
+    let dep = FeatureDep::new("raw/video").filter("score >");
     let error = FeatureSpec::builder("leaf").id_columns(["id"]).dep(dep).build().expect_err("no filter");
     assert!(matches!(error, Error::FilterSyntax { .. }), "{error}");
 }
@@ -143,7 +158,7 @@ fn a_field_dependency_has_to_exist() {
         message(leaf(FieldSpec::new("text").depends_on("raw/other", ["audio"])))
             .contains("depends on `raw/other`, which does not exist")
     );
-    let none = FeatureDep::new("raw/video").expect("a key").fields_mapping(FieldsMapping::None);
+    let none = FeatureDep::new("raw/video").fields_mapping(FieldsMapping::None);
     let spec = FeatureSpec::builder("leaf").id_columns(["id"]).dep(none).field("text").build().expect("a spec");
     assert_eq!(
         message(FeatureGraph::new([root("raw/video"), spec])),
@@ -155,8 +170,12 @@ fn a_field_dependency_has_to_exist() {
 fn a_cycle_is_named_in_full() {
     let spec = |key: &str, dep: &str| FeatureSpec::builder(key).id_columns(["id"]).dep(dep).build().expect("a spec");
     let error = FeatureGraph::new([spec("a", "b"), spec("b", "c"), spec("c", "a"), spec("d", "a")]);
-    assert_eq!(message(error), "features depend on each other in a circle: a -> b -> c -> a");
-    assert_eq!(message(FeatureGraph::new([spec("a", "a")])), "features depend on each other in a circle: a -> a");
+    assert_eq!(
+        message(error),
+        "features depend on each other in a cycle: a -> b -> c -> a; remove one of these dependencies"
+    );
+    let own = message(FeatureGraph::new([spec("a", "a")]));
+    assert_eq!(own, "features depend on each other in a cycle: a -> a; remove one of these dependencies");
 }
 
 #[test]
@@ -172,7 +191,6 @@ fn the_json_form_comes_back_as_it_went_in() {
         .id_columns(["id", "chunk"])
         .dep(
             FeatureDep::new("raw/video")
-                .expect("a key")
                 .select(["path"])
                 .rename("p", "path")
                 .filter("path IS NOT NULL")
@@ -180,7 +198,7 @@ fn the_json_form_comes_back_as_it_went_in() {
                 .lineage(Lineage::expansion(["id"]))
                 .optional(),
         )
-        .dep(FeatureDep::new("raw/text").expect("a key").lineage(Lineage::aggregation(["id"])))
+        .dep(FeatureDep::new("raw/text").lineage(Lineage::aggregation(["id"])))
         .field(
             FieldSpec::new("text").code_version("2").depends_on("raw/video", ["audio"]).depends_on_all_of("raw/text"),
         )
@@ -192,7 +210,7 @@ fn the_json_form_comes_back_as_it_went_in() {
     assert_eq!(FeatureSpec::from_json(&spec.to_json()).expect("its own JSON"), spec);
     let short =
         FeatureSpec::from_json(r#"{"key": ["raw", "video"], "id_columns": ["id"], "deps": ["up"], "fields": ["a"]}"#);
-    assert_eq!(short.expect("short forms").deps, [FeatureDep::new("up").expect("a key")]);
+    assert_eq!(short.expect("short forms").deps, [FeatureDep::new("up")]);
     assert!(message(FeatureSpec::from_json("{")).contains("its JSON cannot be read"));
     assert!(
         message(FeatureSpec::from_json(

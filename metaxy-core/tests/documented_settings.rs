@@ -16,7 +16,7 @@ const DOCUMENTS: [&str; 7] = [
     "metaxy-core/src/config/mod.rs",
 ];
 
-/// The configurations in a document.
+/// Returns the configurations in a document.
 fn shown(document: &str) -> Vec<String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
     let text = std::fs::read_to_string(file).unwrap().replace("//! ", "").replace("//!", "");

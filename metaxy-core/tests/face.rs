@@ -38,7 +38,7 @@ fn video(video_id: i64, audio: &str) -> Video {
 }
 
 fn graph() -> FeatureGraph {
-    let scene = FeatureDep::new("raw/video").unwrap().lineage(Lineage::expansion(["video_id"]));
+    let scene = FeatureDep::new("raw/video").lineage(Lineage::expansion(["video_id"]));
     FeatureGraph::new([
         FeatureSpec::builder("raw/video").id_columns(["video_id"]).fields(["audio", "frames"]).build().unwrap(),
         FeatureSpec::builder("made/text")

@@ -25,7 +25,7 @@ fn a_decoder_that_panics_has_met_damaged_data() {
         let bytes: &[u8] = &[1, 2];
         let error = fence::decode("part-1.parquet", || Ok(bytes[bytes.len() + 5])).unwrap_err();
         assert!(
-            matches!(&error, Error::Corrupt { table, reason } if table == "part-1.parquet" && reason.contains("index out of bounds")),
+            matches!(&error, Error::Corrupt { table, reason, .. } if table == "part-1.parquet" && reason.contains("index out of bounds")),
             "{error}"
         );
         let error = fence::decode("part-1.parquet", || -> Result<()> { Err(Error::Task("as it was".to_owned())) });

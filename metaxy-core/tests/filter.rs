@@ -27,7 +27,7 @@ const DAY: i64 = 86_400_000_000;
 /// 2026-01-01 in days since 1970.
 const NEW_YEAR: i32 = 20_454;
 
-/// Four rows: a small one, a middle one, a great one, and one without values.
+/// Returns four rows: a small one, a middle one, a great one, and one without values.
 fn table() -> RecordBatch {
     let new_year = i64::from(NEW_YEAR) * DAY;
     let moments = [Some(new_year), Some(new_year + 43_200_000_000), Some(new_year + DAY), None];
@@ -94,7 +94,7 @@ fn decimals(values: Vec<Option<i128>>) -> Decimal128Array {
     Decimal128Array::from(values).with_precision_and_scale(8, 2).unwrap()
 }
 
-/// The mask as text: `T`, `F`, and `-` for unknown.
+/// Returns the mask as text: `T`, `F`, and `-` for unknown.
 fn mask(filter: &Filter, batch: &RecordBatch) -> String {
     let predicate = filter.bind(&batch.schema()).unwrap_or_else(|error| panic!("{filter}: {error}"));
     let mask = predicate.evaluate(batch).unwrap_or_else(|error| panic!("{filter}: {error}"));
@@ -360,14 +360,14 @@ fn columns_and_renames() {
     assert_eq!(bound.columns().into_iter().collect::<Vec<_>>(), ["int", "limit", "meta", "meta.kind"]);
 }
 
-/// What a user sees of a text that does not parse.
+/// Returns what a user sees of a text that does not parse.
 fn refusal(text: &str) -> String {
     Filter::parse(text).expect_err(text).to_string()
 }
 
 #[test]
 fn the_caret_stands_under_the_mistake() {
-    let grammar = "a filter knows = != < <= > >=, AND, OR, NOT, IN, BETWEEN, IS NULL, parentheses, columns and values";
+    let grammar = "a filter has = != < <= > >=, AND, OR, NOT, IN, BETWEEN, IS NULL, parentheses, columns and values";
     let cases = [
         ("", 0, "it is empty; write a condition such as `score > 3`"),
         ("  \n ", 0, "it is empty; write a condition such as `score > 3`"),
@@ -382,15 +382,15 @@ fn the_caret_stands_under_the_mistake() {
         ("a = 1 AND lower(name) = 'x'", 10, "`lower(..)`: functions are not supported; GRAMMAR"),
         ("id IN (SELECT id FROM t)", 7, "subqueries are not supported; GRAMMAR"),
         ("id = (SELECT id FROM t)", 6, "subqueries are not supported; GRAMMAR"),
-        ("id IN (1, other)", 10, "a list after IN takes values only"),
+        ("id IN (1, other)", 10, "a list after IN may contain values only"),
         ("id IN 1", 6, "expected a list of values in parentheses, found `1`; GRAMMAR"),
         ("id IN (1,)", 9, "expected a column or a value, found `)`"),
-        ("3 IN (1)", 0, "IN takes a column on its left"),
+        ("3 IN (1)", 0, "IN needs a column on its left"),
         ("1 = 1", 0, "this compares two values; one side has to be a column"),
         ("a = 1 AND 5", 10, "5 is a value, not a condition; compare a column with it"),
         ("'x'", 0, "'x' is a value, not a condition; compare a column with it"),
         ("(a AND b) = TRUE", 0, "a condition cannot be compared; expected a column or a value"),
-        ("(a = 1) IS NULL", 0, "IS NULL takes a column on its left"),
+        ("(a = 1) IS NULL", 0, "IS NULL needs a column on its left"),
         ("a IS 3", 5, "expected NULL or NOT NULL, found `3`; GRAMMAR"),
         ("a IS NOT TRUE", 9, "expected NULL, found `TRUE`; GRAMMAR"),
         ("a BETWEEN 1", 11, "expected AND and the upper end, but the text ends"),
@@ -399,9 +399,9 @@ fn the_caret_stands_under_the_mistake() {
         ("a = -b", 5, "expected a number after `-`, found `b`; GRAMMAR"),
         ("a = AND", 4, "expected a column or a value, found `AND`; GRAMMAR"),
         ("a = 0xff", 4, "expected a column or a value, found `0xff`; GRAMMAR"),
-        ("a = x'0'", 4, "x'..' takes pairs of hex digits"),
+        ("a = x'0'", 4, "x'..' needs pairs of hex digits"),
         ("a. = 1", 3, "expected the name of a struct's member after `.`, found `=`; GRAMMAR"),
-        ("a = DATE '2026-02-30'", 9, "DATE takes a text such as '2026-01-31'"),
+        ("a = DATE '2026-02-30'", 9, "DATE needs a text such as '2026-01-31'"),
         ("a = 123456789012345678901234567890123456789012", 4, "a number has at most 38 digits"),
         ("a = 1e99999999999", 4, "the exponent is too large"),
         ("name = 'zoë' AND name = 'open", 24, "unterminated string literal"),
@@ -451,20 +451,20 @@ fn errors_of_binding_name_the_way_out() {
         ("\"meta.size\" = 3", "names the column `meta.size`, which does not exist"),
         (
             "int = 'a'",
-            "the filter `int = 'a'` cannot be evaluated: `int` is Int64 and cannot be compared with 'a'; it takes a number such as 3 or 2.5",
+            "the filter `int = 'a'` cannot be evaluated: `int` is Int64 and cannot be compared with 'a'; compare it with a number such as 3 or 2.5",
         ),
         ("int = '3'", "cannot be compared with '3'"),
-        ("text = 3", "`text` is Utf8 and cannot be compared with 3; it takes a text such as 'abc'"),
+        ("text = 3", "`text` is Utf8 and cannot be compared with 3; compare it with a text such as 'abc'"),
         ("dict = 3", "`dict` is Utf8 and cannot be compared with 3"),
-        ("ok = 1", "`ok` is Boolean and cannot be compared with 1; it takes TRUE or FALSE"),
+        ("ok = 1", "`ok` is Boolean and cannot be compared with 1; compare it with TRUE or FALSE"),
         ("ok IN (TRUE, 'x')", "`ok` is Boolean and cannot be compared with 'x'"),
-        ("float = TRUE", "it takes a number"),
-        ("bytes = 'a'", "it takes bytes such as x'00ff'"),
-        ("day = 3", "it takes a date such as '2026-01-31'"),
-        ("day = '2026-13-01'", "cannot be compared with '2026-13-01'; it takes a date"),
-        ("at_us = 'yesterday'", "it takes a moment such as '2026-01-31' or '2026-01-31 12:30:00'"),
-        ("at_us = '2026-01-01 00:00:00.1234567891'", "it takes a moment"),
-        ("time_us = '2026-01-01'", "it takes a time such as '12:30:00'"),
+        ("float = TRUE", "compare it with a number"),
+        ("bytes = 'a'", "compare it with bytes such as x'00ff'"),
+        ("day = 3", "compare it with a date such as '2026-01-31'"),
+        ("day = '2026-13-01'", "cannot be compared with '2026-13-01'; compare it with a date"),
+        ("at_us = 'yesterday'", "compare it with a moment such as '2026-01-31' or '2026-01-31 12:30:00'"),
+        ("at_us = '2026-01-01 00:00:00.1234567891'", "compare it with a moment"),
+        ("time_us = '2026-01-01'", "compare it with a time such as '12:30:00'"),
         ("tags = 3", "`tags` is List(Int32), which only IS NULL and IS NOT NULL can test"),
         (
             "int",
@@ -1008,7 +1008,7 @@ fn filters_of_many_levels_are_refused() {
     }
 }
 
-/// A place far to the right does not make the message panic.
+/// A position far to the right does not make the message panic.
 #[test]
 fn an_error_far_to_the_right_can_be_shown() {
     let text = format!("a = '{}' AND", "x".repeat(70_000));

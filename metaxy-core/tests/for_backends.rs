@@ -36,7 +36,7 @@ fn a_place_is_open_once_whatever_threads_do() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for round in 0..500 {
-                    let one = HANDLES.open("place", || Ok(Exclusive::new())).unwrap();
+                    let one = HANDLES.open("store", || Ok(Exclusive::new())).unwrap();
                     let other = one.clone();
                     drop(one);
                     if round % 7 == 0 {
@@ -48,9 +48,9 @@ fn a_place_is_open_once_whatever_threads_do() {
         }
     });
     assert_eq!(OPEN.load(Ordering::SeqCst), 0, "the last one has closed it");
-    let refused = HANDLES.open("place", || Err(Error::Task("not now".to_owned())));
+    let refused = HANDLES.open("store", || Err(Error::Task("not now".to_owned())));
     assert!(refused.is_err());
-    drop(HANDLES.open("place", || Ok(Exclusive::new())).unwrap());
+    drop(HANDLES.open("store", || Ok(Exclusive::new())).unwrap());
 }
 
 fn films() -> RecordBatch {

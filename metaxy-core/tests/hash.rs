@@ -7,7 +7,7 @@ use metaxy_core::hash::{HashAlgorithm, RowHasher};
 fn many_hashes_are_those_of_each() {
     let texts: Vec<String> = (0..1500_usize)
         .map(|number| {
-            (0..number * 37 % 263).map(|place| char::from(b'!' + ((place * 7 + number) % 90) as u8)).collect()
+            (0..number * 37 % 263).map(|position| char::from(b'!' + ((position * 7 + number) % 90) as u8)).collect()
         })
         .collect();
     for algorithm in HashAlgorithm::ALL {

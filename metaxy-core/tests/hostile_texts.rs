@@ -76,7 +76,7 @@ fn rounds() -> usize {
     std::env::var("METAXY_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)
 }
 
-/// A text of the corpus after a few changes.
+/// Returns a text of the corpus after a few changes.
 fn mutated(corpus: &[&str], random: &mut Rng) -> String {
     let any = |random: &mut Rng| corpus[random.usize(0..corpus.len())];
     let mut text: Vec<char> = any(random).chars().collect();

@@ -42,7 +42,7 @@ fn numbers(values: impl IntoIterator<Item = i64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values))
 }
 
-/// One large value in many rows, in types that hold it once.
+/// Returns one large value in many rows, in types that hold it once.
 fn shared_values() -> Vec<(&'static str, ArrayRef)> {
     let large = "x".repeat(MEBIBYTE);
     let one = || Arc::new(StringArray::from_iter_values([&large])) as ArrayRef;
@@ -86,7 +86,7 @@ async fn increments_come_in_batches_of_bounded_bytes_however_a_value_is_held() {
 #[tokio::test]
 async fn a_join_that_repeats_a_large_value_is_cut_by_its_bytes() {
     let scene = lone("scene", &["film", "scene"]);
-    let parent = FeatureDep::new("film").unwrap();
+    let parent = FeatureDep::new("film");
     let made = FeatureSpec::builder("made").id_columns(["film", "scene"]).dep("scene").dep(parent);
     let store = open("join", [lone("film", &["film"]), scene, made.build().unwrap()]).await;
     let value: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&vec![7; MEBIBYTE]]));
@@ -104,7 +104,7 @@ async fn a_join_that_repeats_a_large_value_is_cut_by_its_bytes() {
 
 #[tokio::test]
 async fn groups_and_portions_of_large_rows_stay_whole() {
-    let parent = FeatureDep::new("raw").unwrap().lineage(Lineage::aggregation(["film"]));
+    let parent = FeatureDep::new("raw").lineage(Lineage::aggregation(["film"]));
     let made = FeatureSpec::builder("made").id_columns(["film"]).dep(parent).build().unwrap();
     let store = open("groups", [lone("raw", &["film", "scene"]), made]).await;
     let (_, dictionary) = shared_values().swap_remove(0);

@@ -11,7 +11,7 @@ use metaxy_core::{
     AccessMode, Error, FeatureDep, FeatureGraph, FeatureSpec, HashAlgorithm, Lineage, MetadataStore, Result, columns,
 };
 
-/// All ways to choose some of these names, at least one.
+/// Returns all ways to choose some of these names, at least one.
 fn choices(names: &[&'static str]) -> Vec<Vec<&'static str>> {
     let chosen = |set: usize| (0..names.len()).filter(move |at| set >> at & 1 == 1).map(|at| names[at]).collect();
     (1..1_usize << names.len()).map(chosen).collect()
@@ -30,11 +30,11 @@ impl Case {
     fn graph(&self) -> Result<FeatureGraph> {
         let parent = FeatureSpec::builder("parent").id_columns(self.parent.clone()).build()?;
         let child = FeatureSpec::builder("child").id_columns(self.child.clone());
-        let mut child = child.dep(FeatureDep::new("parent")?.lineage(self.lineage.clone()));
+        let mut child = child.dep(FeatureDep::new("parent").lineage(self.lineage.clone()));
         let mut all = vec![parent];
         if let Some(ids) = &self.beside {
             all.push(FeatureSpec::builder("beside").id_columns(ids.clone()).build()?);
-            child = child.dep(FeatureDep::new("beside")?.select(ids.clone()));
+            child = child.dep(FeatureDep::new("beside").select(ids.clone()));
         }
         all.push(child.build()?);
         FeatureGraph::new(all)
@@ -70,7 +70,8 @@ fn rows(ids: &[&str]) -> RecordBatch {
     RecordBatch::try_from_iter(all).unwrap()
 }
 
-/// The rows to write for an increment: one for each id, two children for each parent where an id is the children's own.
+/// Returns the rows to write for an increment: one for each id, two children for each parent if an id is the
+/// children's own.
 fn results(case: &Case, todo: &RecordBatch) -> Vec<RecordBatch> {
     let mut results = Vec::new();
     let own = case.child.iter().filter(|id| todo.column_by_name(id).is_none()).copied().collect::<Vec<_>>();
@@ -137,7 +138,7 @@ fn what_cannot_work_is_refused_by_name() {
         let child = FeatureSpec::builder("chunk").id_columns(child.to_vec()).dep(dep).build().unwrap();
         FeatureGraph::new([parent, child]).unwrap_err().to_string()
     };
-    let video = || FeatureDep::new("video").unwrap();
+    let video = || FeatureDep::new("video");
     for (error, told) in [
         (refused(&["chunk_id"], video().lineage(Lineage::expansion(["video_id"]))), "`video_id` in `on`"),
         (refused(&["path", "n"], video().lineage(Lineage::expansion(["path"]))), "a version for each `video_id`"),

@@ -253,10 +253,10 @@ fn check_directory(directory: &FsPath, mode: AccessMode) -> Result<()> {
     match std::fs::read_dir(directory) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && mode == AccessMode::ReadWrite => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::LocationNotFound {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::location_not_found(
             location,
-            hint: "check `root_path`, or open the store with AccessMode::ReadWrite and write to it".to_owned(),
-        }),
+            "check `root_path`, or open the store with AccessMode::ReadWrite and write to it",
+        )),
         Err(error) => Err(Error::of_io(location, "be read", error)),
     }
 }

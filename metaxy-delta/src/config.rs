@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 
+use metaxy_core::secret::{MASK, mask_url};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use url::Url;
 
 /// Settings of a Delta store.
 ///
@@ -142,7 +142,7 @@ impl fmt::Display for OptionValue {
 impl fmt::Debug for OptionValue {
     /// Any option may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
@@ -227,7 +227,7 @@ impl DeltaSettings {
 impl fmt::Debug for DeltaSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeltaSettings")
-            .field("root_path", &masked(&self.root_path))
+            .field("root_path", &mask_url(&self.root_path))
             .field("storage_options", &self.storage_options)
             .field("layout", &self.layout)
             .field("checkpoint_interval", &self.checkpoint_interval)
@@ -236,23 +236,5 @@ impl fmt::Debug for DeltaSettings {
             .field("delta_write_options", &self.delta_write_options)
             .field("ignore_lock_settings", &self.ignore_lock_settings)
             .finish()
-    }
-}
-
-/// A location without user, password and query.
-pub(crate) fn masked(location: &str) -> String {
-    match Url::parse(location) {
-        Ok(mut url) if url.has_host() => {
-            let secret = url.password().is_some();
-            if secret {
-                // Only URLs that cannot have one refuse, and this one has one.
-                let _ = url.set_password(Some("***"));
-            }
-            if url.query().is_some() {
-                url.set_query(Some("***"));
-            }
-            url.to_string()
-        }
-        _ => location.to_owned(),
     }
 }

@@ -21,9 +21,11 @@ pub(crate) type DeletedRows = Arc<[u64]>;
 /// Reads the deletion vector of a file; `None` where it has none.
 pub(crate) async fn deleted_rows(table: &Table, file: &DataFile) -> Result<Option<DeletedRows>> {
     let Some(vector) = &file.deletion_vector else { return Ok(None) };
-    let damaged = |reason: String| Error::Corrupt {
-        table: table.name.clone(),
-        reason: format!("the deletion vector of the data file `{}` cannot be read: {reason}", file.name),
+    let damaged = |reason: String| {
+        Error::corrupt(
+            &table.name,
+            format!("the deletion vector of the data file `{}` cannot be read: {reason}", file.name),
+        )
     };
     let vector = kernel_form(vector).map_err(|error| damaged(error.to_string()))?;
     let root = table.log.root_url();

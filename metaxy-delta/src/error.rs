@@ -10,7 +10,7 @@ use delta_kernel::Error as KernelError;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::TransactionError;
 use metaxy_core::error::{BoxError, Error};
-use metaxy_core::secret::{MASK, mask_url};
+use metaxy_core::secret::{mask_error_of, mask_text};
 use object_store::Error as StoreError;
 use object_store::client::HttpError;
 use parquet::errors::ParquetError;
@@ -73,10 +73,10 @@ impl ErrorContext {
     pub fn parquet(&self, table: &str, file: &str, error: ParquetError) -> Error {
         match cause(&error) {
             Some(Cause::Missing) => missing_file(table, file),
-            None | Some(Cause::Damaged) => Error::Corrupt {
-                table: table.to_owned(),
-                reason: format!("the data file `{file}` cannot be read: {}", self.redact(&chain(&error))),
-            },
+            None | Some(Cause::Damaged) => {
+                let reason = format!("the data file `{file}` cannot be read: {}", self.redact(&chain(&error)));
+                Error::corrupt(table, reason).with_source(self.masked(&error))
+            }
             Some(_) => self.wrap("reading", Some(table), Box::new(error)),
         }
     }
@@ -88,12 +88,17 @@ impl ErrorContext {
 
     /// The text without the secrets.
     pub fn redact(&self, text: &str) -> String {
-        mask_url(&self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK)))
+        mask_text(text, &self.secrets)
+    }
+
+    /// The error and what caused it, without the secrets.
+    pub fn masked(&self, error: &(dyn StdError + 'static)) -> BoxError {
+        mask_error_of(error, &self.secrets)
     }
 
     fn damaged(&self, operation: &str, table: &str, error: &(dyn StdError + 'static)) -> Error {
         let reason = format!("{operation} failed: {}", self.redact(&chain(error)));
-        Error::Corrupt { table: table.to_owned(), reason }
+        Error::corrupt(table, reason).with_source(self.masked(error))
     }
 
     fn wrap(&self, operation: &'static str, table: Option<&str>, error: BoxError) -> Error {
@@ -103,6 +108,7 @@ impl ErrorContext {
             None => self.location.clone(),
         };
         let cause = cause(error.as_ref());
+        let source = self.masked(error.as_ref());
         match (cause, table) {
             (Some(Cause::Damaged), Some(table)) => self.damaged(operation, table, error.as_ref()),
             (Some(Cause::Raced), Some(table)) => Error::Conflict { table: table.to_owned(), attempts: 1 },
@@ -110,15 +116,15 @@ impl ErrorContext {
                 what: format!("{location}: {reason}"),
                 hint: "it was written with a newer feature of Delta Lake; use the program that wrote it".to_owned(),
             },
-            (Some(Cause::Denied), _) => Error::AccessDenied { location, operation: operation.to_owned(), reason },
+            (Some(Cause::Denied), _) => Error::access_denied(location, operation, reason).with_source(source),
             (Some(Cause::Full), _) => {
                 Error::StorageFull { location, operation: operation.to_owned(), source: reason.into() }
             }
-            (Some(Cause::Unreachable), _) => Error::Unreachable { location, reason },
-            (Some(Cause::Missing), _) => Error::LocationNotFound {
-                location,
-                hint: format!("check `root_path`, and whether the bucket exists ({reason})"),
-            },
+            (Some(Cause::Unreachable), _) => Error::unreachable(location, reason).with_source(source),
+            (Some(Cause::Missing), _) => {
+                let hint = format!("check `root_path`, and whether the bucket exists ({reason})");
+                Error::location_not_found(location, hint).with_source(source)
+            }
             (cause, table) => Error::Backend {
                 backend: KIND,
                 operation,
@@ -132,13 +138,13 @@ impl ErrorContext {
 }
 
 fn missing_file(table: &str, file: &str) -> Error {
-    Error::Corrupt {
-        table: table.to_owned(),
-        reason: format!(
+    Error::corrupt(
+        table,
+        format!(
             "its log names the data file `{file}`, which does not exist; a vacuum with too short a retention, or \
              another program, has removed it"
         ),
-    }
+    )
 }
 
 /// A message with all that caused it, each said once.

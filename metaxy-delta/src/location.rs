@@ -4,10 +4,11 @@ use std::path::{Path as FsPath, PathBuf};
 
 use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
+use metaxy_core::secret::mask_url;
 use object_store::path::Path;
 use url::Url;
 
-use crate::config::{Layout, masked};
+use crate::config::Layout;
 
 /// The ending of a table's directory.
 const ENDING: &str = ".delta";
@@ -86,7 +87,7 @@ impl Root {
     pub fn display(&self) -> String {
         match &self.directory {
             Some(directory) => directory.display().to_string(),
-            None => masked(self.url.as_str()),
+            None => mask_url(self.url.as_str()),
         }
     }
 
@@ -276,6 +277,6 @@ mod tests {
 
     #[test]
     fn passwords_are_masked() {
-        assert_eq!(masked("s3://user:secret@bucket/x?token=1"), "s3://user:***@bucket/x?***");
+        assert_eq!(mask_url("s3://user:secret@bucket/x?token=1"), "s3://user:***@bucket/x?token=***");
     }
 }

@@ -14,7 +14,7 @@ use arrow::error::ArrowError;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::backend::{BatchStream, Scan, ScanRequest, ScanStage};
-use metaxy_core::error::{Error, Result};
+use metaxy_core::error::{BoxError, Error, Result};
 use metaxy_core::filter::Predicate;
 use metaxy_core::schema::slices;
 use metaxy_core::{blocking, fence};
@@ -201,7 +201,7 @@ async fn load_metadata(job: &Job, file: &DataFile) -> Result<ArrowReaderMetadata
     let mut reader = file_bytes(job, file);
     fence::catch_async(ArrowReaderMetadata::load_async(&mut reader, reader_options()))
         .await
-        .map_err(|panic| corrupt(job, file, &panic.to_string()))?
+        .map_err(|panic| corrupt(job, file, panic))?
         .map_err(|error| job.table.context.parquet(&job.table.name, &file.name, error))
 }
 
@@ -311,10 +311,10 @@ impl Reading {
     fn next(&mut self, job: &Job) -> Result<Option<RecordBatch>> {
         let decoded = fence::catch(|| {
             let Some(batch) = self.rows.next() else { return Ok(None) };
-            let batch = batch.map_err(|error| corrupt(job, &self.file, &error.to_string()))?;
+            let batch = batch.map_err(|error| corrupt(job, &self.file, error))?;
             finish(job, &self.file, self.filtered, &batch).map(Some)
         });
-        decoded.unwrap_or_else(|panic| Err(corrupt(job, &self.file, &panic.to_string())))
+        decoded.unwrap_or_else(|panic| Err(corrupt(job, &self.file, panic)))
     }
 }
 
@@ -364,7 +364,7 @@ async fn decode(
                 let Some(piece) = lock(pieces).pop_front() else { return Ok(None) };
                 let file = piece.file().clone();
                 let opened = fence::catch_async(Reading::open(job, piece)).await;
-                let Some(opened) = opened.unwrap_or_else(|panic| Err(corrupt(job, &file, &panic.to_string())))? else {
+                let Some(opened) = opened.unwrap_or_else(|panic| Err(corrupt(job, &file, panic)))? else {
                     continue;
                 };
                 opened
@@ -482,7 +482,7 @@ fn to_table(
         arrays.push(match job.schema.find_in_file(column, &found) {
             Some(at) => column
                 .of_file(batch.column(at))
-                .map_err(|error| corrupt(job, file, &format!("column `{}`: {error}", column.logical.name())))?,
+                .map_err(|error| corrupt(job, file, format!("column `{}`: {error}", column.logical.name())))?,
             None => new_null_array(target, rows),
         });
     }
@@ -494,14 +494,15 @@ fn to_table(
 fn constant(job: &Job, file: &DataFile, column: &Column, rows: usize) -> Result<ArrayRef> {
     let name = column.logical.name();
     let Some(value) = file.partition_values.get(column.in_file.name()) else {
-        return Err(corrupt(job, file, &format!("the log has no value of the partition column `{name}`")));
+        return Err(corrupt(job, file, format!("the log has no value of the partition column `{name}`")));
     };
     partition_values(value.as_deref(), &column.stored_type, rows)
         .and_then(|values| conform(&values, column.logical.data_type()))
-        .map_err(|error| corrupt(job, file, &format!("partition column `{name}`: {error}")))
+        .map_err(|error| corrupt(job, file, format!("partition column `{name}`: {error}")))
 }
 
-fn corrupt(job: &Job, file: &DataFile, reason: &str) -> Error {
-    let reason = format!("the data file `{}` cannot be read: {}", file.name, job.table.context.redact(reason));
-    Error::Corrupt { table: job.table.name.clone(), reason }
+fn corrupt(job: &Job, file: &DataFile, cause: impl Into<BoxError>) -> Error {
+    let cause: BoxError = cause.into();
+    let cause = job.table.context.masked(cause.as_ref());
+    Error::corrupt(&job.table.name, format!("the data file `{}` cannot be read: {cause}", file.name)).with_source(cause)
 }

@@ -1,4 +1,4 @@
-//! The backend itself: the contract of the core, call by call.
+//! The backend: each call of the core's contract, delegated.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -36,7 +36,7 @@ impl DuckDbBackend {
     /// Returns a backend with these settings. Opens nothing yet.
     ///
     /// # Errors
-    /// [`Error::Config`] or [`Error::Unsupported`] for settings that no store could be opened with.
+    /// [`Error::Config`] or [`Error::Unsupported`] for settings with which no store can be opened.
     pub fn new(config: DuckDbConfig) -> Result<Self> {
         config.check()?;
         Ok(Self { config, database: RwLock::new(None) })
@@ -45,7 +45,7 @@ impl DuckDbBackend {
     /// Returns a backend on a file, which is created if it does not exist.
     ///
     /// # Errors
-    /// As [`DuckDbBackend::new`].
+    /// The errors of [`DuckDbBackend::new`].
     pub fn file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         match path.to_str() {
@@ -69,13 +69,13 @@ impl DuckDbBackend {
         std::mem::replace(&mut *self.database.write().unwrap_or_else(PoisonError::into_inner), database)
     }
 
-    /// The name of a table in DuckDB, and for messages.
+    /// Returns the name of a table in DuckDB, and for messages.
     fn names(&self, table: &FeatureKey) -> (String, String) {
         let name = table.table_name();
         (format!("{}{name}", self.config.table_prefix), name)
     }
 
-    /// Runs a short read, in one transaction, which ends with the connection: a table that is found is still there when
+    /// Runs a short read in one transaction, which ends with the connection: a table that was found still exists when
     /// it is read.
     async fn read<T: Send + 'static>(
         &self,
@@ -92,7 +92,7 @@ impl DuckDbBackend {
         blocking::run(run).await
     }
 
-    /// Runs a write. Once it has begun it runs to its end, whether or not its answer is waited for.
+    /// Runs a write. Once it has started it runs to its end, even if its result is no longer waited for.
     async fn write<T: Send + 'static>(
         &self,
         table: &FeatureKey,

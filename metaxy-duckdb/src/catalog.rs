@@ -1,4 +1,4 @@
-//! Tables as DuckDB describes them.
+//! Reads the description of tables from DuckDB.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::error::During;
 use crate::sql::names::{distinct_name, member_names, quoted, text};
 use crate::types::{MAX_NESTING, from_text, nesting, shown, storage, to_text};
 
-/// What the comments of this project begin with.
+/// The start of the comments of this project.
 const MARK: &str = "metaxy ";
 
-/// What a column's comment says where DuckDB alone cannot tell.
+/// The content of a column's comment: what DuckDB does not store.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Note {
-    /// The column's name, where another column differs from it in case only.
+    /// The name of the column, if another column differs from it in case only.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// Its Arrow type.
+    /// The Arrow type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     data_type: Option<String>,
 }
@@ -33,14 +33,14 @@ struct Note {
 pub(crate) struct StoredColumn {
     pub(crate) name: String,
     pub(crate) data_type: DataType,
-    /// Its name in DuckDB.
+    /// The name in DuckDB.
     pub(crate) sql_name: String,
-    /// Its type as DuckDB calls it.
+    /// The type in DuckDB.
     pub(crate) sql_type: String,
 }
 
 impl StoredColumn {
-    /// A column that does not exist yet. `taken` has the names of the others in lower case.
+    /// Returns a column that does not exist yet. `taken` has the names of the others in lower case.
     pub(crate) fn new(field: &Field, taken: &mut HashSet<String>) -> Result<Self, &'static str> {
         let data_type = plain_type(field.data_type());
         let sql_type = storage(&data_type)?.sql;
@@ -51,29 +51,29 @@ impl StoredColumn {
         Ok(Self { sql_name: distinct_name(&name, taken), name, data_type, sql_type })
     }
 
-    /// The same column after its type has grown.
+    /// Returns the same column after its type has grown.
     pub(crate) fn with_type(&self, data_type: DataType) -> Result<Self, &'static str> {
         let sql_type = storage(&data_type)?.sql;
         Ok(Self { data_type, sql_type, ..self.clone() })
     }
 
-    /// The column as the core knows it.
+    /// Returns the column as the core knows it.
     pub(crate) fn field(&self) -> Field {
         Field::new(&self.name, self.data_type.clone(), true)
     }
 
-    /// Whether DuckDB has the column in the type that this project would keep it in. An ENUM or a UUID that another program
-    /// made is shown as a text, but not compared as one.
+    /// Returns whether DuckDB has the column in the type in which this project would store it. An ENUM or a UUID of
+    /// another program is shown as text, but not compared as text.
     pub(crate) fn is_stored_as_written(&self) -> bool {
         storage(&self.data_type).is_ok_and(|kept| same_type(&kept.sql, &self.sql_type))
     }
 
-    /// Name and type, as a CREATE TABLE has them.
+    /// Returns name and type, as in CREATE TABLE.
     pub(crate) fn definition(&self) -> String {
         format!("{} {}", quoted(&self.sql_name), self.sql_type)
     }
 
-    /// The statement that writes down what DuckDB alone cannot tell.
+    /// Returns the statement that records what DuckDB does not store.
     pub(crate) fn comment(&self, table: &str) -> Option<String> {
         let note = Note {
             name: (self.name != self.sql_name).then(|| self.name.clone()),
@@ -95,7 +95,7 @@ fn needs_note(data_type: &DataType) -> bool {
 /// A table.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredTable {
-    /// Its name in DuckDB, with the prefix.
+    /// The name in DuckDB, with the prefix.
     pub(crate) sql_name: String,
     pub(crate) columns: Vec<StoredColumn>,
     /// The columns as the core sees them.
@@ -104,7 +104,7 @@ pub(crate) struct StoredTable {
 }
 
 impl StoredTable {
-    /// Looks a table up.
+    /// Finds a table.
     pub(crate) fn find(connection: &Connection, sql_name: &str, during: During<'_>) -> Result<Option<Self>> {
         let Some(described) = describe_table(connection, sql_name).map_err(during.fails())? else {
             return match is_view(connection, sql_name).map_err(during.fails())? {
@@ -129,12 +129,12 @@ impl StoredTable {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// A column's name in quotes.
+    /// Returns the name of a column in quotes.
     pub(crate) fn name_in_sql(&self, name: &str) -> Option<String> {
         self.column(name).map(|column| quoted(&column.sql_name))
     }
 
-    /// A column, or a member of a struct, as an expression.
+    /// Returns a column, or a member of a struct, as an expression.
     pub(crate) fn expression(&self, path: &[String]) -> Option<String> {
         let (first, rest) = path.split_first()?;
         let column = self.column(first)?;
@@ -149,18 +149,18 @@ impl StoredTable {
         Some(sql)
     }
 
-    /// Whether a column has the name of DuckDB's row numbers, which are hidden then.
+    /// Returns whether a column has the name of DuckDB's row numbers, which are hidden then.
     pub(crate) fn has_own_rowid(&self) -> bool {
         self.columns.iter().any(|column| column.sql_name.eq_ignore_ascii_case("rowid"))
     }
 
-    /// Whether a column is [stored as written](StoredColumn::is_stored_as_written).
+    /// Returns whether a column is [stored as written](StoredColumn::is_stored_as_written).
     pub(crate) fn is_stored_as_written(&self, name: Option<&String>) -> bool {
         name.and_then(|name| self.column(name)).is_some_and(StoredColumn::is_stored_as_written)
     }
 }
 
-/// DuckDB leaves the quotes of names out where they are not needed.
+/// Compares types. DuckDB leaves out quotes of names that do not need them.
 fn same_type(one: &str, other: &str) -> bool {
     one.replace('"', "") == other.replace('"', "")
 }
@@ -190,7 +190,7 @@ impl DescribedColumn {
     }
 }
 
-/// Comments are input: names from them that would make two columns one are not believed.
+/// Checks names from comments, which are input: they must not make two columns equal.
 fn name_apart(columns: &mut [StoredColumn]) {
     let mut names = HashSet::new();
     if !columns.iter().all(|column| names.insert(column.name.clone())) {
@@ -209,7 +209,7 @@ fn check_nesting(columns: &[DescribedColumn], during: During<'_>) -> Result<()> 
     }
 }
 
-/// Views are not tables: they may read any file that DuckDB can open.
+/// Returns the error of a view, which could read any file that DuckDB can open.
 fn view(sql_name: &str, during: During<'_>) -> Error {
     Error::Unsupported {
         what: format!("the view `{sql_name}` in {} as the table of a feature", during.location),
@@ -217,10 +217,10 @@ fn view(sql_name: &str, during: During<'_>) -> Error {
     }
 }
 
-/// What restricts to the tables of the store: a file that is open has no other database beside it.
+/// Restricts a query to the tables of the store.
 const OWN: &str = "database_name = current_database() AND schema_name = current_schema()";
 
-/// The comment of a table and the number of its indexes; nothing where there is no such table.
+/// Reads the comment of a table and the number of its indexes; `None` if there is no such table.
 fn describe_table(connection: &Connection, table: &str) -> duckdb::Result<Option<(Option<String>, i64)>> {
     let sql = format!("SELECT comment, index_count FROM duckdb_tables() WHERE {OWN} AND table_name = ?");
     connection.prepare(&sql)?.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.next().transpose()
@@ -231,7 +231,7 @@ fn is_view(connection: &Connection, name: &str) -> duckdb::Result<bool> {
     connection.query_row(&sql, [name], |row| row.get(0))
 }
 
-/// The name of a trigger on a table, if there is any.
+/// Reads the name of a trigger on a table, if there is any.
 pub(crate) fn trigger(connection: &Connection, table: &str) -> duckdb::Result<Option<String>> {
     let sql = format!("SELECT trigger_name FROM duckdb_triggers() WHERE {OWN} AND table_name = ?");
     connection.prepare(&sql)?.query_map([table], |row| row.get(0))?.next().transpose()
@@ -247,7 +247,7 @@ fn describe_columns(connection: &Connection, table: &str) -> duckdb::Result<Vec<
     statement.query_map([table], read)?.collect()
 }
 
-/// The names of all tables.
+/// Reads the names of all tables.
 pub(crate) fn table_names(connection: &Connection) -> duckdb::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!(
         "SELECT table_name FROM duckdb_tables() WHERE {OWN} AND NOT internal ORDER BY table_name ASC"
@@ -255,17 +255,17 @@ pub(crate) fn table_names(connection: &Connection) -> duckdb::Result<Vec<String>
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// The indexes that another program has put on a table. DuckDB changes no type of a column while there are any, so they
-/// are set aside for that: their definitions wait in the table's comment, where a crash does not lose them.
+/// The indexes of another program on a table. DuckDB changes no type of a column while there are any, so they are
+/// dropped for that: their definitions are kept in the table's comment, so that a crash does not lose them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Indexes {
     /// The statements that create them.
     #[serde(rename = "indexes")]
     definitions: Vec<String>,
-    /// The comment that the table has otherwise.
+    /// The rest of the table's comment.
     #[serde(default)]
     comment: Option<String>,
-    /// Their names, while they are there.
+    /// Their names, while they exist.
     #[serde(skip)]
     names: Vec<String>,
 }
@@ -289,7 +289,7 @@ impl Indexes {
         Ok(indexes)
     }
 
-    /// What was set aside, as the first line of a comment tells. What stands below belongs to the comment.
+    /// Reads the definitions from the first line of a comment. The lines below belong to the comment.
     fn noted(comment: &str) -> Option<Self> {
         let (first, below) = comment.split_once('\n').map_or((comment, None), |(first, below)| (first, Some(below)));
         let mut aside: Self = serde_json::from_str(first.strip_prefix(MARK)?).ok()?;
@@ -301,31 +301,31 @@ impl Indexes {
         Some(aside)
     }
 
-    /// Whether DuckDB would refuse to change the type of a column.
+    /// Returns whether DuckDB would refuse to change the type of a column.
     pub(crate) fn are_in_the_way(&self) -> bool {
         !self.names.is_empty()
     }
 
-    /// Whether they were set aside.
+    /// Returns whether they were dropped.
     pub(crate) fn are_aside(&self) -> bool {
         !self.definitions.is_empty() && self.names.is_empty()
     }
 
-    /// The statements that set them aside.
+    /// Returns the statements that drop them.
     pub(crate) fn set_aside(&self, table: &str) -> Vec<String> {
         let note = serde_json::to_string(self).map(|note| format!("{MARK}{note}")).unwrap_or_default();
         let drops = self.names.iter().map(|name| format!("DROP INDEX {}", quoted(name)));
         std::iter::once(comment_on(table, Some(&note))).chain(drops).collect()
     }
 
-    /// The statements that bring them back.
+    /// Returns the statements that create them again.
     pub(crate) fn restore(&self, table: &str) -> Vec<String> {
         let comment = comment_on(table, self.comment.as_deref());
         self.definitions.iter().cloned().chain([comment]).collect()
     }
 }
 
-/// Whether a text is one statement that creates an index. Comments are input: nothing else in them is run.
+/// Returns whether a text is one statement that creates an index. Comments are input: nothing else in them is run.
 fn is_index(sql: &str) -> bool {
     let upper = sql.trim_start().to_uppercase();
     let creates = upper.starts_with("CREATE INDEX ") || upper.starts_with("CREATE UNIQUE INDEX ");

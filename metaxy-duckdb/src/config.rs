@@ -9,10 +9,10 @@ use metaxy_core::secret::mask_url;
 use metaxy_core::{Error, Result};
 use serde::Deserialize;
 
-/// What new files are created as: DuckDB 1.4 and later open them.
+/// The storage version of new files: DuckDB 1.4 and later can open them.
 const STORAGE_VERSION: &str = "v1.4.0";
 
-/// Settings of DuckDB that are refused, and why.
+/// The settings of DuckDB that are refused, with the reason.
 const RESERVED: [(&[&str], &str); 6] = [
     (&["access_mode"], "the store is opened for reading or writing as the program asks; leave it out"),
     (&["default_collation"], "samples are told apart byte by byte; leave it out"),
@@ -56,10 +56,10 @@ const RESERVED: [(&[&str], &str); 6] = [
     (&["disable_database_invalidation", "lock_configuration"], "the store could not be kept from damage; leave it out"),
 ];
 
-/// What the names of DuckDB's settings for its own tests begin with.
+/// The start of the names of DuckDB's settings for its own tests.
 const DEBUGGING: &str = "debug_";
 
-/// Where a DuckDB store lives, and how it is used.
+/// Where a DuckDB store is, and how it is used.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DuckDbConfig {
@@ -68,13 +68,13 @@ pub struct DuckDbConfig {
     /// Settings of DuckDB itself, such as `threads` or `memory_limit`.
     #[serde(default)]
     pub config: BTreeMap<String, toml::Value>,
-    /// What the names of all tables start with, where several stores, or other tables, share a file.
+    /// What the names of all tables start with, so that several stores, or other tables, can share a file.
     #[serde(default)]
     pub table_prefix: String,
     /// Whether a write creates the tables that it lacks.
     #[serde(default)]
     pub auto_create_tables: Option<bool>,
-    /// The oldest DuckDB that has to open a file that is created.
+    /// The oldest version of DuckDB that has to be able to open a new file.
     #[serde(default = "default_storage_version")]
     pub storage_version: String,
 }
@@ -123,13 +123,13 @@ impl DuckDbConfig {
         self
     }
 
-    /// The file; `None` for a store in memory.
+    /// Returns the file; `None` for a store in memory.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         let in_memory = self.database == ":memory:" || self.database.is_empty();
         (!in_memory).then(|| Path::new(&self.database).to_owned())
     }
 
-    /// DuckDB's settings as it reads them.
+    /// Returns DuckDB's settings as text.
     pub(crate) fn settings(&self) -> BTreeMap<String, String> {
         let text = |value: &toml::Value| match value {
             toml::Value::String(text) => text.clone(),
@@ -170,7 +170,7 @@ impl DuckDbConfig {
     }
 }
 
-/// Why a setting of DuckDB cannot be used. Forbidding once more what is forbidden anyway is fine.
+/// Returns why a setting of DuckDB cannot be used. Values that forbid what is forbidden anyway are accepted.
 fn refused(name: &str, value: &toml::Value) -> Option<&'static str> {
     if name.starts_with(DEBUGGING) {
         return Some("it is for tests of DuckDB itself; leave it out");
@@ -181,7 +181,7 @@ fn refused(name: &str, value: &toml::Value) -> Option<&'static str> {
     if is_off && (forbids.contains(&name) || name.starts_with("allow_")) { None } else { Some(reason) }
 }
 
-/// Replaces the connection string of the Python package, which counts more than `database` there, by what it says.
+/// Replaces the connection string of the Python package, which has precedence over `database` there, by its path.
 pub(crate) fn take_connection_string(settings: &mut BackendSettings) -> Result<()> {
     const KEY: &str = "connection_string";
     let Some(given) = settings.table.remove(KEY) else { return Ok(()) };
@@ -205,7 +205,7 @@ pub(crate) fn take_connection_string(settings: &mut BackendSettings) -> Result<(
     Ok(())
 }
 
-/// The path that a connection string names, as Ibis reads it: percent signs mean nothing.
+/// Returns the path of a connection string, as Ibis reads it: without percent-decoding.
 fn path_of(text: &str) -> Option<String> {
     let lower = text.to_lowercase();
     if lower.starts_with("duckdb:") {
@@ -218,7 +218,7 @@ fn path_of(text: &str) -> Option<String> {
     is_file.then(|| path.to_owned())
 }
 
-/// An error that names a setting.
+/// Returns the error of a setting.
 pub(crate) fn invalid(key: &str, reason: String) -> Error {
     Error::Config { file: None, line: None, key: key.to_owned(), reason }
 }
@@ -231,13 +231,13 @@ fn remote(scheme: &str) -> Error {
 }
 
 impl DuckDbConfig {
-    /// Where the store is, for messages: names of databases may carry tokens.
+    /// Returns the location of the store for messages, masked: names of databases may contain tokens.
     pub(crate) fn location(&self) -> String {
         mask_url(&self.database)
     }
 }
 
-/// DuckDB's settings may be secrets: only their names are shown.
+/// Shows only the names of DuckDB's settings, which may be secrets.
 impl fmt::Debug for DuckDbConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DuckDbConfig")

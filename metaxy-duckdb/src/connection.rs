@@ -1,5 +1,5 @@
-//! Open databases. Within a process a file is opened once, however many stores use it and by whatever names: DuckDB's lock
-//! on a file keeps other processes out, not a second instance in this one.
+//! Open databases. A process opens a file only once, for all stores that use it: DuckDB's lock on a file keeps other
+//! processes out, but not a second instance in the same process.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -15,36 +15,37 @@ use crate::arrow_border::hashing::{self, Hash};
 use crate::arrow_border::source::{BatchSource, FUNCTION};
 use crate::config::{DuckDbConfig, invalid};
 use crate::error::{During, is_broken};
-use crate::location::{Place, check_file, found};
+use crate::location::{DatabaseId, check_file, found};
 use crate::sql::names::text;
 
-/// Every database that this process has open.
-static OPEN: Handles<Place, Instance> = Handles::new();
+/// The open databases of this process.
+static OPEN: Handles<DatabaseId, Instance> = Handles::new();
 
-/// Held while a file is looked for, and until a new one is open: it has no device and number before.
+/// Locked from the search for a file until a new one is open: it has no device and number before.
 static CREATING: Mutex<()> = Mutex::new(());
 
-/// How many streams keep a connection, with the memory that DuckDB reads ahead.
+/// The number of streams that may keep a connection, with the memory that DuckDB reads ahead.
 const MAX_STREAMS: usize = 64;
 
-/// Most texts in a store are hashes, which do not get smaller, and to try takes half the time of a write.
+/// Switches compression off: most texts in a store are hashes, which do not get smaller, and trying takes half the time
+/// of a write.
 const DISABLED_COMPRESSION: &str = "disabled_compression_methods";
 const FOR_TEXTS: &str = "fsst,dict_fsst";
 
 /// An instance of DuckDB.
 struct Instance {
-    place: Place,
+    id: DatabaseId,
     opening: Opening,
     running: Mutex<Running>,
     /// Writers take turns.
     writer: Arc<tokio::sync::Mutex<()>>,
-    /// Streams that may keep a connection until they are read.
+    /// The permits of streams to keep a connection until they are read.
     streams: Arc<Semaphore>,
 }
 
 struct Running {
     connection: Connection,
-    /// The hash functions that it has got so far.
+    /// The hash functions that were registered so far.
     hashes: HashSet<String>,
 }
 
@@ -58,10 +59,10 @@ struct Opening {
     storage_version: String,
 }
 
-/// A store's share in an open database. The last one to go closes the file.
+/// A handle of an open database. Dropping the last one closes the file.
 pub(crate) struct Database {
     instance: Handle<Instance>,
-    /// What this store may do; another store of this process may have the file open for more.
+    /// The mode of this store. Another store of this process may have opened the file for writing.
     pub(crate) mode: AccessMode,
     /// The file, for messages.
     pub(crate) location: String,
@@ -80,22 +81,22 @@ impl Database {
         let location = config.location();
         let creating = lock(&CREATING);
         let file = config.file().map(|file| found(&file, mode, &location)).transpose()?;
-        let place = match &file {
-            None => Some(Place::memory()),
-            Some(file) => Place::of(file).ok(),
+        let id = match &file {
+            None => Some(DatabaseId::memory()),
+            Some(file) => DatabaseId::of(file).ok(),
         };
         // A store in memory has nothing that could be harmed by opening it.
         let mode_of_instance = if file.is_some() { mode } else { AccessMode::ReadWrite };
         let (settings, storage_version) = (config.settings(), config.storage_version.clone());
         let opening = Opening { file, mode: mode_of_instance, settings, storage_version };
-        let instance = match place {
-            Some(place) => {
+        let instance = match id {
+            Some(id) => {
                 drop(creating);
-                OPEN.open(place, || opening.start(place, &location))?
+                OPEN.open(id, || opening.start(id, &location))?
             }
             None => {
-                let (place, instance) = opening.create(&location)?;
-                let instance = OPEN.open(place, || Ok(instance))?;
+                let (id, instance) = opening.create(&location)?;
+                let instance = OPEN.open(id, || Ok(instance))?;
                 drop(creating);
                 instance
             }
@@ -104,7 +105,7 @@ impl Database {
         Ok(Self { instance, mode, location })
     }
 
-    /// A connection of its own. After some errors, a full disk among them, DuckDB refuses to go on: then it is started
+    /// Returns a new connection. After some errors, such as a full disk, DuckDB refuses all calls: then it is started
     /// again.
     pub(crate) fn connect(self: &Arc<Self>) -> Result<Link> {
         self.check_present()?;
@@ -123,25 +124,24 @@ impl Database {
         Ok(Link { connection, database: self.clone() })
     }
 
-    /// Refuses to go on where the file has been removed or replaced: what is written to it then is lost, and its
-    /// write-ahead log would be taken for that of another file.
+    /// Refuses to go on if the file has been removed or replaced: what is written to it then is lost, and its
+    /// write-ahead log could be read as that of another file.
     fn check_present(&self) -> Result<()> {
         match self.instance.is_present() {
             true => Ok(()),
-            false => Err(Error::LocationNotFound {
-                location: self.location.clone(),
-                hint: "its file was moved, removed or replaced while it was open; close the store, and open it again"
-                    .to_owned(),
-            }),
+            false => Err(Error::location_not_found(
+                &self.location,
+                "its file was moved, removed or replaced while it was open; close the store, and open it again",
+            )),
         }
     }
 
-    /// Leave to keep a connection for a stream that is not read; nothing where there are many already.
+    /// Returns a permit to keep a connection for a stream that is not read; `None` if all are taken.
     pub(crate) fn stream(&self) -> Option<OwnedSemaphorePermit> {
         self.instance.streams.clone().try_acquire_owned().ok()
     }
 
-    /// Waits for this process's other writers.
+    /// Waits for the other writers of this process.
     pub(crate) async fn writer(&self) -> tokio::sync::OwnedMutexGuard<()> {
         self.instance.writer.clone().lock_owned().await
     }
@@ -154,7 +154,7 @@ impl AsRef<Connection> for Link {
 }
 
 impl Link {
-    /// The name of the SQL function that hashes so. Call it outside of transactions.
+    /// Returns the name of the SQL function that hashes like `hasher`. Call it outside of transactions.
     pub(crate) fn hash_function(&self, hasher: RowHasher) -> Result<String> {
         let name = hashing::name(hasher);
         let mut running = lock(&self.database.instance.running);
@@ -167,17 +167,17 @@ impl Link {
         Ok(name)
     }
 
-    /// As for a new call: what was written is only there if the file still is.
+    /// Checks the file after a write: what was written exists only if the file still does.
     pub(crate) fn check_present(&self) -> Result<()> {
         self.database.check_present()
     }
 }
 
 impl Instance {
-    /// Whether the file is still where it was opened.
+    /// Returns whether the file is still where it was opened.
     fn is_present(&self) -> bool {
         let file = self.opening.file.as_deref();
-        file.is_none_or(|file| Place::of(file).is_ok_and(|place| place == self.place))
+        file.is_none_or(|file| DatabaseId::of(file).is_ok_and(|id| id == self.id))
     }
 }
 
@@ -197,26 +197,26 @@ impl std::fmt::Debug for Database {
 }
 
 impl Opening {
-    /// Starts an instance on what is at a place.
-    fn start(&self, place: Place, location: &str) -> Result<Instance> {
+    /// Starts an instance on an existing database.
+    fn start(&self, id: DatabaseId, location: &str) -> Result<Instance> {
         if let Some(file) = &self.file {
-            check_file(file, place, location)?;
+            check_file(file, id, location)?;
         }
-        Ok(self.instance(place, self.open(location)?))
+        Ok(self.instance(id, self.open(location)?))
     }
 
     /// Starts an instance on a file that does not exist yet.
-    fn create(&self, location: &str) -> Result<(Place, Instance)> {
+    fn create(&self, location: &str) -> Result<(DatabaseId, Instance)> {
         let connection = self.open(location)?;
-        let place = self.file.as_deref().map_or_else(|| Ok(Place::memory()), Place::of);
-        let place = place.map_err(|error| Error::of_io(location, "open", error))?;
-        Ok((place, self.instance(place, connection)))
+        let id = self.file.as_deref().map_or_else(|| Ok(DatabaseId::memory()), DatabaseId::of);
+        let id = id.map_err(|error| Error::of_io(location, "open", error))?;
+        Ok((id, self.instance(id, connection)))
     }
 
-    fn instance(&self, place: Place, connection: Connection) -> Instance {
+    fn instance(&self, id: DatabaseId, connection: Connection) -> Instance {
         let running = Mutex::new(Running { connection, hashes: HashSet::new() });
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-        Instance { place, opening: self.clone(), running, writer: Arc::default(), streams }
+        Instance { id, opening: self.clone(), running, writer: Arc::default(), streams }
     }
 
     fn open(&self, location: &str) -> Result<Connection> {
@@ -258,14 +258,14 @@ impl Opening {
         set("access_mode", mode).map_err(during.fails())?;
         if self.mode == AccessMode::ReadWrite && !file.exists() {
             set("storage_compatibility_version", &self.storage_version).map_err(|_| {
-                let reason = format!("`{}` is no version of DuckDB, such as `v1.4.0`", self.storage_version);
+                let reason = format!("`{}` is not a version of DuckDB, such as `v1.4.0`", self.storage_version);
                 invalid("storage_version", reason)
             })?;
         }
         Ok(config)
     }
 
-    /// DuckDB takes settings that it does not know for those of extensions, and says so only when it starts.
+    /// Returns the error of an unknown setting. DuckDB takes it for one of an extension, and refuses it when it starts.
     fn unknown_setting(&self, error: &duckdb::Error) -> Option<Error> {
         let message = error.to_string();
         let (_, unknown) = message.split_once("options were not recognized: ")?;
@@ -273,7 +273,7 @@ impl Opening {
         Some(invalid(&format!("config.{name}"), no_such_setting(name)))
     }
 
-    /// Whether a store that would be opened so can use this instance.
+    /// Returns whether a store with these settings can use this instance.
     fn check_shared(&self, other: &Self, location: &str) -> Result<()> {
         if self.settings != other.settings {
             let reason = format!("this process has {location} open with other settings of DuckDB; use the same");
@@ -295,7 +295,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refuses a file whose own functions would take the place of DuckDB's, or of this project's, in any statement.
+/// Refuses a file whose own functions would replace those of DuckDB, or of this project, in every statement.
 fn check_functions(connection: &Connection, during: During<'_>) -> Result<()> {
     let names = |condition: &str| -> duckdb::Result<Vec<String>> {
         // By its full name: this function could be replaced too.

@@ -1,4 +1,4 @@
-//! Deleting rows.
+//! Removes rows.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl Writing<'_> {
         self.connection().execute(sql, []).map(|count| count as u64).map_err(self.during.fails())
     }
 
-    /// The numbers of the rows for which a predicate is true that DuckDB cannot evaluate.
+    /// Returns the numbers of the rows for which a predicate is true that DuckDB cannot evaluate.
     fn matching_rows(&self, table: &StoredTable, predicate: &Predicate) -> Result<Int64Array> {
         if table.has_own_rowid() {
             return Err(Error::Unsupported {
@@ -74,7 +74,7 @@ impl Writing<'_> {
     }
 }
 
-/// Columns of a table in the types and under the names that the core knows.
+/// Converts columns of a table into the types and names of the core.
 fn in_types(columns: &[&StoredColumn], values: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
     let fields: Vec<Field> =
         columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true)).collect();

@@ -1,4 +1,4 @@
-//! What DuckDB says, as errors of this project.
+//! Converts errors of DuckDB into those of metaxy.
 
 use std::io::{self, ErrorKind};
 
@@ -7,7 +7,7 @@ use metaxy_core::secret::{mask_error, mask_url};
 
 use crate::KIND;
 
-/// What is being done, and where: for messages.
+/// The operation and its location, which turn DuckDB's errors into named ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct During<'a> {
     pub(crate) location: &'a str,
@@ -24,12 +24,12 @@ impl<'a> During<'a> {
         Self { table: Some(table), ..self }
     }
 
-    /// The table, or else the file.
+    /// Returns the table, or else the file.
     pub(crate) fn table_name(&self) -> &'a str {
         self.table.unwrap_or(self.location)
     }
 
-    /// The error for what DuckDB said.
+    /// Returns the error for an error of DuckDB.
     pub(crate) fn error(&self, source: duckdb::Error) -> Error {
         let message = source.to_string();
         let location = self.location.to_owned();
@@ -43,7 +43,7 @@ impl<'a> During<'a> {
             Kind::Passing => self.backend(source, true),
             Kind::NotADatabase => self.not_a_store(&message),
             Kind::Damaged => match self.table {
-                Some(table) => Error::Corrupt { table: table.to_owned(), reason: reason(&message) },
+                Some(table) => Error::corrupt(table, reason(&message)).with_source(mask_error(source)),
                 None => self.not_a_store(&message),
             },
             Kind::Full => {
@@ -67,13 +67,13 @@ impl<'a> During<'a> {
         Error::NotAStore { location: self.location.to_owned(), expected: "DuckDB database", reason: reason(message) }
     }
 
-    /// Closure form of [`During::error`], for `map_err`.
+    /// Returns [`During::error`] as a closure, for `map_err`.
     pub(crate) fn fails(self) -> impl Fn(duckdb::Error) -> Error + 'a {
         move |source| self.error(source)
     }
 }
 
-/// What an error means to its reader.
+/// The kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Locked,
@@ -81,13 +81,13 @@ enum Kind {
     Damaged,
     Full,
     Io(ErrorKind),
-    /// What another table refers to is to be changed.
+    /// A change of a column to which another table refers.
     Referred,
     Passing,
     Other,
 }
 
-/// What the words of DuckDB mean, in this order. Its binding hands on nothing but text.
+/// The meanings of DuckDB's messages, in this order. Its binding passes on nothing but text.
 const MEANINGS: [(&str, Kind); 27] = [
     ("Could not set lock on file", Kind::Locked),
     ("Conflicting lock is held", Kind::Locked),
@@ -123,7 +123,7 @@ fn kind(message: &str) -> Kind {
     MEANINGS.into_iter().find(|(part, _)| words.contains(part)).map_or(Kind::Other, |(_, kind)| kind)
 }
 
-/// The words of DuckDB itself: paths, names and values, which could hold the same words, stand in quotes.
+/// Removes quoted parts from a message: paths, names and values, which could contain the same words.
 fn without_quotes(message: &str) -> String {
     let mut words = String::with_capacity(message.len());
     let mut rest = message;
@@ -142,19 +142,19 @@ fn without_quotes(message: &str) -> String {
     words + rest
 }
 
-/// Whether the database refuses everything until it is opened again.
+/// Returns whether the database refuses all calls until it is opened again.
 pub(crate) fn is_broken(error: &duckdb::Error) -> bool {
     let message = error.to_string();
     message.contains("has been invalidated") || message.contains("FATAL Error")
 }
 
-/// What is wrong, without the class of the error.
+/// Returns the message without the class of the error.
 fn reason(message: &str) -> String {
     let message = mask_url(message);
     message.split_once("Error: ").map_or(message.as_str(), |(_, reason)| reason).trim().to_owned()
 }
 
-/// Who holds a file: DuckDB says `Conflicting lock is held in /usr/bin/python3.13 (PID 4711) by user root`.
+/// Returns who holds a file: DuckDB says `Conflicting lock is held in /usr/bin/python3.13 (PID 4711) by user root`.
 fn holder(message: &str) -> String {
     let named = message.split_once("held in ").map(|(_, rest)| rest);
     let named = named.and_then(|rest| rest.split_once(". ").map_or(Some(rest), |(who, _)| Some(who)));

@@ -1,4 +1,4 @@
-//! Whether a table has held a row. DuckDB does not say, so the table's comment does: a line after what a user wrote.
+//! Records whether a table has ever had a row. DuckDB does not, so a line at the end of the table's comment does.
 
 use duckdb::Connection;
 
@@ -6,7 +6,7 @@ use crate::sql::names::{quoted, text};
 
 const MARK: &str = "metaxy: has held rows";
 
-/// The comment of a table; `None` where there is no such table.
+/// Reads the comment of a table; `None` if there is no such table.
 fn comment(connection: &Connection, sql_name: &str) -> duckdb::Result<Option<String>> {
     let mut statement = connection.prepare(
         "SELECT coalesce(comment, '') FROM duckdb_tables() WHERE database_name = current_database() \
@@ -25,13 +25,13 @@ fn is_marked(comment: &str) -> bool {
     comment.lines().any(|line| line == MARK)
 }
 
-/// Whether a table has a row, or is known to have had one. A table that is not there has held none.
+/// Returns whether a table has a row, or is known to have had one. A missing table had none.
 pub(crate) fn has_held_rows(connection: &Connection, sql_name: &str) -> duckdb::Result<bool> {
     let Some(comment) = comment(connection, sql_name)? else { return Ok(false) };
     Ok(is_marked(&comment) || has_rows(connection, sql_name)?)
 }
 
-/// Writes down that a table has held rows, within the transaction that fills or empties it.
+/// Records that a table has had rows, within the transaction that fills or empties it.
 pub(crate) fn mark(connection: &Connection, sql_name: &str) -> duckdb::Result<()> {
     match comment(connection, sql_name)? {
         None => Ok(()),
@@ -43,7 +43,7 @@ pub(crate) fn mark(connection: &Connection, sql_name: &str) -> duckdb::Result<()
     }
 }
 
-/// The same, if no row is left.
+/// Records that a table has had rows, if no row is left.
 pub(crate) fn mark_if_empty(connection: &Connection, sql_name: &str) -> duckdb::Result<()> {
     if has_rows(connection, sql_name)? { Ok(()) } else { mark(connection, sql_name) }
 }

@@ -1,4 +1,4 @@
-//! Where a database is: which file a path leads to, and whether DuckDB can take it for what it is.
+//! The location of a database: the file at a path, and whether DuckDB can open it safely.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -6,29 +6,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metaxy_core::{AccessMode, Error, Result};
 
-/// What tells databases apart.
+/// The identity of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum DatabaseId {
     /// The device and number of a file, which links and renames do not change.
     File(u64, u64),
     Memory(u64),
 }
 
-impl Place {
-    /// A new database in memory.
+impl DatabaseId {
+    /// Returns the identity of a new database in memory.
     pub(crate) fn memory() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self::Memory(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What a path leads to now.
+    /// Returns the identity of the file at a path.
     #[cfg(unix)]
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         use std::os::unix::fs::MetadataExt;
         std::fs::metadata(path).map(|found| Self::File(found.dev(), found.ino()))
     }
 
-    /// What a path leads to now. Files have no number that the standard library could read: their paths stand for it.
+    /// Returns the identity of the file at a path. The standard library reads no number of files here: the path
+    /// replaces it.
     #[cfg(not(unix))]
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -38,9 +39,9 @@ impl Place {
     }
 }
 
-/// The file under the one name that all symbolic links to it lead to. It may not exist yet.
+/// Returns the real path of a file, with links resolved. The file may not exist yet.
 pub(crate) fn found(file: &Path, mode: AccessMode, location: &str) -> Result<PathBuf> {
-    let missing = |hint: &str| Error::LocationNotFound { location: location.to_owned(), hint: hint.to_owned() };
+    let missing = |hint: &str| Error::location_not_found(location, hint);
     if let Ok(path) = file.canonicalize() {
         return check_regular(&path, location).map(|()| path);
     }
@@ -55,13 +56,13 @@ pub(crate) fn found(file: &Path, mode: AccessMode, location: &str) -> Result<Pat
         _ => Path::new("."),
     };
     let parent = parent.canonicalize().map_err(|_| missing("its directory does not exist; create it first"))?;
-    Ok(parent.join(file.file_name().ok_or_else(|| missing("the path names no file"))?))
+    Ok(parent.join(file.file_name().ok_or_else(|| missing("the path has no file name"))?))
 }
 
 fn check_regular(path: &Path, location: &str) -> Result<()> {
     let kind = std::fs::metadata(path).map_err(|error| Error::of_io(location, "open", error))?.file_type();
     let reason = match (kind.is_dir(), kind.is_file()) {
-        (true, _) => "it is a directory; name a file in it",
+        (true, _) => "it is a directory; give the path of a file in it",
         (_, true) => return Ok(()),
         _ => "it is not a regular file",
     };
@@ -70,39 +71,39 @@ fn check_regular(path: &Path, location: &str) -> Result<()> {
 
 /// Refuses files that DuckDB would take for something else, or of which it would see only a part.
 ///
-/// Only for files that this process does not have open: closing one takes away all locks that the process has on it, and
-/// others could write then.
-pub(crate) fn check_file(file: &Path, place: Place, location: &str) -> Result<()> {
+/// Call it only for files that this process does not have open: closing a file releases all locks of the process on it,
+/// and other processes could write then.
+pub(crate) fn check_file(file: &Path, id: DatabaseId, location: &str) -> Result<()> {
     check_start(file, location)?;
-    match log_of_other_name(file, place) {
+    match log_of_other_name(file, id) {
         None => Ok(()),
-        Some(log) => Err(Error::AccessDenied {
-            location: location.to_owned(),
-            operation: "open".to_owned(),
-            reason: format!(
+        Some(log) => Err(Error::access_denied(
+            location,
+            "open",
+            format!(
                 "it has several names (hard links), and rows wait in {}, the write-ahead log of another of them; open it \
                  once by that name",
                 log.display()
             ),
-        }),
+        )),
     }
 }
 
-/// Refuses what is no database at all: DuckDB would look for an extension that can read some of it. What is empty or cannot
-/// be read is left to DuckDB to complain about.
+/// Refuses files that are not databases: DuckDB would look for an extension that can read them. Empty and unreadable
+/// files are left to DuckDB.
 fn check_start(file: &Path, location: &str) -> Result<()> {
     let mut start = Vec::new();
     let read = std::fs::File::open(file).and_then(|file| file.take(12).read_to_end(&mut start));
     if read.is_err() || start.is_empty() || start.ends_with(b"DUCK") {
         return Ok(());
     }
-    let reason = "its first bytes are not those of one".to_owned();
+    let reason = "its header is not that of a DuckDB file".to_owned();
     Err(Error::NotAStore { location: location.to_owned(), expected: "DuckDB database", reason })
 }
 
-/// The write-ahead log that a process which ended early has left for another name of a file in the same directory. DuckDB
-/// looks for it by the name that it is given.
-fn log_of_other_name(file: &Path, place: Place) -> Option<PathBuf> {
+/// Returns the write-ahead log that a crashed process has left beside another name of a file in the same directory.
+/// DuckDB looks for it only beside the given name.
+fn log_of_other_name(file: &Path, id: DatabaseId) -> Option<PathBuf> {
     let names_are_many = |found: &std::fs::Metadata| -> bool {
         #[cfg(unix)]
         return std::os::unix::fs::MetadataExt::nlink(found) > 1;
@@ -111,7 +112,7 @@ fn log_of_other_name(file: &Path, place: Place) -> Option<PathBuf> {
     };
     std::fs::metadata(file).ok().filter(names_are_many)?;
     let names = std::fs::read_dir(file.parent()?).ok()?.flatten().map(|entry| entry.path());
-    let mut others = names.filter(|other| other != file && Place::of(other).is_ok_and(|found| found == place));
+    let mut others = names.filter(|other| other != file && DatabaseId::of(other).is_ok_and(|found| found == id));
     others.find_map(|other| {
         let mut log = other.into_os_string();
         log.push(".wal");

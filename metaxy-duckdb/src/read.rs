@@ -1,4 +1,4 @@
-//! Scans: statements that are read batch by batch. A scan that is not read holds no thread.
+//! Reads rows as Arrow batches. A scan that is not read occupies no thread.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use crate::error::During;
 use crate::sql::select::{Select, select};
 use crate::types::convert;
 
-/// DuckDB gives 2048 rows at a time; so many, or so many bytes, go into one batch.
+/// The rows, or bytes, of one batch. DuckDB returns 2048 rows at a time.
 const ROWS: usize = 32 * 1024;
 const BYTES: usize = 8 << 20;
 
-/// What to read.
+/// A table to be read.
 pub(crate) struct Reading {
     pub(crate) database: Arc<Database>,
     /// The table's name in DuckDB.
@@ -42,8 +42,8 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Starts the scan, and reads its first batch. What has more keeps a connection, or, where many streams do that already,
-    /// puts its rows into a file.
+    /// Starts the scan, and reads its first batch. If there are more, it keeps a connection, or writes its rows to a
+    /// file if many streams have a connection already.
     pub(crate) async fn start(self) -> Result<Scan> {
         let database = self.database.clone();
         let (mut reader, applied) = blocking::run(move || self.prepare()).await?;
@@ -62,7 +62,7 @@ impl Reading {
         Ok(Scan { schema, stream, applied })
     }
 
-    /// The table and the rows are read in one transaction, so that both are of one state.
+    /// Reads the table and the rows in one transaction, so that both are of one state.
     fn prepare(self) -> Result<(Reader, ScanStage)> {
         let during = During::new(&self.database.location, "read").of(&self.table);
         let link = self.database.connect()?;
@@ -86,9 +86,9 @@ struct Reader {
     table: String,
 }
 
-/// How far a scan has come.
+/// The state of a scan.
 enum State {
-    /// Its transaction has begun; the statement runs once it is read.
+    /// Its transaction has started; the statement runs when it is read.
     Planned(Link, String),
     Running(Cursor<Link>),
     Ended,
@@ -106,18 +106,19 @@ impl Reader {
         let Some(chunks) = cursor.chunks() else { return Ok(None) };
         let gathered = fence::decode(&self.table, || gather(chunks, during));
         if !matches!(gathered, Ok(Gathered { ended: false, .. })) {
-            // On this thread, and before it is known that no more comes: a store that is closed then lets go of its file.
+            // On this thread, and before it is known that no more comes: a store that is closed then lets go of its
+            // file.
             self.state = State::Ended;
         }
         gathered?.batch.map(|batch| in_types(&batch, &self.schema, &self.table)).transpose()
     }
 
-    /// Whether nothing is left to read.
+    /// Returns whether nothing is left to read.
     fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended)
     }
 
-    /// Puts a batch, and all that has not been read yet, into a file.
+    /// Writes a batch, and all rows that have not been read yet, to a file.
     fn spill(mut self, first: &RecordBatch) -> Result<Spill> {
         let mut spill = Spill::new(&self.schema)?;
         spill.push(first)?;
@@ -128,23 +129,23 @@ impl Reader {
     }
 }
 
-/// A batch in the types that the core has been told.
+/// Converts a batch into the types of the schema.
 fn in_types(batch: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<RecordBatch> {
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (column, field) in batch.columns().iter().zip(schema.fields()) {
-        columns.push(convert(column, field.data_type()).map_err(|error| unreadable(table, field.name(), &error))?);
+        columns.push(convert(column, field.data_type()).map_err(|error| unreadable(table, field.name(), error))?);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
-/// The error of values that are not of the type which the comment of their column names.
-fn unreadable(table: &str, column: &str, error: &ArrowError) -> Error {
+/// Returns the error of values that do not have the type in the comment of their column.
+fn unreadable(table: &str, column: &str, error: ArrowError) -> Error {
     let reason = format!(
         "the values of column `{column}` are not of the type that its comment names ({error}); remove the comment to read \
          them as DuckDB has them"
     );
-    Error::Corrupt { table: table.to_owned(), reason }
+    Error::corrupt(table, reason).with_source(error)
 }
 
 /// Some rows of a statement.
@@ -154,7 +155,7 @@ struct Gathered {
     ended: bool,
 }
 
-/// The next rows of a statement, in a batch of a good size.
+/// Reads the next rows of a statement, in a batch of a good size.
 fn gather(stream: &mut ArrowStream<'_>, during: During<'_>) -> Result<Gathered> {
     let mut chunks: Vec<DuckBatch> = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
@@ -174,7 +175,7 @@ fn gather(stream: &mut ArrowStream<'_>, during: During<'_>) -> Result<Gathered> 
     Ok(Gathered { batch: Some(from_duckdb(batch)?), ended })
 }
 
-/// The rows of a statement that is read to its end on one thread.
+/// Reads the rows of a statement to its end on one thread.
 pub(crate) struct Rows<'a> {
     chunks: ArrowStream<'a>,
     during: During<'a>,
@@ -214,9 +215,9 @@ struct Batches {
 
 /// The next batch.
 enum Next {
-    /// The first one, which is here.
+    /// The first batch, which was read already.
     Begun(RecordBatch, Box<Reader>),
-    /// It is being read, while the one before is used.
+    /// A batch that is read while the one before is used.
     Reading(BoxFuture<'static, Result<(Box<Reader>, Option<RecordBatch>)>>),
     Ended,
 }

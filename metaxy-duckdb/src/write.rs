@@ -1,4 +1,4 @@
-//! Writing, in one transaction each.
+//! Calls that write, each in one transaction.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::sql::alter::{Growth, check_storable, unsupported};
 use crate::sql::names::quoted;
 use crate::types::{first_misfit, has_misfits, keep, storage};
 
-/// What a write works on.
+/// A table to be written.
 pub(crate) struct Writing<'a> {
     pub(crate) link: &'a Link,
     pub(crate) key: &'a FeatureKey,
@@ -29,7 +29,7 @@ pub(crate) struct Writing<'a> {
     pub(crate) during: During<'a>,
 }
 
-/// Rows of a batch on their way to DuckDB.
+/// A part of a batch, in the form of DuckDB.
 struct Part {
     /// The number of the first row in its batch.
     first: usize,
@@ -45,7 +45,8 @@ impl Writing<'_> {
         self.connection().execute_batch(sql).map_err(self.during.fails())
     }
 
-    /// The table, if there is one. Triggers would make more of a write than it says, in this table or in others.
+    /// Finds the table, if there is one. Triggers are refused: they would change other rows, in this table or in
+    /// others.
     pub(crate) fn find(&self) -> Result<Option<StoredTable>> {
         if let Some(trigger) = trigger(self.connection(), self.sql_name).map_err(self.during.fails())? {
             return Err(Error::Unsupported {
@@ -56,7 +57,7 @@ impl Writing<'_> {
         StoredTable::find(self.connection(), self.sql_name, self.during)
     }
 
-    /// Does some work in a transaction: all of it or nothing.
+    /// Runs `work` in a transaction: all of it or nothing.
     pub(crate) fn transaction<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.run("BEGIN TRANSACTION")?;
         match work().and_then(|answer| self.run("COMMIT").map(|()| answer)) {
@@ -70,7 +71,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Appends rows, and creates or extends the table as they need it.
+    /// Appends rows; creates the table, or adds columns to it, if necessary.
     pub(crate) fn append(&self, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<()> {
         let blocking = self.transaction(|| {
             let table = self.find()?;
@@ -125,13 +126,13 @@ impl Writing<'_> {
         self.run(&format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quoted(self.sql_name), source.call()))
     }
 
-    /// The columns that are written, in the types that the core knows.
+    /// Returns the columns that are written, in the types of the core.
     fn in_stored_types(&self, columns: &[StoredColumn], batch: &RecordBatch) -> Result<RecordBatch> {
         let fields: Vec<Field> = columns.iter().map(StoredColumn::field).collect();
         schema::conform(self.key, &Arc::new(Schema::new(fields)), batch)
     }
 
-    /// A batch as DuckDB takes it. It becomes several parts where the values of all rows do not fit into one. `first` is the
+    /// Converts a batch into the form of DuckDB, in several parts if its values do not fit into one. `first` is the
     /// number of its first row.
     fn to_wire(&self, columns: &[StoredColumn], batch: &RecordBatch, first: usize, out: &mut Vec<Part>) -> Result<()> {
         match self.wire_batch(columns, batch, first) {
@@ -146,7 +147,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// The columns by their names in DuckDB, in the types in which it keeps them.
+    /// Returns the columns by their names in DuckDB, in the types in which it stores them.
     fn wire_batch(&self, columns: &[StoredColumn], batch: &RecordBatch, first: usize) -> Result<DuckBatch> {
         let mut fields = Vec::with_capacity(columns.len());
         let mut arrays = Vec::with_capacity(columns.len());
@@ -178,7 +179,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// The first value of a column that changes when DuckDB stores it, and its row.
+    /// Returns the first value of a column that changes when DuckDB stores it, and its row.
     fn first_changed(&self, column: &StoredColumn, kept: &str, batch: &DuckBatch) -> Result<Option<(usize, String)>> {
         let Some(values) = batch.column_by_name(&column.sql_name) else { return Ok(None) };
         let source = Source::new(vec![numbered(values)?]);
@@ -201,7 +202,7 @@ impl Writing<'_> {
         self.run(&format!("DROP TABLE IF EXISTS {}", quoted(self.sql_name)))
     }
 
-    /// Moves the write-ahead log into the file, and packs what many small writes have left.
+    /// Moves the write-ahead log into the file, and packs the rows of many small writes.
     pub(crate) fn checkpoint(&self) -> Result<()> {
         self.run("CHECKPOINT")
     }

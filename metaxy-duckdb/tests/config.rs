@@ -65,7 +65,7 @@ async fn no_setting_of_duckdb_is_shown() {
     assert!(error.to_string().contains("no_such_setting"), "{error}");
 }
 
-/// The names of databases carry tokens and keys where they are links or connection strings.
+/// The names of databases contain tokens and keys if they are links or connection strings.
 #[tokio::test]
 async fn what_is_secret_in_a_name_does_not_show() {
     use metaxy_core::registry::{BackendSettings, find};
@@ -73,7 +73,7 @@ async fn what_is_secret_in_a_name_does_not_show() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(
         home.path().join("text?sig=hunter2"),
-        "this is no database, and long enough to be read as one".repeat(20),
+        "this is not a database, and long enough to be read as one".repeat(20),
     )
     .unwrap();
     for name in ["missing/x.db?token=hunter2", "text?sig=hunter2", "x://ada:/hunter2@host/x.db"] {

@@ -10,7 +10,7 @@ use metaxy_duckdb::DuckDbBackend;
 use metaxy_testkit::fixtures::stores;
 use metaxy_testkit::scenario::{self, Scenario};
 
-/// A copy of the store that the Python package wrote.
+/// Returns a copy of the store that the Python package wrote.
 fn copied(dir: &Path) -> PathBuf {
     let path = dir.join("store.duckdb");
     std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store.duckdb"), &path).unwrap();
@@ -58,7 +58,7 @@ type Tables = BTreeMap<String, (BTreeMap<String, String>, i64)>;
 
 const COLUMNS: &str = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal";
 
-/// What the DuckDB of this program sees in a file.
+/// Returns what the DuckDB of this program sees in a file.
 fn tables(path: &Path) -> Tables {
     let connection = duckdb::Connection::open(path).unwrap();
     let mut statement = connection.prepare(COLUMNS).unwrap();
@@ -73,7 +73,7 @@ fn tables(path: &Path) -> Tables {
     tables
 }
 
-/// An interpreter that has the `duckdb` module, or why there is none.
+/// Returns an interpreter that has the `duckdb` module, or why there is none.
 fn python() -> Result<PathBuf, String> {
     let named = std::env::var_os("METAXY_REFERENCE_PYTHON").filter(|name| !name.is_empty());
     let python = PathBuf::from(named.unwrap_or_else(|| "python3".into()));
@@ -97,8 +97,8 @@ for table, (columns, count) in tables.items():
 print(json.dumps({table: (columns, count[0]) for table, (columns, count) in tables.items()}))
 "#;
 
-/// The features of the package's store, written by this one: the same columns in the same types, which the DuckDB of the
-/// Python package reads.
+/// The features of the package's store, written by this one: the same columns in the same types, which the DuckDB of
+/// the Python package reads.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_package_reads_what_is_written_here() {
     let dir = tempfile::tempdir().unwrap();

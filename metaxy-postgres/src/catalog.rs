@@ -47,9 +47,10 @@ impl TableName {
     pub(crate) fn new(schema: &str, prefix: &str, key: &FeatureKey) -> Result<Self> {
         let plain = format!("{prefix}{}", key.table_name());
         if plain.len() > NAME_BYTES {
-            return Err(Error::Unsupported {
+            return Err(Error::LimitExceeded {
                 what: format!("the table name `{plain}` of {} bytes", plain.len()),
-                hint: format!("PostgreSQL keeps {NAME_BYTES}; shorten the key of `{key}`, or the `table_prefix`"),
+                limit: format!("{NAME_BYTES} bytes in PostgreSQL"),
+                hint: format!("shorten the key of `{key}`, or the `table_prefix`"),
             });
         }
         let quoted = format!("{}.{}", quote(schema), quote(&plain));

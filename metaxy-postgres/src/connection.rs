@@ -231,7 +231,7 @@ fn no_schema(settings: &Settings) -> Error {
         Some(schema) => format!("the database has no schema `{schema}`; create it, or change `schema`"),
         None => "the connection's search path names no schema that exists; set `schema`".to_owned(),
     };
-    Error::LocationNotFound { location: settings.location.clone(), hint }
+    Error::location_not_found(&settings.location, hint)
 }
 
 /// The first connection is made by hand: a pool would try again and again, and then say only that time is up. Comes with
@@ -291,10 +291,7 @@ impl SessionAttrs {
 }
 
 fn too_late(location: &str, timeout: Duration) -> Error {
-    Error::Unreachable {
-        location: location.to_owned(),
-        reason: format!("no answer within {} s (`connect_timeout`)", timeout.as_secs_f64()),
-    }
+    Error::unreachable(location, format!("no answer within {} s (`connect_timeout`)", timeout.as_secs_f64()))
 }
 
 /// A connection. It goes back to the pool when the work on it is [done](Connection::done); otherwise it is cut, and the

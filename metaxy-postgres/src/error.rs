@@ -41,19 +41,10 @@ impl<'a> During<'a> {
 
     /// The error, at a place. What PostgreSQL says never holds a password.
     pub(crate) fn error(self, location: &str, error: sqlx::Error) -> Error {
-        let unreachable = |reason: String| Error::Unreachable { location: location.to_owned(), reason };
+        if let Some(reason) = unreachable_reason(&error) {
+            return Error::unreachable(location, reason).with_source(error);
+        }
         match &error {
-            sqlx::Error::Io(source) => unreachable(io_reason(source)),
-            sqlx::Error::Tls(source) => unreachable(tls_reason(source)),
-            // The bytes are not those of PostgreSQL's protocol: the connection was cut, or something else answers.
-            sqlx::Error::Protocol(reason) => {
-                unreachable(format!("the answer is not one of PostgreSQL ({reason}); check the server and the port"))
-            }
-            sqlx::Error::PoolTimedOut => unreachable(
-                "no connection became free or could be made within `connect_timeout`; check the server, or raise \
-                 `pool_size`"
-                    .to_owned(),
-            ),
             sqlx::Error::PoolClosed => Error::Closed { store: format!("{KIND} at {location}") },
             sqlx::Error::Configuration(source) => Error::Config {
                 file: None,
@@ -70,27 +61,24 @@ impl<'a> During<'a> {
     fn refusal(self, location: &str, error: sqlx::Error) -> Error {
         let code = code(&error);
         let said = error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
-        let location = location.to_owned();
-        let missing =
-            |hint: &str| Error::LocationNotFound { location: location.clone(), hint: format!("{said}; {hint}") };
-        match (code.as_str(), self.table) {
-            ("53100", _) => Error::StorageFull { location, operation: self.described(), source: error.into() },
-            ("42501" | "25006" | "0P000", _) => {
-                Error::AccessDenied { location, operation: self.described(), reason: said }
+        let denied = |said: String| Error::access_denied(location, self.described(), said);
+        let missing = |hint: &str| Error::location_not_found(location, format!("{said}; {hint}"));
+        let refusal = match (code.as_str(), self.table) {
+            ("53100", _) => {
+                let location = location.to_owned();
+                return Error::StorageFull { location, operation: self.described(), source: error.into() };
             }
+            ("42501" | "25006" | "0P000", _) => denied(said),
             ("3D000" | "57P04", _) => missing("create the database, or name another"),
             ("3F000", _) => missing("create the schema, or name another"),
-            ("XX001" | "XX002" | "58P01", Some(table)) => Error::Corrupt { table: table.to_owned(), reason: said },
+            ("XX001" | "XX002" | "58P01", Some(table)) => Error::corrupt(table, said),
             // Idle too long, too many connections, a server that starts or stops, a pooler without a server.
-            ("25P03" | "25P04" | "53300", _) => Error::Unreachable { location, reason: said },
-            (code, _) if code.starts_with("57P") || code.starts_with("08") => {
-                Error::Unreachable { location, reason: said }
-            }
-            (code, _) if code.starts_with("28") => {
-                Error::AccessDenied { location, operation: self.described(), reason: said }
-            }
-            (code, _) => self.other(error, passes(code)),
-        }
+            ("25P03" | "25P04" | "53300", _) => Error::unreachable(location, said),
+            (code, _) if code.starts_with("57P") || code.starts_with("08") => Error::unreachable(location, said),
+            (code, _) if code.starts_with("28") => denied(said),
+            (code, _) => return self.other(error, passes(code)),
+        };
+        refusal.with_source(error)
     }
 
     fn other(self, error: sqlx::Error, transient: bool) -> Error {
@@ -107,6 +95,23 @@ fn passes(code: &str) -> bool {
     code.starts_with("40")
         || code.starts_with("53")
         || ["55P03", "55006", "57014", "58030", UNDEFINED_TABLE].contains(&code)
+}
+
+/// Why the server cannot be reached, if the error says that.
+fn unreachable_reason(error: &sqlx::Error) -> Option<String> {
+    Some(match error {
+        sqlx::Error::Io(source) => io_reason(source),
+        sqlx::Error::Tls(source) => tls_reason(source),
+        // The bytes are not those of PostgreSQL's protocol: the connection was cut, or something else answers.
+        sqlx::Error::Protocol(reason) => {
+            format!("the answer is not one of PostgreSQL ({reason}); check the server and the port")
+        }
+        sqlx::Error::PoolTimedOut => {
+            "no connection became free or could be made within `connect_timeout`; check the server, or raise `pool_size`"
+                .to_owned()
+        }
+        _ => return None,
+    })
 }
 
 fn io_reason(source: &io::Error) -> String {

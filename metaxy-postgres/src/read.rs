@@ -114,7 +114,7 @@ impl RowReader {
     }
 
     fn broken(&self, reason: &str) -> Error {
-        Error::Corrupt { table: self.table.clone(), reason: reason.to_owned() }
+        Error::corrupt(&self.table, reason)
     }
 
     /// Takes a row; gives the bytes that follow it.
@@ -179,7 +179,7 @@ impl RowReader {
 }
 
 fn corrupt(table: &str, column: &str, reason: &str) -> Error {
-    Error::Corrupt { table: table.to_owned(), reason: format!("column `{column}`: {reason}") }
+    Error::corrupt(table, format!("column `{column}`: {reason}"))
 }
 
 /// What comes out of the task that reads.

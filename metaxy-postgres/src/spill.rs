@@ -87,8 +87,7 @@ impl Stored {
                     .map_err(|error| Error::of_io(path.display(), "read rows from a temporary file", error))?;
                 let mut reader = FileReader::try_new_buffered(file, None)?;
                 reader.set_index(position)?;
-                let missing =
-                    || Error::Corrupt { table: path.display().to_string(), reason: "rows are missing".to_owned() };
+                let missing = || Error::corrupt(path.display(), "rows are missing");
                 Ok(reader.next().ok_or_else(missing)??)
             })
         })

@@ -1,7 +1,7 @@
 //! The catalog: which tables belong to a store, and which Arrow types their columns have.
 //!
-//! SQLite knows four kinds of values and takes `Id` and `id` for one name. So the table `metaxy$tables` holds the exact
-//! schema of each table, and the name that each of its columns has in SQLite: nearly always its own.
+//! SQLite has four kinds of values, and its names are not case-sensitive. So the table `metaxy$tables` has the exact
+//! schema of each table, and the name of each of its columns in SQLite: nearly always its own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -88,8 +88,8 @@ impl Catalog<'_> {
                 hint: "update metaxy-sqlite".to_owned(),
             });
         }
-        let columns: Vec<String> =
-            serde_json::from_str(&columns).map_err(|error| corrupt(feature, format!("its column list: {error}")))?;
+        let columns: Vec<String> = serde_json::from_str(&columns)
+            .map_err(|error| corrupt(feature, format!("its column list: {error}")).with_source(error))?;
         let schema = plain(&*ipc::decode_schema(feature, &schema)?);
         if columns.len() != schema.fields().len() {
             return Err(corrupt(feature, "its schema and its column list differ in length"));
@@ -190,8 +190,8 @@ impl Catalog<'_> {
         saved.map(|_| ()).map_err(|error| self.during.error(error))
     }
 
-    /// Returns the latest time of a table's rows. Rows that were seen before are not read again: later rows have greater
-    /// numbers, unless the last ones were removed in between.
+    /// Returns the latest time of a table's rows. Rows that were seen before are not read again: later rows have
+    /// greater numbers, unless the last ones were removed in between.
     pub(crate) fn newest_stamp(&self, table: &StoredTable, seen: SeenRows) -> Result<SeenRows> {
         let times = [columns::UPDATED_AT, columns::DELETED_AT].map(|name| table.column(name));
         let [Some((updated, first)), Some((deleted, second))] = times else { return Ok(SeenRows::default()) };
@@ -261,8 +261,8 @@ fn table_name(prefix: &str, feature: &str) -> String {
     if name.to_ascii_lowercase().starts_with("sqlite_") { format!("metaxy${name}") } else { name }
 }
 
-/// Returns the names in SQLite for the columns of a schema, of which the first ones are known: the column's own name, with
-/// a number if SQLite would confuse it with another.
+/// Returns the names in SQLite for the columns of a schema, of which the first ones are known: the column's own name,
+/// with a number if SQLite would confuse it with another.
 fn column_names(schema: &Schema, known: Vec<String>) -> Vec<String> {
     let mut taken: HashSet<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
     // The names by which SQLite numbers rows.

@@ -16,8 +16,8 @@ use crate::location::{FileId, Location};
 /// How many idle connections a store keeps for later reads.
 const IDLE_READERS: usize = 4;
 
-/// How many connections the streams of a process may hold between their batches. Each has two files open, and the limit of
-/// a process is often 1,024.
+/// How many connections the streams of a process may hold between their batches. Each has two files open, and the limit
+/// of a process is often 1,024.
 const HELD_READERS: usize = 32;
 
 static HELD: Semaphore = Semaphore::const_new(HELD_READERS);
@@ -129,8 +129,8 @@ impl Database {
         *guard = None;
     }
 
-    /// Removes the empty side files that SQLite's readers make and, other than its writers, leave behind. SQLite does it
-    /// itself when a connection that could have written is the last to close.
+    /// Removes the empty side files that SQLite's readers make and, other than its writers, leave behind. SQLite does
+    /// it itself when a connection that could have written is the last to close.
     fn remove_side_files(&self) {
         let Some(path) = self.location.path.as_deref().filter(|_| self.location.side_file("-wal") == Some(0)) else {
             return;
@@ -220,14 +220,13 @@ fn cannot_make_side_files(error: &rusqlite::Error) -> bool {
 /// Returns the error for a file that exists, and that SQLite cannot read without creating a file beside it.
 fn why_not_read(during: During<'_>, error: rusqlite::Error) -> Error {
     match during.error(error) {
-        Error::AccessDenied { location, operation, reason } => Error::AccessDenied {
-            location,
-            operation,
-            reason: format!(
-                "{reason}. Where the file may be read, SQLite could create no files beside it, which it needs beside \
+        Error::AccessDenied { location, operation, reason, source } => {
+            let reason = format!(
+                "{reason}. If the file is readable, SQLite could not create the files beside it that it needs beside \
                  writers: open the store where it may, or set `immutable = true` if no process writes to the file"
-            ),
-        },
+            );
+            Error::AccessDenied { location, operation, reason, source }
+        }
         other => other,
     }
 }
@@ -256,8 +255,8 @@ fn prepare_for_writing(connection: &Connection, patience: Duration) -> rusqlite:
     connection.pragma_update(None, "cache_size", -16_000)
 }
 
-/// Turns the write-ahead log on. Several processes may find a new file at the same time, and SQLite does not always wait
-/// when it changes the kind of log.
+/// Turns the write-ahead log on. Several processes may find a new file at the same time, and SQLite does not always
+/// wait when it changes the kind of log.
 fn use_write_ahead_log(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     let give_up = Instant::now() + patience;
     loop {

@@ -54,8 +54,8 @@ fn matching_rows(
 ) -> Result<Vec<i64>> {
     let error = |error| during.error(error);
     let columns: Vec<String> = predicate.columns().into_iter().filter(|name| table.column(name).is_some()).collect();
-    let places = columns.iter().map(|name| table.schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
-    let schema = Arc::new(table.schema.project(&places)?);
+    let positions = columns.iter().map(|name| table.schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    let schema = Arc::new(table.schema.project(&positions)?);
     let sql = sql::numbered_rows(table, columns.iter().map(String::as_str));
     let mut statement = connection.prepare(&sql).map_err(error)?;
     let mut rows = statement.query([i64::MIN]).map_err(error)?;

@@ -1,7 +1,7 @@
-//! What SQLite says, as the errors of metaxy.
+//! Converts errors of SQLite into those of metaxy.
 
-use metaxy_core::Error;
-use metaxy_core::secret::{mask_error, mask_url};
+use metaxy_core::error::{BoxError, Error};
+use metaxy_core::secret::{mask_error_of, mask_text};
 use rusqlite::{ErrorCode, ffi};
 
 use crate::KIND;
@@ -10,7 +10,7 @@ use crate::location::Location;
 /// The catalog's table: it is named as damaged if no other table is meant.
 pub(crate) const CATALOG: &str = "metaxy$tables";
 
-/// The operation and its place, which turn SQLite's errors into named ones.
+/// The operation and its location, which turn SQLite's errors into named ones.
 #[derive(Clone, Copy)]
 pub(crate) struct During<'a> {
     location: &'a Location,
@@ -35,7 +35,7 @@ impl<'a> During<'a> {
                 E::InvalidColumnType(..)
                 | E::FromSqlConversionFailure(..)
                 | E::IntegralValueOutOfRange(..)
-                | E::Utf8Error(..) => self.corrupt(&error),
+                | E::Utf8Error(..) => self.corrupt(error),
                 other => self.other(other, false),
             };
         };
@@ -49,13 +49,25 @@ impl<'a> During<'a> {
             // SQLite tells of a full disk in its own words where it grows the index of the log.
             (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => self.full(error),
             (ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _) => {
-                self.location.denied(self.operation, &shown(&error))
+                self.location.denied(self.operation, &self.shown(&error)).with_source(self.masked(&error))
             }
-            (ErrorCode::CannotOpen, _) => self.location.why_not_opened(self.operation, &shown(&error)),
-            (ErrorCode::DatabaseCorrupt, _) => self.corrupt(&error),
+            (ErrorCode::CannotOpen, _) => {
+                self.location.why_not_opened(self.operation, &self.shown(&error)).with_source(self.masked(&error))
+            }
+            (ErrorCode::DatabaseCorrupt, _) => self.corrupt(error),
             (ErrorCode::TooBig, _) => self.too_large(),
             (code, extended) => self.other(error, may_pass(code, extended)),
         }
+    }
+
+    /// Returns the text of an error without secrets: it may contain the path.
+    fn shown(&self, error: &rusqlite::Error) -> String {
+        mask_text(&error.to_string(), &self.location.secrets)
+    }
+
+    /// Returns an error without secrets, as a source.
+    fn masked(&self, error: &rusqlite::Error) -> BoxError {
+        mask_error_of(error, &self.location.secrets)
     }
 
     fn locked(&self) -> Error {
@@ -70,7 +82,7 @@ impl<'a> During<'a> {
         Error::StorageFull {
             location: self.location.name.clone(),
             operation: self.operation.to_owned(),
-            source: mask_error(error),
+            source: self.masked(&error),
         }
     }
 
@@ -82,12 +94,13 @@ impl<'a> During<'a> {
         }
     }
 
-    fn corrupt(&self, error: &rusqlite::Error) -> Error {
-        corrupt(self.table.unwrap_or(CATALOG), format!("{} in {}", shown(error), self.location.name))
+    fn corrupt(&self, error: rusqlite::Error) -> Error {
+        let reason = format!("{} in {}", self.shown(&error), self.location.name);
+        corrupt(self.table.unwrap_or(CATALOG), reason).with_source(self.masked(&error))
     }
 
     fn other(&self, error: rusqlite::Error, transient: bool) -> Error {
-        let error = mask_error(error);
+        let error = self.masked(&error);
         match self.table {
             Some(table) => Error::table(KIND, self.operation, table, error),
             None => Error::backend(KIND, self.operation, error),
@@ -96,17 +109,14 @@ impl<'a> During<'a> {
     }
 }
 
-/// Returns whether the same call may succeed later: memory is short, or a device or an exhausted quota has refused a write.
+/// Returns whether the same call may succeed later: memory is short, or a device or an exhausted quota has refused a
+/// write.
 fn may_pass(code: ErrorCode, extended: i32) -> bool {
     code == ErrorCode::OutOfMemory
         || [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_NOMEM].contains(&extended)
 }
 
-fn shown(error: &rusqlite::Error) -> String {
-    mask_url(&error.to_string())
-}
-
 /// Returns the error for a damaged table.
 pub(crate) fn corrupt(table: &str, reason: impl Into<String>) -> Error {
-    Error::Corrupt { table: table.to_owned(), reason: reason.into() }
+    Error::corrupt(table, reason)
 }

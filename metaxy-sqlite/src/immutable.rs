@@ -1,8 +1,8 @@
-//! Reading a file that no process writes to, where SQLite may create no files beside it.
+//! Reads a file to which no process writes, and beside which SQLite cannot create files.
 //!
-//! SQLite then takes no locks and looks at no journal: while another process writes, it reads halves of writes and gives no
-//! error. So this is done only where a setting asks for it, no connection serves two reads, and each read proves that the
-//! file is the same after it as before it.
+//! SQLite then takes no locks and reads no journal: while another process writes, it reads halves of writes without an
+//! error. So this is done only if a setting requires it, no connection is used for two reads, and each read proves that
+//! the file has not changed since it started.
 
 use std::fs::Metadata;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::location::Location;
 /// The coarsest clock of a file system: of two changes within this time, the second may not show.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
 
-/// How often a file that has just changed is looked at again.
+/// The number of times that a file that has just changed is checked again.
 const ATTEMPTS: usize = 20;
 
 /// The files in which a writer has rows that are not in the database, or rows that a crash must undo.
@@ -48,7 +48,7 @@ impl Unchanged {
         if Self::look(location, path)? == *self { answer } else { Err(held(location, "changes it")) }
     }
 
-    /// Looks at a file as soon as a change would show.
+    /// Checks a file as soon as a change would be visible.
     fn settled(location: &Location, path: &Path) -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let found = Self::look(location, path)?;

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use metaxy_core::secret::secrets_in;
 use metaxy_core::{AccessMode, Error, Result};
 
 use crate::config::SqliteConfig;
@@ -19,6 +20,8 @@ const HANDLES: usize = 3;
 pub(crate) struct Location {
     /// Its name for messages: as the settings spell it, with secrets masked.
     pub(crate) name: String,
+    /// The secrets in its name, which no message may show.
+    pub(crate) secrets: Vec<String>,
     /// The file; `None` for a database in memory.
     pub(crate) path: Option<PathBuf>,
     pub(crate) mode: AccessMode,
@@ -36,13 +39,12 @@ impl fmt::Debug for Location {
 impl Location {
     pub(crate) fn new(config: &SqliteConfig, path: Option<PathBuf>, mode: AccessMode) -> Result<Self> {
         config.check()?;
-        let name = config.location();
+        let (name, secrets) = (config.location(), secrets_in("database", &config.database));
         // Connections are opened at any time, and the working directory may change until then.
-        let path = path.map(std::path::absolute).transpose().map_err(|error| Error::Unreachable {
-            location: name.clone(),
-            reason: format!("the working directory is not known: {error}"),
+        let path = path.map(std::path::absolute).transpose().map_err(|error| {
+            Error::unreachable(&name, format!("the working directory is not known: {error}")).with_source(error)
         })?;
-        Ok(Self { name, path, mode, busy_timeout: config.busy_timeout(), is_immutable: config.immutable })
+        Ok(Self { name, secrets, path, mode, busy_timeout: config.busy_timeout(), is_immutable: config.immutable })
     }
 
     /// Returns the length of a file beside the database, such as `-wal`; `None` if there is none.
@@ -80,8 +82,8 @@ impl Location {
         }
     }
 
-    /// Returns why SQLite could not open a file, as far as the file system tells. Never opens the database itself: closing
-    /// any handle of a file releases the locks that other connections of this process hold on it.
+    /// Returns why SQLite could not open a file, as far as the file system tells. Never opens the database itself:
+    /// closing any handle of a file releases the locks that other connections of this process hold on it.
     pub(crate) fn why_not_opened(&self, operation: &'static str, reason: &str) -> Error {
         let denied = || self.denied(operation, reason);
         let Some(path) = &self.path else { return denied() };
@@ -99,7 +101,7 @@ impl Location {
     }
 
     fn why_missing(&self, path: &Path, operation: &'static str, denied: impl Fn() -> Error) -> Error {
-        let missing = |hint: &str| Error::LocationNotFound { location: self.name.clone(), hint: hint.to_owned() };
+        let missing = |hint: &str| Error::location_not_found(&self.name, hint);
         let Some(directory) = path.parent().filter(|directory| directory.is_dir()) else {
             return missing("its directory does not exist; create it, or correct `database`");
         };
@@ -114,7 +116,7 @@ impl Location {
     }
 
     pub(crate) fn denied(&self, operation: &'static str, reason: &str) -> Error {
-        Error::AccessDenied { location: self.name.clone(), operation: operation.to_owned(), reason: reason.to_owned() }
+        Error::access_denied(&self.name, operation, reason)
     }
 }
 

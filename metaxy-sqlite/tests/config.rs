@@ -31,7 +31,7 @@ async fn settings_that_do_not_fit_are_shown_with_their_place() {
         ("databse = 'x.db'", "3: `stores.dev.databse`: unknown key; did you mean `database`?"),
         (
             "database = 'x.db'\nbusy_timeout_ms = -1",
-            "4: `stores.dev.busy_timeout_ms`: -1 does not fit; expected a whole number from 0 to 4294967295",
+            "4: `stores.dev.busy_timeout_ms`: -1 is out of range; expected a whole number from 0 to 4294967295",
         ),
         (
             "database = 'x.db'\ntable_prefix = '1'",
@@ -49,7 +49,7 @@ async fn no_table_is_made_where_the_configuration_forbids_it() {
     no_table_is_made_where_that_is_forbidden(store).await;
 }
 
-/// The names of databases carry tokens and keys where they are links or connection strings.
+/// The names of databases contain tokens and keys if they are links or connection strings.
 #[tokio::test]
 async fn what_is_secret_in_a_name_does_not_show() {
     use metaxy_core::registry::{BackendSettings, find};
@@ -58,7 +58,7 @@ async fn what_is_secret_in_a_name_does_not_show() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(
         home.path().join("text?sig=hunter2"),
-        "this is no database, and long enough to be read as one".repeat(20),
+        "this is not a database, and long enough to be read as one".repeat(20),
     )
     .unwrap();
     for name in ["missing/x.db?token=hunter2", "text?sig=hunter2", "x://ada:/hunter2@host/x.db"] {

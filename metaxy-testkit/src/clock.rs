@@ -14,12 +14,12 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock at the start of 2026.
+    /// Returns a clock at the start of 2026.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { micros: AtomicI64::new(1_767_225_600 * SECOND) })
     }
 
-    /// Moves the clock by some seconds; backwards where they are negative.
+    /// Moves the clock by some seconds; backwards if they are negative.
     pub fn advance(&self, seconds: i64) {
         self.advance_micros(seconds * SECOND);
     }

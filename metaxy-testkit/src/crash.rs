@@ -55,7 +55,7 @@ pub enum Victim {
 /// directories in `directory`, so that one can be looked at while another is written.
 ///
 /// # Panics
-/// Where a promise is broken; this is a test.
+/// If a promise is broken; this is a test.
 pub async fn survives_kills<F>(
     test: &str,
     victim: Victim,
@@ -175,9 +175,9 @@ where
     }
 }
 
-/// Spreads the kills over the life of the process: one in four strikes while it opens the store and writes what it finds
-/// in its spool, one in four soon after it begins to write, and the others when it has something that must not get lost,
-/// however slow the store.
+/// Spreads the kills over the life of the process: one in four strikes while it opens the store and writes what it
+/// finds in its spool, one in four soon after it begins to write, and the others when it has something that must not
+/// get lost, however slow the store.
 fn moment(round: usize) -> (&'static [&'static str], Duration) {
     let scattered = (round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     match round % 4 {
@@ -252,7 +252,7 @@ impl Said {
 
 fn say(word: &str, number: i64) {
     let mut output = std::io::stdout().lock();
-    // A parent that has gone away is no reason to panic: the kill is on its way.
+    // A parent that has gone away is not a reason to panic: the kill is on its way.
     let _ = writeln!(output, "{word} {number}").and_then(|()| output.flush());
 }
 

@@ -89,12 +89,12 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The call fails.
+    /// Returns a fault that makes the call fail.
     pub fn fail(operation: Operation) -> Self {
         Self::new(operation, Effect::Fail)
     }
 
-    /// The call takes longer.
+    /// Returns a fault that makes the call take longer.
     pub fn delay(operation: Operation, time: Duration) -> Self {
         Self::new(operation, Effect::Delay(time))
     }
@@ -111,8 +111,8 @@ impl Fault {
     }
 
     /// Strikes while the call runs. The future of a call that fails is polled once more than `progress` says and then
-    /// dropped, as a caller does who no longer waits. The stream of a scan breaks after `progress` batches; a delay holds
-    /// up each batch after those.
+    /// dropped, as a caller does who no longer waits. The stream of a scan breaks after `progress` batches; a delay
+    /// holds up each batch after those.
     #[must_use]
     pub fn during(mut self, progress: usize) -> Self {
         self.moment = Moment::During;
@@ -149,7 +149,7 @@ impl Fault {
         self
     }
 
-    /// The error says that the same call may succeed later.
+    /// Makes the error transient: the same call may succeed later.
     #[must_use]
     pub fn transient(mut self) -> Self {
         self.transient = true;
@@ -215,17 +215,17 @@ impl FaultyBackend {
         self.state().faults.clear();
     }
 
-    /// How often an operation has been called so far.
+    /// Returns how often an operation has been called so far.
     pub fn calls(&self, operation: Operation) -> usize {
         self.times(operation).len()
     }
 
-    /// When an operation has been called, each time.
+    /// Returns when an operation has been called, each time.
     pub fn times(&self, operation: Operation) -> Vec<Instant> {
         self.state().calls.iter().filter(|(call, _)| matches(operation, *call)).map(|(_, at)| *at).collect()
     }
 
-    /// How many calls a fault has struck.
+    /// Returns how many calls a fault has struck.
     pub fn struck(&self) -> usize {
         self.state().struck
     }
@@ -308,7 +308,7 @@ pub async fn abandoned_after<F: Future>(polls: usize, future: F) -> Option<F::Ou
     .await
 }
 
-/// The stream of a scan that a fault has struck.
+/// Returns the stream of a scan that a fault has struck.
 fn struck_stream(fault: Fault, stream: BatchStream) -> BatchStream {
     match (fault.effect, fault.moment) {
         (Effect::Delay(time), Moment::During) => stream

@@ -28,8 +28,8 @@ struct Table {
 
 type Tables = Arc<Mutex<BTreeMap<String, Table>>>;
 
-/// A store in memory. Backends of one name see the same tables, as two programs on one database do; they last as long as
-/// the process.
+/// A store in memory. Backends of one name see the same tables, as two programs on one database do; they last as long
+/// as the process.
 #[derive(Debug)]
 pub struct MemoryBackend {
     name: String,
@@ -51,7 +51,7 @@ impl MemoryBackend {
         Self { name: "memory".to_owned(), tables: Tables::default(), open: AtomicBool::new(false) }
     }
 
-    /// The tables of a name.
+    /// Returns the tables of a name.
     pub fn named(name: impl Into<String>) -> Self {
         static NAMED: LazyLock<Mutex<HashMap<String, Tables>>> = LazyLock::new(Mutex::default);
         let name = name.into();
@@ -59,7 +59,7 @@ impl MemoryBackend {
         Self { name, tables, open: AtomicBool::new(false) }
     }
 
-    /// The tables, where the backend is open.
+    /// Returns the tables, if the backend is open.
     fn tables(&self) -> Result<MutexGuard<'_, BTreeMap<String, Table>>> {
         if self.open.load(Ordering::SeqCst) { Ok(lock(&self.tables)) } else { Err(backend::closed(&self.info())) }
     }
@@ -71,7 +71,7 @@ impl Default for MemoryBackend {
     }
 }
 
-/// A panic elsewhere leaves the tables whole, because they are only ever replaced.
+/// Locks a mutex. A panic elsewhere leaves the tables whole, because they are only ever replaced.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@ use metaxy_core::SharedBackend;
 use metaxy_testkit::memory::MemoryBackend;
 use metaxy_testkit::oracle::Histories;
 
-/// As many cases as `METAXY_CASES` says, 2,000 where it says nothing.
+/// As many cases as `METAXY_CASES` says, 2,000 if it is not set.
 #[tokio::test]
 async fn the_engine_answers_as_the_oracle_does() {
     let cases = std::env::var("METAXY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);

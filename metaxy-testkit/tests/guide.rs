@@ -10,7 +10,7 @@ fn example(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The lines of the guide's code blocks by the file that stands above each, as in `**src/lib.rs**`.
+/// Returns the lines of the guide's code blocks by the file that stands above each, as in `**src/lib.rs**`.
 fn blocks() -> BTreeMap<String, Vec<String>> {
     let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let mut blocks: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -67,7 +67,7 @@ fn module(src: &Path, file: &Path) -> Module {
     names
 }
 
-/// The file of the innermost module that a path leads through.
+/// Returns the file of the innermost module that a path leads through.
 fn file_of<'a>(files: &'a BTreeMap<Module, PathBuf>, path: &[String]) -> Option<&'a PathBuf> {
     (1..=path.len()).rev().find_map(|length| files.get(&path[..length]))
 }
@@ -84,7 +84,7 @@ struct Paths {
 }
 
 impl Paths {
-    /// The path from the crate's root; nothing where it leads to another crate or a local name.
+    /// Returns the path from the crate's root; `None` if it leads to another crate or a local name.
     fn absolute(&self, path: &[String]) -> Option<Module> {
         let up = path.iter().take_while(|name| *name == "super").count();
         let (base, rest) = match path.first()?.as_str() {
@@ -144,7 +144,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(is_test)
 }
 
-/// The circles, each as the files in it: groups of files of which each leads to each other.
+/// Returns the circles, each as the files in it: groups of files of which each leads to each other.
 fn circles(imports: &Imports) -> Vec<String> {
     let reached: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> =
         imports.keys().map(|file| (file, reachable(imports, file))).collect();

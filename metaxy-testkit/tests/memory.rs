@@ -76,7 +76,7 @@ fn scenarios_come_from_a_directory() {
     std::fs::write(directory.path().join("mine.json"), &text).unwrap();
     let (passed, said) = run_again("conformance::scenarios::external", "METAXY_SCENARIOS", directory.path());
     assert!(passed, "{said}");
-    // The same with an answer that nobody can give.
+    // The same with an answer that no engine can give.
     let mut wrong: Scenario = serde_json::from_str(&text).unwrap();
     wrong.definitions.project_version = Some("another".to_owned());
     std::fs::write(directory.path().join("wrong.json"), serde_json::to_string(&wrong).unwrap()).unwrap();

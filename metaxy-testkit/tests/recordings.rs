@@ -13,7 +13,7 @@ fn scenarios() -> Vec<Scenario> {
     files.map(|file| serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()).collect()
 }
 
-/// The definitions at the start of a scenario, and all that replace them.
+/// Returns the definitions at the start of a scenario, and all that replace them.
 fn definitions(scenario: &Scenario) -> impl Iterator<Item = &Definitions> {
     let later = scenario.steps.iter().filter_map(|step| match step {
         Step::Redefine(definitions) => Some(definitions),

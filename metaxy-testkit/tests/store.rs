@@ -9,7 +9,7 @@ use metaxy_testkit::memory::MemoryBackend;
 use metaxy_testkit::scenario::{Samples, compare, json_rows, record_batch};
 use serde_json::{Value, json};
 
-/// A root with the fields `a` and `b`, and a child whose `c` is made from `a` and `d` from `b`.
+/// Returns a root with the fields `a` and `b`, and a child whose `c` is made from `a` and `d` from `b`.
 fn graph(code_version: &str) -> Result<FeatureGraph> {
     let kid = FeatureSpec::builder("kid").id_columns(["id"]).dep("root").fields([
         FieldSpec::new("c").code_version(code_version).depends_on("root", ["a"]),
@@ -34,7 +34,8 @@ fn roots() -> RecordBatch {
     batch(json!({"id": "string"}), ["x", "y", "z"].into_iter().enumerate().map(row).collect())
 }
 
-/// The child of `x` as it was computed, and that of `y` with a data version of the user's own for the field `c`.
+/// Returns the child of `x` as it was computed, and that of `y` with a data version of the user's own for the field
+/// `c`.
 fn processed() -> RecordBatch {
     batch(
         json!({"id": "string", "text": "string"}),
@@ -56,7 +57,7 @@ fn message<T>(result: Result<T>) -> String {
 }
 
 #[tokio::test]
-async fn a_rebase_computes_provenance_anew_and_keeps_what_the_user_gave() -> Result<()> {
+async fn a_rebase_computes_provenance_again_and_keeps_given_data_versions() -> Result<()> {
     let store = store(graph("1")?).await?;
     store.write("root", roots()).await?;
     store.write("kid", processed()).await?;
@@ -119,7 +120,7 @@ async fn progress_counts_what_was_processed_at_least_once() -> Result<()> {
     store.write("root", batch(json!({"id": "string"}), changed)).await?;
     assert_eq!(store.input_progress("kid").await?, progress(2), "stale samples have been processed once");
     store.delete("root").await?;
-    let none = store.input_progress("kid").await?.expect("it is no root");
+    let none = store.input_progress("kid").await?.expect("it is not a root");
     assert_eq!((none.total, none.share()), (0, None));
     assert_eq!(store.input_progress("root").await?, None);
     Ok(())
@@ -128,9 +129,9 @@ async fn progress_counts_what_was_processed_at_least_once() -> Result<()> {
 #[tokio::test]
 async fn progress_counts_groups_and_parents_as_one() -> Result<()> {
     let root = FeatureSpec::builder("frame").id_columns(["video", "n"]).build()?;
-    let group = FeatureDep::new("frame")?.lineage(Lineage::aggregation(["video"]));
+    let group = FeatureDep::new("frame").lineage(Lineage::aggregation(["video"]));
     let videos = FeatureSpec::builder("video").id_columns(["video"]).dep(group).build()?;
-    let parts = FeatureDep::new("video")?.lineage(Lineage::expansion(["video"]));
+    let parts = FeatureDep::new("video").lineage(Lineage::expansion(["video"]));
     let shots = FeatureSpec::builder("shot").id_columns(["video", "shot"]).dep(parts).build()?;
     let store = store(FeatureGraph::new([root, videos, shots])?).await?;
     let frame = |video: &str, n: i64| json!({"video": video, "n": n, "metaxy_provenance_by_field": {"default": "1"}});
@@ -188,15 +189,15 @@ async fn columns_that_come_from_two_dependencies() -> Result<()> {
         store.write("two", rows()).await?;
         store.resolve_update("leaf").await
     };
-    let error = message(with(FeatureDep::new("two")?).await);
+    let error = message(with(FeatureDep::new("two")).await);
     assert_eq!(
         error,
         "feature `leaf`: column `path` comes from both `one` and `two`; rename it in one of the dependencies, or leave \
          it out with `select`"
     );
-    let renamed = with(FeatureDep::new("two")?.rename("path", "other_path")).await?;
+    let renamed = with(FeatureDep::new("two").rename("path", "other_path")).await?;
     assert_eq!(renamed.new.num_rows(), 1);
-    let selected = with(FeatureDep::new("two")?.select(Vec::<String>::new())).await?;
+    let selected = with(FeatureDep::new("two").select(Vec::<String>::new())).await?;
     assert_eq!(selected.new.num_rows(), 1);
     Ok(())
 }
@@ -218,7 +219,7 @@ async fn names_that_the_store_does_not_know() -> Result<()> {
     let error = message(store.resolve_update("kid").filter("root", "ide = 'x'").await);
     assert!(error.contains("names the column `ide`, which does not exist; did you mean `id`?"), "{error}");
     let error = message(store.resolve_update("kid").filter("root", col("id").eq("x")).global_filter("id = = 1").await);
-    assert_eq!(error.lines().count(), 3, "the text, and a caret under the place: {error}");
+    assert_eq!(error.lines().count(), 3, "the text, and a caret under the position: {error}");
     Ok(())
 }
 

@@ -101,7 +101,7 @@ async fn error(settings: &str, environment: &[(&str, &str)]) -> String {
 }
 
 /// Every case with what it is told, as in `settings.txt`. With `UPDATE_EXPECT=1` in the environment the file is written
-/// anew; read the difference before you commit it.
+/// again; read the difference before you commit it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_settings() {
     let mut found = String::new();

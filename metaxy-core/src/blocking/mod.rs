@@ -1,13 +1,13 @@
-//! Threads for work that blocks: files, databases, long computations.
+//! Runs blocking work on its own threads: files, databases, long computations.
 //!
-//! Blocking work must not run on the threads of the async runtime, and a store cannot rely on the runtime's own blocking
-//! threads: they are limited, a program may have set that limit to one, and work that holds one while it waits for another
-//! hangs for ever once they are used up. So stores bring their own: at most [`MAX_THREADS`] in a process, started when they
-//! are needed and ended when they are idle.
+//! Blocking work must not run on the threads of the async runtime, and a store cannot rely on the runtime's own
+//! blocking threads: their number is limited, a program may have set the limit to one, and work that occupies one while
+//! it waits for another hangs for ever once all are occupied. So stores have their own: at most [`MAX_THREADS`] in a
+//! process, started when they are needed and ended when they are idle.
 //!
 //! - [`run`] is for a closure that blocks: a statement of a database, an fsync.
-//! - [`drive`] is for a future whose polls take long: encoding rows into a file of an object store. It holds a thread while
-//!   it is polled and none while it waits, so that any number of them may wait for each other.
+//! - [`drive`] is for a future whose polls take long: encoding rows into a file of an object store. It occupies a
+//!   thread while it is polled and none while it waits, so that any number of futures may wait for each other.
 //!
 //! ```
 //! # async fn example() -> metaxy_core::Result<()> {
@@ -22,11 +22,11 @@
 //! # Rules for backends
 //! - A closure of [`run`] does not wait for other work of this module, except that it may block on a future that calls
 //!   [`run`] or [`drive`]: that work is then done on the thread that waits for it.
-//! - A stream of rows does not hold a thread while no one reads it: each batch is a call of [`run`].
-//! - All work is [fenced](crate::fence): a panic is [`Error::Task`], and nothing is printed. What decodes stored data
-//!   stands in a [`fence::decode`] of its own, which names the table.
-//! - Work that has begun goes on when its future is dropped, as a transaction should.
-//! - The work sees the Tokio runtime of its caller.
+//! - A stream of rows does not occupy a thread while no one reads it: each batch is a call of [`run`].
+//! - All work is [fenced](crate::fence): a panic becomes [`Error::Task`], and nothing is printed. Code that decodes
+//!   stored data is in its own [`fence::decode`], which names the table.
+//! - Work that has started goes on when its future is dropped, as a transaction should.
+//! - The work runs in the context of its caller's Tokio runtime.
 
 mod pool;
 mod task;
@@ -48,14 +48,14 @@ pub use pool::MAX_THREADS;
 use task::Task;
 
 thread_local! {
-    /// Whether a closure of [`run`] runs on this thread.
+    /// Set if a closure of [`run`] runs on this thread.
     static IN_CLOSURE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a closure that blocks, and gives its answer. It begins with the first poll.
+/// Runs a closure that blocks, and returns its result. It starts with the first poll.
 ///
 /// # Errors
-/// What the work says, and [`Error::Task`] where it panics or no thread can be started.
+/// The errors of the work, and [`Error::Task`] if it panics or no thread can be started.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     if IN_CLOSURE.get() {
         return fenced(work);
@@ -63,10 +63,10 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 's
     spawn(work).await
 }
 
-/// Starts a closure that blocks, at once. The future gives its answer, and may be dropped.
+/// Starts a closure that blocks, at once. The future returns its result, and may be dropped.
 ///
 /// # Errors
-/// As [`run`].
+/// The errors of [`run`].
 pub fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> impl Future<Output = Result<T>> + Send + 'static {
@@ -74,7 +74,7 @@ pub fn spawn<T: Send + 'static>(
 }
 
 impl Pool {
-    /// As [`spawn`], on threads of its own.
+    /// Starts a closure as [`spawn`] does, on the threads of this pool.
     pub(crate) fn spawn<T, F>(self: &Arc<Self>, work: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
     where
         T: Send + 'static,
@@ -85,18 +85,18 @@ impl Pool {
         let started = self.submit(Box::new(move || {
             let _context = runtime.as_ref().map(Handle::enter);
             let _inside = Closure::enter();
-            // Whether its answer is waited for does not matter to the work.
+            // The caller may no longer wait for the result.
             let _ = sender.send(fenced(work));
         }));
         answer(started, receiver)
     }
 }
 
-/// Polls a future on the threads of this module, and gives its answer. It begins at once, and goes on where the answer is
-/// not waited for.
+/// Polls a future on the threads of this module, and returns its result. It starts at once, and goes on if the returned
+/// future is dropped.
 ///
 /// # Errors
-/// What the work says, and [`Error::Task`] where it panics or no thread can be started.
+/// The errors of the work, and [`Error::Task`] if it panics or no thread can be started.
 pub fn drive<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> impl Future<Output = Result<T>> + Send + 'static {
@@ -111,14 +111,14 @@ pub fn drive<T: Send + 'static>(
 
 async fn answer<T>(started: Result<()>, receiver: oneshot::Receiver<Result<T>>) -> Result<T> {
     started?;
-    receiver.await.unwrap_or_else(|_| Err(Error::Task("its thread ended before it".to_owned())))
+    receiver.await.unwrap_or_else(|_| Err(Error::Task("its thread ended before its work".to_owned())))
 }
 
 fn fenced<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     fence::catch(work)?
 }
 
-/// A closure that runs on this thread.
+/// Marks a closure that runs on this thread.
 struct Closure;
 
 impl Closure {

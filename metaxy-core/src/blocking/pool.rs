@@ -1,4 +1,4 @@
-//! The threads: started when work waits for one, ended when they have had none for a while.
+//! The threads, which are started when work waits, and end when they are idle for a while.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -8,23 +8,23 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::fence;
 
-/// How many threads a process has at most for blocking work. Enough to keep a disk or a server busy; each may have files
-/// open, of which a process often has no more than 1,024.
+/// The maximum number of threads of a process for blocking work. It is enough to keep a disk or a server busy; each
+/// thread may have files open, of which a process may often have no more than 1,024.
 pub const MAX_THREADS: usize = 64;
 
-/// How long a thread waits for more work.
+/// The time that a thread waits for more work.
 const IDLE: Duration = Duration::from_secs(5);
 
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads that all of a process shares.
+/// The threads of the process.
 static SHARED: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::new(MAX_THREADS));
 
-/// Threads, at most so many.
+/// A pool with a maximum number of threads.
 pub(crate) struct Pool {
     limit: usize,
     state: Mutex<State>,
-    /// Something in the queue.
+    /// Signals work in the queue.
     work: Condvar,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Pool {
 struct State {
     queue: VecDeque<Job>,
     threads: usize,
-    /// How many of the threads wait for work.
+    /// The number of threads that wait for work.
     idle: usize,
 }
 
@@ -45,7 +45,7 @@ impl Pool {
         &SHARED
     }
 
-    /// Puts work into the queue, and sees to it that a thread comes to it.
+    /// Puts work into the queue, and starts a thread for it if none is idle.
     pub(super) fn submit(self: &Arc<Self>, job: Job) -> Result<()> {
         let mut state = self.lock();
         state.queue.push_back(job);
@@ -59,7 +59,7 @@ impl Pool {
         let pool = self.clone();
         match thread::Builder::new().name("metaxy-blocking".to_owned()).spawn(move || pool.serve()) {
             Ok(_) => state.threads += 1,
-            // One of the others comes to it.
+            // One of the other threads does the work.
             Err(_) if state.threads > 0 => {}
             Err(error) => {
                 let job = state.queue.pop_back();
@@ -70,12 +70,12 @@ impl Pool {
         Ok(())
     }
 
-    /// The state. No work runs while it is held, so a poisoned lock is taken all the same.
+    /// Locks the state. No work runs while it is locked, so a poisoned lock is used all the same.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of a thread.
+    /// Does work until none is left.
     fn serve(&self) {
         while let Some(job) = self.next() {
             if let Err(panic) = fence::catch(job) {
@@ -84,7 +84,7 @@ impl Pool {
         }
     }
 
-    /// The next piece of work, or `None` when there has been none for a while.
+    /// Returns the next piece of work, or `None` if there is none for a while.
     fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {

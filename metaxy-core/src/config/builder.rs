@@ -1,16 +1,16 @@
-//! A configuration made in code.
+//! Builds a configuration in code.
 
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
 use crate::error::Result;
-use crate::registry::Place;
+use crate::registry::Origin;
 
 use super::document::{Node, Value};
 use super::{FeatureSelection, MetaxyConfig, StoreConfig};
 
-/// Collects a configuration in code. Neither files nor environment variables take part.
+/// Builds a [`MetaxyConfig`] in code. Neither files nor environment variables take part.
 ///
 /// ```
 /// use metaxy_core::config::{MetaxyConfig, StoreConfig};
@@ -34,7 +34,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// The name of the store that is used where none is named.
+    /// Sets the name of the default store.
     pub fn store(self, name: impl Into<String>) -> Self {
         self.field("store", name.into())
     }
@@ -45,37 +45,38 @@ impl ConfigBuilder {
         self
     }
 
-    /// The project's name.
+    /// Sets the name of the project.
     pub fn project(self, name: impl Into<String>) -> Self {
         self.field("project", name.into())
     }
 
-    /// How many characters of every version are kept, at least 8.
+    /// Sets the number of characters of every version that are kept, at least 8.
     pub fn hash_truncation_length(self, length: usize) -> Self {
         self.field("hash_truncation_length", i64::try_from(length).unwrap_or(i64::MAX))
     }
 
-    /// Whether stores may create tables.
+    /// Sets whether stores may create tables.
     pub fn auto_create_tables(self, create: bool) -> Self {
         self.field("auto_create_tables", create)
     }
 
-    /// Whether the Python package keeps map columns as maps. Here they always stay maps.
+    /// Sets whether new tables have their by-field columns as maps instead of structs.
     pub fn enable_map_datatype(self, enable: bool) -> Self {
         self.field("enable_map_datatype", enable)
     }
 
-    /// Whether definitions of external features are brought up to date from the store.
+    /// Sets whether the Python package updates the definitions of external features from the store. Not used here.
     pub fn sync(self, sync: bool) -> Self {
         self.field("sync", sync)
     }
 
-    /// Whether an external feature whose version is not the stored one is an error.
+    /// Sets whether the Python package refuses an external feature whose version differs from the stored one. Not used
+    /// here.
     pub fn locked(self, locked: bool) -> Self {
         self.field("locked", locked)
     }
 
-    /// Adds features to load from the store beside those that the project names.
+    /// Adds features that the Python package loads from the store beside those of the project. Not used here.
     pub fn extra_features(mut self, selection: FeatureSelection) -> Self {
         let texts = |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
         let mut table = toml::Table::new();
@@ -95,15 +96,16 @@ impl ConfigBuilder {
         self
     }
 
-    /// The configuration.
+    /// Checks the configuration, and returns it.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) that names the field, [`Error::DuplicateBackend`](crate::Error::DuplicateBackend).
+    /// [`Error::Config`](crate::Error::Config) that names the field,
+    /// [`Error::DuplicateBackend`](crate::Error::DuplicateBackend).
     pub fn build(self) -> Result<MetaxyConfig> {
-        let mut document = Node::of(self.fields.into(), &Place::default());
+        let mut document = Node::of(self.fields.into(), &Origin::default());
         let stores = self.stores.into_iter().map(|(name, store)| (name, store.into_node())).collect();
         if let Some(table) = document.as_table_mut() {
-            table.insert("stores".to_owned(), Node::new(Value::Table(stores), Place::default()));
+            table.insert("stores".to_owned(), Node::new(Value::Table(stores), Origin::default()));
         }
         MetaxyConfig::from_document(None, document, &BTreeSet::new())
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::registry::Place;
+use crate::registry::Origin;
 
 use super::document::Node;
 use super::variables::{self, Environment};
@@ -33,40 +33,40 @@ impl ConfigLoader {
         Self { file: None, directory: None, search_parents: true, overrides: true, environment: None }
     }
 
-    /// Loads this file, and looks for no other.
+    /// Sets the file, so that no other is looked for.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
     }
 
-    /// Looks for the file from this directory on, rather than from the working directory.
+    /// Sets the directory in which the search for the file starts, in place of the working directory.
     pub fn directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.directory = Some(path.into());
         self
     }
 
-    /// Whether to look in the directories above too; on unless switched off.
+    /// Sets whether parent directories are searched too; on by default.
     pub fn search_parents(mut self, search: bool) -> Self {
         self.search_parents = search;
         self
     }
 
-    /// Takes these environment variables rather than those of the process.
+    /// Sets the environment variables, in place of those of the process.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.environment = Some(environment);
         self
     }
 
-    /// Lets no `METAXY_*` variable override what the file says.
+    /// Ignores `METAXY_*` variables that would override the file.
     pub fn without_overrides(mut self) -> Self {
         self.overrides = false;
         self
     }
 
-    /// Loads the configuration; the defaults where there is no file.
+    /// Loads the configuration; the defaults if there is no file.
     ///
     /// # Errors
-    /// As [`MetaxyConfig::load`].
+    /// The errors of [`MetaxyConfig::load`].
     pub fn load(mut self) -> Result<MetaxyConfig> {
         let environment = self.environment.take().unwrap_or_else(Environment::process);
         let file = match self.file.take().map_or_else(|| self.named_by(&environment), |file| Ok(Some(file)))? {
@@ -75,7 +75,7 @@ impl ConfigLoader {
         };
         let document = match &file {
             Some(file) => extend::load(file, &environment)?,
-            None => Node::table(Place::default()),
+            None => Node::table(Origin::default()),
         };
         self.finish(file, document, &environment)
     }
@@ -83,7 +83,7 @@ impl ConfigLoader {
     /// Loads the configuration in a text.
     ///
     /// # Errors
-    /// As [`MetaxyConfig::load`].
+    /// The errors of [`MetaxyConfig::load`].
     pub fn load_text(mut self, text: &str) -> Result<MetaxyConfig> {
         let environment = self.environment.take().unwrap_or_else(Environment::process);
         let document = extend::load_text(text, &self.start(), &environment)?;
@@ -106,8 +106,8 @@ impl ConfigLoader {
         let named = environment.get("METAXY_CONFIG").ok().filter(|path| self.overrides && !path.is_empty());
         let Some(path) = named.map(PathBuf::from) else { return Ok(None) };
         if !path.exists() {
-            let place = Place { file: Some(path), line: None, variable: Some("METAXY_CONFIG".to_owned()) };
-            return Err(place.error("", "the file does not exist"));
+            let origin = Origin { file: Some(path), line: None, variable: Some("METAXY_CONFIG".to_owned()) };
+            return Err(origin.error("", "the file does not exist"));
         }
         Ok(Some(path))
     }
@@ -128,7 +128,7 @@ impl ConfigLoader {
     }
 }
 
-/// `metaxy.toml` wins over `pyproject.toml`; one without anything in `[tool.metaxy]` is passed over.
+/// Finds the file of a directory: `metaxy.toml`, or else a `pyproject.toml` with `[tool.metaxy]`.
 fn find_in(directory: &Path) -> Result<Option<PathBuf>> {
     let own = directory.join("metaxy.toml");
     if is_named(&own) {
@@ -139,7 +139,7 @@ fn find_in(directory: &Path) -> Result<Option<PathBuf>> {
     Ok(found.then_some(project))
 }
 
-/// Whether a directory names a file: a link that leads nowhere is an error of the one who reads it, and not passed over.
+/// Returns whether a directory has a file of this name. A broken link counts: reading it is an error.
 fn is_named(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }

@@ -1,4 +1,4 @@
-//! A tree of settings that knows where each of them was given.
+//! A tree of settings that records the origin of each.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,14 +8,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Result};
-use crate::registry::{Place, Places, push_path};
+use crate::registry::{Origin, Origins, push_path};
 
 /// A setting, or a table of them.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) value: Value,
-    pub(super) place: Place,
-    /// Why the `${VAR}` in this string could not be replaced.
+    pub(super) origin: Origin,
+    /// Why a `${VAR}` in this string could not be replaced.
     pub(super) unresolved: Option<String>,
 }
 
@@ -28,33 +28,33 @@ pub(super) enum Value {
 }
 
 impl Node {
-    pub(super) fn new(value: Value, place: Place) -> Self {
-        Self { value, place, unresolved: None }
+    pub(super) fn new(value: Value, origin: Origin) -> Self {
+        Self { value, origin, unresolved: None }
     }
 
-    pub(super) fn table(place: Place) -> Self {
-        Self::new(Value::Table(IndexMap::new()), place)
+    pub(super) fn table(origin: Origin) -> Self {
+        Self::new(Value::Table(IndexMap::new()), origin)
     }
 
-    /// A value whose parts all come from one place.
-    pub(super) fn of(value: toml::Value, place: &Place) -> Self {
+    /// Returns a value whose parts all have one origin.
+    pub(super) fn of(value: toml::Value, origin: &Origin) -> Self {
         let value = match value {
-            toml::Value::Array(items) => Value::Array(items.into_iter().map(|item| Self::of(item, place)).collect()),
+            toml::Value::Array(items) => Value::Array(items.into_iter().map(|item| Self::of(item, origin)).collect()),
             toml::Value::Table(table) => {
-                Value::Table(table.into_iter().map(|(key, value)| (key, Self::of(value, place))).collect())
+                Value::Table(table.into_iter().map(|(key, value)| (key, Self::of(value, origin))).collect())
             }
             scalar => Value::Scalar(scalar),
         };
-        Self::new(value, place.clone())
+        Self::new(value, origin.clone())
     }
 
-    /// Parses a text; the settings know its lines.
+    /// Parses a text, and records the line of every setting.
     pub(super) fn parse(text: &str, file: Option<&Path>) -> Result<Self> {
         let lines = Lines::of(text, file);
-        // The error's own text would quote the line, and with it what may be a password.
+        // The text of the error would quote the line, which may hold a password.
         let root = DeTable::parse(text).map_err(|error| lines.syntax_error(error.span(), error.message()))?;
         let table = lines.table(root.into_inner())?;
-        Ok(Self::new(table, Place { file: file.map(Path::to_owned), ..Place::default() }))
+        Ok(Self::new(table, Origin { file: file.map(Path::to_owned), ..Origin::default() }))
     }
 
     pub(super) fn as_table(&self) -> Option<&IndexMap<String, Node>> {
@@ -82,7 +82,7 @@ impl Node {
         self.as_table().and_then(|table| table.get(key))
     }
 
-    /// What it is, for messages.
+    /// Describes the kind of the value, for messages.
     pub(super) fn describe(&self) -> &'static str {
         match &self.value {
             Value::Scalar(value) => match value {
@@ -97,7 +97,7 @@ impl Node {
         }
     }
 
-    /// The value alone.
+    /// Returns the value without its origins.
     pub(super) fn to_toml(&self) -> toml::Value {
         match &self.value {
             Value::Scalar(value) => value.clone(),
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    /// The first string with a `${VAR}` that could not be replaced: the keys that lead to it, and why not.
+    /// Returns the path of the first string with a `${VAR}` that could not be replaced, and the reason.
     pub(super) fn first_unresolved(&self) -> Option<(Vec<String>, &str)> {
         if let Some(reason) = &self.unresolved {
             return Some((Vec::new(), reason));
@@ -120,7 +120,7 @@ impl Node {
         })
     }
 
-    /// What is directly in an array or table, by key.
+    /// Returns the items of an array or table, by key.
     fn children(&self) -> Box<dyn Iterator<Item = (String, &Node)> + '_> {
         match &self.value {
             Value::Scalar(_) => Box::new(std::iter::empty()),
@@ -129,30 +129,31 @@ impl Node {
         }
     }
 
-    /// The places of this and all that is in it.
-    pub(super) fn places(&self) -> Places {
-        let mut places = Places::default();
-        self.collect_places(&mut Vec::new(), &mut places);
-        places
+    /// Returns the origins of this value and of all values in it.
+    pub(super) fn origins(&self) -> Origins {
+        let mut origins = Origins::default();
+        self.collect_places(&mut Vec::new(), &mut origins);
+        origins
     }
 
-    fn collect_places(&self, path: &mut Vec<String>, places: &mut Places) {
-        places.insert(path.clone(), self.place.clone());
+    fn collect_places(&self, path: &mut Vec<String>, origins: &mut Origins) {
+        origins.insert(path.clone(), self.origin.clone());
         for (key, node) in self.children() {
             path.push(key);
-            node.collect_places(path, places);
+            node.collect_places(path, origins);
             path.pop();
         }
     }
 
-    /// The error of what stands here.
+    /// Returns an error at the origin of this value.
     pub(super) fn error(&self, path: &[&str], reason: impl Into<String>) -> Error {
         let mut key = String::new();
         push_path(&mut key, &path.iter().map(|&key| key.to_owned()).collect::<Vec<_>>());
-        self.place.error(key, reason)
+        self.origin.error(key, reason)
     }
 
-    /// Lays a document over the one it extends: scalars are replaced, arrays appended, tables merged one level deep.
+    /// Merges a document into the one that it extends: scalars are replaced, arrays appended, tables merged one level
+    /// deep.
     pub(super) fn extend_with(&mut self, child: Node) {
         let (Value::Table(base), Value::Table(over)) = (&mut self.value, child.value) else { return };
         for (key, node) in over {
@@ -169,11 +170,11 @@ impl Node {
         match (&mut self.value, over.value) {
             (Value::Table(base), Value::Table(over)) => base.extend(over),
             (Value::Array(base), Value::Array(over)) => base.extend(over),
-            (_, value) => *self = Node { value, place: over.place, unresolved: over.unresolved },
+            (_, value) => *self = Node { value, origin: over.origin, unresolved: over.unresolved },
         }
     }
 
-    /// Lays a value over this one: tables are merged to any depth, all else is replaced.
+    /// Merges a value into this one: tables are merged to any depth, all else is replaced.
     pub(super) fn overlay(&mut self, over: Node) {
         match (&mut self.value, over.value) {
             (Value::Table(base), Value::Table(over)) => {
@@ -186,16 +187,16 @@ impl Node {
                     }
                 }
             }
-            (_, value) => *self = Node { value, place: over.place, unresolved: over.unresolved },
+            (_, value) => *self = Node { value, origin: over.origin, unresolved: over.unresolved },
         }
     }
 }
 
-/// Finds lines in a text.
+/// Finds the lines of positions in a text.
 struct Lines<'a> {
     text: &'a str,
     file: Option<&'a Path>,
-    /// Where the line breaks are.
+    /// The positions of the line breaks.
     breaks: Vec<usize>,
 }
 
@@ -204,39 +205,39 @@ impl<'a> Lines<'a> {
         Self { text, file, breaks: text.match_indices('\n').map(|(at, _)| at).collect() }
     }
 
-    fn place(&self, at: usize) -> Place {
+    fn origin(&self, at: usize) -> Origin {
         let line = 1 + self.breaks.partition_point(|line_break| *line_break < at);
-        Place { file: self.file.map(Path::to_owned), line: Some(line), variable: None }
+        Origin { file: self.file.map(Path::to_owned), line: Some(line), variable: None }
     }
 
     fn syntax_error(&self, span: Option<Range<usize>>, message: &str) -> Error {
         let Some(span) = span else {
-            let place = Place { file: self.file.map(Path::to_owned), ..Place::default() };
-            return place.error("", format!("this is not TOML: {message}"));
+            let origin = Origin { file: self.file.map(Path::to_owned), ..Origin::default() };
+            return origin.error("", format!("this is not TOML: {message}"));
         };
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
-        self.place(span.start).error("", format!("this is not TOML: {message} (column {column})"))
+        self.origin(span.start).error("", format!("this is not TOML: {message} (column {column})"))
     }
 
     fn table(&self, table: DeTable<'_>) -> Result<Value> {
         let mut entries: Vec<_> = table.into_iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         let entries = entries.into_iter().map(|(key, value)| {
-            let place = self.place(key.span().start);
-            Ok((key.into_inner().into_owned(), self.node(value, place)?))
+            let origin = self.origin(key.span().start);
+            Ok((key.into_inner().into_owned(), self.node(value, origin)?))
         });
         Ok(Value::Table(entries.collect::<Result<_>>()?))
     }
 
-    fn node(&self, value: Spanned<DeValue<'_>>, place: Place) -> Result<Node> {
+    fn node(&self, value: Spanned<DeValue<'_>>, origin: Origin) -> Result<Node> {
         let span = value.span();
         let value = match value.into_inner() {
             DeValue::Table(table) => self.table(table)?,
             DeValue::Array(items) => {
                 let items = items.into_iter().map(|item| {
-                    let place = self.place(item.span().start);
-                    self.node(item, place)
+                    let origin = self.origin(item.span().start);
+                    self.node(item, origin)
                 });
                 Value::Array(items.collect::<Result<_>>()?)
             }
@@ -249,9 +250,9 @@ impl<'a> Lines<'a> {
             },
             DeValue::Float(number) => match number.as_str().parse::<f64>() {
                 Ok(value) => Value::Scalar(toml::Value::Float(value)),
-                Err(_) => return Err(self.syntax_error(Some(span), "this is no number")),
+                Err(_) => return Err(self.syntax_error(Some(span), "this is not a number")),
             },
         };
-        Ok(Node::new(value, place))
+        Ok(Node::new(value, origin))
     }
 }

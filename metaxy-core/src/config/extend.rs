@@ -1,20 +1,20 @@
-//! Reads configuration files, and those that they extend.
+//! Reads configuration files, and the files that they extend.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::registry::Place;
+use crate::registry::Origin;
 
 use super::document::Node;
 use super::variables::{self, Environment};
 
 pub(super) const PYPROJECT: &str = "pyproject.toml";
 
-/// How many files may extend each other.
+/// The maximum number of files in a chain.
 const MAX_FILES: usize = 100;
 
-/// The settings of a file; of a `pyproject.toml` those of `[tool.metaxy]`, if there are any.
+/// Reads the settings of a file; of a `pyproject.toml` those of `[tool.metaxy]`, if there are any.
 pub(super) fn read_file(path: &Path) -> Result<Option<Node>> {
     if let Some(reason) = why_no_file(path) {
         return Err(unreadable(path, &reason));
@@ -32,7 +32,7 @@ pub(super) fn read_file(path: &Path) -> Result<Option<Node>> {
     }
 }
 
-/// Why there is no text to read. A pipe or a device may have no end.
+/// Returns why a file cannot be read. A pipe or a device is refused, because it may have no end.
 fn why_no_file(path: &Path) -> Option<String> {
     match (std::fs::metadata(path), std::fs::read_link(path)) {
         (Ok(metadata), _) if metadata.is_file() || metadata.is_dir() => None,
@@ -43,19 +43,19 @@ fn why_no_file(path: &Path) -> Option<String> {
 }
 
 fn unreadable(path: &Path, reason: &str) -> Error {
-    let place = Place { file: Some(path.to_owned()), ..Place::default() };
-    place.error("", format!("the file cannot be read: {reason}"))
+    let origin = Origin { file: Some(path.to_owned()), ..Origin::default() };
+    origin.error("", format!("the file cannot be read: {reason}"))
 }
 
-/// The settings of a file laid over those of the files that it extends.
+/// Reads a file, and merges it into the files that it extends.
 pub(super) fn load(path: &Path, environment: &Environment) -> Result<Node> {
-    let nothing = || Node::table(Place { file: Some(path.to_owned()), ..Place::default() });
+    let nothing = || Node::table(Origin { file: Some(path.to_owned()), ..Origin::default() });
     let node = read_file(path)?.unwrap_or_else(nothing);
     let chain = Chain { files: vec![path.to_owned()], seen: HashSet::from([real(path)]) };
     chain.resolve(node, parent(path).to_owned(), environment)
 }
 
-/// The settings of a text laid over those of the files that it extends, which are found from a directory.
+/// Parses a text, and merges it into the files that it extends, which are relative to a directory.
 pub(super) fn load_text(text: &str, directory: &Path, environment: &Environment) -> Result<Node> {
     Chain::default().resolve(Node::parse(text, None)?, directory.to_owned(), environment)
 }
@@ -64,21 +64,21 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
-/// A file by one name, whatever links lead to it.
+/// Returns the real path of a file, with links resolved.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Files that extend each other.
+/// A chain of files that extend each other.
 #[derive(Default)]
 struct Chain {
     files: Vec<PathBuf>,
-    /// The same, by their real names.
+    /// The same files, by their real paths.
     seen: HashSet<PathBuf>,
 }
 
 impl Chain {
-    /// Lays settings over those that they extend, which are found from a directory.
+    /// Merges settings into those that they extend, which are relative to a directory.
     fn resolve(mut self, mut node: Node, mut directory: PathBuf, environment: &Environment) -> Result<Node> {
         let mut layers = Vec::new();
         while let Some(extend) = node.as_table_mut().and_then(|table| table.shift_remove("extend")) {
@@ -93,13 +93,13 @@ impl Chain {
         Ok(node)
     }
 
-    /// The settings of the next file.
+    /// Reads the settings of the next file.
     fn follow(&mut self, path: &Path) -> Result<Node, Refusal> {
         if self.files.len() >= MAX_FILES {
             return Err(Refusal::TooLong);
         }
         if !self.seen.insert(real(path)) {
-            return Err(Refusal::Reason(self.circle(path)));
+            return Err(Refusal::Reason(self.cycle(path)));
         }
         if !path.exists() {
             return Err(Refusal::Reason(format!("{} does not exist", path.display())));
@@ -108,15 +108,15 @@ impl Chain {
         read_file(path)?.ok_or_else(|| Refusal::Reason(format!("{} has no [tool.metaxy]", path.display())))
     }
 
-    fn circle(&self, path: &Path) -> String {
+    fn cycle(&self, path: &Path) -> String {
         let start = self.files.iter().position(|file| real(file) == real(path)).unwrap_or_default();
         let files = self.files[start..].iter().map(PathBuf::as_path).chain([path]);
         let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
-        format!("the files extend each other in a circle: {}", files.join(" -> "))
+        format!("the files extend each other in a cycle: {}", files.join(" -> "))
     }
 }
 
-/// Why a file cannot be extended.
+/// The reason why a file cannot be extended.
 enum Refusal {
     TooLong,
     Reason(String),
@@ -130,7 +130,7 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
-    /// The error of the setting that names the file.
+    /// Returns the error of the setting that names the file.
     fn of(self, extend: &Node) -> Error {
         match self {
             Self::Of(error) => error,

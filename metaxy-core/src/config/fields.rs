@@ -1,4 +1,4 @@
-//! The fields of a configuration beside its stores.
+//! The fields of a configuration, without its stores.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::registry::{push_path, read};
 
 use super::document::Node;
 
-/// The fields that variables may set as a whole.
+/// The fields that variables may set.
 pub(super) const SETTABLE: [&str; 8] = [
     "store",
     "project",
@@ -44,7 +44,7 @@ pub(super) struct Fields {
     pub(super) locked: Option<bool>,
     #[serde(default)]
     pub(super) extra_features: Vec<FeatureSelection>,
-    // Read elsewhere; named here so that a slip is told apart from them.
+    // Read elsewhere; listed here so that unknown variables can be recognized.
     #[serde(default, rename = "stores")]
     _stores: IgnoredAny,
     #[serde(default, rename = "extend")]
@@ -59,23 +59,23 @@ fn default_sync() -> bool {
     true
 }
 
-/// Features of a store: all, or those of some projects and some single ones.
+/// A selection of the features of a store: all, or those of some projects and some by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSelection {
-    /// Those of these projects.
+    /// The features of these projects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub projects: Vec<String>,
-    /// These.
+    /// The features of these keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<FeatureKey>,
-    /// Every one.
+    /// Whether every feature is selected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
 }
 
 impl Fields {
-    /// Reads and checks the fields of a document from which the stores have been taken.
+    /// Reads and checks the fields of a document without its stores.
     pub(super) fn read(document: &Node) -> Result<Self> {
         let is_ours = |key: &str| !IGNORED.contains(&key);
         for (key, node) in document.as_table().into_iter().flatten().filter(|(key, _)| is_ours(key)) {
@@ -129,14 +129,11 @@ impl Fields {
 fn warn_of_ignored(document: &Node) {
     let ignored: Vec<&str> = IGNORED.into_iter().filter(|key| document.get(key).is_some()).collect();
     if !ignored.is_empty() {
-        tracing::warn!(
-            settings = ignored.join(", "),
-            "these settings only mean something to the Python package and are ignored"
-        );
+        tracing::warn!(settings = ignored.join(", "), "only the Python package uses these settings; they are ignored");
     }
 }
 
-/// Why a project cannot have this name.
+/// Returns why a project cannot have this name.
 fn invalid_project(name: &str) -> Option<String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     match name {
@@ -151,9 +148,9 @@ fn invalid_project(name: &str) -> Option<String> {
     }
 }
 
-/// The error of a setting in a document.
+/// Returns the error of a setting in a document.
 pub(super) fn error_at(document: &Node, path: &[String], reason: &str) -> Error {
     let mut key = String::new();
     push_path(&mut key, path);
-    document.places().nearest(path).cloned().unwrap_or_default().error(key, reason)
+    document.origins().nearest(path).cloned().unwrap_or_default().error(key, reason)
 }

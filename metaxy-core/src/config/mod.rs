@@ -1,14 +1,14 @@
 //! `metaxy.toml`: stores by name, and the settings of a project.
 //!
 //! ```toml
-//! store = "dev"                                # the store that is used where none is named
+//! store = "dev"                                # the default store
 //! project = "films"
 //!
 //! [stores.dev]
 //! type = "sqlite"
 //! [stores.dev.config]
 //! database = "${HOME}/.metaxy/dev.db"
-//! fallback_stores = ["prod"]                   # read from there what dev does not have
+//! fallback_stores = ["prod"]                   # features that dev does not have are read from there
 //!
 //! [stores.prod]
 //! type = "metaxy.ext.delta.DeltaMetadataStore" # or "delta": the Python package reads the same file
@@ -17,34 +17,34 @@
 //! storage_options = { AWS_REGION = "eu-west-1" }
 //! ```
 //!
-//! - **`[stores.<name>.config]`** holds the settings of a store. They may also stand beside its `type`, but the Python
+//! - **`[stores.<name>.config]`** holds the settings of a store. They may also be beside its `type`, but the Python
 //!   package refuses a file in that form.
-//! - **Where it is found.** In the file that `METAXY_CONFIG` names; else in the nearest directory, from the working
-//!   directory upwards, that has a `metaxy.toml` or a `pyproject.toml` with `[tool.metaxy]` (the former wins). Without any
-//!   file the defaults hold. [`MetaxyConfig::loader`] looks elsewhere, [`MetaxyConfig::builder`] needs no file.
-//! - **`extend = "other.toml"`** takes over what another file says: scalars are replaced, arrays appended, tables merged
-//!   one level deep. The path is relative to the file that names it.
-//! - **`${VAR}`** in any string is replaced by an environment variable, `${VAR:-default}` also where it is not set. What
-//!   is missing is an error as soon as the value is needed: for a store, when that store is opened.
+//! - **Location.** The file that `METAXY_CONFIG` names; or else the `metaxy.toml`, or the `pyproject.toml` with
+//!   `[tool.metaxy]`, of the nearest directory from the working directory upwards that has one of them (the former
+//!   wins); or else the defaults. [`MetaxyConfig::loader`] uses other locations, [`MetaxyConfig::builder`] needs no
+//!   file.
+//! - **`extend = "other.toml"`** includes another file: this file's scalars replace those of the other, arrays are
+//!   appended, tables merged one level deep. The path is relative to the file that names it.
+//! - **`${VAR}`** in any string is replaced by an environment variable; `${VAR:-default}` has a default if it is not
+//!   set. A missing variable is an error when the value is needed: for a store, when that store is opened.
 //! - **`METAXY_<FIELD>`** overrides the files, with `__` between the keys of nested tables:
 //!   `METAXY_STORES__PROD__CONFIG__ROOT_PATH`. Arrays and tables are written as JSON.
-//! - **`METAXY_MATERIALIZATION_ID`** is what writes put into `metaxy_materialization_id`, unless the store has a
-//!   `materialization_id` of its own: an orchestrator sets it for a run. The Python package does not know that setting in
-//!   a file.
+//! - **`METAXY_MATERIALIZATION_ID`** is the value of `metaxy_materialization_id` in writes, unless the store has its
+//!   own `materialization_id`: an orchestrator sets it for a run. The Python package does not have that setting in a
+//!   file.
 //!
 //! | field | meaning | default |
 //! |---|---|---|
-//! | `store` | the store that is used where none is named | `"dev"` |
+//! | `store` | the default store | `"dev"` |
 //! | `stores.<name>` | a store: its `type`, and its settings | |
 //! | `project` | the project's name: letters, digits, `_`, `-` | none |
-//! | `hash_truncation_length` | how many characters of every version are kept | 8 |
-//! | `auto_create_tables` | whether writes may create SQL tables | as the backend prefers |
+//! | `hash_truncation_length` | the number of characters of every version that are kept | 8 |
+//! | `auto_create_tables` | whether writes may create SQL tables | the default of the backend |
 //! | `enable_map_datatype` | whether new tables have their by-field columns as maps instead of structs | `false` |
-//! | `sync`, `locked`, `extra_features` | how the Python package brings definitions of external features up to date; not used here | `true`, none, none |
+//! | `sync`, `locked`, `extra_features` | how the Python package updates definitions of external features; not used here | `true`, none, none |
 //!
-//! Every store, whatever its backend, has the settings of [`CommonSettings`]. Keys that nobody knows are refused, with the
-//! file, the line and the key that may be meant. Keys that only mean something to the Python package are accepted with a
-//! warning.
+//! Every store has the settings of [`CommonSettings`], and those of its backend. Unknown keys are refused, with the
+//! file, the line and the nearest known key. Keys that only the Python package uses are accepted with a warning.
 
 mod builder;
 mod discover;
@@ -66,7 +66,7 @@ use indexmap::IndexMap;
 use crate::error::{Error, Result, nearest};
 use crate::graph::{FeatureGraph, FeatureGraphBuilder};
 use crate::hash::MIN_TRUNCATION;
-use crate::registry::{self, Places};
+use crate::registry::{self, Origins};
 
 pub use builder::ConfigBuilder;
 pub use discover::ConfigLoader;
@@ -77,7 +77,7 @@ pub use variables::Environment;
 use document::Node;
 use fields::Fields;
 
-/// A configuration: which stores there are, and how the project uses them.
+/// A configuration: the stores, and the settings of the project.
 ///
 /// ```
 /// use metaxy_core::config::MetaxyConfig;
@@ -92,13 +92,13 @@ pub struct MetaxyConfig {
     fields: Fields,
     stores: IndexMap<String, StoreConfig>,
     materialization_id: Option<String>,
-    /// Where the fields were given.
-    places: Places,
+    /// The origins of the fields.
+    origins: Origins,
 }
 
 impl MetaxyConfig {
-    /// The configuration of the working directory: that of the file that `METAXY_CONFIG` names, else that of the nearest
-    /// `metaxy.toml` or `[tool.metaxy]`, upwards; else the defaults. `METAXY_*` variables override it.
+    /// Loads the configuration of the working directory: the file that `METAXY_CONFIG` names, or else the nearest
+    /// `metaxy.toml` or `[tool.metaxy]`, upwards; or else the defaults. `METAXY_*` variables override it.
     ///
     /// # Errors
     /// [`Error::Config`] that names the file, the line and the key; [`Error::DuplicateBackend`].
@@ -106,128 +106,129 @@ impl MetaxyConfig {
         ConfigLoader::new().load()
     }
 
-    /// The configuration of a file. `METAXY_*` variables override it.
+    /// Loads the configuration of a file. `METAXY_*` variables override it.
     ///
     /// # Errors
-    /// As [`MetaxyConfig::load`].
+    /// The errors of [`MetaxyConfig::load`].
     pub fn load_from(path: impl AsRef<Path>) -> Result<Self> {
         ConfigLoader::new().file(path.as_ref()).load()
     }
 
-    /// The configuration in a text. Neither files (unless it extends one) nor `METAXY_*` variables take part; `${VAR}`
-    /// does.
+    /// Parses the configuration in a text. Neither files (unless it extends one) nor `METAXY_*` variables take part;
+    /// `${VAR}` does.
     ///
     /// # Errors
-    /// As [`MetaxyConfig::load`].
+    /// The errors of [`MetaxyConfig::load`].
     pub fn from_toml_str(text: &str) -> Result<Self> {
         ConfigLoader::new().without_overrides().load_text(text)
     }
 
-    /// Starts a configuration in code.
+    /// Returns a builder for a configuration in code.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
 
-    /// Starts loading with other sources than the process has: another directory, another environment.
+    /// Returns a loader for other sources than those of the process: another directory, another environment.
     pub fn loader() -> ConfigLoader {
         ConfigLoader::new()
     }
 
-    /// Checks a merged document, its stores in their normal form, and takes it apart. `beside` names the stores whose
+    /// Checks a merged document, whose stores are in their normal form, and reads it. `beside` names the stores whose
     /// settings were written beside `type`.
     fn from_document(file: Option<PathBuf>, mut document: Node, beside: &BTreeSet<String>) -> Result<Self> {
         registry::registrations()?;
         let stores = store::take_stores(&mut document, beside)?;
         let fields = Fields::read(&document)?;
-        Ok(Self { file, fields, stores, materialization_id: None, places: document.places() })
+        Ok(Self { file, fields, stores, materialization_id: None, origins: document.origins() })
     }
 
-    /// The file it was loaded from.
+    /// Returns the file from which it was loaded.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// The name of the store that is used where none is named.
+    /// Returns the name of the default store.
     pub fn store(&self) -> &str {
         &self.fields.store
     }
 
-    /// The stores, by name, in the order of the file.
+    /// Returns the stores, by name, in the order of the file.
     pub fn stores(&self) -> impl Iterator<Item = (&str, &StoreConfig)> {
         self.stores.iter().map(|(name, store)| (name.as_str(), store))
     }
 
-    /// The settings of a store.
+    /// Returns the settings of a store.
     ///
     /// # Errors
-    /// [`Error::Config`] that lists the stores there are.
+    /// [`Error::Config`] that lists the configured stores.
     pub fn store_config(&self, name: &str) -> Result<&StoreConfig> {
         self.stores.get(name).ok_or_else(|| self.unknown_store(name))
     }
 
-    /// The project's name.
+    /// Returns the name of the project.
     pub fn project(&self) -> Option<&str> {
         self.fields.project.as_deref()
     }
 
-    /// How many characters of every version are kept.
+    /// Returns the number of characters of every version that are kept.
     pub fn hash_truncation_length(&self) -> usize {
         self.fields.hash_truncation_length.unwrap_or(MIN_TRUNCATION)
     }
 
-    /// Whether stores may create tables, where the configuration says so.
+    /// Returns whether stores may create tables, if that is set.
     pub fn auto_create_tables(&self) -> Option<bool> {
         self.fields.auto_create_tables
     }
 
-    /// What writes of every store put into `metaxy_materialization_id` where neither the store nor the write says
-    /// otherwise: the value of `METAXY_MATERIALIZATION_ID`, which an orchestrator sets for a run.
+    /// Returns the value of `METAXY_MATERIALIZATION_ID`, which an orchestrator sets for a run: the default of
+    /// `metaxy_materialization_id` in the writes of every store.
     pub fn materialization_id(&self) -> Option<&str> {
         self.materialization_id.as_deref()
     }
 
-    /// What writes of a store put into `metaxy_materialization_id`.
+    /// Returns the default of `metaxy_materialization_id` in the writes of a store.
     fn materialization_id_of<'a>(&'a self, store: &'a CommonSettings) -> Option<&'a str> {
         store.materialization_id.as_deref().or(self.materialization_id())
     }
 
-    /// Whether new tables have their by-field columns as maps instead of structs.
+    /// Returns whether new tables have their by-field columns as maps instead of structs.
     pub fn enable_map_datatype(&self) -> bool {
         self.fields.enable_map_datatype
     }
 
-    /// Whether the Python package brings definitions of external features up to date from the store. Not used here: a graph
-    /// holds the definitions that the program gives it.
+    /// Returns whether the Python package updates the definitions of external features from the store. Not used here: a
+    /// graph has the definitions that the program gives it.
     pub fn sync(&self) -> bool {
         self.fields.sync
     }
 
-    /// Whether the Python package takes an external feature whose version is not the stored one for an error. Not used here.
+    /// Returns whether the Python package refuses an external feature whose version differs from the stored one. Not
+    /// used here.
     pub fn locked(&self) -> Option<bool> {
         self.fields.locked
     }
 
-    /// Features that the Python package loads from the store beside those that the project names. Not used here.
+    /// Returns the features that the Python package loads from the store beside those of the project. Not used here.
     pub fn extra_features(&self) -> &[FeatureSelection] {
         &self.fields.extra_features
     }
 
-    /// Starts a graph whose versions are as long as this configuration wants them.
+    /// Returns a builder for a graph whose versions have the length of this configuration.
     pub fn graph_builder(&self) -> FeatureGraphBuilder {
         FeatureGraph::builder().hash_truncation_length(self.hash_truncation_length())
     }
 
     fn unknown_store(&self, name: &str) -> Error {
-        let place = registry::Place { file: self.file.clone(), ..registry::Place::default() };
-        place.error("stores", self.missing_store(name))
+        let origin = registry::Origin { file: self.file.clone(), ..registry::Origin::default() };
+        origin.error("stores", self.missing_store(name))
     }
 
-    /// Why there is no store of a name, and which there are.
+    /// Returns why there is no store of a name, and which stores there are.
     fn missing_store(&self, name: &str) -> String {
         if self.stores.is_empty() {
             let source = match &self.file {
-                Some(_) => "the configuration names no stores",
-                None => "no metaxy.toml was found, nor a pyproject.toml with [tool.metaxy]",
+                Some(_) => "the configuration has no stores",
+                None => "neither a metaxy.toml nor a pyproject.toml with [tool.metaxy] was found",
             };
             return format!("there is no store `{name}`: {source}; add [stores.{name}]");
         }

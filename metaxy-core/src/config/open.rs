@@ -1,4 +1,4 @@
-//! Opens stores by name, with the stores that they fall back on.
+//! Opens stores by name, with their fallback stores.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use super::MetaxyConfig;
 use super::store::{CommonSettings, StoreConfig};
 
 impl MetaxyConfig {
-    /// Opens a store. The stores it falls back on are checked with it, and opened for reading when a feature is first
-    /// looked for in them.
+    /// Opens a store. Its fallback stores are checked at the same time, and opened for reading when a feature is first
+    /// searched for in them.
     ///
     /// # Errors
-    /// [`Error::Config`] for a store that is not there, a setting that does not fit, a `${VAR}` without a value (in a
-    /// fallback store: when that is needed), or fallback stores that form a circle; [`Error::UnknownBackend`];
-    /// [`Error::HashAlgorithmMismatch`]; and what opening the store gives.
+    /// [`Error::Config`] for an unknown store, an invalid setting, a `${VAR}` without a value (in a fallback store:
+    /// when that store is needed), or fallback stores that form a cycle; [`Error::UnknownBackend`];
+    /// [`Error::HashAlgorithmMismatch`]; and the errors of opening the store.
     pub async fn open_store(&self, name: &str, graph: FeatureGraph, mode: AccessMode) -> Result<MetadataStore> {
         self.check_graph(&graph)?;
         OpenPlan::new(self, graph).visit(name)?.open(mode).await
     }
 
-    /// Opens the store that is used where none is named.
+    /// Opens the default store.
     ///
     /// # Errors
-    /// As [`MetaxyConfig::open_store`].
+    /// The errors of [`MetaxyConfig::open_store`].
     pub async fn open_default_store(&self, graph: FeatureGraph, mode: AccessMode) -> Result<MetadataStore> {
         self.open_store(self.store(), graph, mode).await
     }
@@ -38,45 +38,45 @@ impl MetaxyConfig {
     /// Checks every store without opening one: types, settings, variables, and the chains of fallback stores.
     ///
     /// # Errors
-    /// As [`MetaxyConfig::open_store`], the first that is found.
+    /// The first of the errors of [`MetaxyConfig::open_store`].
     pub fn check(&self) -> Result<()> {
         let graph = self.graph_builder().build()?;
         let mut plan = OpenPlan::new(self, graph);
         self.stores.keys().try_for_each(|name| plan.visit(name).map(drop))
     }
 
-    /// Versions of one length in the definitions and another in the configuration would fit nobody else's.
+    /// Checks that the versions of the graph have the length that the configuration sets.
     fn check_graph(&self, graph: &FeatureGraph) -> Result<()> {
         let found = graph.hash_truncation_length();
         match self.fields.hash_truncation_length {
             Some(wanted) if wanted != found => {
                 let key = "hash_truncation_length";
-                let place = self.places.nearest(&[key.to_owned()]).cloned().unwrap_or_default();
+                let origin = self.origins.nearest(&[key.to_owned()]).cloned().unwrap_or_default();
                 let reason = format!(
                     "the configuration keeps {wanted} characters of every version, the graph {found}; build the graph \
                      with `config.graph_builder()`"
                 );
-                Err(place.error(key, reason))
+                Err(origin.error(key, reason))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Every link takes its place on the stack while a feature is looked for.
+/// The maximum length of a chain. Every store of it takes stack while a feature is searched for.
 const MAX_CHAIN: usize = 100;
 
-/// Makes what opening takes, for a store and all that it falls back on.
+/// Prepares a store and its fallback stores for opening.
 struct OpenPlan<'a> {
     config: &'a MetaxyConfig,
     graph: FeatureGraph,
-    /// Each store is made once, however many ways lead to it.
+    /// The stores that are prepared already: each once, even if several stores fall back on it.
     done: HashMap<&'a str, (Arc<StoreParts>, Fallback)>,
-    /// The names that led to the store that is looked at.
+    /// The names from the first store to the current one.
     path: Vec<&'a str>,
 }
 
-/// What a store is opened from.
+/// The parts from which a store is opened.
 struct StoreParts {
     name: String,
     config: StoreConfig,
@@ -95,7 +95,7 @@ impl<'a> OpenPlan<'a> {
         Self { config, graph, done: HashMap::new(), path: Vec::new() }
     }
 
-    /// Checks a store and those that it falls back on, and makes their backends.
+    /// Checks a store and its fallback stores, and creates their backends.
     fn visit(&mut self, name: &str) -> Result<Arc<StoreParts>> {
         let config = self.config;
         let Some((name, store)) = config.stores.get_key_value(name) else { return Err(config.unknown_store(name)) };
@@ -119,7 +119,7 @@ impl<'a> OpenPlan<'a> {
         let common = store.common()?;
         let backend = (store.registration()?.create)(settings).map_err(|error| store.locate(error))?;
         let info = backend.info();
-        // What is said for the whole project is said of SQL tables: it forbids no directories.
+        // The setting of the project is about SQL tables; it does not apply to directories.
         let of_project = self.config.auto_create_tables().filter(|create| *create || info.flat_names);
         Ok(StoreParts {
             name: name.to_owned(),
@@ -135,22 +135,22 @@ impl<'a> OpenPlan<'a> {
         })
     }
 
-    /// A fallback must be there, must not lead back, and must hash alike.
+    /// Checks a fallback store: it has to exist, must not form a cycle, and needs the same hash algorithm.
     fn visit_fallback(&mut self, store: &StoreConfig, at: usize, parent: &StoreParts) -> Result<Fallback> {
         let name = &parent.common.fallback_stores[at];
-        let place = ["fallback_stores".to_owned(), format!("[{at}]")];
+        let setting = ["fallback_stores".to_owned(), format!("[{at}]")];
         if let Some(start) = self.path.iter().position(|visited| visited == name) {
-            let circle: Vec<&str> = self.path[start..].iter().copied().chain([name.as_str()]).collect();
-            return Err(store.error_at(&place, format!("the fallback stores form a circle: {}", circle.join(" -> "))));
+            let cycle: Vec<&str> = self.path[start..].iter().copied().chain([name.as_str()]).collect();
+            return Err(store.error_at(&setting, format!("the fallback stores form a cycle: {}", cycle.join(" -> "))));
         }
         if self.path.len() >= MAX_CHAIN {
-            return Err(store.error_at(&place, format!("the chain of fallback stores is longer than {MAX_CHAIN}")));
+            return Err(store.error_at(&setting, format!("the chain of fallback stores is longer than {MAX_CHAIN}")));
         }
         let Some(target) = self.config.stores.get(name) else {
-            return Err(store.error_at(&place, self.config.missing_store(name)));
+            return Err(store.error_at(&setting, self.config.missing_store(name)));
         };
         if let Err(error) = target.check_variables() {
-            tracing::warn!(store = parent.name, fallback = name, %error, "a fallback store cannot be opened as things are");
+            tracing::warn!(store = parent.name, fallback = name, %error, "a fallback store cannot be opened now");
             return Ok(self.open_later(name));
         }
         let parts = self.visit(name)?;
@@ -160,7 +160,7 @@ impl<'a> OpenPlan<'a> {
                 expected: parent.algorithm,
                 fallback: parts.name.clone(),
                 found: parts.algorithm,
-                place: Some(store.place_of(&place)),
+                origin: Some(store.origin_of(&setting)),
             });
         }
         match self.done.get(name.as_str()) {
@@ -171,8 +171,8 @@ impl<'a> OpenPlan<'a> {
 }
 
 impl OpenPlan<'_> {
-    /// A fallback that is looked at only when it is needed: somebody without the passwords of `prod` may still work in
-    /// `dev`.
+    /// Returns a fallback that is checked only when it is needed: without the passwords of `prod`, `dev` can still be
+    /// used.
     fn open_later(&self, name: &str) -> Fallback {
         let (config, graph, store) = (self.config.clone(), self.graph.clone(), name.to_owned());
         Fallback::lazy(name, move || {
@@ -183,7 +183,7 @@ impl OpenPlan<'_> {
 }
 
 impl StoreParts {
-    /// Some settings are only found not to fit when the storage system sees them.
+    /// Adds the origin of a setting to an error that only the storage system could find.
     async fn open(&self, mode: AccessMode) -> Result<MetadataStore> {
         self.builder().open(mode).await.map_err(|error| self.config.locate(error))
     }

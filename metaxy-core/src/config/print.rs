@@ -6,11 +6,11 @@ use crate::secret;
 use super::MetaxyConfig;
 
 impl MetaxyConfig {
-    /// The configuration as it is in effect: files, variables and defaults together, with every secret masked. Both this
-    /// program and the Python package read the form it is in.
+    /// Returns the effective configuration as TOML: files, variables and defaults together, with every secret masked.
+    /// Both this program and the Python package can read it.
     ///
     /// # Errors
-    /// [`Error::Config`] where it cannot be written as TOML.
+    /// [`Error::Config`] if it cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string_pretty(&self.effective()).map_err(|error| Error::Config {
             file: self.file.clone(),
@@ -20,7 +20,7 @@ impl MetaxyConfig {
         })
     }
 
-    /// Everything that is in effect, masked.
+    /// Returns the effective settings, masked.
     pub(super) fn effective(&self) -> toml::Table {
         let mut table = toml::Table::new();
         let mut set = |key: &str, value: Option<toml::Value>| table.extend(value.map(|value| (key.to_owned(), value)));

@@ -6,18 +6,18 @@ use std::fmt;
 use indexmap::IndexMap;
 use serde::Deserialize;
 
-use crate::error::{Error, Result, config_place, nearest};
+use crate::error::{Error, Result, config_location, nearest};
 use crate::hash::{HashAlgorithm, MIN_TRUNCATION};
-use crate::registry::{self, BackendRegistration, BackendSettings, Place, push_path, read};
+use crate::registry::{self, BackendRegistration, BackendSettings, Origin, push_path, read};
 use crate::secret;
 use crate::store::{Duplicates, VersioningEngine};
 
 use super::document::{Node, Value};
 
-/// A store as the configuration gives it: its type, the settings that every store has, and those of its backend.
+/// A store in a configuration: its type, the settings that every store has, and those of its backend.
 #[derive(Clone)]
 pub struct StoreConfig {
-    /// The path of the store in the configuration, and of its settings: they stand beside `type` or in `config`.
+    /// The paths of the store and of its settings, which are beside `type` or in `config`.
     path: Vec<String>,
     settings_path: Vec<String>,
     kind: Node,
@@ -28,22 +28,22 @@ pub struct StoreConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommonSettings {
-    /// How rows are hashed; as the backend prefers where nothing is said.
+    /// The algorithm that hashes rows; by default that of the backend.
     #[serde(default)]
     pub hash_algorithm: Option<HashAlgorithm>,
-    /// The names of the stores to read features from that this one does not have.
+    /// The names of the stores from which features are read that this one does not have.
     #[serde(default)]
     pub fallback_stores: Vec<String>,
-    /// Who computes increments.
+    /// What computes increments.
     #[serde(default, deserialize_with = "engine")]
     pub versioning_engine: VersioningEngine,
     /// Whether a write may create a table.
     #[serde(default)]
     pub auto_create_tables: Option<bool>,
-    /// How many characters of every row hash are kept.
+    /// The number of characters of every row hash that are kept.
     #[serde(default)]
     pub hash_truncation_length: Option<usize>,
-    /// What writes put into `metaxy_materialization_id` unless they say otherwise.
+    /// The default value of `metaxy_materialization_id` in writes.
     #[serde(default)]
     pub materialization_id: Option<String>,
     /// What a write does with several rows of one sample.
@@ -61,7 +61,7 @@ const COMMON: [&str; 7] = [
     "duplicates",
 ];
 
-/// `polars` is what the Python package calls the engine that is not the storage system's.
+/// Reads the engine. The Python package calls the one outside the storage system `polars`.
 fn engine<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<VersioningEngine, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "lowercase")]
@@ -79,27 +79,27 @@ fn engine<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Res
 }
 
 impl StoreConfig {
-    /// A store of a type, such as `sqlite`.
+    /// Returns a store of a type, such as `sqlite`.
     pub fn new(kind: impl Into<String>) -> Self {
-        let kind = Node::of(toml::Value::String(kind.into()), &Place::default());
-        Self { path: Vec::new(), settings_path: Vec::new(), kind, settings: Node::table(Place::default()) }
+        let kind = Node::of(toml::Value::String(kind.into()), &Origin::default());
+        Self { path: Vec::new(), settings_path: Vec::new(), kind, settings: Node::table(Origin::default()) }
     }
 
-    /// Gives a setting its value.
+    /// Sets a setting.
     #[must_use]
     pub fn setting(mut self, key: impl Into<String>, value: impl Into<toml::Value>) -> Self {
         if let Some(table) = self.settings.as_table_mut() {
-            table.insert(key.into(), Node::of(value.into(), &Place::default()));
+            table.insert(key.into(), Node::of(value.into(), &Origin::default()));
         }
         self
     }
 
-    /// Adds a store to fall back on.
+    /// Adds a fallback store.
     #[must_use]
     pub fn fallback_store(mut self, name: impl Into<String>) -> Self {
-        let name = Node::of(toml::Value::String(name.into()), &Place::default());
+        let name = Node::of(toml::Value::String(name.into()), &Origin::default());
         if let Some(table) = self.settings.as_table_mut() {
-            let list = || Node::of(toml::Value::Array(Vec::new()), &Place::default());
+            let list = || Node::of(toml::Value::Array(Vec::new()), &Origin::default());
             if let Value::Array(names) = &mut table.entry("fallback_stores".to_owned()).or_insert_with(list).value {
                 names.push(name);
             }
@@ -107,18 +107,18 @@ impl StoreConfig {
         self
     }
 
-    /// Chooses how rows are hashed.
+    /// Sets the algorithm that hashes rows.
     #[must_use]
     pub fn hash_algorithm(self, algorithm: HashAlgorithm) -> Self {
         self.setting("hash_algorithm", algorithm.name())
     }
 
-    /// The type, as the configuration spells it.
+    /// Returns the type, as the configuration spells it.
     pub fn kind(&self) -> &str {
         self.kind.as_str().unwrap_or_default()
     }
 
-    /// All settings except the type. They may hold secrets.
+    /// Returns all settings except the type. They may hold secrets.
     pub fn settings(&self) -> toml::Table {
         match self.settings.to_toml() {
             toml::Value::Table(table) => table,
@@ -126,10 +126,10 @@ impl StoreConfig {
         }
     }
 
-    /// The settings that every store has.
+    /// Reads the settings that every store has.
     ///
     /// # Errors
-    /// [`Error::Config`] where one does not fit.
+    /// [`Error::Config`] if one is invalid.
     pub fn common(&self) -> Result<CommonSettings> {
         let mut table = self.settings();
         table.retain(|key, _| COMMON.contains(&key));
@@ -144,24 +144,24 @@ impl StoreConfig {
         }
     }
 
-    /// The backend of this store's type.
+    /// Returns the backend of this store's type.
     ///
     /// # Errors
     /// [`Error::UnknownBackend`], [`Error::DuplicateBackend`].
     pub fn registration(&self) -> Result<&'static BackendRegistration> {
         registry::find(self.kind()).map_err(|error| match error {
             Error::UnknownBackend { kind, known, hint, .. } => {
-                let place = Some(shown(&self.kind.place, &[&self.path, &["type".to_owned()]]));
-                Error::UnknownBackend { kind, known, hint, place }
+                let origin = Some(shown(&self.kind.origin, &[&self.path, &["type".to_owned()]]));
+                Error::UnknownBackend { kind, known, hint, origin }
             }
             other => other,
         })
     }
 
-    /// The settings of the backend. Those that only the Python package knows are left out, with a warning.
+    /// Returns the settings of the backend. Those of the Python package alone are left out, with a warning.
     ///
     /// # Errors
-    /// [`Error::Config`] for a `${VAR}` without a value, and as [`StoreConfig::registration`].
+    /// [`Error::Config`] for a `${VAR}` without a value, and the errors of [`StoreConfig::registration`].
     pub fn backend_settings(&self) -> Result<BackendSettings> {
         self.check_variables()?;
         let registration = self.registration()?;
@@ -175,21 +175,21 @@ impl StoreConfig {
             tracing::warn!(
                 store,
                 settings = ignored.join(", "),
-                "these settings only mean something to the Python package and are ignored"
+                "only the Python package uses these settings; they are ignored"
             );
         }
         let mut key = String::new();
         push_path(&mut key, &self.settings_path);
-        Ok(BackendSettings { table, key, file: self.kind.place.file.clone(), places: self.settings.places() })
+        Ok(BackendSettings { table, key, file: self.kind.origin.file.clone(), origins: self.settings.origins() })
     }
 
-    /// Every `${VAR}` must have got its value.
+    /// Checks that every `${VAR}` was replaced.
     pub(super) fn check_variables(&self) -> Result<()> {
         if let Some((_, reason)) = self.kind.first_unresolved() {
             let mut key = String::new();
             push_path(&mut key, &self.path);
             push_path(&mut key, &["type".to_owned()]);
-            return Err(self.kind.place.error(key, reason));
+            return Err(self.kind.origin.error(key, reason));
         }
         match self.settings.first_unresolved() {
             Some((path, reason)) => Err(self.error_at(&path, reason)),
@@ -197,21 +197,21 @@ impl StoreConfig {
         }
     }
 
-    /// The error of one of the settings.
+    /// Returns the error of a setting.
     pub(super) fn error_at(&self, path: &[String], reason: impl Into<String>) -> Error {
         let mut key = String::new();
         push_path(&mut key, &self.settings_path);
         push_path(&mut key, path);
-        self.settings.places().nearest(path).cloned().unwrap_or_default().error(key, reason)
+        self.settings.origins().nearest(path).cloned().unwrap_or_default().error(key, reason)
     }
 
-    /// Where one of the settings stands, for errors that are not about the setting alone.
-    pub(super) fn place_of(&self, path: &[String]) -> String {
-        let place = self.settings.places().nearest(path).cloned().unwrap_or_default();
-        shown(&place, &[&self.settings_path, path])
+    /// Describes the origin of a setting, for errors that are not about the setting alone.
+    pub(super) fn origin_of(&self, path: &[String]) -> String {
+        let origin = self.settings.origins().nearest(path).cloned().unwrap_or_default();
+        shown(&origin, &[&self.settings_path, path])
     }
 
-    /// A backend that refuses a setting knows its name alone; says where it stands.
+    /// Adds the origin of a setting to an error of a backend, which knows only its name.
     pub(super) fn locate(&self, error: Error) -> Error {
         let mut own = String::new();
         push_path(&mut own, &self.settings_path);
@@ -224,17 +224,17 @@ impl StoreConfig {
         }
     }
 
-    /// The store as it goes into a document.
+    /// Returns the store as a part of a document.
     pub(super) fn into_node(self) -> Node {
         let table = IndexMap::from([("type".to_owned(), self.kind), ("config".to_owned(), self.settings)]);
-        Node::new(Value::Table(table), Place::default())
+        Node::new(Value::Table(table), Origin::default())
     }
 }
 
-fn shown(place: &Place, path: &[&[String]]) -> String {
+fn shown(origin: &Origin, path: &[&[String]]) -> String {
     let mut key = String::new();
     path.iter().for_each(|part| push_path(&mut key, part));
-    config_place(place.file.as_deref(), place.line, &key)
+    config_location(origin.file.as_deref(), origin.line, &key)
 }
 
 /// Shows the store with its secrets masked.
@@ -247,15 +247,15 @@ impl fmt::Debug for StoreConfig {
     }
 }
 
-/// Brings every store into one form: `type`, and all else in a `config` table. Gives the names of those that had their
-/// settings beside `type`.
+/// Brings every store into its normal form: `type`, and all else in a `config` table. Returns the names of the stores
+/// that had their settings beside `type`.
 pub(super) fn normalize(document: &mut Node) -> Result<BTreeSet<String>> {
     let mut beside = BTreeSet::new();
     let Some(stores) = document.as_table_mut().and_then(|table| table.get_mut("stores")) else { return Ok(beside) };
     let what = stores.describe();
-    let place = stores.place.clone();
+    let origin = stores.origin.clone();
     let Some(table) = stores.as_table_mut() else {
-        return Err(place.error("stores", format!("expected a table of stores, found {what}")));
+        return Err(origin.error("stores", format!("expected a table of stores, found {what}")));
     };
     for (name, store) in table {
         if normalize_store(name, store)? {
@@ -266,7 +266,7 @@ pub(super) fn normalize(document: &mut Node) -> Result<BTreeSet<String>> {
 }
 
 fn normalize_store(name: &str, store: &mut Node) -> Result<bool> {
-    let place = store.place.clone();
+    let origin = store.origin.clone();
     let path = ["stores", name];
     if store.as_table().is_none() {
         return Err(store.error(&path, format!("expected a table with the store's `type`, found {}", store.describe())));
@@ -289,14 +289,14 @@ fn normalize_store(name: &str, store: &mut Node) -> Result<bool> {
             return Err(node.error(&["stores", name, key], reason));
         }
         (Some(config), None) => config,
-        (None, _) => Node::new(Value::Table(rest), place),
+        (None, _) => Node::new(Value::Table(rest), origin),
     };
     table.extend(kind.map(|kind| ("type".to_owned(), kind)));
     table.insert("config".to_owned(), config);
     Ok(beside)
 }
 
-/// Takes the stores out of a document in which they have their normal form.
+/// Takes the stores out of a document in their normal form.
 pub(super) fn take_stores(document: &mut Node, beside: &BTreeSet<String>) -> Result<IndexMap<String, StoreConfig>> {
     let stores = document.as_table_mut().and_then(|table| table.shift_remove("stores"));
     let mut taken = IndexMap::new();
@@ -309,24 +309,21 @@ pub(super) fn take_stores(document: &mut Node, beside: &BTreeSet<String>) -> Res
     Ok(taken)
 }
 
-/// A store; none where variables give settings of a store that nobody has declared.
+/// Reads a store. Returns `None` if only environment variables name it.
 fn read_store(name: &str, mut node: Node, beside: bool) -> Result<Option<StoreConfig>> {
-    let place = node.place.clone();
+    let origin = node.origin.clone();
     let path = vec!["stores".to_owned(), name.to_owned()];
     let Some(table) = node.as_table_mut() else {
         return Err(node.error(&["stores", name], "expected a table with the store's `type`"));
     };
-    let settings = table.shift_remove("config").unwrap_or_else(|| Node::table(place.clone()));
+    let settings = table.shift_remove("config").unwrap_or_else(|| Node::table(origin.clone()));
     let Some(kind) = table.shift_remove("type") else {
-        if place.variable.is_some() {
-            tracing::warn!(
-                store = name,
-                "environment variables give settings of a store that has no type; it is ignored"
-            );
+        if origin.variable.is_some() {
+            tracing::warn!(store = name, "environment variables set settings of a store without a type; it is ignored");
             return Ok(None);
         }
         let near = settings.as_table().and_then(|settings| nearest("type", settings.keys().map(String::as_str)));
-        let hint = near.map(|near| format!(" (is it `{near}`?)")).unwrap_or_default();
+        let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
         return Err(
             node.error(&["stores", name], format!("the store has no `type`{hint}; {}", registry::known_types()?))
         );

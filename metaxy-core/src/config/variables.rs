@@ -5,15 +5,15 @@ use std::fmt;
 
 use super::document::{Node, Value};
 
-/// Environment variables: those of the process, or others.
+/// Environment variables: those of the process, or given ones.
 #[derive(Clone, Default)]
 pub struct Environment {
-    /// A variable whose value is no text is there, but has none.
+    /// The values by name; `None` for a value that is not text.
     variables: BTreeMap<String, Option<String>>,
 }
 
 impl Environment {
-    /// The variables of this process, as they are now.
+    /// Returns the current variables of this process.
     pub fn process() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok())))
@@ -21,12 +21,12 @@ impl Environment {
         Self { variables }
     }
 
-    /// No variables.
+    /// Returns no variables.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// The value of a variable.
+    /// Returns the value of a variable.
     pub(super) fn get(&self, name: &str) -> Result<&str, String> {
         match self.variables.get(name) {
             Some(Some(value)) => Ok(value),
@@ -53,8 +53,8 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Replaces every `${VAR}` in the strings of a node. One that cannot be replaced stays, marked: it is an error only when
-/// somebody needs the value.
+/// Replaces every `${VAR}` in the strings of a node. If one cannot be replaced, the string is marked: that is an error
+/// only when the value is needed.
 pub(super) fn expand(node: &mut Node, environment: &Environment) {
     match &mut node.value {
         Value::Table(table) => table.values_mut().for_each(|node| expand(node, environment)),
@@ -84,14 +84,16 @@ pub(super) fn expand_text(text: &str, environment: &Environment) -> Result<Strin
     Ok(out)
 }
 
-/// The value of what stands between the braces. A variable that is set and empty is empty: the default is for one that
-/// is not set.
+/// Returns the value of the text between the braces. The default is for a variable that is not set; one that is set and
+/// empty stays empty.
 fn lookup<'a>(inner: &'a str, environment: &'a Environment) -> Result<&'a str, String> {
     let (name, default) = match inner.split_once(':') {
         None => (inner, None),
         Some((name, default)) => match default.strip_prefix('-') {
             Some(default) => (name, Some(default)),
-            None => return Err(format!("`${{{name}:...}}` means nothing; write ${{{name}}} or ${{{name}:-default}}")),
+            None => {
+                return Err(format!("`${{{name}:...}}` is not a variable; write ${{{name}}} or ${{{name}:-default}}"));
+            }
         },
     };
     if name.is_empty() {

@@ -54,7 +54,7 @@ pub(crate) fn provenance_of_batch(plan: &FeaturePlan, hasher: RowHasher, batch: 
     let provenance: ArrayRef = std::sync::Arc::new(by_field::combined_hash(&values, batch.num_rows(), hasher)?);
     let struct_column = by_field::build(&keys, values, batch.num_rows())?;
     let schema = batch.schema();
-    let is_upstream = |name: &str| plan.spec.deps.iter().any(|dep| name == upstream_versions(&dep.feature));
+    let is_upstream = |name: &str| plan.spec.deps.iter().any(|dep| name == upstream_versions(dep.feature()));
     let is_own = |name: &str| !columns::is_system(name) && !is_upstream(name);
     let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| is_own(field.name()));
     let mut all: Vec<(String, ArrayRef)> = own.map(|(field, array)| (field.name().clone(), array.clone())).collect();

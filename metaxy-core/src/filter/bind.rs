@@ -1,8 +1,8 @@
-//! Binds a filter to a schema: finds its columns and gives its values their types.
+//! Binds a filter to a schema: finds its columns, and converts its values into their types.
 //!
-//! A column holds the points of a grid (integers, cents, microseconds), a literal may lie between two of them or beyond
-//! the ends. Such a comparison is rewritten to one with a point, or decided at once, so that it stays exact in every
-//! storage system. Only floats round: a literal becomes the nearest float of the column's width.
+//! The values of a column are the points of a grid (integers, cents, microseconds); a literal may be between two points
+//! or beyond the ends. Such a comparison is rewritten to one with a point, or decided at once, so that it is exact in
+//! every storage system. Only floats are rounded: a literal becomes the nearest float of the column's width.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use super::{BoundColumn, Column, CompareOp, Filter, InList, Literal, Node, Opera
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 
 impl Filter {
-    /// Checks the filter against a schema and gives its values the types of the columns.
+    /// Checks the filter against a schema, and converts its values into the types of the columns.
     ///
     /// # Errors
-    /// [`Error::FilterColumn`] where a column does not exist, [`Error::FilterType`] where it cannot be compared with
-    /// what it is compared with.
+    /// [`Error::FilterColumn`] if a column does not exist, [`Error::FilterType`] if it is compared with a value or
+    /// column of an incompatible type.
     pub fn bind(&self, schema: &Schema) -> Result<Predicate> {
         Binder { schema, whole: self }.filter(self)
     }
 }
 
-/// A literal, seen from a column.
-enum Place {
+/// The position of a literal among the values of a column.
+enum Position {
     Null,
     At(Scalar),
     /// Between this value and the next.
@@ -83,15 +83,15 @@ impl Binder<'_> {
     fn compare(&self, column: BoundColumn, op: CompareOp, literal: &Literal) -> Result<Predicate> {
         let decided = |column, result| Predicate::Decided { column, result };
         let compare = |column, op, value| Predicate::Compare { column, op, value };
-        Ok(match (self.place(&column, literal)?, op) {
-            (Place::Null, _) => Predicate::Constant(None),
-            (Place::At(value), op) => compare(column, op, value),
+        Ok(match (self.position(&column, literal)?, op) {
+            (Position::Null, _) => Predicate::Constant(None),
+            (Position::At(value), op) => compare(column, op, value),
             (_, CompareOp::Eq) => decided(column, false),
             (_, CompareOp::NotEq) => decided(column, true),
-            (Place::After(value), CompareOp::Lt | CompareOp::LtEq) => compare(column, CompareOp::LtEq, value),
-            (Place::After(value), CompareOp::Gt | CompareOp::GtEq) => compare(column, CompareOp::Gt, value),
-            (Place::Above, op) => decided(column, matches!(op, CompareOp::Lt | CompareOp::LtEq)),
-            (Place::Below, op) => decided(column, matches!(op, CompareOp::Gt | CompareOp::GtEq)),
+            (Position::After(value), CompareOp::Lt | CompareOp::LtEq) => compare(column, CompareOp::LtEq, value),
+            (Position::After(value), CompareOp::Gt | CompareOp::GtEq) => compare(column, CompareOp::Gt, value),
+            (Position::Above, op) => decided(column, matches!(op, CompareOp::Lt | CompareOp::LtEq)),
+            (Position::Below, op) => decided(column, matches!(op, CompareOp::Gt | CompareOp::GtEq)),
         })
     }
 
@@ -115,10 +115,10 @@ impl Binder<'_> {
     fn in_list(&self, column: BoundColumn, literals: &[Literal]) -> Result<Predicate> {
         let (mut values, mut seen, mut has_null) = (Vec::new(), HashSet::new(), false);
         for literal in literals {
-            match self.place(&column, literal)? {
-                Place::Null => has_null = true,
-                Place::At(value) if seen.insert(value.clone()) => values.push(value),
-                // A value that the column cannot hold equals none of its rows.
+            match self.position(&column, literal)? {
+                Position::Null => has_null = true,
+                Position::At(value) if seen.insert(value.clone()) => values.push(value),
+                // A value that the column cannot have is equal to none of its rows.
                 _ => {}
             }
         }
@@ -152,32 +152,36 @@ impl Binder<'_> {
 
     // ---- values ----
 
-    fn place(&self, column: &BoundColumn, literal: &Literal) -> Result<Place> {
+    fn position(&self, column: &BoundColumn, literal: &Literal) -> Result<Position> {
         let data_type = column.value_type();
         Ok(match (data_type, literal) {
-            (_, Literal::Null) | (DataType::Null, _) => Place::Null,
-            (DataType::Boolean, Literal::Boolean(value)) => Place::At(Scalar::Boolean(*value)),
-            (data_type, Literal::Number(number)) if data_type.is_numeric() => self.place_number(data_type, *number)?,
-            (data_type, Literal::NaN) if data_type.is_floating() => Place::At(Scalar::Float(f64::NAN)),
-            (data_type, Literal::Infinity) if data_type.is_floating() => Place::At(Scalar::Float(f64::INFINITY)),
-            (data_type, Literal::NegInfinity) if data_type.is_floating() => Place::At(Scalar::Float(f64::NEG_INFINITY)),
-            (data_type, Literal::NaN | Literal::Infinity) if data_type.is_numeric() => Place::Above,
-            (data_type, Literal::NegInfinity) if data_type.is_numeric() => Place::Below,
-            (data_type, Literal::Text(text)) if is_text(data_type) => Place::At(Scalar::Text(text.clone())),
-            (data_type, Literal::Binary(bytes)) if is_binary(data_type) => Place::At(Scalar::Binary(bytes.clone())),
+            (_, Literal::Null) | (DataType::Null, _) => Position::Null,
+            (DataType::Boolean, Literal::Boolean(value)) => Position::At(Scalar::Boolean(*value)),
+            (data_type, Literal::Number(number)) if data_type.is_numeric() => {
+                self.number_position(data_type, *number)?
+            }
+            (data_type, Literal::NaN) if data_type.is_floating() => Position::At(Scalar::Float(f64::NAN)),
+            (data_type, Literal::Infinity) if data_type.is_floating() => Position::At(Scalar::Float(f64::INFINITY)),
+            (data_type, Literal::NegInfinity) if data_type.is_floating() => {
+                Position::At(Scalar::Float(f64::NEG_INFINITY))
+            }
+            (data_type, Literal::NaN | Literal::Infinity) if data_type.is_numeric() => Position::Above,
+            (data_type, Literal::NegInfinity) if data_type.is_numeric() => Position::Below,
+            (data_type, Literal::Text(text)) if is_text(data_type) => Position::At(Scalar::Text(text.clone())),
+            (data_type, Literal::Binary(bytes)) if is_binary(data_type) => Position::At(Scalar::Binary(bytes.clone())),
             (DataType::Time32(unit) | DataType::Time64(unit), literal) => {
-                place_time(*unit, time_of(literal).ok_or_else(|| self.misfit(column, literal))?)
+                time_position(*unit, time_of(literal).ok_or_else(|| self.misfit(column, literal))?)
             }
             (DataType::Date32 | DataType::Date64 | DataType::Timestamp(..), literal) => {
-                place_moment(data_type, moment_of(literal).ok_or_else(|| self.misfit(column, literal))?)
+                moment_position(data_type, moment_of(literal).ok_or_else(|| self.misfit(column, literal))?)
             }
             _ => return Err(self.misfit(column, literal)),
         })
     }
 
-    fn place_number(&self, data_type: &DataType, number: Number) -> Result<Place> {
+    fn number_position(&self, data_type: &DataType, number: Number) -> Result<Position> {
         if data_type.is_floating() {
-            return Ok(Place::At(Scalar::Float(round(number.to_f64(), data_type)?)));
+            return Ok(Position::At(Scalar::Float(round(number.to_f64(), data_type)?)));
         }
         if let Some((precision, scale)) = decimal(data_type) {
             let max = power_of_ten(i64::from(precision)).map_or(i256::MAX, |power| power.wrapping_sub(i256::ONE));
@@ -199,7 +203,7 @@ impl Binder<'_> {
         let data_type = column.value_type();
         self.wrong_type(match fitting(data_type) {
             Some(example) => {
-                format!("`{column}` is {data_type} and cannot be compared with {literal}; it takes {example}")
+                format!("`{column}` is {data_type} and cannot be compared with {literal}; compare it with {example}")
             }
             None => format!("`{column}` is {data_type}, which only IS NULL and IS NOT NULL can test"),
         })
@@ -210,7 +214,7 @@ impl Binder<'_> {
     }
 }
 
-/// Follows a path through struct columns. The longest name wins, for a column's own name may hold dots.
+/// Follows a path through struct columns. The longest name wins, because the name of a column may contain dots.
 fn find<'a>(fields: &'a Fields, path: &[String], found: &mut Vec<String>) -> Option<&'a DataType> {
     for length in (1..=path.len()).rev() {
         let (name, rest) = (path[..length].join("."), &path[length..]);
@@ -230,7 +234,7 @@ fn find<'a>(fields: &'a Fields, path: &[String], found: &mut Vec<String>) -> Opt
     None
 }
 
-/// What a path that leads nowhere may have meant: the members of the last struct that it names, or else the columns.
+/// Returns the names that an unknown path may have meant: the members of the last struct in it, or else the columns.
 fn candidates(fields: &Fields, path: &[String]) -> Vec<String> {
     let (mut fields, mut prefix) = (fields, String::new());
     for name in path {
@@ -246,18 +250,18 @@ fn candidates(fields: &Fields, path: &[String]) -> Vec<String> {
     fields.iter().map(|field| format!("{prefix}{}", field.name())).collect()
 }
 
-/// Gives a grid point the type of the column; what does not fit lies beyond its ends.
-fn on(point: GridPoint, scalar: impl Fn(i256) -> Option<Scalar>) -> Place {
-    let beyond = |value: i256| if value < i256::ZERO { Place::Below } else { Place::Above };
+/// Converts a grid point into the type of the column; a point out of its range is beyond the ends.
+fn on(point: GridPoint, scalar: impl Fn(i256) -> Option<Scalar>) -> Position {
+    let beyond = |value: i256| if value < i256::ZERO { Position::Below } else { Position::Above };
     match point {
-        GridPoint::On(value) => scalar(value).map_or_else(|| beyond(value), Place::At),
-        GridPoint::After(value) => scalar(value).map_or_else(|| beyond(value), Place::After),
-        GridPoint::Above => Place::Above,
-        GridPoint::Below => Place::Below,
+        GridPoint::On(value) => scalar(value).map_or_else(|| beyond(value), Position::At),
+        GridPoint::After(value) => scalar(value).map_or_else(|| beyond(value), Position::After),
+        GridPoint::Above => Position::Above,
+        GridPoint::Below => Position::Below,
     }
 }
 
-fn place_time(unit: TimeUnit, time: NaiveTime) -> Place {
+fn time_position(unit: TimeUnit, time: NaiveTime) -> Position {
     let nanos = i128::from(time.num_seconds_from_midnight()) * 1_000_000_000 + i128::from(time.nanosecond());
     let step = 1_000_000_000 / i128::from(per_second(unit));
     on(GridPoint::divide(i256::from_i128(nanos), i256::from_i128(step)), |value| {
@@ -265,7 +269,7 @@ fn place_time(unit: TimeUnit, time: NaiveTime) -> Place {
     })
 }
 
-fn place_moment(data_type: &DataType, moment: DateTime<Utc>) -> Place {
+fn moment_position(data_type: &DataType, moment: DateTime<Utc>) -> Position {
     let nanos = i128::from(moment.timestamp()) * 1_000_000_000 + i128::from(moment.timestamp_subsec_nanos());
     let grid = |step| GridPoint::divide(i256::from_i128(nanos), i256::from_i128(step));
     match data_type {
@@ -294,7 +298,7 @@ fn moment_of(literal: &Literal) -> Option<DateTime<Utc>> {
     }
 }
 
-/// The nearest number that a float column holds.
+/// Returns the nearest number of a float column.
 fn round(value: f64, data_type: &DataType) -> Result<f64> {
     let one: ArrayRef = Arc::new(Float64Array::from(vec![value]));
     let rounded = cast(&cast(&one, data_type)?, &DataType::Float64)?;
@@ -333,7 +337,7 @@ pub(super) fn is_binary(data_type: &DataType) -> bool {
     matches!(value_type(data_type), Binary | LargeBinary | BinaryView | FixedSizeBinary(_))
 }
 
-/// What a column of this type can be compared with.
+/// Describes what a column of this type can be compared with.
 fn fitting(data_type: &DataType) -> Option<&'static str> {
     match data_type {
         DataType::Boolean => Some("TRUE or FALSE"),

@@ -1,10 +1,10 @@
-//! Writes a filter as text that parses back to it.
+//! Writes a filter as text that parses to the same filter.
 
 use std::fmt;
 
 use super::{Column, Filter, Node, Operand};
 
-/// Words that a filter's text cannot use as a column name without quotes.
+/// Words that need quotes as the name of a column.
 pub(super) const RESERVED: [&str; 9] = ["AND", "BETWEEN", "FALSE", "IN", "IS", "NOT", "NULL", "OR", "TRUE"];
 
 impl fmt::Display for Filter {
@@ -72,7 +72,7 @@ impl fmt::Display for Column {
     }
 }
 
-/// Writes a dotted name, with quotes where they are needed.
+/// Writes a dotted name, with quotes if they are needed.
 pub(super) fn write_path(f: &mut dyn fmt::Write, path: &[String]) -> fmt::Result {
     for (index, name) in path.iter().enumerate() {
         if index > 0 {

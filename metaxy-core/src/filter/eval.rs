@@ -22,10 +22,11 @@ use super::predicate::value_type;
 use super::{BoundColumn, CompareOp, Predicate, Scalar};
 
 impl Predicate {
-    /// Which rows fulfil it; NULL where that is unknown. The batch needs the predicate's columns, in any order.
+    /// Returns for each row whether it satisfies the predicate, or NULL if that is unknown. The batch needs the columns
+    /// of the predicate, in any order.
     ///
     /// # Errors
-    /// [`Error::FilterColumn`] where the batch lacks a column, [`Error::Arrow`] where a column has an unrelated type.
+    /// [`Error::FilterColumn`] if the batch lacks a column, [`Error::Arrow`] if a column has an unrelated type.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<BooleanArray> {
         let rows = batch.num_rows();
         let fetch = |column: &BoundColumn| adapt(self.fetch(batch, column)?, &column.data_type);
@@ -65,7 +66,7 @@ impl Predicate {
     }
 }
 
-/// AND (`all`) or OR of the parts; stops where the outcome is settled for every row.
+/// Joins the parts by AND (`all`) or OR, and stops when the outcome is known for every row.
 fn junction(parts: &[Predicate], batch: &RecordBatch, all: bool) -> Result<BooleanArray> {
     let mut mask: Option<BooleanArray> = None;
     for part in parts {
@@ -97,7 +98,7 @@ fn decided(array: &ArrayRef, result: bool) -> BooleanArray {
     BooleanArray::new(values, array.logical_nulls())
 }
 
-/// A member of a struct column; null where the struct is.
+/// Returns a member of a struct column; null for rows in which the struct is null.
 fn member(parent: &StructArray, name: &str) -> Result<Option<ArrayRef>> {
     let Some(child) = parent.column_by_name(name) else { return Ok(None) };
     if parent.null_count() == 0 || *child.data_type() == DataType::Null {
@@ -106,8 +107,8 @@ fn member(parent: &StructArray, name: &str) -> Result<Option<ArrayRef>> {
     Ok(Some(nullif(child, &is_null(parent)?)?))
 }
 
-/// Storage systems give back relatives of the type that was bound (views, other zones); what compares alike stays, the
-/// rest is cast.
+/// Casts a column to the type that was bound. Storage systems return related types (views, other zones); those that
+/// compare in the same way stay.
 fn adapt(array: ArrayRef, bound: &DataType) -> Result<ArrayRef> {
     let actual = value_type(array.data_type());
     let alike = match (actual, value_type(bound)) {
@@ -119,7 +120,7 @@ fn adapt(array: ArrayRef, bound: &DataType) -> Result<ArrayRef> {
     if alike { Ok(array) } else { Ok(strict_cast(&array, bound)?) }
 }
 
-/// A cast that fails rather than turn values into nulls.
+/// Casts an array, and fails instead of turning values into nulls.
 fn strict_cast(array: &dyn Array, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })
 }
@@ -131,7 +132,7 @@ pub(super) fn compare_scalar(array: &ArrayRef, op: CompareOp, value: &Scalar) ->
         return compare_float(array, op, *value);
     }
     if let DataType::FixedSizeBinary(_) = data_type {
-        // The value may have another length.
+        // The value may have another length than the column.
         return compare_scalar(&cast(array, &DataType::Binary)?, op, value);
     }
     Ok(kernel(op, array, &ArrowScalar::new(one(value, data_type)?))?)
@@ -148,7 +149,7 @@ fn kernel(op: CompareOp, left: &dyn Datum, right: &dyn Datum) -> Result<BooleanA
     }
 }
 
-/// The value as an array of one row.
+/// Returns the value as an array of one row.
 fn one(value: &Scalar, data_type: &DataType) -> Result<ArrayRef> {
     let integer = |value: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![value])) };
     let array: ArrayRef = match value {
@@ -265,7 +266,7 @@ fn compare_floats(left: &ArrayRef, op: CompareOp, right: &ArrayRef) -> Result<Bo
     Ok(BooleanArray::new(mask, NullBuffer::union(left.nulls(), right.nulls())))
 }
 
-/// Timestamps as exact decimal seconds, which hold every unit without overflow.
+/// Converts timestamps into exact decimal seconds, which represent every unit without overflow.
 fn seconds(array: &ArrayRef) -> Result<Decimal128Array> {
     let array = strict_cast(array, value_type(array.data_type()))?;
     let places = match array.data_type() {

@@ -1,4 +1,4 @@
-//! The values of an IN list, with what makes looking many of them up fast.
+//! The values of an IN list, prepared for fast lookups.
 
 use std::collections::HashSet;
 
@@ -16,10 +16,10 @@ use super::eval::compare_scalar;
 use super::predicate::value_type;
 use super::{CompareOp, Scalar};
 
-/// Up to so many values are compared one after the other.
+/// The number of values up to which they are compared one by one.
 const FEW: usize = 3;
 
-/// The values of an IN list: of the column's type, each once.
+/// The values of an IN list, in the type of the column, each once.
 pub struct InList {
     values: Vec<Scalar>,
     has_null: bool,
@@ -29,7 +29,7 @@ pub struct InList {
 enum Lookup {
     /// One comparison for each value.
     Compare,
-    /// The native values of integers, dates, times and timestamps; of unsigned ones the same bits.
+    /// The native values of integers, dates, times and timestamps; unsigned ones with the same bits.
     Integers(HashSet<i64, RandomState>),
     /// Texts and bytes.
     Bytes(HashSet<Vec<u8>, RandomState>),
@@ -46,20 +46,20 @@ impl InList {
         Self { values, has_null, lookup }
     }
 
-    /// The values, without NULL.
+    /// Returns the values, without NULL.
     pub fn values(&self) -> &[Scalar] {
         &self.values
     }
 
-    /// Whether NULL is in the list too: then a row that equals none of the values is unknown, not false.
+    /// Returns whether NULL is in the list: then the result for a row that equals no value is unknown, not false.
     pub fn has_null(&self) -> bool {
         self.has_null
     }
 
-    /// Which rows are in the list; NULL where that is unknown.
+    /// Returns for each row whether it is in the list, or NULL if that is unknown.
     pub(super) fn evaluate(&self, array: &ArrayRef) -> Result<BooleanArray> {
         if let Some(dictionary) = array.as_any_dictionary_opt() {
-            // Once for each distinct value; then spread over the rows.
+            // Once for each distinct value, and from there for the rows.
             let distinct = self.evaluate(dictionary.values())?;
             let spread = take(&distinct, dictionary.keys(), None)?;
             return Ok(self.with_null(spread.as_boolean().clone()));
@@ -88,7 +88,7 @@ impl InList {
         Ok(mask)
     }
 
-    /// Where NULL is in the list, what is not found is unknown.
+    /// Makes the result of rows that were not found unknown, if NULL is in the list.
     fn with_null(&self, mask: BooleanArray) -> BooleanArray {
         if !self.has_null {
             return mask;
@@ -113,7 +113,7 @@ impl std::fmt::Debug for InList {
     }
 }
 
-/// The value as the array stores it, where that is an integer.
+/// Returns the value as the array stores it, if that is an integer.
 fn native(value: &Scalar, data_type: &DataType) -> Option<i64> {
     match value {
         Scalar::Int(value) | Scalar::Time { value, .. } | Scalar::Timestamp { value, .. } => Some(*value),

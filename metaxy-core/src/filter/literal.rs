@@ -1,4 +1,4 @@
-//! The values that a filter's text or builders name, before they take the type of a column.
+//! The values in the text or the builders of a filter, before they are converted into the type of a column.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ pub enum Literal {
     Infinity,
     /// `FLOAT '-inf'`
     NegInfinity,
-    /// `'text'`; also a date or a time where the column holds such.
+    /// `'text'`; also a date or a time, if the column has that type.
     Text(String),
     /// `x'00ff'`
     Binary(Vec<u8>),
@@ -34,8 +34,8 @@ pub enum Literal {
     Timestamp(DateTime<Utc>),
 }
 
-/// A decimal number: up to 38 digits, times a power of ten. A float stands for the shortest decimal that reads back as
-/// it, so that `0.1` means one tenth wherever it comes from.
+/// A decimal number: up to 38 digits, times a power of ten. A float becomes the shortest decimal that parses to it, so
+/// that `0.1` always means one tenth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Number {
     /// Not divisible by ten; zero has exponent zero.
@@ -43,21 +43,21 @@ pub struct Number {
     exponent: i32,
 }
 
-/// Where a value lies on the grid of those that a column can hold.
+/// The position of a value on the grid of the values of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GridPoint {
-    /// On it.
+    /// On a point.
     On(i256),
     /// Between this point and the next.
     After(i256),
-    /// Beyond its upper end.
+    /// Beyond the upper end.
     Above,
-    /// Beyond its lower end.
+    /// Beyond the lower end.
     Below,
 }
 
 impl GridPoint {
-    /// `value / divisor`, for a positive divisor.
+    /// Returns the position of `value / divisor`, for a positive divisor.
     pub(super) fn divide(value: i256, divisor: i256) -> Self {
         let (quotient, rest) = (value.wrapping_div(divisor), value.wrapping_rem(divisor));
         match rest.cmp(&i256::ZERO) {
@@ -67,7 +67,7 @@ impl GridPoint {
         }
     }
 
-    /// The same on a grid that ends at `min` and `max`.
+    /// Returns the position on a grid that ends at `min` and `max`.
     pub(super) fn within(self, min: i256, max: i256) -> Self {
         match self {
             Self::On(point) | Self::After(point) if point < min => Self::Below,
@@ -78,7 +78,7 @@ impl GridPoint {
     }
 }
 
-/// Ten to a power, where 256 bits hold it.
+/// Returns a power of ten, if it fits into 256 bits.
 pub(super) fn power_of_ten(exponent: i64) -> Option<i256> {
     let exponent = u32::try_from(exponent).ok().filter(|exponent| *exponent <= 76)?;
     i256::from_i128(10).checked_pow(exponent)
@@ -94,13 +94,13 @@ impl Number {
         Some(Self { mantissa, exponent: i32::try_from(exponent).ok()? })
     }
 
-    /// The nearest float.
+    /// Returns the nearest float.
     pub fn to_f64(self) -> f64 {
         // Formatting and parsing rounds correctly, which arithmetic on floats would not.
         format!("{}e{}", self.mantissa, self.exponent).parse().unwrap_or(f64::NAN)
     }
 
-    /// Where it lies among the multiples of `10^-scale`.
+    /// Returns its position among the multiples of `10^-scale`.
     pub(super) fn on_grid(self, scale: i8) -> GridPoint {
         let mantissa = i256::from_i128(self.mantissa);
         let shift = i64::from(self.exponent) + i64::from(scale);
@@ -124,7 +124,7 @@ impl FromStr for Number {
         const NOT_A_NUMBER: &str = "not a number";
         const TOO_LONG: &str = "a number has at most 38 digits";
         let (digits, exponent) = match text.find(['e', 'E']) {
-            Some(place) => (&text[..place], text[place + 1..].parse::<i64>().map_err(|_| NOT_A_NUMBER)?),
+            Some(at) => (&text[..at], text[at + 1..].parse::<i64>().map_err(|_| NOT_A_NUMBER)?),
             None => (text, 0),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -254,7 +254,7 @@ impl<T: Into<Literal>> From<Option<T>> for Literal {
     }
 }
 
-/// Whether chrono can hold the fraction of a second; it would cut off what comes after nine digits.
+/// Returns whether chrono can represent the fraction of a second. It cuts off all after nine digits.
 fn nanoseconds_suffice(text: &str) -> bool {
     let fraction = text.rsplit_once('.').map_or("", |(_, fraction)| fraction);
     fraction.bytes().take_while(u8::is_ascii_digit).count() <= 9

@@ -1,9 +1,9 @@
 //! Filters: conditions on the rows of a feature, written with builders or as SQL text.
 //!
-//! A [`Filter`] names columns but knows no table. [`Filter::bind`] checks it against a schema and gives a
-//! [`Predicate`], whose values have the types of their columns. A predicate is evaluated on record batches
-//! ([`Predicate::evaluate`]) or rendered for a database ([`to_sql`]); both follow SQL's three-valued logic: a row
-//! passes only where the result is true.
+//! A [`Filter`] names columns without a table. [`Filter::bind`] checks it against a schema and returns a [`Predicate`],
+//! whose values have the types of their columns. A predicate is evaluated on record batches ([`Predicate::evaluate`])
+//! or rendered for a database ([`to_sql`]). Both follow SQL's three-valued logic: a row passes only if the result is
+//! true.
 //!
 //! ```
 //! # use metaxy_core::filter::{Filter, col};
@@ -16,6 +16,7 @@
 //! ```
 
 mod bind;
+mod column;
 mod display;
 mod eval;
 mod in_list;
@@ -23,6 +24,7 @@ mod literal;
 mod parse;
 mod predicate;
 mod sql;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::ops::{BitAnd, BitOr, Not};
@@ -30,6 +32,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
+pub use column::{Column, CompareOp, Operand, col};
 pub use in_list::InList;
 pub use literal::{Literal, Number};
 pub use predicate::{BoundColumn, Predicate, Scalar};
@@ -37,20 +40,19 @@ pub use sql::{SqlDialect, StandardSql, to_sql};
 
 /// A condition on rows, not yet bound to a schema.
 ///
-/// Combine filters with `&`, `|` and `!`, or parse them from text. `Display` writes text that parses back to the same
-/// filter.
-/// A filter has at most [`MAX_LEVELS`] levels of conditions in conditions. A deeper one can be put together, but not used.
+/// Combine filters with `&`, `|` and `!`, or parse them from text. `Display` writes text that parses to the same
+/// filter. A filter has at most [`MAX_LEVELS`] levels of nested conditions. A deeper one can be built, but not used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
     node: Node,
-    /// How many conditions stand in each other.
+    /// The number of levels of nested conditions.
     levels: usize,
 }
 
-/// How deep conditions joined by `AND` and `OR` may stand in each other: what looks at a filter calls itself as often.
+/// The maximum number of levels of conditions nested by `AND` and `OR`. The functions on filters recurse as deep.
 pub const MAX_LEVELS: usize = 100;
 
-/// The tree under a filter. And and Or have two or more parts, none of their own kind; Not never holds a Not.
+/// The tree of a filter. And and Or have two or more parts, none of their own kind; the part of Not is never a Not.
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
     Constant(Option<bool>),
@@ -68,176 +70,8 @@ enum Node {
     And(Vec<Filter>),
     Or(Vec<Filter>),
     Not(Box<Filter>),
-    /// In the place of a filter of more levels than are taken.
+    /// Replaces a filter with too many levels.
     TooDeep,
-}
-
-/// A column's name, or the path to a member of a struct column. See [`col`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Column {
-    path: Vec<String>,
-}
-
-/// How two values are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CompareOp {
-    /// `=`
-    Eq,
-    /// `!=`
-    NotEq,
-    /// `<`
-    Lt,
-    /// `<=`
-    LtEq,
-    /// `>`
-    Gt,
-    /// `>=`
-    GtEq,
-}
-
-/// What a column is compared with: a value or another column.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Operand {
-    /// Another column of the same row.
-    Column(Column),
-    /// A value.
-    Literal(Literal),
-}
-
-impl From<Column> for Operand {
-    fn from(column: Column) -> Self {
-        Self::Column(column)
-    }
-}
-
-impl<T: Into<Literal>> From<T> for Operand {
-    fn from(value: T) -> Self {
-        Self::Literal(value.into())
-    }
-}
-
-/// Names a column; a dotted name is also the path to a member of a struct column (`meta.size`). When the filter is
-/// bound, a column whose whole name is the dotted text comes first.
-pub fn col(name: impl AsRef<str>) -> Column {
-    let name = name.as_ref();
-    let parts: Vec<String> = name.split('.').map(str::to_owned).collect();
-    let path = if parts.iter().any(String::is_empty) { vec![name.to_owned()] } else { parts };
-    Column { path }
-}
-
-impl Column {
-    /// The column's name, then the names of the struct members that lead to the value.
-    pub fn path(&self) -> &[String] {
-        &self.path
-    }
-
-    /// `column = operand`; equal to NULL means [`Column::is_null`].
-    pub fn eq(self, operand: impl Into<Operand>) -> Filter {
-        self.compare(CompareOp::Eq, operand.into())
-    }
-
-    /// `column != operand`; unequal to NULL means [`Column::is_not_null`].
-    pub fn ne(self, operand: impl Into<Operand>) -> Filter {
-        self.compare(CompareOp::NotEq, operand.into())
-    }
-
-    /// `column < operand`.
-    pub fn lt(self, operand: impl Into<Operand>) -> Filter {
-        self.compare(CompareOp::Lt, operand.into())
-    }
-
-    /// `column <= operand`.
-    pub fn le(self, operand: impl Into<Operand>) -> Filter {
-        self.compare(CompareOp::LtEq, operand.into())
-    }
-
-    /// `column > operand`.
-    pub fn gt(self, operand: impl Into<Operand>) -> Filter {
-        self.compare(CompareOp::Gt, operand.into())
-    }
-
-    /// `column >= operand`.
-    pub fn ge(self, operand: impl Into<Operand>) -> Filter {
-        self.compare(CompareOp::GtEq, operand.into())
-    }
-
-    /// `column IS NULL`.
-    pub fn is_null(self) -> Filter {
-        Filter::of(Node::IsNull(self))
-    }
-
-    /// `column IS NOT NULL`.
-    pub fn is_not_null(self) -> Filter {
-        !self.is_null()
-    }
-
-    /// `column IN (values)`; never true where there are none.
-    pub fn is_in<T: Into<Literal>>(self, values: impl IntoIterator<Item = T>) -> Filter {
-        Filter::of(Node::In { column: self, values: values.into_iter().map(Into::into).collect() })
-    }
-
-    /// `column NOT IN (values)`; as SQL has it, never true where one of the values is NULL.
-    pub fn not_in<T: Into<Literal>>(self, values: impl IntoIterator<Item = T>) -> Filter {
-        !self.is_in(values)
-    }
-
-    /// A boolean column, as a condition.
-    pub fn is_true(self) -> Filter {
-        Filter::of(Node::Column(self))
-    }
-
-    fn compare(self, op: CompareOp, operand: Operand) -> Filter {
-        match (op, operand) {
-            (CompareOp::Eq, Operand::Literal(Literal::Null)) => self.is_null(),
-            (CompareOp::NotEq, Operand::Literal(Literal::Null)) => self.is_not_null(),
-            (op, operand) => Filter::of(Node::Compare { column: self, op, operand }),
-        }
-    }
-
-    fn root(&self) -> &str {
-        self.path.first().map_or("", String::as_str)
-    }
-
-    fn dotted(&self) -> String {
-        self.path.join(".")
-    }
-
-    fn renamed(&self, rename: &dyn Fn(&str) -> Option<String>) -> Self {
-        // The whole dotted name first: binding looks it up in the same order.
-        if let (true, Some(name)) = (self.path.len() > 1, rename(&self.dotted())) {
-            return Self { path: vec![name] };
-        }
-        let mut path = self.path.clone();
-        if let Some(root) = path.first_mut() {
-            *root = rename(root).unwrap_or_else(|| std::mem::take(root));
-        }
-        Self { path }
-    }
-}
-
-impl CompareOp {
-    /// The operator as SQL writes it.
-    pub fn as_sql(self) -> &'static str {
-        match self {
-            Self::Eq => "=",
-            Self::NotEq => "<>",
-            Self::Lt => "<",
-            Self::LtEq => "<=",
-            Self::Gt => ">",
-            Self::GtEq => ">=",
-        }
-    }
-
-    /// The operator that says the same with the sides exchanged: `3 < x` is `x > 3`.
-    fn mirrored(self) -> Self {
-        match self {
-            Self::Lt => Self::Gt,
-            Self::LtEq => Self::GtEq,
-            Self::Gt => Self::Lt,
-            Self::GtEq => Self::LtEq,
-            same => same,
-        }
-    }
 }
 
 impl Filter {
@@ -247,12 +81,12 @@ impl Filter {
     /// `x = NULL` means `x IS NULL`, `x != NULL` means `x IS NOT NULL`.
     ///
     /// # Errors
-    /// [`Error::FilterSyntax`], which points at the place.
+    /// [`Error::FilterSyntax`], which shows the position.
     pub fn parse(text: &str) -> Result<Self> {
         parse::parse(text)?.check_levels()
     }
 
-    /// True where all the filters are true; true for every row where there are none.
+    /// Returns a filter that is true if all the filters are true; without filters it is true for every row.
     pub fn all(filters: impl IntoIterator<Item = Filter>) -> Self {
         Self::join(filters, Some(true), Node::And, |filter| match filter.node {
             Node::And(parts) => Ok(parts),
@@ -260,7 +94,7 @@ impl Filter {
         })
     }
 
-    /// The columns that it looks at (for a struct's member: the struct), each once, sorted.
+    /// Returns the columns that it uses (for a member of a struct: the struct), each once, sorted.
     pub fn columns(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         self.visit(&mut |column| {
@@ -269,7 +103,7 @@ impl Filter {
         names
     }
 
-    /// The same filter on other column names. Where `rename` gives none, the name stays.
+    /// Returns the same filter on other column names. If `rename` returns none, the name stays.
     #[must_use]
     pub fn rename(&self, rename: &dyn Fn(&str) -> Option<String>) -> Self {
         let parts = |parts: &[Filter]| parts.iter().map(|part| part.rename(rename)).collect();
@@ -292,7 +126,8 @@ impl Filter {
         })
     }
 
-    /// A filter with its levels counted. One that has too many lets go of them, so that nothing ever walks through them.
+    /// Counts the levels of a filter. A filter with too many loses its conditions, so that no function recurses into
+    /// them.
     fn of(node: Node) -> Self {
         let levels = match &node {
             Node::And(parts) | Node::Or(parts) => 1 + parts.iter().map(|part| part.levels).max().unwrap_or_default(),
@@ -303,7 +138,7 @@ impl Filter {
         if is_deep { Self { node: Node::TooDeep, levels: MAX_LEVELS } } else { Self { node, levels } }
     }
 
-    /// Refuses a filter of too many levels; what holds one has let go of its own too.
+    /// Refuses a filter with too many levels. A filter that contains one has lost its conditions too.
     fn check_levels(self) -> Result<Self> {
         if self.node == Node::TooDeep { Err(too_deep()) } else { Ok(self) }
     }
@@ -315,7 +150,7 @@ impl Filter {
         })
     }
 
-    /// Joins filters into one flat node; `unfold` takes one of that kind apart.
+    /// Joins filters into one flat node; `unfold` returns the parts of a node of that kind.
     fn join(
         filters: impl IntoIterator<Item = Filter>,
         empty: Option<bool>,
@@ -395,12 +230,12 @@ impl FromStr for Filter {
     }
 }
 
-/// What can stand where a filter is asked for: a [`Filter`], or its text.
+/// A value that is a filter: a [`Filter`], or its text.
 pub trait IntoFilter {
-    /// The filter.
+    /// Returns the filter.
     ///
     /// # Errors
-    /// [`Error::FilterSyntax`] where it is a text that does not parse.
+    /// [`Error::FilterSyntax`] for a text that does not parse.
     fn into_filter(self) -> Result<Filter>;
 }
 

@@ -1,4 +1,4 @@
-//! A filter that has been bound to a schema: every column is there, every value has its column's type.
+//! A filter that is bound to a schema: every column exists, every value has the type of its column.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,20 +11,20 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use super::display::write_path;
 use super::{CompareOp, InList, StandardSql, to_sql};
 
-/// A condition on the rows of a known schema, made by [`Filter::bind`](super::Filter::bind).
+/// A condition on the rows of a known schema. [`Filter::bind`](super::Filter::bind) returns it.
 ///
-/// Whatever evaluates it must agree on this: unknown (NULL) follows SQL's three-valued logic; texts and bytes compare
+/// All evaluations have the same semantics: unknown (NULL) follows SQL's three-valued logic; texts and bytes compare
 /// byte by byte; NaN equals itself and is greater than every other number; `-0.0` equals `0.0`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Predicate {
-    /// The same for every row; `None` is unknown.
+    /// The same result for every row; `None` is unknown.
     Constant(Option<bool>),
-    /// The same for every row in which the column is not null, unknown in the others. This is what remains of a
-    /// comparison with a value that the column can never hold, such as `score = 3.5` on integers.
+    /// The same result for every row in which the column is not null, unknown for the others. It replaces a comparison
+    /// with a value that the column cannot have, such as `score = 3.5` on integers.
     Decided {
         /// The column.
         column: BoundColumn,
-        /// What holds where it is not null.
+        /// The result for rows in which the column is not null.
         result: bool,
     },
     /// A boolean column.
@@ -33,7 +33,7 @@ pub enum Predicate {
     Compare {
         /// The column.
         column: BoundColumn,
-        /// How.
+        /// The operator.
         op: CompareOp,
         /// The value.
         value: Scalar,
@@ -43,7 +43,7 @@ pub enum Predicate {
     CompareColumns {
         /// The left side.
         left: BoundColumn,
-        /// How.
+        /// The operator.
         op: CompareOp,
         /// The right side.
         right: BoundColumn,
@@ -52,7 +52,7 @@ pub enum Predicate {
     In {
         /// The column.
         column: BoundColumn,
-        /// The values; shared, for they may be many.
+        /// The values, shared because they may be many.
         list: Arc<InList>,
     },
     /// A column, of any type, without a value.
@@ -68,15 +68,15 @@ pub enum Predicate {
 /// A column of the schema, or a member of a struct column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BoundColumn {
-    /// The column's name, then the names of the struct members that lead to the value.
+    /// The name of the column, then the names of the struct members that lead to the value.
     pub path: Vec<String>,
-    /// The value's type.
+    /// The type of the value.
     pub data_type: DataType,
 }
 
 /// A value of a column's type.
 ///
-/// `Display` gives it as plain text without quotes: numbers in digits, `2026-01-31`, `12:30:00.500`,
+/// `Display` writes plain text without quotes: numbers in digits, `2026-01-31`, `12:30:00.500`,
 /// `2026-01-31 12:30:00.500` (UTC), bytes in hex.
 #[derive(Clone, Debug)]
 pub enum Scalar {
@@ -86,7 +86,7 @@ pub enum Scalar {
     Int(i64),
     /// For an unsigned integer column.
     UInt(u64),
-    /// For a float column, rounded to what it can hold.
+    /// For a float column, rounded to its width.
     Float(f64),
     /// For a decimal column: `value * 10^-scale`.
     Decimal {
@@ -103,31 +103,31 @@ pub enum Scalar {
     Date(i32),
     /// For a column of times of day: since midnight.
     Time {
-        /// How many units.
+        /// The number of units.
         value: i64,
         /// The unit of the column.
         unit: TimeUnit,
     },
     /// For a timestamp column: since 1970-01-01 UTC.
     Timestamp {
-        /// How many units.
+        /// The number of units.
         value: i64,
         /// The unit of the column.
         unit: TimeUnit,
-        /// Whether the column has a zone. Without one the value is the wall clock that the column shows.
+        /// Whether the column has a zone. Without a zone the value is the local time that the column shows.
         zoned: bool,
     },
 }
 
 impl Predicate {
-    /// The columns of the schema that it looks at (for a struct's member: the struct), each once, sorted.
+    /// Returns the columns of the schema that it uses (for a member of a struct: the struct), each once, sorted.
     pub fn columns(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         self.visit(&mut |column| names.extend(column.path.first().cloned()));
         names
     }
 
-    /// True where both are true.
+    /// Returns a predicate that is true if both are true.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -148,9 +148,9 @@ impl Predicate {
         }
     }
 
-    /// The part of it that a storage system can evaluate, and the rest: a row satisfies it exactly where it satisfies both.
-    /// `takes` is asked about each condition that all others are joined to by AND. Where there is no rest, the storage
-    /// system decides alone; what it does not take, [`Predicate::evaluate`] does.
+    /// Splits it into the part that a storage system can evaluate, and the rest: a row satisfies it if it satisfies
+    /// both. `takes` is called for each of the conditions that are joined by AND. [`Predicate::evaluate`] evaluates the
+    /// rest, if there is one.
     pub fn split(self, mut takes: impl FnMut(&Self) -> bool) -> (Option<Self>, Option<Self>) {
         let mut parts = Vec::new();
         self.flatten(&mut parts);
@@ -184,7 +184,7 @@ impl Predicate {
     }
 }
 
-/// As SQL text, for messages; a database gets it from [`to_sql`] and a dialect of its own.
+/// Writes SQL text for messages. [`to_sql`] writes it in the dialect of a database.
 impl fmt::Display for Predicate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&to_sql(self, &mut StandardSql).map_err(|_| fmt::Error)?)
@@ -198,13 +198,13 @@ impl fmt::Display for BoundColumn {
 }
 
 impl BoundColumn {
-    /// The type of the values, whatever encodes them (a dictionary, runs).
+    /// Returns the type of the values without an encoding (a dictionary, runs).
     pub fn value_type(&self) -> &DataType {
         value_type(&self.data_type)
     }
 }
 
-/// The type under a dictionary or runs.
+/// Returns the type of the values of a dictionary or runs.
 pub(super) fn value_type(data_type: &DataType) -> &DataType {
     match data_type {
         DataType::Dictionary(_, values) => value_type(values),
@@ -213,12 +213,12 @@ pub(super) fn value_type(data_type: &DataType) -> &DataType {
     }
 }
 
-/// One bit pattern for all NaN, and one for both zeros.
+/// Returns the bits of a float, with one pattern for all NaN and one for both zeros.
 fn float_key(value: f64) -> u64 {
     if value.is_nan() { f64::NAN.to_bits() } else { (value + 0.0).to_bits() }
 }
 
-/// How many units a second has.
+/// Returns the number of units in a second.
 pub(super) fn per_second(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Second => 1,
@@ -229,27 +229,27 @@ pub(super) fn per_second(unit: TimeUnit) -> i64 {
 }
 
 impl Scalar {
-    /// The moment that a timestamp names; `None` for other values.
+    /// Returns the moment of a timestamp; `None` for other values.
     pub fn to_datetime(&self) -> Option<DateTime<Utc>> {
         let Self::Timestamp { value, unit, .. } = self else { return None };
         let (seconds, nanoseconds) = split(*value, *unit);
         DateTime::from_timestamp(seconds, nanoseconds)
     }
 
-    /// The day that a date names; `None` for other values.
+    /// Returns the day of a date; `None` for other values.
     pub fn to_date(&self) -> Option<NaiveDate> {
         let Self::Date(days) = self else { return None };
         DateTime::from_timestamp(i64::from(*days) * 86_400, 0).map(|moment| moment.date_naive())
     }
 
-    /// The time of day that a time names; `None` for other values.
+    /// Returns the time of day of a time; `None` for other values.
     pub fn to_time(&self) -> Option<NaiveTime> {
         let Self::Time { value, unit } = self else { return None };
         let (seconds, nanoseconds) = split(*value, *unit);
         NaiveTime::from_num_seconds_from_midnight_opt(u32::try_from(seconds).ok()?, nanoseconds)
     }
 
-    /// What makes it equal to another one, in a form that compares and hashes: kind, unit or scale, value.
+    /// Returns the identity of the value in a form that compares and hashes: kind, unit or scale, value.
     fn key(&self) -> (u8, i8, i256, &[u8]) {
         let number = |kind, detail, value| (kind, detail, i256::from_i128(value), [].as_slice());
         match self {

@@ -7,29 +7,29 @@ use crate::error::Result;
 use super::display::write_path;
 use super::{BoundColumn, Predicate, Scalar};
 
-/// How a database writes columns and values.
+/// The notation of columns and values in a database.
 ///
-/// The comparison must mean what [`Predicate`] says: texts compare byte by byte, so a database whose columns have a
-/// collation names the binary one in [`SqlDialect::identifier`] (`"name" COLLATE "C"`).
+/// Comparisons need the semantics of [`Predicate`]: texts compare byte by byte, so the dialect of a database whose
+/// columns have a collation writes the binary one in [`SqlDialect::identifier`] (`"name" COLLATE "C"`).
 pub trait SqlDialect {
-    /// A column, or the member of a struct column that `path` leads to, as an expression of type `data_type`.
+    /// Writes a column, or the member of a struct column to which `path` leads, as an expression of type `data_type`.
     ///
     /// # Errors
-    /// Where the database cannot reach it.
+    /// An error if the database cannot access it.
     fn identifier(&self, path: &[String], data_type: &DataType) -> Result<String>;
 
-    /// A value for a column of type `data_type`: either its text, or a placeholder for a parameter that the dialect
-    /// collects. It is called in the order in which the values stand in the text.
+    /// Writes a value for a column of type `data_type`: its text, or a placeholder of a parameter that the dialect
+    /// collects. It is called in the order of the values in the text.
     ///
     /// # Errors
-    /// Where the database has no such value.
+    /// An error if the database has no such value.
     fn literal(&mut self, scalar: &Scalar, data_type: &DataType) -> Result<String>;
 }
 
 /// Writes the predicate as an SQL condition, every part in parentheses, with SQL's three-valued logic.
 ///
 /// # Errors
-/// Those of the dialect.
+/// The errors of the dialect.
 pub fn to_sql(predicate: &Predicate, dialect: &mut dyn SqlDialect) -> Result<String> {
     let name = |dialect: &dyn SqlDialect, column: &BoundColumn| dialect.identifier(&column.path, &column.data_type);
     Ok(match predicate {
@@ -73,7 +73,7 @@ fn joined(parts: &[Predicate], separator: &str, empty: &str, dialect: &mut dyn S
     Ok(format!("({})", parts.join(separator)))
 }
 
-/// The dialect of messages: names and values as a filter's text has them.
+/// The dialect of messages: names and values as in the text of a filter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StandardSql;
 

@@ -1,11 +1,11 @@
 //! MD5 (RFC 1321) of several short texts at once.
 //!
-//! Each step of MD5 waits for the one before it, so that a single text leaves most of the processor idle. The same step of
-//! several texts, side by side, fills its vector units.
+//! Each step of MD5 waits for the one before it, so that a single text leaves most of the processor idle. The same step
+//! of several texts, side by side, fills its vector units.
 
 use wide::u32x8;
 
-/// How many texts are hashed at once.
+/// The number of texts that are hashed at once.
 pub(super) const LANES: usize = 8;
 
 /// The words of a block, and of a state, for every text.
@@ -14,13 +14,13 @@ type State = [u32x8; 4];
 
 /// The bytes of a block.
 const BLOCK: usize = 64;
-/// What a text ends with: a mark, and its length.
+/// The bytes at the end of a text: a mark, and its length.
 const ENDING: usize = 9;
 const MARK: u8 = 0x80;
 
 const START: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
 
-/// What each step adds: the fractions of the sines of whole numbers.
+/// The numbers that the steps add: the fractions of the sines of whole numbers.
 const SINES: [[u32; 16]; 4] = [
     [
         0xd76a_a478,
@@ -96,7 +96,7 @@ const SINES: [[u32; 16]; 4] = [
     ],
 ];
 
-/// The digests of some texts.
+/// Returns the digests of some texts.
 pub(super) fn digests(texts: [&[u8]; LANES]) -> [[u8; 16]; LANES] {
     let blocks = texts.map(|text| (text.len() + ENDING).div_ceil(BLOCK));
     let mut state = START.map(|word| [word; LANES]);
@@ -123,7 +123,7 @@ pub(super) fn digests(texts: [&[u8]; LANES]) -> [[u8; 16]; LANES] {
     })
 }
 
-/// A block of a text. What comes behind the last one is not looked at.
+/// Returns a block of a text. Those after the last one are not used.
 fn block(text: &[u8], number: usize, is_last: bool) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     let start = number * BLOCK;
@@ -140,7 +140,7 @@ fn block(text: &[u8], number: usize, is_last: bool) -> [u8; BLOCK] {
     block
 }
 
-/// The state after a block.
+/// Returns the state after a block.
 fn compressed(before: State, words: &Block) -> State {
     let mut state = before;
     round::<7, 12, 17, 22>(&mut state, words, 0, |step| step, |b, c, d| d ^ (b & (c ^ d)));
@@ -150,7 +150,7 @@ fn compressed(before: State, words: &Block) -> State {
     std::array::from_fn(|word| state[word] + before[word])
 }
 
-/// Sixteen steps. They turn by four distances in a circle, and take the words in an order of their own.
+/// Runs sixteen steps. They rotate by four distances in turn, and take the words in an order of their own.
 #[inline(always)]
 fn round<const A: u32, const B: u32, const C: u32, const D: u32>(
     state: &mut State,

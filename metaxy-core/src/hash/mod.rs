@@ -1,4 +1,4 @@
-//! Hashes of definitions and of rows.
+//! Hashes definitions and rows.
 
 mod md5;
 
@@ -9,22 +9,22 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A hash that rows or definitions cannot have.
+/// A hash algorithm or truncation that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is not supported: {hint}")]
-pub struct UnsupportedHash {
-    /// What was asked for.
+pub struct InvalidHash {
+    /// What is not supported.
     pub what: String,
     /// What to do instead.
     pub hint: String,
 }
 
-type Result<T, E = UnsupportedHash> = std::result::Result<T, E>;
+type Result<T, E = InvalidHash> = std::result::Result<T, E>;
 
-/// The length of definition and row versions where nobody says otherwise, and the shortest that is allowed.
+/// The default and the shortest allowed length of definition and row versions.
 pub const MIN_TRUNCATION: usize = 8;
 
-/// How the versions of rows are hashed. All stores of a fallback chain use the same algorithm.
+/// The algorithm that hashes the versions of rows. All stores of a fallback chain use the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HashAlgorithm {
@@ -47,7 +47,7 @@ impl HashAlgorithm {
     /// All algorithms.
     pub const ALL: [Self; 6] = [Self::Xxhash32, Self::Xxhash64, Self::Xxh3_64, Self::Wyhash, Self::Sha256, Self::Md5];
 
-    /// The name in configurations and recordings.
+    /// Returns the name in configurations and recordings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Xxhash32 => "xxhash32",
@@ -67,17 +67,17 @@ impl fmt::Display for HashAlgorithm {
 }
 
 impl FromStr for HashAlgorithm {
-    type Err = UnsupportedHash;
+    type Err = InvalidHash;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or_else(|| UnsupportedHash {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or_else(|| InvalidHash {
             what: format!("the hash algorithm `{text}`"),
             hint: format!("use one of {}", Self::ALL.map(Self::name).join(", ")),
         })
     }
 }
 
-/// Hashes strings of rows: an algorithm, and the number of characters that are kept.
+/// Hashes the strings of rows with one algorithm, and keeps a fixed number of characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowHasher {
     algorithm: HashAlgorithm,
@@ -85,26 +85,26 @@ pub struct RowHasher {
 }
 
 impl RowHasher {
-    /// A hasher that keeps `truncation` characters of each hash.
+    /// Returns a hasher that keeps `truncation` characters of each hash.
     ///
     /// # Errors
-    /// [`UnsupportedHash`] where fewer than [`MIN_TRUNCATION`] characters would be kept.
+    /// [`InvalidHash`] if `truncation` is less than [`MIN_TRUNCATION`].
     pub fn new(algorithm: HashAlgorithm, truncation: usize) -> Result<Self> {
         check_truncation(truncation)?;
         Ok(Self { algorithm, truncation })
     }
 
-    /// The algorithm.
+    /// Returns the algorithm.
     pub fn algorithm(self) -> HashAlgorithm {
         self.algorithm
     }
 
-    /// How many characters of a hash are kept.
+    /// Returns the number of characters of a hash that are kept.
     pub fn truncation(self) -> usize {
         self.truncation
     }
 
-    /// The hash of a string.
+    /// Returns the hash of a string.
     pub fn hash(self, text: &str) -> String {
         let mut out = String::new();
         self.hash_into(text.as_bytes(), &mut out);
@@ -123,7 +123,7 @@ impl RowHasher {
         }
     }
 
-    /// Hashes text after text, several at once where that is faster.
+    /// Returns a hasher for many texts, which hashes several at once if that is faster.
     pub fn many<F: FnMut(&str)>(self, each: F) -> ManyHashes<F> {
         ManyHashes { hasher: self, each, waiting: Vec::new(), ends: Vec::new(), hash: String::new() }
     }
@@ -135,7 +135,7 @@ impl RowHasher {
     }
 }
 
-/// Hashes texts and hands over their hashes, in the order of the texts.
+/// Hashes many texts, and passes their hashes on in the order of the texts.
 ///
 /// ```
 /// # use metaxy_core::hash::{HashAlgorithm, RowHasher};
@@ -153,7 +153,7 @@ impl RowHasher {
 pub struct ManyHashes<F> {
     hasher: RowHasher,
     each: F,
-    /// Texts that wait for others, one behind the other, and where each ends.
+    /// The texts that wait to be hashed together, concatenated, and the end of each.
     waiting: Vec<u8>,
     ends: Vec<usize>,
     hash: String,
@@ -170,7 +170,7 @@ impl<F: FnMut(&str)> ManyHashes<F> {
         }
     }
 
-    /// Hashes what waits.
+    /// Hashes the waiting texts.
     pub fn finish(mut self) {
         self.hash_waiting();
     }
@@ -203,7 +203,7 @@ impl<F> fmt::Debug for ManyHashes<F> {
     }
 }
 
-/// The digits of the longest digest.
+/// The number of digits of the longest digest.
 const MAX_DIGITS: usize = 64;
 
 fn push_hex(digest: &[u8], limit: usize, out: &mut String) {
@@ -219,10 +219,10 @@ fn push_hex(digest: &[u8], limit: usize, out: &mut String) {
 /// Checks the number of characters that are kept of every hash.
 ///
 /// # Errors
-/// [`UnsupportedHash`] where it is less than [`MIN_TRUNCATION`].
+/// [`InvalidHash`] if it is less than [`MIN_TRUNCATION`].
 pub fn check_truncation(truncation: usize) -> Result<()> {
     if truncation < MIN_TRUNCATION {
-        return Err(UnsupportedHash {
+        return Err(InvalidHash {
             what: format!("a hash_truncation_length of {truncation}"),
             hint: format!("keep at least {MIN_TRUNCATION} characters, or versions collide"),
         });
@@ -230,7 +230,8 @@ pub fn check_truncation(truncation: usize) -> Result<()> {
     Ok(())
 }
 
-/// SHA-256 over strings fed one after the other, in hex, cut to `truncation` characters: the versions of definitions.
+/// Returns the SHA-256 of the concatenated strings, in hex, cut to `truncation` characters: the version of a
+/// definition.
 pub(crate) fn definition_hash<'a>(parts: impl IntoIterator<Item = &'a str>, truncation: usize) -> Arc<str> {
     let mut hasher = Sha256::new();
     for part in parts {

@@ -275,14 +275,14 @@ fn plan_input<'a>(
     let request = match table {
         None => ScanRequest::default(),
         Some(table) => {
-            let filters = options.filters.get(&dep.feature).into_iter().flatten().chain(&options.global_filters);
+            let filters = options.filters.get(dep.feature()).into_iter().flatten().chain(&options.global_filters);
             let filters = filters.cloned().chain(static_filter(dep, &table.schema)?).chain(children_only(parent));
             let mut request = read_request(parent, &table.schema, Some(&table.feature_version), true, false, filters)?;
             request.columns = Some(input_request_columns(&columns, &lineage));
             request
         }
     };
-    Ok(InputPlan { feature: dep.feature.clone(), columns, request, fields, lineage, optional: dep.optional })
+    Ok(InputPlan { feature: dep.feature().clone(), columns, request, fields, lineage, optional: dep.optional })
 }
 
 fn input_request_columns(columns: &[InputColumn], lineage: &InputLineage) -> Vec<String> {
@@ -324,7 +324,7 @@ fn input_columns(
         .map(|field| InputColumn { source: field.name().clone(), name: dep.renamed(field.name()).to_owned() })
         .collect();
     let missing = |column: &str, context: String| Error::MissingColumn {
-        feature: dep.feature.clone(),
+        feature: dep.feature().clone(),
         column: column.to_owned(),
         context,
         available: all.iter().map(|column| column.name.clone()).collect(),
@@ -361,7 +361,7 @@ fn check_twice(spec: &FeatureSpec, dep: &FeatureDep, kept: Vec<InputColumn>) -> 
             let renamed = if column.source == column.name { other } else { column };
             return Err(Error::InvalidRename {
                 feature: spec.key.clone(),
-                dependency: dep.feature.clone(),
+                dependency: dep.feature().clone(),
                 from: renamed.source.clone(),
                 to: renamed.name.clone(),
                 reason: "the upstream feature has a column of that name; rename that one too".to_owned(),

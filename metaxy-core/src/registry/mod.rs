@@ -1,6 +1,6 @@
-//! Backends by their type string.
+//! Finds backends by their type string.
 //!
-//! A backend crate registers itself; a program that links the crate can name it in `metaxy.toml`:
+//! A backend crate registers itself; a program that links the crate can use it in `metaxy.toml`:
 //! ```ignore
 //! inventory::submit! {
 //!     BackendRegistration {
@@ -20,28 +20,28 @@ use crate::backend::SharedBackend;
 use crate::error::{Error, Result, nearest};
 
 pub(crate) use settings::push_path;
-pub use settings::{BackendSettings, Place, Places};
+pub use settings::{BackendSettings, Origin, Origins};
 
-/// How a backend is found and made.
+/// How a backend is found and created.
 pub struct BackendRegistration {
-    /// Its type string.
+    /// The type string.
     pub kind: &'static str,
-    /// Other strings that mean it, such as the class names of the Python package.
+    /// Other names of the type, such as the class names of the Python package.
     pub aliases: &'static [&'static str],
-    /// The crate it comes from.
+    /// The crate of the backend.
     pub crate_name: &'static str,
-    /// Settings that only mean something to the Python package: accepted, with a warning that names them.
+    /// Settings that only the Python package uses. They are accepted, with a warning.
     pub ignored_settings: &'static [&'static str],
-    /// Makes the backend from its settings; opens nothing.
+    /// Creates the backend from its settings, without opening anything.
     pub create: fn(BackendSettings) -> Result<SharedBackend>,
 }
 
 inventory::collect!(BackendRegistration);
 
-/// All registered backends.
+/// Returns all registered backends.
 ///
 /// # Errors
-/// [`Error::DuplicateBackend`] where two claim one string.
+/// [`Error::DuplicateBackend`] if two have the same type string.
 pub fn registrations() -> Result<Vec<&'static BackendRegistration>> {
     let mut all: Vec<_> = inventory::iter::<BackendRegistration>.into_iter().collect();
     all.sort_by_key(|registration| (registration.kind, registration.crate_name));
@@ -67,7 +67,7 @@ fn names(registration: &BackendRegistration) -> impl Iterator<Item = &'static st
     std::iter::once(registration.kind).chain(registration.aliases.iter().copied())
 }
 
-/// The backend of a type string.
+/// Returns the backend of a type string.
 ///
 /// # Errors
 /// [`Error::UnknownBackend`] that lists the known types, [`Error::DuplicateBackend`].
@@ -89,16 +89,16 @@ pub fn find(kind: &str) -> Result<&'static BackendRegistration> {
             kind.starts_with("metaxy.ext.")
                 .then(|| "this class of the Python package has no counterpart here".to_owned())
         });
-    Err(Error::UnknownBackend { kind: kind.to_owned(), known, hint, place: None })
+    Err(Error::UnknownBackend { kind: kind.to_owned(), known, hint, origin: None })
 }
 
-/// The types there are, for messages.
+/// Lists the registered types, for messages.
 pub(crate) fn known_types() -> Result<String> {
     let known: Vec<String> = registrations()?.iter().map(|registration| registration.kind.to_owned()).collect();
     Ok(crate::error::known_types(&known))
 }
 
-/// The backends of this project: their type string and crate.
+/// The type strings and crates of the backends of this project.
 const PROJECT_BACKENDS: [(&str, &str); 4] = [
     ("sqlite", "metaxy-sqlite"),
     ("duckdb", "metaxy-duckdb"),
@@ -106,7 +106,8 @@ const PROJECT_BACKENDS: [(&str, &str); 4] = [
     ("postgres", "metaxy-postgres"),
 ];
 
-/// The backend of this project that a type string may mean: one whose name it holds, or that is spelled nearly so.
+/// Returns the backend of this project that a type string may mean: its name is part of the string, or nearly equal to
+/// it.
 fn project_backend(kind: &str) -> Option<(&'static str, &'static str)> {
     let lower = kind.to_lowercase();
     let near = || nearest(&lower, PROJECT_BACKENDS.iter().map(|(word, _)| *word));

@@ -1,8 +1,8 @@
-//! Reads settings into serde structs, and says in the words of the configuration what does not fit.
+//! Reads settings into serde structs, with error messages in the terms of the configuration.
 //!
-//! Text stands for a number or a truth value where one is asked for (as in `port = "${PGPORT}"`), and JSON for an array
-//! or table: environment variables have only text to give. `8.0` is a whole number, and 0 and 1 are truth values: the
-//! Python package reads them so, and one file serves both.
+//! A text may be given for a number or a boolean (as in `port = "${PGPORT}"`), and JSON for an array or table, because
+//! the values of environment variables are text. `8.0` is read as a whole number, and 0 and 1 as booleans: the Python
+//! package does the same, so that both can read one file.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use toml::Value;
 
 use crate::error::nearest;
 
-/// What does not fit, and where: the keys that lead to it, indices as `[0]`.
+/// An invalid value, with the path of keys that leads to it; indices are written `[0]`.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub(crate) path: Vec<String>,
@@ -48,7 +48,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-// No message quotes a string that was given: it may be a secret.
+// No message quotes a given string: it may be a secret.
 impl de::Error for Problem {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self::new(message.to_string())
@@ -61,7 +61,7 @@ impl de::Error for Problem {
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         match found {
             Unexpected::Signed(_) | Unexpected::Unsigned(_) | Unexpected::Float(_) => {
-                Self::new(format!("{} does not fit; expected {}", describe(found), wanted(expected)))
+                Self::new(format!("{} is out of range; expected {}", describe(found), wanted(expected)))
             }
             other => Self::invalid_type(other, expected),
         }
@@ -72,7 +72,7 @@ impl de::Error for Problem {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(unknown("there is no such value", variant, expected, "use one of"))
+        Self::new(unknown("unknown value", variant, expected, "use one of"))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -98,7 +98,7 @@ fn unknown(what: &str, given: &str, known: &[&str], list: &str) -> String {
     }
 }
 
-/// The one that begins like what was given, or else the nearest.
+/// Returns the name that starts like the given one, or else the nearest.
 fn similar(given: &str, known: &[&str]) -> Option<String> {
     let begins_alike = |name: &&&str| given.len() >= 3 && (name.starts_with(given) || given.starts_with(*name));
     let mut alike = known.iter().filter(begins_alike);
@@ -108,7 +108,7 @@ fn similar(given: &str, known: &[&str]) -> Option<String> {
     }
 }
 
-/// A Rust type's description of itself, in the words of TOML.
+/// Translates the description of a Rust type into the terms of TOML.
 fn wanted(expected: &dyn Expected) -> String {
     let text = expected.to_string();
     match text.as_str() {
@@ -116,6 +116,7 @@ fn wanted(expected: &dyn Expected) -> String {
         "u16" => format!("a whole number from 0 to {}", u16::MAX),
         "u32" => format!("a whole number from 0 to {}", u32::MAX),
         "u64" | "u128" | "usize" => "a whole number of at least 0".to_owned(),
+        unsigned if unsigned.starts_with("a nonzero u") => "a whole number of at least 1".to_owned(),
         "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
         "a boolean" => "true or false".to_owned(),
@@ -145,7 +146,7 @@ fn describe(found: Unexpected<'_>) -> String {
 struct Reader<'a>(&'a Value);
 
 impl<'a> Reader<'a> {
-    /// Reads text as JSON where something composite is asked for.
+    /// Reads text as JSON if an array or table is expected.
     fn from_json(text: &str) -> Option<Value> {
         let text = text.trim();
         if !text.starts_with(['[', '{']) {
@@ -154,8 +155,8 @@ impl<'a> Reader<'a> {
         toml_of_json(serde_json::from_str(text).ok()?)
     }
 
-    /// Hands out an array or table. Nothing that is read borrows from the value, so that it may come out of JSON text
-    /// that lives no longer than this call.
+    /// Passes an array or table to the visitor. Nothing that is read borrows from the value, so that it may come from
+    /// JSON text that lives only during this call.
     fn read_composite<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match self.0.as_str().and_then(Self::from_json) {
             Some(value) => de::Deserializer::deserialize_any(Reader(&value), visitor),
@@ -168,7 +169,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A JSON value as a TOML one; nulls in tables mean that the key is not there.
+/// Converts a JSON value into a TOML value. Keys of tables whose value is null are left out.
 pub(crate) fn toml_of_json(json: serde_json::Value) -> Option<Value> {
     use serde_json::Value as Json;
     Some(match json {
@@ -186,7 +187,7 @@ pub(crate) fn toml_of_json(json: serde_json::Value) -> Option<Value> {
     })
 }
 
-/// The words for truth values that the Python package understands.
+/// Reads a boolean in the words that the Python package accepts.
 fn truth(text: &str) -> Option<bool> {
     match text.to_lowercase().as_str() {
         "true" | "1" | "yes" | "y" | "on" | "t" => Some(true),
@@ -195,10 +196,10 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// A float that is a whole number.
+/// Returns the whole number that a float is equal to.
 #[allow(clippy::cast_possible_truncation)]
 fn whole(value: f64) -> Option<i64> {
-    // Beyond this a float names no single whole number.
+    // Beyond this a float is equal to several whole numbers.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i64)
 }
@@ -226,7 +227,7 @@ impl Reader<'_> {
         self.text().and_then(|text| text.parse().ok())
     }
 
-    /// Hands out what cannot be read as it was asked for; the visitor says what it wants.
+    /// Passes a value of an unexpected type on; the visitor says what it expects.
     fn refuse<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match self.0 {
             Value::Datetime(_) => Err(de::Error::invalid_type(Unexpected::Other("a date"), &visitor)),

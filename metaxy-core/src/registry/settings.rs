@@ -1,4 +1,4 @@
-//! The settings that a backend is made from.
+//! The settings from which a backend is created.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,43 +10,44 @@ use super::read;
 use crate::error::{Error, Result};
 use crate::secret;
 
-/// The settings of one store, as the configuration gives them: its table without `type` and the common keys.
+/// The settings of one store in the configuration: its table without `type` and the common keys.
 #[derive(Clone, Default)]
 pub struct BackendSettings {
     /// The settings.
     pub table: toml::Table,
     /// The path of the table in the configuration, such as `stores.dev`.
     pub key: String,
-    /// The file they come from, where there is one.
+    /// The file, if there is one.
     pub file: Option<PathBuf>,
-    /// Where each of them was given, as far as that is known.
-    pub places: Places,
+    /// The origins of the settings, as far as they are known.
+    pub origins: Origins,
 }
 
 impl BackendSettings {
-    /// Settings that come from code.
+    /// Returns settings that are given in code.
     pub fn from_table(table: toml::Table) -> Self {
         Self { table, ..Self::default() }
     }
 
-    /// The settings as a backend's own struct, which should carry `#[serde(deny_unknown_fields)]`.
+    /// Reads the settings into a struct of the backend, which should have `#[serde(deny_unknown_fields)]`.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the file, the line, the key and what would fit.
+    /// [`Error::Config`] that names the file, the line, the key and the expected value.
     pub fn parse<T: DeserializeOwned>(self) -> Result<T> {
         read::read_table(&self.table).map_err(|problem| self.error_at(&problem.path, problem.reason))
     }
 
-    /// The error of a setting whose value a backend cannot use: `settings.invalid("root_path", "is no URL")`.
+    /// Returns the error of a setting with an invalid value: `settings.invalid("root_path", "it is not a URL")`.
     pub fn invalid(&self, setting: &str, reason: impl Into<String>) -> Error {
         self.error_at(&[setting.to_owned()], reason.into())
     }
 
     fn error_at(&self, path: &[String], reason: String) -> Error {
-        let place = self.places.nearest(path).cloned().unwrap_or(Place { file: self.file.clone(), ..Place::default() });
+        let origin =
+            self.origins.nearest(path).cloned().unwrap_or(Origin { file: self.file.clone(), ..Origin::default() });
         let mut key = self.key.clone();
         push_path(&mut key, path);
-        place.error(key, reason)
+        origin.error(key, reason)
     }
 }
 
@@ -61,19 +62,19 @@ impl fmt::Debug for BackendSettings {
     }
 }
 
-/// Where a setting was given.
+/// The origin of a setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// The file, where it was one.
+pub struct Origin {
+    /// The file, if it was given in one.
     pub file: Option<PathBuf>,
     /// The line in the file or text, from 1.
     pub line: Option<usize>,
-    /// The environment variable, where it was one.
+    /// The environment variable, if it was given by one.
     pub variable: Option<String>,
 }
 
-impl Place {
-    /// The error of what stands here.
+impl Origin {
+    /// Returns an error of the setting.
     pub(crate) fn error(&self, key: impl Into<String>, reason: impl Into<String>) -> Error {
         let mut reason = reason.into();
         if let Some(variable) = &self.variable {
@@ -83,23 +84,23 @@ impl Place {
     }
 }
 
-/// Where each of many settings was given, by the keys that lead to it.
+/// The origins of settings, by path.
 #[derive(Clone, Debug, Default)]
-pub struct Places(BTreeMap<Vec<String>, Place>);
+pub struct Origins(BTreeMap<Vec<String>, Origin>);
 
-impl Places {
-    /// Notes where a setting was given.
-    pub fn insert(&mut self, path: Vec<String>, place: Place) {
-        self.0.insert(path, place);
+impl Origins {
+    /// Records the origin of a setting.
+    pub fn insert(&mut self, path: Vec<String>, origin: Origin) {
+        self.0.insert(path, origin);
     }
 
-    /// The place of a setting, or else of what it is part of.
-    pub fn nearest(&self, path: &[String]) -> Option<&Place> {
+    /// Returns the origin of a setting, or else of the table that contains it.
+    pub fn nearest(&self, path: &[String]) -> Option<&Origin> {
         (0..=path.len()).rev().find_map(|length| self.0.get(&path[..length]))
     }
 }
 
-/// Appends keys to a path as TOML writes it: `stores."a.b".list[0]`.
+/// Appends keys to a path in the notation of TOML: `stores."a.b".list[0]`.
 pub(crate) fn push_path(out: &mut String, path: &[String]) {
     for key in path {
         let is_index = key.starts_with('[') && key.ends_with(']');

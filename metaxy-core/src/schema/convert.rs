@@ -1,4 +1,4 @@
-//! Brings batches into the schema of the table that they are written to.
+//! Converts batches into the schema of the table to which they are written.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use super::plain::{new_column, plain_array, plain_batches, plain_type};
 use super::trim::trimmed;
 use super::untyped::{joined, typed};
 
-/// The batches in one schema: the columns that any of them has, each in the type that the table has it in, or, where it
-/// has none, in the type of the first batch that brings it with one. Columns that no batch has with a type are left out.
+/// Converts the batches into one schema: all their columns, each in the type of the table, or else in the type of the
+/// first batch in which it has one. Columns without a type in any batch are left out.
 pub(crate) fn align(
     key: &FeatureKey,
     table: Option<&SchemaRef>,
@@ -33,16 +33,17 @@ pub(crate) fn align(
     Ok((schema, aligned))
 }
 
-/// A batch in a schema that has grown since the batch was stored: columns and struct members that it lacks are null.
+/// Converts a batch into a schema that has grown since the batch was stored. Missing columns and struct members are
+/// null.
 ///
 /// # Errors
-/// [`Error::TypeMismatch`] where a column is of another type altogether.
+/// [`Error::TypeMismatch`] if a column has an incompatible type.
 pub fn conform(table: &FeatureKey, schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
     if batch.schema_ref() == schema { Ok(batch.clone()) } else { align_batch(table, schema, batch) }
 }
 
-/// The columns that the batches have together, in the order in which they come: each in the table's type, or in the one
-/// that the batches give it.
+/// Returns all columns of the batches, in the order in which they occur: each in the type of the table, or else in that
+/// of the batches.
 fn target_schema(key: &FeatureKey, table: Option<&SchemaRef>, batches: &[RecordBatch]) -> Result<SchemaRef> {
     let mut order: Vec<String> = Vec::new();
     let mut targets: HashMap<String, Field> = HashMap::new();
@@ -53,7 +54,8 @@ fn target_schema(key: &FeatureKey, table: Option<&SchemaRef>, batches: &[RecordB
             (Some(known), Some(_)) => {
                 Field::new(name, merged_type(key, name, known.data_type(), given.data_type())?, true)
             }
-            // What the table lacks has the type that is known best; values of others have to fit into it.
+            // A column that the table lacks gets the most specific type; the values of other batches have to fit into
+            // it.
             (Some(known), None) => {
                 let joined = joined(known.data_type(), &plain_type(given.data_type()));
                 merged_type(key, name, &joined, given.data_type())?;
@@ -94,10 +96,10 @@ fn align_batch(key: &FeatureKey, schema: &SchemaRef, batch: &RecordBatch) -> Res
     Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
-/// Values in the type of a column. Struct members are matched by name, at any depth.
+/// Converts values into the type of a column. Struct members are matched by name, at any depth.
 ///
 /// # Errors
-/// [`Error::TypeMismatch`] where the types do not go together, [`Error::InvalidValue`] where a value would not be the same.
+/// [`Error::TypeMismatch`] if the types are incompatible, [`Error::InvalidValue`] if a value would change.
 pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     if array.data_type() == target {
         return Ok(array.clone());
@@ -154,7 +156,7 @@ pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Data
     }
 }
 
-/// A data version from its text, which has to be the one that it is hashed by.
+/// Parses a data version from its text, which has to be the one from which its hash is computed.
 fn version_of_text(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     let options = CastOptions { safe: true, ..CastOptions::default() };
     let values = cast_with_options(array, target, &options)?;
@@ -177,7 +179,7 @@ fn refusal(table: &FeatureKey, column: &str, target: &DataType, array: &ArrayRef
     mismatch(&table.table_name(), column, target, array.data_type())
 }
 
-/// A cast that changes no value.
+/// Casts an array without changing a value.
 fn cast_exactly(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
     if !can_cast_types(array.data_type(), target) {
         return Err(refusal(table, column, target, array));
@@ -187,8 +189,8 @@ fn cast_exactly(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Dat
     })
 }
 
-/// The values in another type; `None` if one of them would not be the same. Some of arrow's casts multiply without a
-/// look at the result, which is a panic in debug builds and another value in others.
+/// Casts values into another type. Returns `None` if one of them would change. Some of arrow's casts multiply without a
+/// check for overflow, which panics in debug builds and gives a wrong value in others.
 fn cast_or_none(array: &ArrayRef, target: &DataType) -> Option<ArrayRef> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let cast = || {
@@ -198,8 +200,8 @@ fn cast_or_none(array: &ArrayRef, target: &DataType) -> Option<ArrayRef> {
     fence::catch(cast).ok().flatten()
 }
 
-/// The error of a column that does not go into `target`: [`Error::InvalidValue`] with the first row whose value, alone in
-/// an array, does not fit; [`Error::TypeMismatch`] if each does.
+/// Returns the error of a column that cannot be cast to `target`: [`Error::InvalidValue`] with the first row whose
+/// value alone cannot be cast; [`Error::TypeMismatch`] if each can.
 pub fn misfit(
     table: &str,
     column: &str,
@@ -224,7 +226,7 @@ pub fn misfit(
     }
 }
 
-/// Whether values that are cast back are the same.
+/// Returns whether values that are cast back are unchanged.
 fn is_lossless(given: &ArrayRef, cast: &ArrayRef) -> Result<bool> {
     let options = CastOptions { safe: true, ..CastOptions::default() };
     let comparable = with_free_lists(given.data_type());
@@ -235,7 +237,7 @@ fn is_lossless(given: &ArrayRef, cast: &ArrayRef) -> Result<bool> {
         || arrow::compute::kernels::cmp::not_distinct(&back, &given).is_ok_and(|mask| mask.false_count() == 0))
 }
 
-/// The type with lists of any length in the place of those of a fixed one: arrow's cast to the latter panics on some nulls.
+/// Replaces lists of a fixed length by lists of any length in a type: arrow's cast to the former panics on some nulls.
 fn with_free_lists(data_type: &DataType) -> DataType {
     let free = |item: &FieldRef| Arc::new(item.as_ref().clone().with_data_type(with_free_lists(item.data_type())));
     match data_type {
@@ -245,7 +247,7 @@ fn with_free_lists(data_type: &DataType) -> DataType {
     }
 }
 
-/// A by-field struct as the map that another program has stored it in.
+/// Converts a by-field struct into a map, as another program has stored it.
 fn struct_to_map(array: &StructArray, target: &DataType) -> Result<ArrayRef> {
     use arrow::array::{MapBuilder, MapFieldNames, StringBuilder};
     let DataType::Map(entries, _) = target else { unreachable!("called for maps") };

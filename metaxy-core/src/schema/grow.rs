@@ -1,4 +1,4 @@
-//! How the schema of a table grows, and which types of values go into which columns.
+//! Determines how the schema of a table grows, and which types can be stored in which columns.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::key::FeatureKey;
 use super::plain::{new_column, plain_type};
 use super::untyped::{of_type, typed};
 
-/// The schema of a table after rows of `given` are appended: its own columns, then the new ones, with the members that a
-/// struct column gains. For backends that keep the schema of a table themselves.
+/// Returns the schema of a table after rows of `given` are appended: its own columns with the members that structs
+/// gain, then the new columns. It is for backends that store the schema of a table themselves.
 ///
 /// # Errors
-/// [`Error::TypeMismatch`] where a column of the same name holds something else, because another writer was faster.
+/// [`Error::TypeMismatch`] if a column of the same name has another type, because another writer was faster.
 pub fn grown_schema(table: &FeatureKey, stored: &Schema, given: &Schema) -> Result<SchemaRef> {
     let mut fields: Vec<FieldRef> = stored.fields().iter().cloned().collect();
     for field in given.fields() {
@@ -33,8 +33,8 @@ pub fn grown_schema(table: &FeatureKey, stored: &Schema, given: &Schema) -> Resu
     Ok(Arc::new(Schema::new_with_metadata(fields, stored.metadata().clone())))
 }
 
-/// The stored type, with the members that given structs have beside those that are stored, at any depth. What has no
-/// type yet in what is given changes nothing.
+/// Returns the stored type with the new members of given structs, at any depth. Given parts without a type change
+/// nothing.
 pub(super) fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, given: &DataType) -> Result<DataType> {
     let merged = |stored: &FieldRef, given: &FieldRef| -> Result<FieldRef> {
         Ok(of_type(stored, merged_type(key, column, stored.data_type(), given.data_type())?))
@@ -68,7 +68,7 @@ pub(super) fn merged_type(key: &FeatureKey, column: &str, stored: &DataType, giv
     }
 }
 
-/// The item of a list of whatever kind.
+/// Returns the item of a list of any kind.
 pub(crate) fn item_of(data_type: &DataType) -> Option<&FieldRef> {
     match data_type {
         DataType::List(item)
@@ -80,7 +80,7 @@ pub(crate) fn item_of(data_type: &DataType) -> Option<&FieldRef> {
     }
 }
 
-/// Whether values of one type can be stored as another without losing anything; single values that do not fit are found
+/// Returns whether values of one type can be stored as another without loss. Single values that do not fit are found
 /// when they are cast.
 fn fits(given: &DataType, stored: &DataType) -> bool {
     use DataType::{
@@ -108,7 +108,7 @@ fn fits(given: &DataType, stored: &DataType) -> bool {
         (given, stored) if text(given) && text(stored) => true,
         (given, stored) if binary(given) && binary(stored) => true,
         (Timestamp(_, from), Timestamp(_, to)) => from.is_some() == to.is_some(),
-        // A day is stored as its midnight where there is no type for it.
+        // A day is stored as its midnight if there is no type for days.
         (Date64, Timestamp(_, None)) => true,
         (Date32 | Date64, Date32 | Date64) | (Time32(_) | Time64(_), Time32(_) | Time64(_)) => true,
         (
@@ -121,7 +121,7 @@ fn fits(given: &DataType, stored: &DataType) -> bool {
     }
 }
 
-/// Whether a data version comes as text for a table of another program, which keeps it as a number or a boolean.
+/// Returns whether a data version is text and its table, made by another program, stores it as a number or a boolean.
 pub(super) fn is_version_text(column: &str, given: &DataType, stored: &DataType) -> bool {
     let by_field = column == columns::PROVENANCE_BY_FIELD || column == columns::DATA_VERSION_BY_FIELD;
     by_field
@@ -142,7 +142,7 @@ fn same_shape(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Whether a column is a by-field column that is stored as a map of strings.
+/// Returns whether a column is a by-field column that is stored as a map of strings.
 fn by_field_map(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Map(entries, _) if matches!(entries.data_type(), DataType::Struct(_)))
 }

@@ -1,10 +1,10 @@
-//! How the schema of a table grows, and how rows are brought into it.
+//! How the schema of a table grows, and how rows are converted into it.
 //!
-//! Columns are matched by name, struct members too. A table gains the columns and members that it lacks, and keeps the
-//! type of those that it has: a value goes into it unchanged, or is refused. Two things are decided here for every backend:
+//! Columns and struct members are matched by name. A table gains the columns and members that it lacks, and keeps the
+//! type of those that it has: a value is stored unchanged, or refused. Two rules hold for every backend:
 //!
 //! - **Encodings** (dictionaries, run-end encoding) are a form of a batch, not a type of a column: a new column has the
-//!   type of its values, and rows arrive in it. So no key type of a dictionary can overflow, whatever is written later.
+//!   type of its values. So the key type of a dictionary cannot overflow when more rows are written.
 //! - **Types without values**: a column, list item, map value or struct member of type Null has no type yet. It is left
 //!   out of a new table, and null in one that has it.
 

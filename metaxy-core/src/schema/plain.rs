@@ -1,4 +1,4 @@
-//! Values without their encoding: what dictionaries and runs stand for.
+//! Decodes dictionaries and runs into plain values.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 use super::sizes::row_bytes;
 use super::untyped::of_type;
 
-/// Rows are expanded in parts of at most this size, far from the 2 GiB that 32-bit offsets reach.
+/// The size of the parts in which rows are expanded, far below the 2 GiB that 32-bit offsets can address.
 const EXPANDED_BYTES: usize = 256 << 20;
 
-/// The type of the values, with no dictionary and no runs at any depth.
+/// Returns the type of the values, without dictionaries and runs at any depth.
 pub fn plain_type(data_type: &DataType) -> DataType {
     let item = |item: &FieldRef| of_type(item, plain_type(item.data_type()));
     match data_type {
@@ -34,7 +34,7 @@ pub fn plain_type(data_type: &DataType) -> DataType {
     }
 }
 
-/// Whether a type has a dictionary or runs in it.
+/// Returns whether a type contains a dictionary or runs.
 fn has_encoding(data_type: &DataType) -> bool {
     match data_type {
         DataType::Dictionary(_, _) | DataType::RunEndEncoded(_, _) => true,
@@ -47,7 +47,7 @@ fn has_encoding(data_type: &DataType) -> bool {
     }
 }
 
-/// The rows without encodings, in as many batches as their expanded values need.
+/// Decodes rows, into as many batches as their expanded values need.
 pub(crate) fn plain_batches(batch: RecordBatch) -> Result<Vec<RecordBatch>> {
     let schema = batch.schema();
     if !schema.fields().iter().any(|field| has_encoding(field.data_type())) {
@@ -68,7 +68,7 @@ pub(crate) fn plain_batches(batch: RecordBatch) -> Result<Vec<RecordBatch>> {
     Ok(vec![RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)?])
 }
 
-/// The values of an array, in its [`plain_type`].
+/// Decodes an array into its [`plain_type`].
 pub(crate) fn plain_array(array: &ArrayRef) -> Result<ArrayRef> {
     if !has_encoding(array.data_type()) {
         return Ok(array.clone());
@@ -91,7 +91,7 @@ pub(crate) fn plain_array(array: &ArrayRef) -> Result<ArrayRef> {
     }
 }
 
-/// Nested values whose children have no encoding.
+/// Decodes the children of nested values.
 fn plain_children(array: &ArrayRef) -> Result<ArrayRef> {
     let (nulls, length) = (array.nulls().cloned(), array.len());
     let item = |field: &FieldRef, values: &ArrayRef| -> Result<(FieldRef, ArrayRef)> {
@@ -133,12 +133,12 @@ fn plain_children(array: &ArrayRef) -> Result<ArrayRef> {
     })
 }
 
-/// How many bytes the values of an array take without its encodings.
+/// Returns the bytes that the values of an array take without encodings.
 fn expanded_bytes(array: &ArrayRef) -> usize {
     row_bytes(array).into_iter().sum()
 }
 
-/// A column of a new table: of plain type, and it may be null.
+/// Returns the column of a new table: of plain type, and nullable.
 pub(super) fn new_column(field: &Field) -> Field {
     field.clone().with_data_type(plain_type(field.data_type())).with_nullable(true)
 }

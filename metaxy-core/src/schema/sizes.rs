@@ -1,26 +1,27 @@
-//! The size of rows whose values stand for themselves: what arrays with 32-bit offsets would have to hold of them.
+//! Computes the size of rows without encodings, which arrays with 32-bit offsets have to hold.
 
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, RunEndIndexType};
 
-/// How many rows an output batch has at most.
+/// The maximum number of rows of an output batch.
 const OUTPUT_ROWS: usize = 32 * 1024;
 
-/// How many bytes of values an output batch has at most, unless a single unit has more: far below the 2 GiB that 32-bit
-/// offsets reach, also for a backend that gives values another form.
+/// The maximum bytes of values of an output batch, unless a single unit has more. It is far below the 2 GiB that 32-bit
+/// offsets can address, also for a backend that converts values into another form.
 const OUTPUT_BYTES: usize = 64 << 20;
 
-/// Cuts a batch into slices of at most 32,768 rows and 64 MiB of values each, where one row does not have more. Values count
-/// by themselves, in dictionaries, runs and views too: each slice fits into 32-bit offsets, whatever form it is given.
+/// Cuts a batch into slices of at most 32,768 rows and 64 MiB of values each, unless one row has more. Values in
+/// dictionaries, runs and views are counted as expanded: each slice fits into 32-bit offsets in any form.
 pub fn slices(batch: &RecordBatch) -> Vec<RecordBatch> {
     let rows = struct_bytes(batch.num_rows(), batch.columns());
     let runs = output_runs(rows.into_iter().map(|bytes| (1, bytes)));
     runs.into_iter().map(|run| batch.slice(run.start, run.len())).collect()
 }
 
-/// Cuts units of a number of rows and bytes each, such as rows or groups of rows, into runs of the size of output batches.
+/// Groups units of a number of rows and bytes each, such as rows or groups of rows, into runs of the size of output
+/// batches.
 pub(crate) fn output_runs(units: impl Iterator<Item = (usize, usize)>) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let (mut run, mut rows, mut bytes) = (0..0, 0, 0_usize);
@@ -39,7 +40,7 @@ pub(crate) fn output_runs(units: impl Iterator<Item = (usize, usize)>) -> Vec<Ra
     runs
 }
 
-/// The bytes of the value in each row. Dictionaries, runs and views count by what they expand to.
+/// Returns the bytes of the value in each row. Dictionaries, runs and views are counted as expanded.
 pub(crate) fn row_bytes(array: &dyn Array) -> Vec<usize> {
     match array.data_type() {
         DataType::Utf8 => lengths(array.as_string::<i32>().value_offsets()),
@@ -64,7 +65,7 @@ pub(crate) fn row_bytes(array: &dyn Array) -> Vec<usize> {
     }
 }
 
-/// The bytes of each row of several columns.
+/// Returns the bytes of each row of several columns.
 pub(crate) fn struct_bytes(rows: usize, columns: &[ArrayRef]) -> Vec<usize> {
     let mut all = vec![0; rows];
     for column in columns {
@@ -77,7 +78,7 @@ fn lengths<O: OffsetSizeTrait>(offsets: &[O]) -> Vec<usize> {
     offsets.windows(2).map(|pair| (pair[1] - pair[0]).as_usize()).collect()
 }
 
-/// A view begins with the length of its value in 32 bits.
+/// Returns the length of a view's value, which is in its first 32 bits.
 fn view_lengths(views: &[u128]) -> Vec<usize> {
     views.iter().map(|view| *view as u32 as usize).collect()
 }

@@ -1,14 +1,14 @@
-//! Slices of lists without the values that belong to other rows.
+//! Trims slices of lists to the values of their own rows.
 
 use arrow::array::{Array, ArrayRef, OffsetSizeTrait};
 use arrow::buffer::OffsetBuffer;
 use arrow::error::ArrowError;
 
-/// Offsets from zero on, and only the values that they reach: a slice of a list or map still has the values of all of it,
-/// which may be more than offsets of another size can count.
+/// Returns offsets that start at zero, and only the values between them. A slice of a list or map still has all values
+/// of the list, which may be more than offsets of another size can address.
 ///
 /// # Errors
-/// [`ArrowError::OffsetOverflowError`] where the offsets of the slice itself are too large.
+/// [`ArrowError::OffsetOverflowError`] if the offsets of the slice itself are too large.
 pub fn trimmed<From: OffsetSizeTrait, To: OffsetSizeTrait>(
     offsets: &OffsetBuffer<From>,
     values: &ArrayRef,

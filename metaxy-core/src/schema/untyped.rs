@@ -1,10 +1,10 @@
-//! Types that say nothing yet: Null, and what is made of nothing else.
+//! Types that are not known yet: Null, and nested types of nothing else.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
-/// The type without its parts that have none yet; nothing where no part has one.
+/// Returns a type without its parts that are not known yet; `None` if no part is known.
 pub(super) fn typed(data_type: &DataType) -> Option<DataType> {
     let item = |item: &FieldRef| typed(item.data_type()).map(|data_type| of_type(item, data_type));
     Some(match data_type {
@@ -30,7 +30,7 @@ pub(super) fn typed(data_type: &DataType) -> Option<DataType> {
     })
 }
 
-/// The type that two batches of one write give a column, where each may know what the other does not.
+/// Combines the types of a column in two batches of one write, each of which may have parts that the other lacks.
 pub(super) fn joined(known: &DataType, given: &DataType) -> DataType {
     match (known, given) {
         (DataType::Null, other) => other.clone(),
@@ -55,7 +55,7 @@ fn joined_field(known: &FieldRef, given: &FieldRef) -> FieldRef {
     of_type(known, joined(known.data_type(), given.data_type()))
 }
 
-/// The field with another type. Keys of maps stay without nulls, everything else may have them.
+/// Returns the field with another type. Keys of maps stay non-nullable, everything else is nullable.
 pub(super) fn of_type(field: &FieldRef, data_type: DataType) -> FieldRef {
     Arc::new(Field::clone(field).with_data_type(data_type))
 }

@@ -110,7 +110,7 @@ impl BatchCheck {
         Ok((batch, after))
     }
 
-    /// The user's columns in the types of the table. System columns are built anew by the write.
+    /// The user's columns in the types of the table. System columns are built again by the write.
     fn converted(&self, batch: &RecordBatch, target: &Schema) -> Result<RecordBatch> {
         let schema = batch.schema();
         let convert_one = |(field, array): (&Arc<Field>, &ArrayRef)| -> Option<Result<(Arc<Field>, ArrayRef)>> {

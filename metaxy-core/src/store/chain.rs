@@ -15,12 +15,12 @@ use crate::plan::PlanTable;
 use super::{Fallback, MetadataStore};
 
 /// A feature's table in the store that serves it.
-pub(super) struct Served {
+pub(super) struct FeatureSource {
     pub(super) store: MetadataStore,
     pub(super) schema: SchemaRef,
 }
 
-impl Served {
+impl FeatureSource {
     pub(super) fn plan_table(&self, feature: &FeaturePlan) -> PlanTable {
         PlanTable { schema: self.schema.clone(), feature_version: feature.feature_version.clone() }
     }
@@ -44,10 +44,10 @@ impl MetadataStore {
 
     /// The store that serves a feature, found in the order of the fallback list, each with its own fallbacks. A table
     /// that has never held a row serves it only where no other store has one that has.
-    pub(super) async fn serving(&self, key: &FeatureKey) -> Result<Option<Served>> {
+    pub(super) async fn serving(&self, key: &FeatureKey) -> Result<Option<FeatureSource>> {
         let mut never_filled = None;
-        let served = self.serving_beyond(key, &mut BTreeSet::new(), &mut never_filled).await?;
-        Ok(served.or(never_filled))
+        let source = self.serving_beyond(key, &mut BTreeSet::new(), &mut never_filled).await?;
+        Ok(source.or(never_filled))
     }
 
     /// The same, without the stores that have been searched: many ways may lead to one store.
@@ -55,14 +55,14 @@ impl MetadataStore {
         &'a self,
         key: &'a FeatureKey,
         searched: &'a mut BTreeSet<usize>,
-        never_filled: &'a mut Option<Served>,
-    ) -> BoxFuture<'a, Result<Option<Served>>> {
+        never_filled: &'a mut Option<FeatureSource>,
+    ) -> BoxFuture<'a, Result<Option<FeatureSource>>> {
         async move {
             if !searched.insert(self.identity()) {
                 return Ok(None);
             }
             if let Some(schema) = self.own_table(key).await? {
-                let own = Served { store: self.clone(), schema };
+                let own = FeatureSource { store: self.clone(), schema };
                 // Without fallbacks nothing else can answer, so the question need not be asked.
                 if self.inner.fallbacks.is_empty() && searched.len() == 1 || self.has_held_rows(key).await? {
                     return Ok(Some(own));
@@ -72,9 +72,9 @@ impl MetadataStore {
             for fallback in &self.inner.fallbacks {
                 let store = fallback.open().await.map_err(|error| self.as_fallback(fallback, error))?;
                 self.check_hash(&store)?;
-                if let Some(served) = store.serving_beyond(key, searched, never_filled).await? {
-                    tracing::info!(feature = %key, store = self.name(), fallback = served.store.name(), "a fallback store answers");
-                    return Ok(Some(served));
+                if let Some(source) = store.serving_beyond(key, searched, never_filled).await? {
+                    tracing::info!(feature = %key, store = self.name(), fallback = source.store.name(), "a fallback store answers");
+                    return Ok(Some(source));
                 }
             }
             Ok(None)
@@ -82,18 +82,18 @@ impl MetadataStore {
         .boxed()
     }
 
-    /// A store that is not there tells how to make it, but nobody writes to a fallback.
+    /// Changes the hint of a missing store, which says how to create it: a fallback is never written.
     fn as_fallback(&self, fallback: &Fallback, error: Error) -> Error {
         match error {
-            Error::LocationNotFound { location, .. } => Error::LocationNotFound {
-                location,
-                hint: format!(
+            Error::LocationNotFound { location, source, .. } => {
+                let hint = format!(
                     "it is that of store `{name}`, which `{}` falls back on and never writes to; open `{name}` itself for \
                      writing to create it, or take it out of `fallback_stores`",
                     self.name(),
                     name = fallback.name(),
-                ),
-            },
+                );
+                Error::LocationNotFound { location, hint, source }
+            }
             error => error,
         }
     }
@@ -141,7 +141,7 @@ impl MetadataStore {
             expected: own.algorithm(),
             fallback: fallback.inner.name.clone(),
             found: other.algorithm(),
-            place: None,
+            origin: None,
         })
     }
 }

@@ -8,6 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::columns;
+use crate::deferred::Deferred;
+#[allow(unused_imports, reason = "named in the documentation")]
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter, col};
 use crate::key::{FeatureKey, IntoFeatureKey};
@@ -21,12 +23,17 @@ use super::{IntoBatches, MetadataStore, ReadRequest, check_system_columns};
 #[must_use = "nothing is deleted until it is awaited"]
 pub struct DeleteRequest {
     store: MetadataStore,
-    feature: Result<FeatureKey>,
-    filters: Vec<Result<Filter>>,
-    /// Only what these rows stand for.
-    rows: Option<Result<Vec<RecordBatch>>>,
+    selection: Deferred<Selection>,
     soft: bool,
     with_feature_history: bool,
+}
+
+/// The samples that are deleted: those that pass all filters and, if there are rows, that these name.
+#[derive(Debug)]
+struct Selection {
+    feature: FeatureKey,
+    filters: Vec<Filter>,
+    rows: Option<Vec<RecordBatch>>,
 }
 
 impl MetadataStore {
@@ -38,11 +45,10 @@ impl MetadataStore {
     /// Awaiting it gives [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::FeatureNotFound`], the errors of
     /// filters, and what the backend says. Nothing is deleted then.
     pub fn delete(&self, feature: impl IntoFeatureKey) -> DeleteRequest {
+        let selection = |feature| Selection { feature, filters: Vec::new(), rows: None };
         DeleteRequest {
             store: self.clone(),
-            feature: feature.into_feature_key().map_err(Error::from),
-            filters: Vec::new(),
-            rows: None,
+            selection: Deferred::new(feature.into_feature_key().map(selection)),
             soft: true,
             with_feature_history: false,
         }
@@ -56,14 +62,16 @@ impl MetadataStore {
     /// As [`MetadataStore::delete`]; [`Error::MissingColumn`] where the rows name no samples, and for a hard delete
     /// [`Error::Unsupported`] where their ids are of a type that filters do not know.
     pub fn delete_rows(&self, feature: impl IntoFeatureKey, rows: impl IntoBatches) -> DeleteRequest {
-        DeleteRequest { rows: Some(rows.into_batches()), ..self.delete(feature) }
+        let mut request = self.delete(feature);
+        request.selection.add(rows.into_batches(), |selection, rows| selection.rows = Some(rows));
+        request
     }
 }
 
 impl DeleteRequest {
     /// Only rows for which this is true. Filters given before hold too.
     pub fn filter(mut self, filter: impl IntoFilter) -> Self {
-        self.filters.push(filter.into_filter());
+        self.selection.add(filter.into_filter(), |selection, filter| selection.filters.push(filter));
         self
     }
 
@@ -79,51 +87,53 @@ impl DeleteRequest {
         self
     }
 
-    async fn run(mut self) -> Result<u64> {
-        self.store.check_writable("delete")?;
-        if let Ok(key) = &self.feature {
-            self.store.check_may_change(key, "delete from")?;
-        }
-        let rows = self.rows.take().transpose()?;
-        if rows.as_ref().is_some_and(|rows| rows.iter().all(|batch| batch.num_rows() == 0)) {
+    async fn run(self) -> Result<u64> {
+        let Self { store, selection, soft, with_feature_history } = self;
+        store.check_writable("delete")?;
+        let selection = selection.finish()?;
+        store.check_may_change(&selection.feature, "delete from")?;
+        if selection.rows.as_ref().is_some_and(|rows| rows.iter().all(|batch| batch.num_rows() == 0)) {
             return Ok(0);
         }
-        if self.soft { self.run_soft(rows).await } else { self.run_hard(rows).await }
+        match soft {
+            true => selection.delete_softly(&store, with_feature_history).await,
+            false => selection.delete_hard(&store, with_feature_history).await,
+        }
     }
+}
 
+impl Selection {
     /// Appends the rows that a read returns again, marked as deleted.
-    async fn run_soft(self, rows: Option<Vec<RecordBatch>>) -> Result<u64> {
-        let key = self.feature?;
+    async fn delete_softly(self, store: &MetadataStore, with_feature_history: bool) -> Result<u64> {
+        let Self { feature: key, filters, rows } = self;
         // Before the read: what is written while it runs is later than the deletion, which has not seen it.
-        let at = self.store.stamp_for(std::slice::from_ref(&key)).await?;
-        let mut read = self.store.read(&key).with_markers();
-        read.with_feature_history = self.with_feature_history;
-        let read = self.filters.into_iter().try_fold(read, |read, filter| Ok::<_, Error>(read.filter(filter?)))?;
+        let at = store.stamp_for(std::slice::from_ref(&key)).await?;
+        let mut read = store.read(&key).with_markers();
+        read.with_feature_history = with_feature_history;
+        let read = filters.into_iter().fold(read, ReadRequest::filter);
         let batches = match rows {
             None => read.await?.collect().await?,
             Some(rows) => {
-                let named = Named::new(self.store.plan(&key)?, rows)?;
+                let named = Named::new(store.plan(&key)?, rows)?;
                 let read = named.narrowing().into_iter().fold(read, ReadRequest::filter);
                 named.pick(read.await?).await?
             }
         };
         let marked = batches.iter().map(|batch| marked_deleted(batch, at)).collect::<Result<Vec<_>>>()?;
-        self.store.prepare_and_append(&key, marked, Preparation::COMPLETE).await
+        store.prepare_and_append(&key, marked, Preparation::COMPLETE).await
     }
 
-    async fn run_hard(self, rows: Option<Vec<RecordBatch>>) -> Result<u64> {
-        let key = self.feature?;
-        let plan = self.store.plan(&key)?;
-        let filters = self.filters.into_iter().collect::<Result<Vec<_>>>()?;
-        let Some(schema) = self.store.inner.backend.schema(&key).await? else {
-            return match self.store.serving(&key).await? {
+    async fn delete_hard(self, store: &MetadataStore, with_feature_history: bool) -> Result<u64> {
+        let Self { feature: key, filters, rows } = self;
+        let plan = store.plan(&key)?;
+        let Some(schema) = store.inner.backend.schema(&key).await? else {
+            return match store.serving(&key).await? {
                 Some(_) => Ok(0),
-                None => Err(self.store.not_found(&key).await),
+                None => Err(store.not_found(&key).await),
             };
         };
         check_system_columns(&key, &schema)?;
-        let version =
-            (!self.with_feature_history).then(|| col(columns::FEATURE_VERSION).eq(plan.feature_version.as_str()));
+        let version = (!with_feature_history).then(|| col(columns::FEATURE_VERSION).eq(plan.feature_version.as_str()));
         let all = Filter::all(version.into_iter().chain(filters));
         let parts = match rows {
             None => vec![all],
@@ -134,7 +144,7 @@ impl DeleteRequest {
         };
         let mut deleted = 0;
         for part in parts {
-            deleted += self.store.inner.backend.delete(&key, &part.bind(&schema)?).await?;
+            deleted += store.inner.backend.delete(&key, &part.bind(&schema)?).await?;
         }
         Ok(deleted)
     }

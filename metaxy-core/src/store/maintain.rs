@@ -76,7 +76,7 @@ impl MetadataStore {
             location: store.inner.backend.table_location(&key),
             table: key.table_name(),
         };
-        Ok(self.serving(&key).await?.map(|served| location(&served.store)))
+        Ok(self.serving(&key).await?.map(|source| location(&source.store)))
     }
 
     /// Checks that a method may change the rows of a feature.

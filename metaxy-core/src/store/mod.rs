@@ -302,7 +302,7 @@ impl MetadataStore {
     /// What the backends say.
     pub async fn store_of(&self, feature: impl IntoFeatureKey) -> Result<Option<String>> {
         let key = feature.into_feature_key()?;
-        Ok(self.serving(&key).await?.map(|served| served.store.inner.name.clone()))
+        Ok(self.serving(&key).await?.map(|source| source.store.inner.name.clone()))
     }
 
     fn check_table_names(&self) -> Result<()> {
@@ -365,9 +365,9 @@ fn check_system_columns(key: &FeatureKey, schema: &arrow::datatypes::Schema) -> 
     let needed = [columns::FEATURE_VERSION, columns::UPDATED_AT, columns::DELETED_AT, columns::DATA_VERSION_BY_FIELD];
     match needed.into_iter().find(|name| schema.column_with_name(name).is_none()) {
         None => Ok(()),
-        Some(column) => Err(Error::Corrupt {
-            table: key.table_name(),
-            reason: format!("it has no column `{column}`, so it was not written by a metadata store"),
-        }),
+        Some(column) => Err(Error::corrupt(
+            key.table_name(),
+            format!("it has no column `{column}`, so it was not written by a metadata store"),
+        )),
     }
 }

@@ -10,6 +10,7 @@ use futures::{FutureExt, StreamExt};
 
 use crate::backend::{BatchStream, Scan, ScanRequest, ScanStage};
 use crate::columns;
+use crate::deferred::Deferred;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
@@ -24,8 +25,7 @@ use super::{MetadataStore, RowStream, check_system_columns};
 #[must_use = "nothing is read until it is awaited"]
 pub struct ReadRequest {
     store: MetadataStore,
-    feature: Result<FeatureKey>,
-    filters: Vec<Result<Filter>>,
+    selection: Deferred<(FeatureKey, Vec<Filter>)>,
     columns: Option<Vec<String>>,
     pub(super) feature_version: Option<String>,
     pub(super) with_feature_history: bool,
@@ -45,8 +45,7 @@ impl MetadataStore {
     pub fn read(&self, feature: impl IntoFeatureKey) -> ReadRequest {
         ReadRequest {
             store: self.clone(),
-            feature: feature.into_feature_key().map_err(Error::from),
-            filters: Vec::new(),
+            selection: Deferred::new(feature.into_feature_key().map(|key| (key, Vec::new()))),
             columns: None,
             feature_version: None,
             with_feature_history: false,
@@ -99,7 +98,7 @@ impl MetadataStore {
 impl ReadRequest {
     /// Only rows for which this is true; asked of the newest row of each sample. Filters given before hold too.
     pub fn filter(mut self, filter: impl IntoFilter) -> Self {
-        self.filters.push(filter.into_filter());
+        self.selection.add(filter.into_filter(), |(_, filters), filter| filters.push(filter));
         self
     }
 
@@ -146,29 +145,29 @@ impl ReadRequest {
     }
 
     async fn run(self) -> Result<RowStream> {
-        let key = self.feature?;
+        let (key, filters) = self.selection.finish()?;
         let plan = self.store.plan(&key)?;
-        let Some(served) = self.store.serving(&key).await? else { return Err(self.store.not_found(&key).await) };
-        check_system_columns(&key, &served.schema)?;
+        let Some(source) = self.store.serving(&key).await? else { return Err(self.store.not_found(&key).await) };
+        check_system_columns(&key, &source.schema)?;
         let version = self.feature_version.as_deref().unwrap_or(&plan.feature_version);
         let version = (!self.with_feature_history).then_some(version);
         let children_only = if self.with_markers { None } else { children_only(&plan.spec) };
-        let filters = children_only.map(Ok).into_iter().chain(self.filters).collect::<Result<Vec<_>>>()?;
+        let filters: Vec<Filter> = children_only.into_iter().chain(filters).collect();
         let mut request = read_request(
             &plan.spec,
-            &served.schema,
+            &source.schema,
             version,
             !self.with_sample_history,
             self.include_soft_deleted,
             filters,
         )?;
         if let Some(columns) = &self.columns {
-            check_columns(&key, &served.schema, columns)?;
+            check_columns(&key, &source.schema, columns)?;
         }
         request.columns = self.columns;
         let (schema, stream) = match self.in_little_memory {
-            true => served.store.scan_in_little_memory(&key, &request).await?,
-            false => served.store.scan(&key, &request).await?,
+            true => source.store.scan_in_little_memory(&key, &request).await?,
+            false => source.store.scan(&key, &request).await?,
         };
         let history = self.with_feature_history || self.feature_version.is_some();
         Ok(if history { RowStream::new(schema, stream) } else { current_fields_only(&plan.spec, schema, stream) })

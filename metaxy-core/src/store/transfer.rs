@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 
 use crate::blocking;
+use crate::deferred::Deferred;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
@@ -29,12 +30,18 @@ type OnProgress = Box<dyn FnMut(&CopyProgress) + Send>;
 pub struct CopyRequest {
     target: MetadataStore,
     source: MetadataStore,
-    features: Option<Result<Vec<FeatureKey>>>,
-    filters: Result<BTreeMap<FeatureKey, Vec<Filter>>>,
-    global_filters: Result<Vec<Filter>>,
+    selection: Deferred<Selection>,
     with_feature_history: bool,
     with_sample_history: bool,
     progress: Option<OnProgress>,
+}
+
+/// The rows that are copied: those of the features, or of all, that pass the filters.
+#[derive(Default)]
+struct Selection {
+    features: Option<Vec<FeatureKey>>,
+    filters: BTreeMap<FeatureKey, Vec<Filter>>,
+    global_filters: Vec<Filter>,
 }
 
 /// How far a copy has come.
@@ -82,9 +89,7 @@ impl MetadataStore {
         CopyRequest {
             target: self.clone(),
             source: source.clone(),
-            features: None,
-            filters: Ok(BTreeMap::new()),
-            global_filters: Ok(Vec::new()),
+            selection: Deferred::default(),
             with_feature_history: true,
             with_sample_history: false,
             progress: None,
@@ -92,7 +97,7 @@ impl MetadataStore {
     }
 
     /// Carries the rows of an old feature version over to the current one, where only the definition has changed and not
-    /// what was computed: user columns, and data versions that the user gave, are kept; provenance is computed anew from
+    /// what was computed: user columns, and data versions that the user gave, are kept; provenance is computed again from
     /// upstream. Rows that upstream no longer asks for stay behind. Returns the number of rows written.
     ///
     /// # Errors
@@ -127,25 +132,21 @@ impl MetadataStore {
 impl CopyRequest {
     /// Only these features; without this call all that the source has.
     pub fn features<K: IntoFeatureKey>(mut self, features: impl IntoIterator<Item = K>) -> Self {
-        self.features = Some(features.into_iter().map(|feature| Ok(feature.into_feature_key()?)).collect());
+        let features = features.into_iter().map(IntoFeatureKey::into_feature_key).collect::<Result<Vec<_>, _>>();
+        self.selection.add(features, |selection, features| selection.features = Some(features));
         self
     }
 
     /// Only rows of a feature for which this is true.
     pub fn filter(mut self, feature: impl IntoFeatureKey, filter: impl IntoFilter) -> Self {
-        self.filters = self.filters.and_then(|mut filters| {
-            filters.entry(feature.into_feature_key()?).or_default().push(filter.into_filter()?);
-            Ok(filters)
-        });
+        let part = feature.into_feature_key().map_err(Error::from).and_then(|key| Ok((key, filter.into_filter()?)));
+        self.selection.add(part, |selection, (key, filter)| selection.filters.entry(key).or_default().push(filter));
         self
     }
 
     /// Only rows, of every feature, for which this is true.
     pub fn global_filter(mut self, filter: impl IntoFilter) -> Self {
-        self.global_filters = self.global_filters.and_then(|mut filters| {
-            filters.push(filter.into_filter()?);
-            Ok(filters)
-        });
+        self.selection.add(filter.into_filter(), |selection, filter| selection.global_filters.push(filter));
         self
     }
 
@@ -170,13 +171,9 @@ impl CopyRequest {
     async fn run(mut self) -> Result<CopySummary> {
         self.target.check_writable("copy")?;
         self.target.check_hash(&self.source)?;
-        let named = self.features.is_some();
-        let features = match self.features.take() {
-            Some(features) => features?,
-            None => self.target.graph().topological_order().to_vec(),
-        };
-        let mut filters = std::mem::replace(&mut self.filters, Ok(BTreeMap::new()))?;
-        let global_filters = std::mem::replace(&mut self.global_filters, Ok(Vec::new()))?;
+        let Selection { features, mut filters, global_filters } = std::mem::take(&mut self.selection).finish()?;
+        let named = features.is_some();
+        let features = features.unwrap_or_else(|| self.target.graph().topological_order().to_vec());
         for key in features.iter().chain(filters.keys()) {
             self.target.plan(key)?;
         }

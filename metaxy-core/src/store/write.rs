@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::deferred::Deferred;
 #[allow(unused_imports, reason = "named in the documentation")]
 use crate::error::{Error, Result};
 use crate::key::{FeatureKey, IntoFeatureKey};
@@ -20,10 +21,16 @@ use super::{Increment, IntoBatches, MetadataStore};
 #[must_use = "nothing is written until it is awaited"]
 pub struct WriteRequest {
     store: MetadataStore,
-    features: Vec<Result<(FeatureKey, Vec<RecordBatch>)>>,
+    rows: Deferred<RowsToWrite>,
     materialization_id: Option<String>,
     preserve_versions: bool,
-    made_from: Option<Result<MadeFrom>>,
+}
+
+/// The rows of each feature, and the samples from which they were made.
+#[derive(Debug)]
+struct RowsToWrite {
+    features: Vec<(FeatureKey, Vec<RecordBatch>)>,
+    made_from: Option<MadeFrom>,
 }
 
 impl MetadataStore {
@@ -49,14 +56,13 @@ impl MetadataStore {
         &self,
         features: impl IntoIterator<Item = (K, D)>,
     ) -> WriteRequest {
-        let features =
-            features.into_iter().map(|(key, data)| Ok((key.into_feature_key()?, data.into_batches()?))).collect();
+        let features = features.into_iter().map(|(key, data)| Ok((key.into_feature_key()?, data.into_batches()?)));
+        let rows = features.collect::<Result<_>>().map(|features| RowsToWrite { features, made_from: None });
         WriteRequest {
             store: self.clone(),
-            features,
+            rows: Deferred::new(rows),
             materialization_id: None,
             preserve_versions: false,
-            made_from: None,
         }
     }
 }
@@ -81,15 +87,14 @@ impl WriteRequest {
     /// Awaiting it gives [`Error::InvalidColumn`] for a row of no new or stale sample of the increment, and
     /// [`Error::MissingColumn`] for rows without the columns that name the sample.
     pub fn made_from(mut self, increment: &Increment) -> Self {
-        self.made_from = Some(MadeFrom::new(increment));
+        self.rows.add(MadeFrom::new(increment), |rows, made_from| rows.made_from = Some(made_from));
         self
     }
 
     async fn run(self) -> Result<u64> {
-        let Self { store, features, materialization_id, preserve_versions, made_from } = self;
-        let made_from = made_from.transpose()?;
+        let Self { store, rows, materialization_id, preserve_versions } = self;
         store.check_writable("write")?;
-        let mut features = features.into_iter().collect::<Result<Vec<_>>>()?;
+        let RowsToWrite { mut features, made_from } = rows.finish()?;
         for (key, batches) in &mut features {
             store.plan(&*key)?;
             if let Some(made_from) = &made_from {

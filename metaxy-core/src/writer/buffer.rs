@@ -1,4 +1,4 @@
-//! What a writer holds: batches in the order in which they came, and how far they have got. No I/O, no waiting.
+//! The state of a writer: batches in the order in which they were put, and how far they have got. No I/O, no waiting.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -8,51 +8,51 @@ use arrow::array::RecordBatch;
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
-use super::load::Load;
-use super::parcel::{Entry, Parcel, Size, bytes_in_memory, summary};
+use super::budget::MemoryBudget;
+use super::flush_batch::{Entry, FlushBatch, Size, bytes_in_memory, summary};
+use super::pending::PendingRows;
+use super::progress::{WriterError, WriterProgress};
 use super::refusal::RejectedBatch;
-use super::room::Room;
-use super::{WriterError, WriterProgress};
 
 pub(super) struct Buffer {
     size: Size,
-    /// Where everything that waits or is being written has its place.
-    room: Arc<Room>,
-    /// What waits to be written. All but the last are closed.
-    waiting: VecDeque<Parcel>,
-    next_parcel: u64,
-    /// Puts that wait for room.
+    /// The memory for everything that waits or is being written.
+    budget: Arc<MemoryBudget>,
+    /// The flush batches that wait to be written. All but the last are closed.
+    waiting: VecDeque<FlushBatch>,
+    next_batch: u64,
+    /// Puts that wait for memory.
     queued: usize,
-    /// Puts that have been given room and are not in the buffer yet.
+    /// Puts that have been given memory and are not in the buffer yet.
     admitted: usize,
     progress: BTreeMap<FeatureKey, WriterProgress>,
-    /// How many entries have come, how many the task has taken, and up to which one all are written or given up.
+    /// How many batches were put, how many the task has taken, and up to which one all are written or given up.
     pushed: u64,
     taken: u64,
     done: u64,
-    /// Flush everything up to this entry.
+    /// Everything up to this batch is to be flushed.
     flush_until: u64,
     last_error: Option<Arc<Error>>,
-    /// What the writer has given up on, until a caller takes it back.
+    /// The rows that the writer has given up on, until a caller takes them back.
     failed: Option<Failed>,
-    /// What was set aside, and how much of it callers have been told.
+    /// The rejected batches, and how many of them were reported to a caller.
     rejected: Vec<RejectedBatch>,
-    told: usize,
-    /// What callers have taken back, as long as others wait that have to know of it.
+    reported: usize,
+    /// What callers have taken back, as long as other callers wait that get the same.
     given_back: Vec<GivenBack>,
-    /// How often something was given back, and who waits for a flush since when, counted by that number.
+    /// How often rows were given back; and how many callers wait for a flush, by that number when they began.
     returns: u64,
     flushes: BTreeMap<u64, usize>,
     state: State,
-    /// The task has seen that it is to end.
-    heard: bool,
+    /// Whether the task has seen that it is to end.
+    stop_seen: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
-    /// Rows come and go.
+    /// Rows are accepted and written.
     Open,
-    /// Nothing more is taken.
+    /// No more rows are accepted.
     Closed,
     /// The task ends when nothing is left to write.
     Stopped,
@@ -62,7 +62,7 @@ enum State {
 
 struct Failed {
     error: Arc<Error>,
-    /// All entries up to this one are in the store.
+    /// All batches up to this one are in the store.
     after: u64,
     entries: Vec<Entry>,
 }
@@ -73,21 +73,21 @@ struct GivenBack {
     error: WriterError,
 }
 
-/// A caller that waits for everything up to an entry.
+/// A caller that waits for everything up to a batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
     target: u64,
     returns: u64,
-    told: usize,
+    reported: usize,
 }
 
 impl Buffer {
-    pub(super) fn new(size: Size, room: Arc<Room>) -> Self {
+    pub(super) fn new(size: Size, budget: Arc<MemoryBudget>) -> Self {
         Self {
             size,
-            room,
+            budget,
             waiting: VecDeque::new(),
-            next_parcel: 0,
+            next_batch: 0,
             queued: 0,
             admitted: 0,
             progress: BTreeMap::new(),
@@ -98,16 +98,16 @@ impl Buffer {
             last_error: None,
             failed: None,
             rejected: Vec::new(),
-            told: 0,
+            reported: 0,
             given_back: Vec::new(),
             returns: 0,
             flushes: BTreeMap::new(),
             state: State::Open,
-            heard: false,
+            stop_seen: false,
         }
     }
 
-    /// Takes in the entries of one put. The answer is the number of a parcel that this has closed, and that is due now.
+    /// Adds the entries of one put. Returns the number of a flush batch that this has closed, and that is due now.
     pub(super) fn push(&mut self, put: Vec<Entry>) -> Option<u64> {
         for entry in &put {
             let progress = self.progress.entry(entry.feature.clone()).or_default();
@@ -117,39 +117,40 @@ impl Buffer {
         }
         let mut closed = None;
         let last = self.waiting.back_mut();
-        if !last.as_ref().is_some_and(|parcel| parcel.takes(&put, self.size)) {
-            closed = last.filter(|parcel| !parcel.is_full(self.size)).map(Parcel::close);
-            self.next_parcel += 1;
-            self.waiting.push_back(Parcel::new(self.next_parcel));
+        if !last.as_ref().is_some_and(|batch| batch.accepts(&put, self.size)) {
+            closed = last.filter(|batch| !batch.is_full(self.size)).map(FlushBatch::close);
+            self.next_batch += 1;
+            self.waiting.push_back(FlushBatch::new(self.next_batch));
         }
-        let parcel = self.waiting.back_mut()?;
-        parcel.add(put);
-        if parcel.is_full(self.size) { Some(parcel.close()) } else { closed }
+        let batch = self.waiting.back_mut()?;
+        batch.add(put);
+        if batch.is_full(self.size) { Some(batch.close()) } else { closed }
     }
 
-    /// What could be joined in a parcel that still waits.
-    pub(super) fn runs(&self, parcel: u64) -> Option<Vec<Vec<RecordBatch>>> {
-        self.waiting.iter().find(|waiting| waiting.number == parcel).map(Parcel::runs)
+    /// Returns the runs of batches that can be merged in a flush batch, if it still waits.
+    pub(super) fn runs(&self, number: u64) -> Option<Vec<Vec<RecordBatch>>> {
+        self.waiting.iter().find(|waiting| waiting.number == number).map(FlushBatch::runs)
     }
 
-    /// Puts the joined batches of a parcel in their place, where it still waits; gives back what is not needed any more.
-    pub(super) fn condense(&mut self, parcel: u64, joined: Vec<RecordBatch>) -> Vec<RecordBatch> {
-        match self.waiting.iter_mut().find(|waiting| waiting.number == parcel) {
-            Some(waiting) => waiting.condense(joined),
-            None => joined,
+    /// Replaces the runs of a flush batch by merged batches, if it still waits. Returns the batches that are no longer
+    /// needed.
+    pub(super) fn replace_runs(&mut self, number: u64, merged: Vec<RecordBatch>) -> Vec<RecordBatch> {
+        match self.waiting.iter_mut().find(|waiting| waiting.number == number) {
+            Some(waiting) => waiting.replace_runs(merged),
+            None => merged,
         }
     }
 
-    /// Takes in what an earlier process has left, or what was set aside, in as much room as there is.
-    pub(super) fn push_left(&mut self, entry: Entry) {
-        let place = self.room.take_free(bytes_in_memory(&entry.batch)).map(Arc::new);
-        self.push(vec![entry.in_place(place)]);
+    /// Adds an entry of the spool directory, within the memory that is free.
+    pub(super) fn push_from_spool(&mut self, entry: Entry) {
+        let permit = self.budget.acquire_available(bytes_in_memory(&entry.batch)).map(Arc::new);
+        self.push(vec![entry.with_permit(permit)]);
     }
 
-    /// The next parcel, once nothing more comes into it: its number, and its rows.
-    pub(super) fn next_closed(&self) -> Option<(u64, Vec<Load<Vec<RecordBatch>>>)> {
+    /// Returns the number and the rows of the next flush batch, if it is closed.
+    pub(super) fn next_closed(&self) -> Option<(u64, Vec<PendingRows<Vec<RecordBatch>>>)> {
         let next = self.waiting.front().filter(|_| self.is_next_closed())?;
-        Some((next.number, Load::of(&next.entries)))
+        Some((next.number, PendingRows::of(&next.entries)))
     }
 
     fn is_next_closed(&self) -> bool {
@@ -157,26 +158,27 @@ impl Buffer {
     }
 }
 
-/// Room.
+/// Memory.
 impl Buffer {
-    /// A put waits for room.
+    /// Counts a put that waits for memory.
     pub(super) fn queue(&mut self) {
         self.queued += 1;
     }
 
-    /// A put waits no longer.
+    /// Counts a put that no longer waits.
     pub(super) fn leave_queue(&mut self) {
         self.queued -= 1;
     }
 
-    /// Lets in a put that has room.
+    /// Admits a put that has memory.
     pub(super) fn admit(&mut self, store: &str) -> Result<()> {
         self.refusal(store).map_or(Ok(()), Err)?;
         self.admitted += 1;
         Ok(())
     }
 
-    /// A put that was let in is in the buffer, or has given up its room; whether somebody may wait for that.
+    /// Counts an admitted put that is in the buffer or has given its memory back. Returns whether a caller may wait for
+    /// that.
     pub(super) fn leave(&mut self) -> bool {
         self.admitted -= 1;
         self.admitted == 0 && self.state >= State::Closed
@@ -186,39 +188,37 @@ impl Buffer {
         self.admitted > 0
     }
 
-    /// Why nothing more is taken.
+    /// Returns why no more rows are accepted.
     pub(super) fn refusal(&self, store: &str) -> Option<Error> {
         if self.state != State::Open {
             return Some(Error::Closed { store: format!("the writer of {store}") });
         }
-        self.failed.as_ref().map(|failed| Error::Unsupported {
-            what: format!("putting more rows after the writer has given up ({})", failed.error),
-            hint: "call `flush` to get back what was not written, and the writer goes on".to_owned(),
-        })
+        let failed = self.failed.as_ref()?;
+        Some(Error::WriterFailed { store: store.to_owned(), source: failed.error.clone() })
     }
 }
 
 /// Writing.
 impl Buffer {
-    /// Whether it is time to write: a parcel is large enough, or somebody waits for it or for its room.
+    /// Returns whether it is time to write: a flush batch is full, or a caller waits for it or for its memory.
     pub(super) fn is_due(&self) -> bool {
         let is_wanted = self.flush_until > self.taken || self.state >= State::Closed;
-        let is_in_the_way = self.queued > 0 && self.room.is_taken();
-        self.has_waiting() && (self.is_next_closed() || is_wanted || is_in_the_way)
+        let is_blocking = self.queued > 0 && self.budget.is_exhausted();
+        self.has_waiting() && (self.is_next_closed() || is_wanted || is_blocking)
     }
 
     pub(super) fn has_waiting(&self) -> bool {
         self.failed.is_none() && !self.waiting.is_empty()
     }
 
-    /// The next parcel. It is under way until [`Buffer::finish`] or [`Buffer::give_up`].
-    pub(super) fn take(&mut self) -> Parcel {
-        let parcel = self.waiting.pop_front().unwrap_or_default();
-        self.taken += parcel.entries.iter().map(|entry| entry.batches() as u64).sum::<u64>();
-        parcel
+    /// Takes the next flush batch. It is under way until [`Buffer::finish`] or [`Buffer::give_up`].
+    pub(super) fn take(&mut self) -> FlushBatch {
+        let batch = self.waiting.pop_front().unwrap_or_default();
+        self.taken += batch.entries.iter().map(|entry| entry.batches() as u64).sum::<u64>();
+        batch
     }
 
-    /// These entries are in the store.
+    /// Records that these entries are in the store.
     pub(super) fn settle_written(&mut self, entries: &mut [Entry]) {
         for entry in &*entries {
             self.progress.entry(entry.feature.clone()).or_default().written += entry.rows() as u64;
@@ -228,21 +228,21 @@ impl Buffer {
 
     fn settle(&mut self, entries: &mut [Entry]) {
         for entry in entries {
-            entry.leave_place();
+            entry.release_permits();
             self.progress.entry(entry.feature.clone()).or_default().pending -= entry.rows() as u64;
         }
     }
 
-    /// All of the parcel is in the store, or set aside.
+    /// Records that all of the flush batch is in the store or rejected.
     pub(super) fn finish(&mut self) {
         self.done = self.taken;
         self.last_error = None;
     }
 
-    /// These batches are set aside.
+    /// Records that these batches are rejected.
     pub(super) fn reject(&mut self, batches: Vec<RejectedBatch>) {
         for batch in &batches {
-            tracing::error!(error = %batch.error, feature = %batch.feature, rows = batch.rows, file = %batch.file.display(), "the store has refused rows, which were set aside");
+            tracing::error!(error = %batch.error, feature = %batch.feature, rows = batch.rows, file = %batch.file.display(), "the store has refused rows; they were moved to `rejected`");
             self.progress.entry(batch.feature.clone()).or_default().pending -= batch.rows as u64;
         }
         self.rejected.extend(batches);
@@ -252,13 +252,13 @@ impl Buffer {
         self.rejected.clone()
     }
 
-    /// What was set aside has been taken back.
+    /// Records that the rejected batches have been taken back.
     pub(super) fn forget_rejected(&mut self) {
         self.rejected.clear();
-        self.told = 0;
+        self.reported = 0;
     }
 
-    /// The rest of the parcel is not going to be in the store.
+    /// Records that the rest of the flush batch is not going to be written.
     pub(super) fn give_up(&mut self, error: Arc<Error>, mut entries: Vec<Entry>) {
         self.settle(&mut entries);
         self.last_error = Some(error.clone());
@@ -284,14 +284,14 @@ impl Buffer {
 
 /// Waiting for what was put.
 impl Buffer {
-    /// Asks for everything that is there to be written.
+    /// Requests that everything that was put is written.
     pub(super) fn begin_flush(&mut self) -> Ticket {
         self.flush_until = self.pushed;
         *self.flushes.entry(self.returns).or_default() += 1;
-        Ticket { target: self.pushed, returns: self.returns, told: self.told }
+        Ticket { target: self.pushed, returns: self.returns, reported: self.reported }
     }
 
-    /// The caller waits no longer.
+    /// Records that the caller no longer waits.
     pub(super) fn end_flush(&mut self, ticket: Ticket) {
         if let Some(count) = self.flushes.get_mut(&ticket.returns) {
             *count -= 1;
@@ -303,8 +303,8 @@ impl Buffer {
         self.given_back.retain(|given| given.number > oldest);
     }
 
-    /// The outcome of a flush, once it is known. The first caller after a failure takes back what was not written, and
-    /// others that had waited for any of it get the same.
+    /// Returns the outcome of a flush, once it is known. The first caller after a failure takes back what was not
+    /// written; other callers that waited for any of it get the same.
     pub(super) fn flushed(&mut self, ticket: Ticket) -> Option<Result<(), WriterError>> {
         if self.state == State::Ended && !self.waiting.is_empty() {
             // A put that was under way when the task ended.
@@ -319,30 +319,30 @@ impl Buffer {
         if let Some(given) = self.given_back.iter().find(concerns) {
             return Some(Err(given.error.clone()));
         }
-        (self.done >= ticket.target).then(|| self.tell(ticket))
+        (self.done >= ticket.target).then(|| self.report(ticket))
     }
 
-    /// Tells a caller what was set aside since it began to wait, or before it without a caller being told.
-    fn tell(&mut self, ticket: Ticket) -> Result<(), WriterError> {
-        let rejected = self.rejected.get(ticket.told..).unwrap_or_default().to_vec();
-        self.told = self.rejected.len();
+    /// Reports what was rejected since the caller began to wait, or before without being reported.
+    fn report(&mut self, ticket: Ticket) -> Result<(), WriterError> {
+        let rejected = self.rejected.get(ticket.reported..).unwrap_or_default().to_vec();
+        self.reported = self.rejected.len();
         match rejected.first() {
             None => Ok(()),
             Some(first) => Err(WriterError { error: first.error.clone(), unwritten: Vec::new(), rejected }),
         }
     }
 
-    /// What has come since the failure goes back with it, for it may depend on it.
+    /// Gives back the rows of the failure together with those put since, which may depend on them.
     fn give_back(&mut self, failed: Failed) {
         let Failed { error, after, mut entries } = failed;
-        let mut late: Vec<Entry> = self.waiting.drain(..).flat_map(|parcel| parcel.entries).collect();
+        let mut late: Vec<Entry> = self.waiting.drain(..).flat_map(|batch| batch.entries).collect();
         self.settle(&mut late);
         (self.taken, self.done) = (self.pushed, self.pushed);
         entries.extend(late);
         self.returns += 1;
         let unwritten = entries.into_iter().map(|entry| (entry.feature, entry.batch)).collect();
-        let rejected = self.rejected.get(self.told..).unwrap_or_default().to_vec();
-        self.told = self.rejected.len();
+        let rejected = self.rejected.get(self.reported..).unwrap_or_default().to_vec();
+        self.reported = self.rejected.len();
         let error = WriterError { error, unwritten, rejected };
         self.given_back.push(GivenBack { number: self.returns, after, error });
     }
@@ -354,32 +354,32 @@ impl Buffer {
 
 /// The end.
 impl Buffer {
-    /// Takes nothing more.
+    /// Accepts no more rows.
     pub(super) fn close(&mut self) {
-        self.room.close();
+        self.budget.close();
         self.state = self.state.max(State::Closed);
     }
 
-    /// Lets the task end when nothing is waiting.
+    /// Ends the task when nothing is waiting.
     pub(super) fn stop(&mut self) {
         self.state = self.state.max(State::Stopped);
     }
 
-    /// Whether the task may end.
+    /// Returns whether the task may end.
     pub(super) fn is_over(&mut self) -> bool {
-        self.heard = self.state >= State::Stopped;
-        self.heard && !self.has_waiting() && self.admitted == 0
+        self.stop_seen = self.state >= State::Stopped;
+        self.stop_seen && !self.has_waiting() && self.admitted == 0
     }
 
-    /// Whether the task is known to live since it was told to stop: it has heard of it, or is writing.
+    /// Returns whether the task is known to run since it was told to stop: it has seen that, or is writing.
     pub(super) fn is_answering(&self) -> bool {
-        self.heard || self.done < self.taken
+        self.stop_seen || self.done < self.taken
     }
 
-    /// The task has ended. What it leaves behind is given up; the answer is how much that is.
+    /// Records that the task has ended, and gives up what it leaves behind. Returns a summary of that.
     pub(super) fn end(&mut self, error: &Arc<Error>) -> String {
         self.state = State::Ended;
-        let left: Vec<Entry> = self.waiting.drain(..).flat_map(|parcel| parcel.entries).collect();
+        let left: Vec<Entry> = self.waiting.drain(..).flat_map(|batch| batch.entries).collect();
         self.taken = self.pushed;
         let summary = summary(&left);
         if !left.is_empty() {

@@ -1,4 +1,4 @@
-//! What rows have to satisfy to be taken.
+//! Checks rows before they are accepted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::key::FeatureKey;
 use crate::store::{BatchCheck, MetadataStore};
 
-/// For each feature that was put the columns that its table has, and those that earlier batches have brought.
+/// The columns of the table of each feature that was put, those of earlier batches included.
 #[derive(Default)]
 pub(super) struct Checks {
     known: Mutex<BTreeMap<FeatureKey, Arc<BatchCheck>>>,
-    /// Many producers begin at once, and one of them looks.
-    looking: tokio::sync::Mutex<()>,
+    /// Lets one of many producers that begin at once read the schema.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl Checks {
@@ -22,12 +22,12 @@ impl Checks {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks up the table of a feature that has not been put before.
+    /// Reads the schema of a feature that has not been put before.
     pub(super) async fn prepare(&self, store: &MetadataStore, key: &FeatureKey) -> Result<()> {
         if self.known().contains_key(key) {
             return Ok(());
         }
-        let _turn = self.looking.lock().await;
+        let _turn = self.reading.lock().await;
         if !self.known().contains_key(key) {
             let check = store.batch_check(key).await?;
             self.known().insert(key.clone(), Arc::new(check));
@@ -35,8 +35,8 @@ impl Checks {
         Ok(())
     }
 
-    /// The batches in the types of their tables, or the reason why one of them could not be written. Where one is
-    /// refused, none has left a trace.
+    /// Returns the batches in the types of their tables, or the reason why one of them could not be written. If one is
+    /// refused, nothing of the others is remembered.
     pub(super) fn accept(
         &self,
         store: &MetadataStore,
@@ -63,7 +63,7 @@ impl Checks {
         Ok(accepted)
     }
 
-    /// The check of each batch, where every batch is like one before it; nobody has to wait then.
+    /// Returns the check of each batch, if every batch has the schema of an earlier one: then no lock is needed.
     fn that_take_as_it_is(&self, batches: &[(FeatureKey, RecordBatch)]) -> Option<Vec<Arc<BatchCheck>>> {
         let known = self.known();
         let check = |(key, batch): &(FeatureKey, RecordBatch)| {
@@ -72,7 +72,7 @@ impl Checks {
         batches.iter().map(check).collect()
     }
 
-    /// Forgets the tables: they may have been changed by others.
+    /// Forgets the tables: other programs may have changed them.
     pub(super) fn forget(&self) {
         self.known().clear();
     }

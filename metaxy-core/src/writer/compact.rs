@@ -1,4 +1,4 @@
-//! Rows that keep no more memory than they need.
+//! Copies rows that keep more memory alive than they need.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use arrow::datatypes::DataType;
 
 use crate::error::Result;
 
-/// What a batch may keep beside its rows.
+/// The bytes that a batch may keep beyond its rows.
 const SLACK: usize = 16 << 10;
 const VIEW: usize = size_of::<u128>();
 
-/// The same rows. A few rows cut out of a large batch are copied, for they would keep all of it in memory as long as they
-/// wait.
+/// Returns the same rows. A few rows of a large batch are copied, because they would keep all of it in memory while
+/// they wait.
 pub(super) fn compact(batch: RecordBatch) -> Result<RecordBatch> {
     let kept = batch.get_array_memory_size();
     if kept <= SLACK || kept <= 2 * bytes_of_rows(&batch) + SLACK {
@@ -35,7 +35,7 @@ fn bytes_of_rows(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(bytes).sum()
 }
 
-/// Views share the buffers of the array that they were taken from.
+/// Copies the buffers of views, which share those of the array from which they were taken.
 fn collected(array: &ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Utf8View => Arc::new(array.as_string_view().gc()),

@@ -1,4 +1,4 @@
-//! The background task: takes what is due, and writes it, as often as it takes.
+//! The background task: waits until a flush is due, and runs it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 
-use super::Shared;
-use super::flight::Flight;
-use super::load::{Ready, ready};
+use super::flush::Flush;
+use super::pending::{Prepared, prepare};
+use super::shared::Shared;
 
-/// What stands for "never": clocks cannot count further than some centuries.
+/// Stands for "never": clocks cannot count further than some centuries.
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The task. It is alive from now on, polled or not: a runtime that ends before it begins ends it too.
+/// Returns the task. It counts as running from now on, polled or not: if its runtime ends first, it ends too.
 pub(super) fn task(shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
     let running = Running(shared);
     async move { run(&running.0).await }
@@ -25,11 +25,11 @@ pub(super) fn task(shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
 async fn run(shared: &Arc<Shared>) {
     let interval = shared.settings.interval.clamp(Duration::from_millis(1), A_YEAR);
     let mut next = Instant::now() + interval;
-    let mut ready = None;
+    let mut prepared = None;
     while !shared.buffer().is_over() {
         let is_time = Instant::now() >= next;
         if shared.buffer().is_due() || (is_time && shared.buffer().has_waiting()) {
-            ready = fly(shared, ready.take()).await;
+            prepared = flush(shared, prepared.take()).await;
             next = Instant::now() + interval;
         } else if is_time {
             next = Instant::now() + interval;
@@ -55,24 +55,14 @@ impl Drop for Running {
     }
 }
 
-impl Shared {
-    /// Says what is not going to be written.
-    pub(super) fn log_loss(&self, error: &Error, rows: &str) {
-        if !rows.is_empty() {
-            let kept_in_spool = self.spool.is_some();
-            tracing::error!(%error, rows, kept_in_spool, "rows could not be written");
-        }
-    }
-}
-
-/// Writes a parcel, and makes the next one ready meanwhile.
-async fn fly(shared: &Arc<Shared>, ready: Option<Ready>) -> Option<Ready> {
-    let mut flight = pin!(Flight::start(shared, ready).fly());
-    let mut next = begin(shared);
+/// Writes a flush batch, and prepares the next one at the same time.
+async fn flush(shared: &Arc<Shared>, prepared: Option<Prepared>) -> Option<Prepared> {
+    let mut flush = pin!(Flush::start(shared, prepared).run());
+    let mut next = prepare_next(shared);
     loop {
         tokio::select! {
-            () = &mut flight => break,
-            () = shared.work.notified(), if next.is_none() => next = begin(shared),
+            () = &mut flush => break,
+            () = shared.work.notified(), if next.is_none() => next = prepare_next(shared),
         }
     }
     let next = next?.await.ok().flatten();
@@ -80,13 +70,13 @@ async fn fly(shared: &Arc<Shared>, ready: Option<Ready>) -> Option<Ready> {
     next.filter(|_| shared.buffer().has_waiting())
 }
 
-/// Begins to make the next parcel ready, once nothing more comes into it. An error is left for its flight to meet.
-fn begin(shared: &Arc<Shared>) -> Option<JoinHandle<Option<Ready>>> {
-    let (parcel, loads) = shared.buffer().next_closed()?;
+/// Starts to prepare the next flush batch, if it is closed. If that fails, the flush itself meets the error again.
+fn prepare_next(shared: &Arc<Shared>) -> Option<JoinHandle<Option<Prepared>>> {
+    let (number, pending) = shared.buffer().next_closed()?;
     let store = shared.store.clone();
     Some(tokio::spawn(async move {
-        let tables: Vec<_> = loads.iter().map(|load| load.feature().clone()).collect();
+        let tables: Vec<_> = pending.iter().map(|rows| rows.feature().clone()).collect();
         let stamp = store.stamp_for(&tables).await.ok()?;
-        Some(Ready { parcel, stamp, loads: ready(&store, loads, stamp).await.ok()? })
+        Some(Prepared { number, stamp, rows: prepare(&store, pending, stamp).await.ok()? })
     }))
 }

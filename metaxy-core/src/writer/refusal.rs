@@ -1,4 +1,4 @@
-//! What the store refuses, and where it is then.
+//! Rows that the store refuses.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,31 +6,31 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::key::FeatureKey;
 
-use super::parcel::Entry;
+use super::flush_batch::Entry;
 
-/// A batch that the store has refused and that lies in the directory `rejected` of the spool, with the reason beside it.
-/// [`retry_rejected`](super::BufferedMetadataWriter::retry_rejected) takes it back.
+/// A batch that the store has refused. It is in the directory `rejected` of the spool, with the reason in a file beside
+/// it, until [`retry_rejected`](super::BufferedMetadataWriter::retry_rejected) takes it back.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RejectedBatch {
-    /// Its feature.
+    /// The feature of its rows.
     pub feature: FeatureKey,
-    /// How many rows it has.
+    /// The number of its rows.
     pub rows: usize,
     /// The file that holds it.
     pub file: PathBuf,
-    /// What the store said.
+    /// The error of the store.
     pub error: Arc<Error>,
 }
 
-/// What an error is about.
+/// The cause of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Blame {
-    /// Some of the rows, which are going to be refused whenever they come.
+    /// Some of the rows, which will be refused again.
     Rows,
     /// The rows, or their table, or the store.
     Unknown,
-    /// The store, or something that passes.
+    /// The store, or something transient.
     Store,
 }
 
@@ -64,14 +64,14 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// The file that keeps it, and what to write beside it.
+    /// Returns its file, and the reason to write beside it.
     pub(super) fn file_and_reason(&self) -> (PathBuf, String) {
         let file = self.entry.files().next().cloned().unwrap_or_default();
         (file, format!("{} row(s) of {}: {}", self.entry.rows(), self.entry.feature, self.error))
     }
 
-    /// It lies in another file now.
-    pub(super) fn set_aside(self, file: PathBuf) -> RejectedBatch {
+    /// Makes the report of a batch that was moved to `file`.
+    pub(super) fn rejected_as(self, file: PathBuf) -> RejectedBatch {
         let Self { entry, error } = self;
         RejectedBatch { rows: entry.rows(), feature: entry.feature, file, error: Arc::new(error) }
     }

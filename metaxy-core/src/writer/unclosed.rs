@@ -1,4 +1,4 @@
-//! The end of a writer that nobody has closed.
+//! The end of a writer that was dropped without `close`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-use super::Shared;
+use super::shared::Shared;
 
 /// How long the drop of a writer waits for its last flush.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long it waits for a sign that the task lives: a runtime that is being shut down no longer runs it.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// How long it waits for a sign that the task runs: a runtime that is being shut down no longer runs it.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Waits for the last flush, where the task runs while this thread waits; else the task is left to itself.
+/// Waits for the last flush, if the task can run while this thread waits.
 pub(super) fn finish(shared: &Shared) {
     let is_driven = shared.runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
     let here = Handle::try_current().map(|handle| handle.runtime_flavor());
@@ -38,7 +38,7 @@ pub(super) fn finish(shared: &Shared) {
     }
 }
 
-/// Blocks until nothing is pending; whether that was so in time.
+/// Blocks until nothing is pending. Returns whether that happened in time.
 fn wait(shared: &Shared) -> bool {
     let started = Instant::now();
     loop {
@@ -47,9 +47,9 @@ fn wait(shared: &Shared) -> bool {
             (buffer.has_ended() || !buffer.has_pending(), buffer.is_answering())
         };
         let waited = started.elapsed();
-        if is_done || waited > PATIENCE || (!is_answering && waited > SIGN_OF_LIFE) {
+        if is_done || waited > MAX_WAIT || (!is_answering && waited > ANSWER_WAIT) {
             return is_done;
         }
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

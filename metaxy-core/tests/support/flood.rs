@@ -131,7 +131,7 @@ impl Sink {
         self.rows.load(Ordering::SeqCst)
     }
 
-    /// The most bytes that came in one write.
+    /// Returns the most bytes that came in one write.
     pub fn largest_write(&self) -> usize {
         self.largest_write.load(Ordering::SeqCst)
     }

@@ -108,7 +108,7 @@ pub struct Space {
 
 static SPACES: LazyLock<Mutex<HashMap<String, Arc<Space>>>> = LazyLock::new(Mutex::default);
 
-/// What is stored at a place.
+/// Returns what is stored at a location.
 pub fn space(root: &str) -> Arc<Space> {
     SPACES.lock().unwrap().entry(root.to_owned()).or_default().clone()
 }
@@ -148,7 +148,7 @@ impl StoreBackend for Memory {
 
     async fn open(&self, mode: AccessMode) -> Result<()> {
         if *self.space.broken.lock().unwrap() {
-            return Err(Error::Unreachable { location: self.root.clone(), reason: "it is switched off".to_owned() });
+            return Err(Error::unreachable(&self.root, "it is switched off"));
         }
         if self.ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
             let reason = "give a share from 0 to 1".to_owned();
@@ -238,7 +238,8 @@ impl Drop for Collecting {
 impl Log {
     /// Collects from now on, as long as the guard lives.
     pub fn start(&self) -> Collecting {
-        // One subscriber for all threads: whether anybody listens to an event is asked once, by the thread that comes first.
+        // One subscriber for all threads: whether anybody listens to an event is asked once, by the thread that comes
+        // first.
         static LISTENS: Once = Once::new();
         LISTENS.call_once(|| {
             let here = || LOG.with_borrow(Log::clone);

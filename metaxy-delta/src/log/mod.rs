@@ -179,9 +179,7 @@ impl Table {
 
     async fn load_once(&self) -> Result<Arc<TableState>> {
         let unreadable = |error| match error {
-            DeltaTableError::NotATable(reason) => {
-                Error::Corrupt { table: self.name.clone(), reason: self.context.redact(&reason) }
-            }
+            DeltaTableError::NotATable(reason) => Error::corrupt(&self.name, self.context.redact(&reason)),
             error => self.context.log(&self.name, error),
         };
         let state = runtime::decode(&self.name, read_log(self.log.clone())).await?.map_err(unreadable)?.0;

@@ -42,9 +42,8 @@ pub(super) fn assigned(table: &str, version: u64, mut greatest: i64, actions: Ve
 
 fn rows(table: &str, add: &Add) -> Result<i64> {
     let rows = FileStats::parse(add.stats.as_deref()).rows.and_then(|rows| i64::try_from(rows).ok());
-    rows.ok_or_else(|| Error::Corrupt {
-        table: table.to_owned(),
-        reason: format!("the new data file `{}` does not say how many rows it has", add.path),
+    rows.ok_or_else(|| {
+        Error::corrupt(table, format!("the new data file `{}` does not say how many rows it has", add.path))
     })
 }
 

@@ -67,10 +67,8 @@ impl DataFile {
         deletion_vector: Option<DeletionVectorDescriptor>,
     ) -> Result<Arc<Self>> {
         let path = path_below(table, &name)?;
-        let size = u64::try_from(size).map_err(|_| Error::Corrupt {
-            table: table.to_owned(),
-            reason: format!("its log gives the data file `{name}` a negative size"),
-        })?;
+        let size = u64::try_from(size)
+            .map_err(|_| Error::corrupt(table, format!("its log gives the data file `{name}` a negative size")))?;
         let id = match &deletion_vector {
             Some(vector) => format!("{name}#{}@{:?}", vector.path_or_inline_dv, vector.offset),
             None => name.clone(),
@@ -121,9 +119,7 @@ impl TableState {
         files: Vec<Arc<DataFile>>,
     ) -> Result<Self> {
         check_readable(table, &metadata, &protocol)?;
-        let delta = metadata
-            .parse_schema()
-            .map_err(|error| Error::Corrupt { table: table.to_owned(), reason: chain(&error) })?;
+        let delta = metadata.parse_schema().map_err(|error| Error::corrupt(table, chain(&error)).with_source(error))?;
         let schema = Arc::new(TableSchema::from_delta(
             table,
             delta,
@@ -146,7 +142,7 @@ impl TableState {
         }
         match (metadata, protocol) {
             (Some(metadata), Some(protocol)) => Self::new(table, 0, metadata, protocol, files),
-            _ => Err(Error::Corrupt { table: table.to_owned(), reason: "its first commit has no schema".into() }),
+            _ => Err(Error::corrupt(table, "its first commit has no schema")),
         }
     }
 
@@ -228,10 +224,10 @@ pub(crate) fn path_below(table: &str, name: &str) -> Result<Path> {
     let is_below = FsPath::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     match Path::parse(name) {
         Ok(path) if is_below && path.as_ref() == name && !name.is_empty() => Ok(path),
-        _ => Err(Error::Corrupt {
-            table: table.to_owned(),
-            reason: format!("its log names the data file `{}`, which is no path below the table", name.escape_debug()),
-        }),
+        _ => Err(Error::corrupt(
+            table,
+            format!("its log names the data file `{}`, which is no path below the table", name.escape_debug()),
+        )),
     }
 }
 

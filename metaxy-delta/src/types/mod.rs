@@ -101,7 +101,7 @@ pub(crate) struct TableSchema {
 impl TableSchema {
     /// The schema that a log states.
     pub fn from_delta(table: &str, delta: StructType, partition_columns: &[String], mapping: Mapping) -> Result<Self> {
-        let corrupt = |reason: String| Error::Corrupt { table: table.to_owned(), reason };
+        let corrupt = |reason: String| Error::corrupt(table, reason);
         let mut columns = Vec::with_capacity(delta.num_fields());
         for field in delta.fields() {
             let arrow: Field = field.try_into_arrow().map_err(|error| corrupt(error.to_string()))?;

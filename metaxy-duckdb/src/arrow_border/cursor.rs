@@ -1,31 +1,33 @@
-//! A statement that is read piece by piece, on whatever thread asks next.
+//! Reads a statement batch by batch, on any thread.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 
 use duckdb::{ArrowStream, Connection, Statement};
 
-/// A running statement together with its connection. DuckDB computes while it is read, and holds no thread otherwise.
+/// A running statement together with its connection. DuckDB computes while it is read, and occupies no thread
+/// otherwise.
 ///
-/// The binding's streams borrow their statement, and that its connection, so that neither can be kept or sent to another
-/// thread without the others. Here all three are one.
+/// The binding's streams borrow their statement, and statements their connection, so that none can be kept or sent to
+/// another thread without the others. The cursor owns all three.
 pub(crate) struct Cursor<L: AsRef<Connection>> {
-    /// Borrows from the statement; there until it is dropped.
+    /// Borrows from the statement; `Some` until the cursor is dropped.
     chunks: Option<ArrowStream<'static>>,
     /// Borrows from the connection.
     statement: NonNull<Statement<'static>>,
     link: NonNull<L>,
 }
 
-// SAFETY: DuckDB lets a connection, its statements and their results go from thread to thread as long as one at a time uses
-// them. A cursor owns all three, gives out none of them, and is no `Sync`.
+// SAFETY: DuckDB lets a connection, its statements and their results go from thread to thread as long as one at a time
+// uses them. A cursor owns all three, gives out none of them, and is no `Sync`.
 unsafe impl<L: AsRef<Connection> + Send> Send for Cursor<L> {}
 
 impl<L: AsRef<Connection> + 'static> Cursor<L> {
     /// Runs a statement on a connection, which the cursor keeps.
     pub(crate) fn new(link: L, sql: &str) -> duckdb::Result<Self> {
         let link = NonNull::from(Box::leak(Box::new(link)));
-        // SAFETY: the value lives on the heap until `drop` or the error below frees it, after everything that borrows it.
+        // SAFETY: the value lives on the heap until `drop` or the error below frees it, after everything that borrows
+        // it.
         let connection: &'static Connection = unsafe { link.as_ref() }.as_ref();
         let statement = match connection.prepare(sql) {
             Ok(statement) => NonNull::from(Box::leak(Box::new(statement))),
@@ -42,7 +44,7 @@ impl<L: AsRef<Connection> + 'static> Cursor<L> {
         Ok(cursor)
     }
 
-    /// The batches that have not been read yet.
+    /// Returns the batches that have not been read yet.
     pub(crate) fn chunks(&mut self) -> Option<&mut ArrowStream<'static>> {
         self.chunks.as_mut()
     }

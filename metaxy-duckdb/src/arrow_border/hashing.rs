@@ -1,5 +1,5 @@
-//! The row hashes as SQL functions. They run in this program: DuckDB itself has two of them, and would download an
-//! extension for the others.
+//! The row hashes as SQL functions, which run in this program: DuckDB itself has only two of them, and would download
+//! an extension for the others.
 
 use duckdb::core::{DataChunkHandle, LogicalTypeHandle, LogicalTypeId};
 use duckdb::vscalar::{ScalarFunctionSignature, VScalar};
@@ -8,8 +8,8 @@ use metaxy_core::hash::RowHasher;
 
 use super::texts::{NewTexts, Texts};
 
-/// The name of the function that hashes like `hasher`. It takes any number of texts and hashes them one after the other,
-/// as if they were one; of a null, as always in SQL, comes a null.
+/// Returns the name of the function that hashes like `hasher`. It hashes the concatenation of any number of texts; with
+/// a null among them, the result is null, as always in SQL.
 pub(crate) fn name(hasher: RowHasher) -> String {
     format!("metaxy_{}_{}", hasher.algorithm(), hasher.truncation())
 }
@@ -27,10 +27,10 @@ impl VScalar for Hash {
     ) -> Result<(), Box<dyn std::error::Error>> {
         let parts: Vec<Texts<'_>> = (0..input.num_columns()).map(|column| Texts::new(input, column)).collect();
         let mut output = NewTexts::new(output.flat_vector());
-        let mut place = 0;
+        let mut position = 0;
         let mut hashes = hasher.many(|hash| {
-            output.set(place, hash);
-            place += 1;
+            output.set(position, hash);
+            position += 1;
         });
         for row in 0..input.len() {
             hashes.push(parts.iter().map(|part| part.get(row)));

@@ -1,7 +1,7 @@
-//! The border between the Arrow of this project and the newer one that DuckDB's binding is built on.
+//! Converts between the Arrow version of this project and the newer one of DuckDB's binding.
 //!
-//! Both lay out the C Data Interface's two structs as its specification says, so an array crosses by moving those
-//! structs: no value is copied. This module goes when both are on one version.
+//! Both have the two structs of the C Data Interface in the specified layout, so that an array is converted by moving
+//! those structs: no value is copied. This module can be removed when both are on one version.
 #![allow(unsafe_code)]
 
 pub(crate) mod cursor;
@@ -27,7 +27,7 @@ pub(crate) type DuckBatch = theirs::RecordBatch;
 /// A schema of DuckDB's binding.
 pub(crate) type DuckSchema = duckdb::arrow::datatypes::Schema;
 
-/// Hands a batch over to DuckDB.
+/// Converts a batch into one of DuckDB.
 pub(crate) fn to_duckdb(batch: RecordBatch) -> Result<DuckBatch> {
     let data = StructArray::from(batch).into_data();
     let (array, schema) = arrow::ffi::to_ffi(&data)?;
@@ -44,7 +44,7 @@ pub(crate) fn to_duckdb(batch: RecordBatch) -> Result<DuckBatch> {
     Ok(theirs::StructArray::from(data).into())
 }
 
-/// Takes a batch over from DuckDB.
+/// Converts a batch of DuckDB.
 pub(crate) fn from_duckdb(batch: DuckBatch) -> Result<RecordBatch> {
     let rows = batch.num_rows();
     let data = theirs::Array::into_data(theirs::StructArray::from(batch));
@@ -59,12 +59,12 @@ pub(crate) fn from_duckdb(batch: DuckBatch) -> Result<RecordBatch> {
     // SAFETY: as in `to_duckdb`.
     let data: ArrayData = unsafe { arrow::ffi::from_ffi(array, &schema) }?;
     if data.len() != rows || !matches!(data.data_type(), DataType::Struct(_)) || data.null_count() > 0 {
-        return Err(ArrowError::CDataInterface("DuckDB's batch is no plain struct".to_owned()).into());
+        return Err(ArrowError::CDataInterface("DuckDB's batch is not a plain struct".to_owned()).into());
     }
     Ok(StructArray::from(data).into())
 }
 
-/// Takes a schema over from DuckDB.
+/// Converts a schema of DuckDB.
 pub(crate) fn schema_from_duckdb(schema: &DuckSchema) -> Result<Schema> {
     let exported = their_ffi::FFI_ArrowSchema::try_from(schema).map_err(|error| Error::backend(KIND, "read", error))?;
     // SAFETY: as in `to_duckdb`, the other way round.
@@ -72,7 +72,7 @@ pub(crate) fn schema_from_duckdb(schema: &DuckSchema) -> Result<Schema> {
     Ok(Schema::try_from(&exported)?)
 }
 
-/// How many rows DuckDB handles at once: the most that a table function may give in one go.
+/// Returns the number of rows that DuckDB processes at once: the most that a table function may return in one call.
 pub(crate) fn vector_size() -> usize {
     // SAFETY: the function takes nothing and returns a constant of the library.
     usize::try_from(unsafe { duckdb::ffi::duckdb_vector_size() }).unwrap_or(1).max(1)

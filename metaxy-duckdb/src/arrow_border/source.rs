@@ -1,7 +1,7 @@
-//! Batches as a DuckDB table function, so that `INSERT … SELECT` reads them.
+//! Provides batches through a DuckDB table function, so that `INSERT … SELECT` can read them.
 //!
-//! The binding's own table function gives one batch, in one thread, and copies every list of the batch for each part of
-//! it; this one gives several batches, in as many threads as DuckDB likes, and each value once.
+//! The binding's own table function returns one batch, in one thread, and copies every list of the batch for each part
+//! of it. This one returns several batches, in as many threads as DuckDB uses, and copies each value once.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -31,7 +31,7 @@ fn sources() -> MutexGuard<'static, HashMap<u64, Arc<[DuckBatch]>>> {
     SOURCES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Batches that SQL can read as `metaxy_batches(number)` while this lives.
+/// Batches that SQL can read as `metaxy_batches(number)` while this exists.
 #[derive(Debug)]
 pub(crate) struct Source(u64);
 
@@ -43,7 +43,7 @@ impl Source {
         Self(number)
     }
 
-    /// The call of the table function.
+    /// Returns the call of the table function.
     pub(crate) fn call(&self) -> String {
         format!("{FUNCTION}({}::UBIGINT)", self.0)
     }
@@ -56,7 +56,7 @@ impl Drop for Source {
     }
 }
 
-/// Values with their row numbers, as the columns `row` and `value`.
+/// Provides values with their row numbers, as the columns `row` and `value`.
 pub(crate) fn numbered(values: &ArrayRef) -> metaxy_core::Result<DuckBatch> {
     let rows: ArrayRef = Arc::new(Int64Array::from_iter_values((0..values.len()).map(|row| row as i64)));
     RecordBatch::try_from_iter_with_nullable([("row", rows, false), ("value", values.clone(), true)])
@@ -71,7 +71,7 @@ pub(crate) struct BatchSource;
 /// Batches, cut into parts of at most one vector.
 pub(crate) struct Parts {
     batches: Arc<[DuckBatch]>,
-    /// For each batch the number of its first part; then that of all.
+    /// For each batch the number of its first part; then the number of all parts.
     firsts: Vec<usize>,
     size: usize,
 }
@@ -87,7 +87,7 @@ impl Parts {
         Self { batches, firsts, size }
     }
 
-    /// The rows of a part; `None` beyond the last one.
+    /// Returns the rows of a part; `None` beyond the last one.
     fn get(&self, part: usize) -> Result<Option<RecordBatch>, ArrowError> {
         let Some(index) = self.firsts.partition_point(|first| *first <= part).checked_sub(1) else { return Ok(None) };
         let (Some(batch), Some(first)) = (self.batches.get(index), self.firsts.get(index)) else { return Ok(None) };
@@ -143,7 +143,8 @@ struct Column<'a> {
 }
 
 impl Column<'_> {
-    /// Most columns are short texts and structs of them; the binding calls DuckDB for each value of those.
+    /// Copies texts and structs of texts, the most frequent columns; the binding would call DuckDB for each of their
+    /// values.
     fn fill(&mut self, array: &ArrayRef) -> Result<(), BoxError> {
         match array.data_type() {
             DataType::Utf8 => NewTexts::new(self.flat_vector()).set_all(array.as_string()),
@@ -178,7 +179,7 @@ impl WritableVector for Column<'_> {
     }
 }
 
-/// A slice of a list array still has all values of the whole, and the binding would copy them all.
+/// Trims a slice of a list array, which still has all values of the list: the binding would copy them all.
 fn compact_lists(slice: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     if !has_lists(slice.schema().fields()) {
         return Ok(slice.clone());

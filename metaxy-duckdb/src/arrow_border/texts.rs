@@ -1,4 +1,4 @@
-//! Texts in DuckDB's vectors, read and written where they lie: its binding would copy each of them, and call DuckDB for each.
+//! Reads and writes texts in DuckDB's vectors in place: its binding would copy each of them, and call DuckDB for each.
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
@@ -10,20 +10,20 @@ use duckdb::ffi::{
     duckdb_vector_get_validity,
 };
 
-/// Texts up to this length lie in the vector itself.
+/// The length up to which texts are in the vector itself.
 const INLINE: usize = 12;
 
 /// A column of texts.
 pub(crate) struct Texts<'a> {
     values: *const duckdb_string_t,
-    /// Null where all rows are valid.
+    /// Null if all rows are valid.
     validity: *mut u64,
     rows: usize,
     chunk: PhantomData<&'a DataChunkHandle>,
 }
 
 impl<'a> Texts<'a> {
-    /// A column of a chunk whose vectors are flat, as those are that a scalar function gets. The column has to be VARCHAR.
+    /// Returns a column of a chunk with flat vectors, as scalar functions get them. The column has to be VARCHAR.
     pub(crate) fn new(chunk: &'a DataChunkHandle, column: usize) -> Self {
         assert!(column < chunk.num_columns());
         // SAFETY: the column exists, and the chunk outlives what is borrowed from it.
@@ -34,11 +34,11 @@ impl<'a> Texts<'a> {
         Self { values, validity, rows: chunk.len(), chunk: PhantomData }
     }
 
-    /// The bytes of a text, none for a null.
+    /// Returns the bytes of a text; `None` for a null.
     pub(crate) fn get(&self, row: usize) -> &'a [u8] {
         assert!(row < self.rows);
-        // SAFETY: the row exists. Whatever its length, both forms of a text begin with it; a short text follows it, a long
-        // one is pointed to and lives as long as the vector.
+        // SAFETY: the row exists. Whatever its length, both forms of a text begin with it; a short text follows it, a
+        // long one is pointed to and lives as long as the vector.
         unsafe {
             if !self.validity.is_null() && !duckdb_validity_row_is_valid(self.validity, row as u64) {
                 return &[];
@@ -55,12 +55,12 @@ impl<'a> Texts<'a> {
 pub(crate) struct NewTexts<'a>(FlatVector<'a>);
 
 impl<'a> NewTexts<'a> {
-    /// The vector has to be VARCHAR, as that of a function is that gives texts.
+    /// Returns a column to be written. The vector has to be VARCHAR.
     pub(crate) fn new(vector: FlatVector<'a>) -> Self {
         Self(vector)
     }
 
-    /// Puts the values of an array into the rows from the first one on.
+    /// Writes the values of an array into the rows, from the first one on.
     pub(crate) fn set_all(&mut self, array: &StringArray) {
         for row in 0..array.len() {
             if array.is_null(row) {
@@ -71,7 +71,7 @@ impl<'a> NewTexts<'a> {
         }
     }
 
-    /// Puts a text into a row. DuckDB keeps long ones elsewhere, and looks after those that hold a NUL character.
+    /// Writes a text into a row. DuckDB stores long texts elsewhere, and handles those with a NUL character.
     pub(crate) fn set(&mut self, row: usize, text: &str) {
         if text.len() > INLINE || text.as_bytes().contains(&0) {
             return self.0.insert(row, text);

@@ -1,4 +1,4 @@
-//! What should be there, in SQL: the joined inputs with their provenance.
+//! The expected rows in SQL: the joined inputs with their provenance.
 
 use metaxy_core::plan::sql::{HashPart, JoinedInputs, hash_parts};
 use metaxy_core::plan::{FieldRecipe, IncrementPlan};
@@ -40,7 +40,7 @@ pub(super) fn expected(plan: &IncrementPlan, parts: &[Part], hash: &str) -> Resu
     Ok(Expected { sql: format!("SELECT *, {hash}({all}) AS p FROM (SELECT {outputs} FROM {from})"), columns })
 }
 
-/// The hash of a field, of its parts one after the other.
+/// Returns the hash of a field, of the concatenation of its parts.
 fn field_hash(plan: &IncrementPlan, field: &FieldRecipe, hash: &str) -> Result<String, String> {
     let parts = hash_parts(plan, field)?.into_iter().map(|part| match part {
         HashPart::Fixed(fixed) => text(&fixed),

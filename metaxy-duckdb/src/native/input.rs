@@ -10,7 +10,7 @@ use crate::catalog::StoredColumn;
 use crate::sql::names::{quoted, text};
 use crate::sql::select::Relation;
 
-/// All of a scan, or the reason why DuckDB would not do all of it.
+/// Returns all of a scan, or the reason why DuckDB cannot evaluate all of it.
 pub(super) fn whole_scan(part: &Part, request: &ScanRequest) -> Result<Relation, String> {
     if part.table.has_own_rowid() {
         return Err(format!("`{}` has a column `rowid`", part.key));
@@ -22,12 +22,12 @@ pub(super) fn whole_scan(part: &Part, request: &ScanRequest) -> Result<Relation,
     }
 }
 
-/// A column of a table that has to be there.
+/// Returns a column that the table has to have.
 pub(super) fn find<'a>(part: &'a Part, name: &str) -> Result<&'a StoredColumn, String> {
     part.table.column(name).ok_or_else(|| format!("`{}` has no column `{name}`", part.key))
 }
 
-/// The `SELECT` of an input. `hash` is the name of the hash function.
+/// Returns the `SELECT` of an input. `hash` is the name of the hash function.
 pub(super) fn select(
     number: usize,
     input: &InputPlan,
@@ -64,7 +64,7 @@ pub(super) fn select(
     Ok(format!("SELECT {} {}{window}", outputs.join(", "), relation.sql()))
 }
 
-/// Types whose values DuckDB tells apart and sorts as the engine does.
+/// Returns whether DuckDB distinguishes and sorts the values of a type as the engine does.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum KeyType {
     Integer,
@@ -87,7 +87,7 @@ impl KeyType {
     }
 }
 
-/// A column that rows are joined, grouped or sorted by.
+/// Returns a column by which rows are joined, grouped or sorted.
 pub(super) fn key_type(part: &Part, name: &str) -> Result<KeyType, String> {
     let column = find(part, name)?;
     let known = KeyType::new(&column.data_type).filter(|_| part.table.is_stored_as_written(Some(&column.name)));
@@ -105,7 +105,7 @@ pub(super) fn key(part: &Part, name: &str) -> Result<String, String> {
     Ok(quoted(&find(part, name)?.sql_name))
 }
 
-/// The data version of a field; null where there is none.
+/// Returns the data version of a field; null if there is none.
 fn data_version(part: &Part, field: &str) -> Result<String, String> {
     let column = find(part, columns::DATA_VERSION_BY_FIELD)?;
     let is_text = |data_type: &DataType| matches!(KeyType::new(data_type), Some(KeyType::Text));
@@ -130,7 +130,7 @@ fn data_version(part: &Part, field: &str) -> Result<String, String> {
     sql.filter(|_| known).ok_or_else(|| format!("`{}` keeps its data versions as {}", part.key, column.data_type))
 }
 
-/// The window of a group: its rows, in the order in which their versions are hashed.
+/// Returns the window of a group: its rows, in the order in which their versions are hashed.
 fn window(
     relation: Relation,
     part: &Part,
@@ -159,7 +159,8 @@ fn window(
     Ok((relation, window))
 }
 
-/// Numbers the rows as [`GroupOrder::Arrival`] says: the relation with a column more, and the name of that.
+/// Numbers the rows in the order of [`GroupOrder::Arrival`]. Returns the relation with that column, and the column's
+/// name.
 fn numbered(relation: Relation, part: &Part, ids: &[String]) -> Result<(Relation, String), String> {
     let free = |name: &str| {
         let mut name = format!("metaxy {name}");

@@ -1,7 +1,7 @@
 //! A whole resolve as one SQL statement: the second executor of plans.
 //!
-//! The statement reads the inputs as a scan would, hashes, joins and compares them, and gives the rows that are new, stale
-//! or orphaned. What does not differ never leaves DuckDB.
+//! The statement reads the inputs as a scan would, hashes, joins and compares them, and returns the rows that are new,
+//! stale or orphaned. Unchanged rows never leave DuckDB.
 
 mod expected;
 mod input;
@@ -29,10 +29,11 @@ use crate::types::convert;
 
 use query::Query;
 
-/// Joins of more inputs are left to the core: measured, DuckDB plans 20 in one second, 40 in three, and 80 in 39.
+/// The maximum number of joined inputs; more are left to the core. Measured: DuckDB plans 20 in one second, 40 in
+/// three, and 80 in 39.
 const MAX_INPUTS: usize = 32;
 
-/// A table that takes part.
+/// A table of the plan.
 pub(crate) struct Part {
     key: FeatureKey,
     table: StoredTable,
@@ -71,7 +72,7 @@ pub(crate) fn resolve(
     let mut orphans = Vec::new();
     let mut statement = connection.prepare(&query.sql).map_err(during.fails())?;
     for batch in Rows::new(&mut statement, during)? {
-        let (kinds, expected, places) = query.split(plan, &batch?)?;
+        let (kinds, expected, row_ids) = query.split(plan, &batch?)?;
         let Some(kinds) = kinds else {
             increment.new.push(expected);
             continue;
@@ -79,7 +80,7 @@ pub(crate) fn resolve(
         let kinds = kinds.as_primitive::<Int16Type>();
         increment.push(RowKind::New, kinds, &expected)?;
         increment.push(RowKind::Stale, kinds, &expected)?;
-        orphans.extend(orphan_places(kinds, &places)?);
+        orphans.extend(orphan_row_ids(kinds, &row_ids)?);
     }
     if let (Some(current), Some(current_plan), false) = (&current, &plan.current, orphans.is_empty()) {
         increment.orphaned = rows_at(connection, &current.table, &current_plan.orphan_columns, orphans, during)?;
@@ -87,37 +88,37 @@ pub(crate) fn resolve(
     Ok(NativeOutcome::Done(increment))
 }
 
-/// The places in the table of the rows that are orphaned.
-fn orphan_places(kinds: &Int16Array, places: &Option<ArrayRef>) -> Result<Option<ArrayRef>> {
-    let (Some(places), wanted) = (places, RowKind::Orphaned.mask(kinds)) else { return Ok(None) };
+/// Returns the row numbers of the orphaned rows in the table.
+fn orphan_row_ids(kinds: &Int16Array, row_ids: &Option<ArrayRef>) -> Result<Option<ArrayRef>> {
+    let (Some(row_ids), wanted) = (row_ids, RowKind::Orphaned.mask(kinds)) else { return Ok(None) };
     if wanted.true_count() == 0 {
         return Ok(None);
     }
-    let places = filter(places, &wanted)?;
-    Ok(Some(match places.data_type() {
+    let row_ids = filter(row_ids, &wanted)?;
+    Ok(Some(match row_ids.data_type() {
         DataType::List(_) => {
-            let lists: Vec<ArrayRef> = places.as_list::<i32>().iter().flatten().collect();
+            let lists: Vec<ArrayRef> = row_ids.as_list::<i32>().iter().flatten().collect();
             concat(&lists.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?
         }
-        _ => places,
+        _ => row_ids,
     }))
 }
 
-/// Some rows of a table, with some of its columns.
+/// Reads some rows of a table, with some of its columns.
 fn rows_at(
     connection: &Connection,
     table: &StoredTable,
     names: &[String],
-    places: Vec<ArrayRef>,
+    row_ids: Vec<ArrayRef>,
     during: During<'_>,
 ) -> Result<Vec<RecordBatch>> {
     let columns: Vec<_> = names.iter().filter_map(|name| table.column(name)).collect();
     let selected: Vec<String> = columns.iter().map(|column| quoted(&column.sql_name)).collect();
-    let places = places.iter().flat_map(|places| places.as_primitive::<Int64Type>().values().iter().copied());
-    let places: ArrayRef = Arc::new(places.collect::<Int64Array>());
-    let source = Source::new(vec![to_duckdb(RecordBatch::try_from_iter([("place", places)])?)?]);
+    let row_ids = row_ids.iter().flat_map(|row_ids| row_ids.as_primitive::<Int64Type>().values().iter().copied());
+    let row_ids: ArrayRef = Arc::new(row_ids.collect::<Int64Array>());
+    let source = Source::new(vec![to_duckdb(RecordBatch::try_from_iter([("row_id", row_ids)])?)?]);
     let sql = format!(
-        "SELECT {} FROM {} WHERE rowid IN (SELECT place FROM {})",
+        "SELECT {} FROM {} WHERE rowid IN (SELECT row_id FROM {})",
         selected.join(", "),
         quoted(&table.sql_name),
         source.call()
@@ -133,7 +134,7 @@ fn rows_at(
     Ok(found)
 }
 
-/// A batch of at least one column.
+/// Returns a batch of at least one column.
 fn batch_of(columns: Vec<(String, ArrayRef)>) -> Result<RecordBatch> {
     let fields: Vec<Field> =
         columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();

@@ -1,4 +1,4 @@
-//! The whole statement: expected rows against current ones.
+//! The whole statement, which compares expected rows with current ones.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
@@ -15,8 +15,8 @@ use crate::sql::predicate::condition;
 use crate::sql::select::newest_of;
 use crate::types::convert;
 
-/// The statement. Its rows hold the expected columns, a hash for each field, and the provenance; where there is anything
-/// to compare with, then the kind, and the place of the current row, or of all current rows, in the table.
+/// The statement. Its rows have the expected columns, a hash for each field, and the provenance; and if there are
+/// current rows, the kind, and the row number of the current row, or of all current rows, in the table.
 pub(super) struct Query {
     pub(super) sql: String,
     expected: Vec<StoredColumn>,
@@ -44,9 +44,9 @@ impl Query {
         let rows = CurrentRows::new(plan, current_plan, current)?;
         let on: Vec<String> = (0..plan.join_columns.len()).map(|index| format!("e.k{index} = c.k{index}")).collect();
         let sql = format!(
-            "SELECT {outputs}, e.p, CASE WHEN c.place IS NULL THEN {} WHEN e.p IS NULL THEN {} ELSE {} END, \
-             c.place FROM ({sql}) AS e FULL JOIN ({}) AS c ON {} \
-             WHERE c.place IS NULL OR e.p IS NULL OR {}",
+            "SELECT {outputs}, e.p, CASE WHEN c.row_id IS NULL THEN {} WHEN e.p IS NULL THEN {} ELSE {} END, \
+             c.row_id FROM ({sql}) AS e FULL JOIN ({}) AS c ON {} \
+             WHERE c.row_id IS NULL OR e.p IS NULL OR {}",
             RowKind::New.sql(),
             RowKind::Orphaned.sql(),
             RowKind::Stale.sql(),
@@ -57,7 +57,7 @@ impl Query {
         Ok(Self { sql, expected: columns, fields, compares: true })
     }
 
-    /// The kinds of some rows of the answer, what they hold as expected rows, and the places of their current rows.
+    /// Splits some rows of the answer into their kinds, their expected rows, and the row numbers of their current rows.
     pub(super) fn split(
         &self,
         plan: &IncrementPlan,
@@ -76,7 +76,7 @@ impl Query {
     }
 }
 
-/// Join columns have to be of one kind in every table, or the engine's own rules decide.
+/// Checks that join columns are of one kind in every table; else the rules of the engine decide.
 fn check_keys(plan: &IncrementPlan, parts: &[Part], current: Option<&Part>) -> Result<(), String> {
     for name in &plan.join_columns {
         let inputs = parts.iter().zip(&plan.inputs).map(|(part, input)| (part, input.source_of(name)));
@@ -91,10 +91,10 @@ fn check_keys(plan: &IncrementPlan, parts: &[Part], current: Option<&Part>) -> R
     Ok(())
 }
 
-/// Current rows: a row for each key (`k0`, …), with what it is compared by, and its `place`.
+/// The current rows: a row for each key (`k0`, …), with the columns that are compared, and its `row_id`.
 struct CurrentRows {
     sql: String,
-    /// Says that a row `c` and the expected row `e` of its key differ.
+    /// The condition that a row `c` and the expected row `e` of its key differ.
     stale: String,
 }
 
@@ -123,7 +123,7 @@ impl CurrentRows {
         let ids = current.request.keep_latest.as_deref().unwrap_or_default();
         let is_unique = current.collapse || (!ids.is_empty() && ids.iter().all(|id| plan.join_columns.contains(id)));
         if is_unique {
-            outputs.extend([format!("{provenance} AS p"), "rowid AS place".to_owned()]);
+            outputs.extend([format!("{provenance} AS p"), "rowid AS row_id".to_owned()]);
             outputs.extend(forced.iter().map(|forced| format!("{forced} AS forced")));
             let sql = format!("SELECT {} {}", outputs.join(", "), relation.sql());
             return Ok(Self { sql, stale: with_forced("c.p IS DISTINCT FROM e.p", forced.is_some()) });
@@ -132,7 +132,7 @@ impl CurrentRows {
         outputs.extend([
             format!("CASE WHEN bool_or({provenance} IS NULL) THEN NULL ELSE min({provenance}) END AS low"),
             format!("max({provenance}) AS high"),
-            "list(rowid) AS place".to_owned(),
+            "list(rowid) AS row_id".to_owned(),
         ]);
         outputs.extend(forced.iter().map(|forced| format!("bool_or({forced}) AS forced")));
         let sql = format!("SELECT {} {} GROUP BY {all_keys}", outputs.join(", "), relation.sql());

@@ -1,4 +1,4 @@
-//! How a table grows.
+//! Creates and alters tables.
 
 use std::collections::HashSet;
 
@@ -11,20 +11,20 @@ use crate::KIND;
 use crate::catalog::{StoredColumn, StoredTable};
 use crate::types::storage;
 
-/// What becomes of a table, or of none, when rows of a schema are appended.
+/// The changes of a table, or of a missing one, when rows of a schema are appended.
 pub(crate) struct Growth {
     /// The columns that are written.
     pub(crate) columns: Vec<StoredColumn>,
-    /// Columns that the table lacks.
+    /// The columns that the table lacks.
     new: Vec<StoredColumn>,
-    /// Columns whose type changes.
+    /// The columns whose type changes.
     changed: Vec<StoredColumn>,
-    /// Changes of those, as they follow `ALTER TABLE t`.
+    /// Their changes, as they follow `ALTER TABLE t`.
     changes: Vec<String>,
 }
 
 impl Growth {
-    /// Compares a table with a schema that is appended.
+    /// Compares a table with the schema of appended rows.
     pub(crate) fn new(key: &FeatureKey, table: Option<&StoredTable>, given: &Schema) -> Result<Self> {
         let nothing = Schema::empty();
         let stored = table.map_or(&nothing, |table| table.schema.as_ref());
@@ -70,12 +70,12 @@ impl Growth {
         Ok(column)
     }
 
-    /// Whether types of columns change, which DuckDB refuses where anything depends on the table.
+    /// Returns whether types of columns change, which DuckDB refuses if anything depends on the table.
     pub(crate) fn changes_types(&self) -> bool {
         !self.changes.is_empty()
     }
 
-    /// The statements that make or change the table.
+    /// Returns the statements that create or alter the table.
     pub(crate) fn statements(&self, sql_name: &str, exists: bool) -> Vec<String> {
         let table = quoted(sql_name);
         let mut statements = Vec::new();
@@ -92,8 +92,8 @@ impl Growth {
     }
 }
 
-/// Collects the members that a type gains, as `path TYPE`. Says `false` where it differs in anything else: a part had no
-/// type before.
+/// Collects the members that a type gains, as `path TYPE`. Returns `false` if it differs in anything else: a part had
+/// no type before.
 fn additions(stored: &DataType, target: &DataType, path: &str, added: &mut Vec<String>) -> bool {
     match (stored, target) {
         _ if stored == target => true,
@@ -117,7 +117,7 @@ fn additions(stored: &DataType, target: &DataType, path: &str, added: &mut Vec<S
     }
 }
 
-/// Names that columns cannot have, in lower case: DuckDB's own row numbers would be hidden.
+/// Returns the names that columns cannot have, in lower case: they would hide DuckDB's own row numbers.
 fn reserved_names() -> HashSet<String> {
     HashSet::from(["rowid".to_owned()])
 }
@@ -129,13 +129,13 @@ fn new_column(field: &Field, taken: &mut HashSet<String>) -> Result<StoredColumn
     StoredColumn::new(field, taken).map_err(|hint| unsupported(field, hint))
 }
 
-/// Refuses columns that no table could have.
+/// Refuses columns that no table can have.
 pub(crate) fn check_storable(schema: &Schema) -> Result<()> {
     let check = |field: &Field| storage(field.data_type()).map(drop).map_err(|hint| unsupported(field, hint));
     schema.fields().iter().try_for_each(|field| check(field))
 }
 
-/// The error of a column that DuckDB cannot hold.
+/// Returns the error of a column that DuckDB cannot store.
 pub(crate) fn unsupported(field: &Field, hint: &str) -> Error {
     Error::UnsupportedType {
         backend: KIND,

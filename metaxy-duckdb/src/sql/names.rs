@@ -1,26 +1,26 @@
-//! Names and texts as SQL writes them.
+//! Names and texts in SQL.
 
 use std::collections::HashSet;
 
 use arrow::datatypes::Fields;
 
-/// A name in quotes.
+/// Returns a name in quotes.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text in quotes.
+/// Returns a text in quotes.
 pub(crate) fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-/// Names that differ in more than case, for DuckDB takes `Name` and `name` for one: later ones get a number.
+/// Makes names differ in more than case, because DuckDB's are not case-sensitive: later ones get a number.
 pub(crate) fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut taken = HashSet::new();
     names.into_iter().map(|name| distinct_name(name, &mut taken)).collect()
 }
 
-/// A name that is not among `taken` (in lower case) yet, whatever its case.
+/// Returns a name that is not among `taken` (in lower case) yet, in any case.
 pub(crate) fn distinct_name(name: &str, taken: &mut HashSet<String>) -> String {
     let mut candidate = name.to_owned();
     let mut number = 2;
@@ -31,7 +31,7 @@ pub(crate) fn distinct_name(name: &str, taken: &mut HashSet<String>) -> String {
     candidate
 }
 
-/// The names of a struct's members as DuckDB has them.
+/// Returns the names of a struct's members in DuckDB.
 pub(crate) fn member_names(members: &Fields) -> Vec<String> {
     distinct(members.iter().map(|member| member.name().as_str()))
 }

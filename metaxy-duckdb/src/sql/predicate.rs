@@ -1,4 +1,4 @@
-//! Predicates as DuckDB's SQL, where its answer is the core's.
+//! Predicates in DuckDB's SQL, if its answer equals that of the core.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use metaxy_core::filter::{BoundColumn, Predicate, Scalar, SqlDialect, to_sql};
@@ -8,12 +8,12 @@ use crate::catalog::StoredTable;
 use crate::sql::names::text;
 use crate::types::storage;
 
-/// Larger conditions are left to the core: DuckDB refuses expressions that are nested deeper than 1000, and takes its
-/// time over lists of this length.
+/// The maximum size of a condition; larger ones are left to the core. DuckDB refuses expressions that are nested deeper
+/// than 1000, and is slow with lists of this length.
 const MAX_NODES: usize = 400;
 const MAX_LIST: usize = 5_000;
 
-/// A predicate as SQL; `None` where DuckDB would not give the core's answer.
+/// Returns a predicate in SQL; `None` if DuckDB's answer would differ from that of the core.
 pub(crate) fn condition(table: &StoredTable, predicate: &Predicate) -> Option<String> {
     let mut nodes = 0;
     if !is_exact(table, predicate, &mut nodes) || nodes > MAX_NODES {
@@ -22,7 +22,7 @@ pub(crate) fn condition(table: &StoredTable, predicate: &Predicate) -> Option<St
     to_sql(predicate, &mut Dialect { table }).ok()
 }
 
-/// Whether comparing stored values is comparing the values themselves. Counts the parts.
+/// Returns whether stored values compare like the values themselves. Counts the parts.
 fn is_exact(table: &StoredTable, predicate: &Predicate, nodes: &mut usize) -> bool {
     *nodes += 1;
     let comparable = |column: &BoundColumn| table.is_stored_as_written(column.path.first());
@@ -39,13 +39,13 @@ fn is_exact(table: &StoredTable, predicate: &Predicate, nodes: &mut usize) -> bo
     }
 }
 
-/// Whether DuckDB compares two columns without rounding one of them, or as the core rounds.
+/// Returns whether DuckDB compares two columns without rounding one of them, or rounds like the core.
 fn compare_alike(left: &DataType, right: &DataType) -> bool {
     let kept = |data_type: &DataType| storage(data_type).map(|storage| storage.sql).ok();
     (left.is_signed_integer() && right.is_signed_integer()) || (left == right && kept(left).is_some())
 }
 
-/// Predicates as DuckDB reads them. Texts are compared byte by byte, for columns have no collation.
+/// The dialect of DuckDB. Texts are compared byte by byte, because columns have no collation.
 struct Dialect<'a> {
     table: &'a StoredTable,
 }
@@ -87,7 +87,7 @@ impl SqlDialect for Dialect<'_> {
     }
 }
 
-/// Leaves a predicate to the core. Users do not see this error.
+/// Returns the error that leaves a predicate to the core. Users do not see it.
 fn not_in_sql(what: &str) -> Error {
     Error::Unsupported { what: format!("`{what}` in SQL"), hint: "the core evaluates it".to_owned() }
 }

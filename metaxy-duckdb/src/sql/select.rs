@@ -1,4 +1,4 @@
-//! Scans as DuckDB's SQL.
+//! Scans in DuckDB's SQL.
 
 use std::collections::HashSet;
 
@@ -8,19 +8,19 @@ use super::names::quoted;
 use super::predicate::condition;
 use crate::catalog::StoredTable;
 
-/// The rows of a scan as SQL, as far as DuckDB gives the core's answer.
+/// The rows of a scan in SQL, as far as DuckDB's answer equals that of the core.
 #[derive(Debug)]
 pub(crate) struct Relation {
     /// The table, or a subquery with its columns and `rowid`.
     from: String,
-    /// What stands for all columns, `rowid` too, which `*` leaves out of a table.
+    /// The list of all columns, including `rowid`, which `*` leaves out.
     all: &'static str,
     condition: Option<String>,
     pub(crate) applied: ScanStage,
 }
 
 impl Relation {
-    /// Takes as much of a request into SQL as gives the core's answer.
+    /// Converts a request into SQL, as far as the answer equals that of the core.
     pub(crate) fn new(table: &StoredTable, request: &ScanRequest) -> Self {
         let from = quoted(&table.sql_name);
         let mut relation = Self { from, all: "*, rowid", condition: None, applied: ScanStage::Nothing };
@@ -51,19 +51,19 @@ impl Relation {
         });
     }
 
-    /// The rows for which a condition on windows is true.
+    /// Returns the rows for which a condition on windows is true.
     pub(crate) fn qualified(self, condition: &str) -> Self {
         let from = format!("(SELECT {} {} QUALIFY {condition})", self.all, self.sql());
         Self { from, all: "*", condition: None, applied: self.applied }
     }
 
-    /// With more columns.
+    /// Adds columns.
     pub(crate) fn with_columns(self, columns: &str) -> Self {
         let from = format!("(SELECT {}, {columns} {})", self.all, self.sql());
         Self { from, all: "*", condition: None, applied: self.applied }
     }
 
-    /// `FROM` and `WHERE`.
+    /// Returns `FROM` and `WHERE`.
     pub(crate) fn sql(&self) -> String {
         match &self.condition {
             Some(condition) => format!("FROM {} WHERE {condition}", self.from),
@@ -76,12 +76,12 @@ impl Relation {
 #[derive(Debug)]
 pub(crate) struct Select {
     pub(crate) sql: String,
-    /// The columns that are read, by their places in the table's schema.
+    /// The columns that are read, by their positions in the table's schema.
     pub(crate) columns: Vec<usize>,
     pub(crate) applied: ScanStage,
 }
 
-/// The statement that reads what is asked for, and what the core needs to apply the rest.
+/// Returns the statement that reads the requested columns, and those that the core needs to apply the rest.
 pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     let relation = Relation::new(table, request);
     let needed: HashSet<String> = request.columns_needed(&table.schema, relation.applied).into_iter().collect();
@@ -92,8 +92,8 @@ pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     Select { sql: format!("SELECT {names} {}", relation.sql()), columns, applied: relation.applied }
 }
 
-/// Says of a row of a relation that it is the newest of its ids. Naming the rows that are not keeps the columns that are
-/// read out of the window's sort, and most often there are none to name.
+/// Returns the condition that a row of a relation is the newest of its ids. Listing the rows that are not keeps the
+/// columns that are read out of the window's sort, and usually there are none to list.
 fn keep_latest(table: &StoredTable, ids: &[String], relation: &Relation) -> Option<String> {
     if table.has_own_rowid() {
         return None;
@@ -103,8 +103,8 @@ fn keep_latest(table: &StoredTable, ids: &[String], relation: &Relation) -> Opti
     Some(format!("rowid NOT IN (SELECT rowid {} QUALIFY NOT {newest})", relation.sql()))
 }
 
-/// Returns the condition that a row was written or deleted last among those that agree in some columns; of several with
-/// one time the one with the greatest value of `then`, and of those the last one.
+/// Returns the condition that a row was written or deleted last among those with equal values in some columns; of several with
+/// one time it is the one with the greatest value of `then`, and of those the last one.
 pub(crate) fn newest_of(table: &StoredTable, columns: &str, then: Option<&str>) -> String {
     let times = [columns::DELETED_AT, columns::UPDATED_AT];
     let times: Vec<String> = times.into_iter().filter_map(|name| table.name_in_sql(name)).collect();

@@ -1,4 +1,4 @@
-//! Values between a type and the one in which DuckDB keeps it.
+//! Converts values between a type and the one in which DuckDB stores it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Decimal128Type, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 
-/// Brings an array into another type that holds the same values: between a type and the one it is kept in.
+/// Converts an array into another type with the same values: between a type and the one in which it is stored.
 pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     use DataType as T;
     if array.data_type() == to {
@@ -45,7 +45,7 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Arrow
     }
 }
 
-/// A cast that changes no value: another program may have written what is finer than the type that a comment names.
+/// Casts an array without changing a value: another program may have written values finer than the type in a comment.
 fn exactly(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     let there = cast(array, to)?;
     let (back, given) = (cast(&there, array.data_type())?, array);
@@ -59,15 +59,15 @@ fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
-/// The same 64-bit values under another type.
+/// Returns the same 64-bit values with another type.
 fn reinterpret(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     Ok(make_array(array.to_data().into_builder().data_type(to.clone()).build()?))
 }
 
-/// Members belong together by their places: DuckDB may have needed other names.
+/// Matches members by position: DuckDB may have needed other names.
 fn structure_as(array: &StructArray, members: &Fields) -> Result<ArrayRef, ArrowError> {
     if members.len() != array.num_columns() {
-        return Err(ArrowError::CastError(format!("{} members where {} belong", array.num_columns(), members.len())));
+        return Err(ArrowError::CastError(format!("{} members instead of {}", array.num_columns(), members.len())));
     }
     let columns = array.columns().iter().zip(members).map(|(column, member)| convert(column, member.data_type()));
     let columns = columns.collect::<Result<_, _>>()?;
@@ -87,7 +87,7 @@ fn map_as(array: &MapArray, entries: &FieldRef, sorted: bool) -> Result<ArrayRef
     Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values.as_struct().clone(), nulls, sorted)?))
 }
 
-/// The first value that cannot be kept as another type, by its row, and why.
+/// Returns the row of the first value that cannot be stored as another type, and the reason.
 pub(crate) fn first_misfit(array: &ArrayRef, wire: &DataType) -> Option<(usize, ArrowError)> {
     let (mut rows, mut error) = (0..array.len(), keep(array, wire).err()?);
     while rows.len() > 1 {
@@ -101,13 +101,13 @@ pub(crate) fn first_misfit(array: &ArrayRef, wire: &DataType) -> Option<(usize, 
     Some((rows.start, error))
 }
 
-/// Values in the type in which DuckDB keeps them.
+/// Converts values into the type in which DuckDB stores them.
 pub(crate) fn keep(array: &ArrayRef, wire: &DataType) -> Result<ArrayRef, ArrowError> {
     let array = convert(array, wire)?;
     check_values(&array).map(|()| array)
 }
 
-/// Refuses decimals that have more digits than their type says, which DuckDB would cut off.
+/// Refuses decimals with more digits than their type has, which DuckDB would cut off.
 fn check_values(array: &ArrayRef) -> Result<(), ArrowError> {
     match array.data_type() {
         DataType::Decimal128(precision, _) => {

@@ -1,6 +1,6 @@
-//! Arrow types and how DuckDB keeps them.
+//! How Arrow types are stored in DuckDB.
 //!
-//! A type that DuckDB lacks is kept in one that holds each of its values, and the column's comment tells what it was.
+//! A type that DuckDB lacks is stored in one that can represent all its values, and the column's comment names it.
 
 mod convert;
 
@@ -12,16 +12,16 @@ use crate::sql::names::{distinct, quoted};
 
 pub(crate) use convert::{convert, first_misfit, keep};
 
-/// How a type is kept.
+/// How a type is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Storage {
     /// DuckDB's name of the type.
     pub(crate) sql: String,
-    /// The Arrow type in which values go to DuckDB and come back.
+    /// The Arrow type in which values are passed to DuckDB and read back.
     pub(crate) wire: DataType,
 }
 
-/// How a type is kept; or why it cannot be.
+/// Returns how a type is stored, or why it cannot be.
 pub(crate) fn storage(data_type: &DataType) -> Result<Storage, &'static str> {
     use DataType as T;
     let plain = |sql: &str, wire: DataType| Ok(Storage { sql: sql.to_owned(), wire });
@@ -74,7 +74,7 @@ pub(crate) fn storage(data_type: &DataType) -> Result<Storage, &'static str> {
     }
 }
 
-/// Whether there are values of a type that the type in which they are kept does not hold.
+/// Returns whether a type has values that its stored type cannot represent.
 pub(crate) fn has_misfits(data_type: &DataType) -> bool {
     use DataType as T;
     match data_type {
@@ -124,7 +124,7 @@ fn map_type(key: DataType, value: DataType) -> DataType {
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(members), false)), false)
 }
 
-/// The type in which a column that carries no comment is shown: DuckDB's, with Arrow's usual names and without encodings.
+/// Returns the type of a column without a comment: DuckDB's, with Arrow's usual names and without encodings.
 pub(crate) fn shown(wire: &DataType) -> DataType {
     use DataType as T;
     let nullable = |field: &FieldRef| Field::new(field.name(), shown(field.data_type()), true);
@@ -151,21 +151,21 @@ pub(crate) fn shown(wire: &DataType) -> DataType {
     }
 }
 
-/// The text of a type, if the type can be read back from it.
+/// Returns the text of a type, if the type can be parsed from it.
 pub(crate) fn to_text(data_type: &DataType) -> Option<String> {
     let text = data_type.to_string();
     (from_text(&text).as_ref() == Some(data_type)).then_some(text)
 }
 
-/// The type that a text names. Files are input: what is nested deeper than any type that was written names none.
+/// Parses the text of a type. Files are input: a text that is nested deeper than any written type is refused.
 pub(crate) fn from_text(text: &str) -> Option<DataType> {
     if nesting(text) > MAX_NESTING { None } else { text.parse().ok() }
 }
 
-/// How deep types may be nested. The core writes fewer levels, of which each may stand in two pairs of brackets.
+/// The maximum nesting of types. The core writes fewer levels, each of which may be in two pairs of brackets.
 pub(crate) const MAX_NESTING: usize = 100;
 
-/// How deep a type is nested that is written down as SQL or Arrow do it: `STRUCT(a INTEGER[][])`, `List(Utf8)`.
+/// Returns how deep a type is nested that is written as in SQL or Arrow: `STRUCT(a INTEGER[][])`, `List(Utf8)`.
 pub(crate) fn nesting(text: &str) -> usize {
     // The deepest element so far of each open bracket, and the depth of the element that is read.
     let mut open: Vec<usize> = Vec::new();

@@ -27,7 +27,7 @@ async fn holds_for_reading() {
     hold(AccessMode::ReadOnly).await;
 }
 
-/// A process that holds the file.
+/// Returns a process that holds the file.
 fn holder(test: &str, path: &Path) -> Child {
     let mut child = process(test, path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

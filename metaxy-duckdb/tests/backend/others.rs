@@ -214,7 +214,10 @@ async fn values_finer_than_their_type_are_not_cut() {
     run(&path, "INSERT INTO t VALUES (2, '2026-11-26 12:00:00.25+00')");
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();
     let error = read(&store, "t").await.unwrap_err();
-    assert!(matches!(&error, Error::Corrupt { table, reason } if table == "t" && reason.contains("`at`")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Corrupt { table, reason, .. } if table == "t" && reason.contains("`at`")),
+        "{error:?}"
+    );
     store.close().await.unwrap();
     run(&path, "COMMENT ON COLUMN t.at IS NULL");
     assert_eq!(read(&open(&path, AccessMode::ReadOnly).await.unwrap(), "t").await.unwrap().num_rows(), 3);

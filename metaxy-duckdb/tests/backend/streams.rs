@@ -7,7 +7,7 @@ use metaxy_core::{AccessMode, ScanRequest, StoreBackend};
 
 use super::{append, batch, ints, key, open, read};
 
-/// A runtime with one thread for blocking work, which its program holds for good.
+/// Returns a runtime with one thread for blocking work, which its program holds for good.
 fn starved() -> tokio::runtime::Runtime {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build();

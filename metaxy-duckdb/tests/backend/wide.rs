@@ -8,7 +8,7 @@ use metaxy_duckdb::DuckDbBackend;
 use super::tables::by_field;
 use super::{batch, ints};
 
-/// A feature of so many dependencies, each with a row for the same sample.
+/// Returns a feature of so many dependencies, each with a row for the same sample.
 async fn store_of(inputs: usize) -> MetadataStore {
     let upstream = |number: usize| format!("raw/input_{number}");
     let mut specs: Vec<FeatureSpec> = (0..inputs)
@@ -16,7 +16,7 @@ async fn store_of(inputs: usize) -> MetadataStore {
         .collect();
     let mut joined = FeatureSpec::builder("made/of_all").id_columns(["id"]);
     for number in 0..inputs {
-        joined = joined.dep(FeatureDep::new(&*upstream(number)).unwrap());
+        joined = joined.dep(FeatureDep::new(&*upstream(number)));
     }
     specs.push(joined.build().unwrap());
     let graph = FeatureGraph::new(specs).unwrap();
@@ -29,7 +29,7 @@ async fn store_of(inputs: usize) -> MetadataStore {
     store
 }
 
-/// DuckDB takes longer than linear time to plan so many joins: 39 s for 80 inputs, where 20 take one.
+/// DuckDB takes longer than linear time to plan so many joins: 39 s for 80 inputs, one for 20.
 #[tokio::test]
 async fn many_inputs_are_left_to_the_engine_of_the_core() {
     let store = store_of(120).await;

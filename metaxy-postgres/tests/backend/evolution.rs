@@ -48,7 +48,7 @@ async fn names_that_postgresql_would_cut_are_errors() {
     let backend = open(database.url()).await;
     let long = "x".repeat(64);
     let error = append(&backend, &long, &batch([("x", ints([1]))])).await.unwrap_err();
-    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(matches!(error, Error::LimitExceeded { .. }), "{error}");
     for name in [long.as_str(), "ctid", "a\0b"] {
         let error = append(&backend, "t", &batch([(name, ints([1]))])).await.unwrap_err();
         assert!(matches!(error, Error::InvalidColumn { .. }), "{error}");

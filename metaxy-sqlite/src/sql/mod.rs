@@ -1,4 +1,4 @@
-//! What is asked of SQLite, as SQL.
+//! The SQL of reads and deletes.
 
 mod names;
 mod predicate;

@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 use crate::catalog::StoredTable;
 use crate::types::{Storage, storage};
 
-/// The values behind the `?1`, `?2`, … of a statement.
+/// The values of the parameters `?1`, `?2`, … of a statement.
 #[derive(Debug, Default)]
 pub(crate) struct Parameters(Vec<Value>);
 
@@ -81,7 +81,7 @@ fn compare_alike(left: &DataType, right: &DataType) -> bool {
     }
 }
 
-/// Predicates as SQLite reads them. Texts are compared byte by byte, because columns have no other collation.
+/// The dialect of SQLite. Texts are compared byte by byte, because columns have no other collation.
 struct Dialect<'a> {
     table: &'a StoredTable,
     parameters: &'a mut Parameters,

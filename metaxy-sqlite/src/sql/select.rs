@@ -11,7 +11,8 @@ use super::predicate::{Parameters, condition};
 /// Narrower ones leave it to the core, which is about three times as fast and holds such columns easily.
 const NARROW: usize = 8;
 
-/// The temporary table of the rows that a newer row of the same sample replaces. No table of a feature has a `$` in its name.
+/// The temporary table of the rows that a newer row of the same sample replaces. No table of a feature has a `$` in its
+/// name.
 const SUPERSEDED: &str = "temp.metaxy$superseded";
 
 /// A scan as SQL. It can be run again from any row on, so that it holds no statement between its batches.
@@ -22,7 +23,7 @@ pub(crate) struct Select {
     /// Selects the number of each row, and its columns, in the order of the numbers; from the number in `?1` on.
     pub(crate) sql: String,
     pub(crate) parameters: Parameters,
-    /// The columns that are read, by their places in the table's schema.
+    /// The columns that are read, by their positions in the table's schema.
     pub(crate) columns: Vec<usize>,
     pub(crate) applied: ScanStage,
 }
@@ -34,7 +35,7 @@ struct Conditions {
     preparation: Vec<(String, Parameters)>,
 }
 
-/// Turns a request into SQL, as far as SQLite gives the core's answer.
+/// Converts a request into SQL, as far as SQLite's answer equals that of the core.
 pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     let mut parameters = Parameters::after_first();
     let mut conditions = Conditions::default();
@@ -85,7 +86,8 @@ fn conditions_of(
     ScanStage::Filter
 }
 
-/// Returns the statement that finds the rows of which a newer one of the same ids exists. Only numbers, times and ids are sorted for it, not whole rows.
+/// Returns the statement that finds the rows of which a newer one of the same ids exists. Only numbers, times and ids
+/// are sorted for it, not whole rows.
 fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Option<(String, Parameters)> {
     let id = |name: &String| {
         let (column, field) = table.column(name)?;
@@ -101,8 +103,8 @@ fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Opt
     };
     let sql = format!(
         "INSERT INTO {SUPERSEDED} SELECT number FROM (SELECT rowid AS number, row_number() OVER \
-         (PARTITION BY {ids} ORDER BY coalesce({deleted}, {updated}) DESC, rowid DESC) AS place FROM {}{filter}) \
-         WHERE place > 1",
+         (PARTITION BY {ids} ORDER BY coalesce({deleted}, {updated}) DESC, rowid DESC) AS rank FROM {}{filter}) \
+         WHERE rank > 1",
         table.quoted_name()
     );
     Some((sql, parameters))

@@ -1,4 +1,4 @@
-//! Rows of SQLite into a batch.
+//! Collects rows of SQLite in a batch.
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -10,13 +10,13 @@ use crate::error::{During, corrupt};
 use super::decode::{Decoder, decoder};
 use super::fixed_bytes;
 
-/// How many rows a batch has at most.
+/// The maximum number of rows of a batch.
 pub(crate) const MAX_ROWS: usize = 64 * 1024;
 
 /// The capacity of a batch of which the size is not known.
 pub(crate) const FEW_ROWS: usize = 1024;
 
-/// How many bytes of text and blobs, and of values of fixed size, a batch has at most, unless single rows are larger.
+/// The maximum bytes of text and blobs, and of values of fixed size, of a batch, unless single rows are larger.
 const MAX_BYTES: usize = 64 << 20;
 
 /// The largest size of a row whose values are all null; a schema that needs more is damaged.
@@ -53,7 +53,7 @@ impl<'a> Batch<'a> {
         self.rows >= MAX_ROWS || self.bytes >= MAX_BYTES
     }
 
-    /// Takes the values of a row, of which the first column of the batch is at `offset`.
+    /// Adds the values of a row, whose first column of the batch is at `offset`.
     pub(crate) fn push(&mut self, row: &rusqlite::Row<'_>, offset: usize, during: During<'_>) -> Result<()> {
         for (position, decoder) in self.decoders.iter_mut().enumerate() {
             let value = row.get_ref(position + offset).map_err(|error| during.error(error))?;
@@ -77,7 +77,7 @@ impl<'a> Batch<'a> {
         (self.rows, self.bytes) = (0, 0);
         // Nulls that a damaged file has where the schema allows none are its damage.
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
-            .map_err(|error| corrupt(self.table, error.to_string()))
+            .map_err(|error| corrupt(self.table, error.to_string()).with_source(error))
     }
 }
 

@@ -1,4 +1,4 @@
-//! SQL values into Arrow arrays.
+//! Converts SQL values into Arrow arrays.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::{Damage, Storage, json, storage};
 
 /// Collects the values of a column.
 pub(crate) trait Decoder: Send {
-    /// Takes the next value.
+    /// Adds the next value.
     fn push(&mut self, value: ValueRef<'_>) -> Result<(), Damage>;
 
     /// Returns the array of all values since the last call.
@@ -53,7 +53,7 @@ fn converted(inner: impl Decoder + 'static, data_type: &DataType) -> Box<dyn Dec
 }
 
 fn unexpected(value: ValueRef<'_>, expected: &str) -> Damage {
-    format!("a value of type {} where {expected} belongs", value.data_type())
+    format!("a value of type {} instead of {expected}", value.data_type())
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Damage> {
@@ -156,7 +156,7 @@ impl Decoder for Unsigned {
                 self.0.append_value(u64::try_from(value).map_err(|_| format!("{value} is negative"))?);
             }
             ValueRef::Blob(bytes) => {
-                let bytes = bytes.try_into().map_err(|_| format!("{} bytes where 8 belong", bytes.len()))?;
+                let bytes = bytes.try_into().map_err(|_| format!("{} bytes instead of 8", bytes.len()))?;
                 self.0.append_value(u64::from_be_bytes(bytes));
             }
             other => return Err(unexpected(other, "an integer")),
@@ -315,8 +315,8 @@ impl Flat {
         }
     }
 
-    /// Finds the members in a text as this crate writes it: without spaces and escapes, members in their order; those that
-    /// were added later are missing. Returns `None` for any other text.
+    /// Finds the members in a text as this crate writes it: without spaces and escapes, members in their order; those
+    /// that were added later are missing. Returns `None` for any other text.
     fn scan(&mut self, text: &str) -> Option<()> {
         let bytes = text.as_bytes();
         self.found.clear();

@@ -1,4 +1,4 @@
-//! Arrow values into SQL parameters.
+//! Converts Arrow values into SQL parameters.
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::datatypes::{DataType, Float64Type, UInt64Type};

@@ -1,7 +1,8 @@
 //! Nested values as JSON text.
 //!
-//! Structs are objects, lists arrays, maps arrays of `[key, value]` pairs, binary hexadecimal text, decimals text, dates
-//! and times numbers in their unit; floats that JSON has no number for are the texts `NaN`, `Infinity`, `-Infinity`.
+//! Structs are objects, lists arrays, maps arrays of `[key, value]` pairs, binary hexadecimal text, decimals text,
+//! dates and times numbers in their unit; floats that JSON has no number for are the texts `NaN`, `Infinity`,
+//! `-Infinity`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -331,7 +332,7 @@ fn read_fixed(item: &FieldRef, length: i32, values: &[Option<&Value>], nulls: Nu
         match list {
             None => all.extend(std::iter::repeat_n(None, width)),
             Some(list) if list.len() == width => all.extend(list.iter().map(Some)),
-            Some(list) => return Err(format!("a list of {} items where {width} belong", list.len())),
+            Some(list) => return Err(format!("a list of {} items instead of {width}", list.len())),
         }
     }
     let items = read(item.data_type(), &all)?;

@@ -1,13 +1,14 @@
-//! What is too large for SQLite.
+//! The limits of SQLite.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use metaxy_core::{Error, FeatureKey, Result};
 
-/// How many columns a table has at most. SQLite takes 2,000, of which reading needs one for the number of a row.
+/// The maximum number of columns of a table. SQLite has a limit of 2,000, of which reading needs one for the row
+/// number.
 const MAX_COLUMNS: usize = 1_999;
 
-/// How many bytes a value, and a row, has at most.
+/// The maximum bytes of a value, and of a row.
 const MAX_ROW_BYTES: usize = 1_000_000_000;
 
 /// Refuses more columns than a table can have.
@@ -22,8 +23,8 @@ pub(crate) fn check_columns(table: &str, columns: usize) -> Result<()> {
     })
 }
 
-/// Refuses rows whose texts and binary values are too large. Rows that are too large with their nested values are found when
-/// they are written.
+/// Refuses rows whose texts and binary values are too large. Rows that are too large with their nested values are found
+/// when they are written.
 pub(crate) fn check_sizes(table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
     let bytes: usize = rows.columns().iter().map(|array| array.get_buffer_memory_size()).sum();
     if bytes <= MAX_ROW_BYTES {

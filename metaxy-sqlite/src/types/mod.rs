@@ -11,7 +11,7 @@
 //! | decimals | TEXT |
 //! | lists, structs, maps | TEXT holding JSON |
 //!
-//! Dictionaries and run-end encoded columns never get here: the schema room of the core stores their values.
+//! Dictionaries and run-end encoded columns never get here: the schema module of the core decodes them.
 
 mod batch;
 mod decode;
@@ -53,7 +53,7 @@ pub(crate) enum Storage {
     Text,
     /// BLOB that orders as the values do.
     Blob,
-    /// TEXT that is equal where the values are, but orders otherwise.
+    /// TEXT that is equal if the values are, but is ordered differently.
     Decimal,
     /// TEXT holding JSON.
     Json,
@@ -121,8 +121,8 @@ pub(crate) fn check_storable(column: &str, data_type: &DataType) -> Result<()> {
     })
 }
 
-/// Returns the type that a column is declared with. It tells readers of the file what is in it, and is chosen so that SQLite
-/// converts nothing.
+/// Returns the type that a column is declared with. It tells readers of the file what is in it, and is chosen so that
+/// SQLite converts nothing.
 pub(crate) fn declared_type(data_type: &DataType) -> &'static str {
     match storage(data_type) {
         Some(Storage::Bool) => " BOOLEAN",

@@ -63,7 +63,7 @@ pub(super) fn integer_getter(array: &ArrayRef) -> Box<dyn Fn(usize) -> i64> {
     }
 }
 
-/// Returns what writes the values of a decimal column: `12.50`, or `125e1` where the scale is below zero.
+/// Returns what writes the values of a decimal column: `12.50`, or `125e1` if the scale is below zero.
 pub(super) fn decimal_formatter(array: &ArrayRef) -> Write {
     fn of<T: DecimalType>(array: &ArrayRef, precision: u8, scale: i8) -> Write {
         let array = array.as_primitive::<T>().clone();

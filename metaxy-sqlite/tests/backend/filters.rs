@@ -42,7 +42,7 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
-/// The rows as they are stored: dictionaries as their values.
+/// Returns the rows as they are stored: dictionaries as their values.
 fn stored() -> RecordBatch {
     let plain = |(name, array): (&'static str, ArrayRef)| match array.data_type() {
         DataType::Dictionary(_, values) => (name, arrow::compute::cast(&array, values).unwrap()),
@@ -117,7 +117,7 @@ const FILTERS: &[&str] = &[
     "NOT (small > 0 AND flag)",
 ];
 
-/// The filters above, and some that have no text.
+/// Returns the filters above, and some that have no text.
 fn filters() -> Vec<Filter> {
     let nan = f64::NAN;
     let mut filters: Vec<Filter> = FILTERS.iter().map(|text| Filter::parse(text).unwrap()).collect();

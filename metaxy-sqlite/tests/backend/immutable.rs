@@ -8,7 +8,7 @@ use metaxy_sqlite::{SqliteBackend, SqliteConfig};
 
 use super::{append, batch, beside, fresh, ints, key, one_row, open, read};
 
-/// Makes a place in which SQLite can create no index of a log, also where root runs this test.
+/// Makes a place in which SQLite can create no index of a log, also if root runs this test.
 fn block(path: &Path) {
     std::os::unix::fs::symlink("/nowhere", beside(path, "-shm")).unwrap();
 }
@@ -122,7 +122,7 @@ async fn count_rows(path: &Path) {
     }
 }
 
-/// Such a reader shares the log of the writer, and is no reader of an immutable file.
+/// Such a reader shares the log of the writer, and is not a reader of an immutable file.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_reader_without_rights_sees_what_a_live_writer_writes() {

@@ -24,7 +24,7 @@ async fn open(path: &Path, mode: AccessMode) -> SqliteBackend {
     store
 }
 
-/// A store in a new directory, which lives as long as the first part of the answer.
+/// Returns a store in a new directory, which lives as long as the first part of the answer.
 async fn fresh() -> (tempfile::TempDir, PathBuf, SqliteBackend) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
@@ -32,7 +32,7 @@ async fn fresh() -> (tempfile::TempDir, PathBuf, SqliteBackend) {
     (dir, path, store)
 }
 
-/// A file beside the database.
+/// Returns a file beside the database.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(format!("{}{ending}", path.display()))
 }
@@ -204,7 +204,7 @@ async fn closed_and_opened_again() {
     store.open(AccessMode::ReadOnly).await.unwrap();
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
     let error = append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap_err();
-    assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
+    assert!(matches!(error, Error::AccessDenied { .. }), "{error}");
     let error = store.scan(&key("nothing"), &ScanRequest::default()).await.unwrap_err();
     assert!(matches!(error, Error::FeatureNotFound { .. }), "{error}");
 }
@@ -401,7 +401,7 @@ async fn killed_writes_are_whole() {
     .await;
 }
 
-/// The rows that `keep_latest` leaves; SQLite finds them in wide tables.
+/// Returns the rows that `keep_latest` leaves; SQLite finds them in wide tables.
 async fn latest(store: &SqliteBackend, table: &str) -> (ScanStage, Vec<(i64, i64)>) {
     let request = ScanRequest { keep_latest: Some(vec!["id".to_owned()]), ..ScanRequest::default() };
     let scan = store.scan(&key(table), &request).await.unwrap();

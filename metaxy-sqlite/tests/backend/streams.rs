@@ -6,7 +6,7 @@ use metaxy_core::{AccessMode, ScanRequest, StoreBackend};
 
 use super::{append, batch, fresh, in_child, ints, key, one_row, open, read};
 
-/// A runtime on which a single call may block.
+/// Returns a runtime on which a single call may block.
 fn narrow_runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap()
 }

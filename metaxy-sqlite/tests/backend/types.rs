@@ -183,7 +183,7 @@ async fn dictionaries_of_earlier_versions_are_read_as_their_values() {
     assert_eq!(read(&store, "t").await.unwrap().slice(0, 300).project(&[0, 1]).unwrap(), rows(0..300));
 }
 
-/// A list of every item of an array, one of none, a null, and one of all.
+/// Returns a list of every item of an array, one of none, a null, and one of all.
 fn lists(items: &ArrayRef) -> Vec<ArrayRef> {
     let field = Arc::new(Field::new("item", items.data_type().clone(), true));
     let length = items.len();

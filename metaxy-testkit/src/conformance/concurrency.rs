@@ -29,7 +29,7 @@ async fn write_own(store: &MetadataStore, task: usize, writes: usize) -> Result<
     Ok(())
 }
 
-/// Tries again where a store says that the same call may succeed later.
+/// Tries again if a store says that the same call may succeed later.
 async fn write_patiently(store: &MetadataStore, batches: impl Into<Vec<RecordBatch>>) -> Result<()> {
     let batches = batches.into();
     for _ in 0..50 {
@@ -77,7 +77,7 @@ pub(super) async fn tasks_write_different_columns(bench: Bench) -> Result<Outcom
     PASSED
 }
 
-/// Deletes for good, trying again where a store says that the same call may succeed later.
+/// Deletes for good, trying again if a store says that the same call may succeed later.
 async fn delete_patiently(store: &MetadataStore, filter: &str) -> Result<()> {
     for _ in 0..50 {
         match store.delete(ROOT).filter(filter).hard().await {
@@ -119,7 +119,7 @@ pub(super) async fn stores_write_at_once(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// Where there can be one writer only, a second one works all the same, or hears that the place is taken; no row is lost.
+/// Checks that, if there can be one writer only, a second one either works or gets an error, and that no row is lost.
 async fn refuses_a_second_writer(bench: &Bench, first: MetadataStore) -> Result<Outcome> {
     first.write(ROOT, samples(["s1"], "v1").batch()).await?;
     let second = match bench.store(pair()?).await {
@@ -236,7 +236,7 @@ pub(super) async fn many_streams_are_held(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// How many rows have each number.
+/// Returns how many rows have each number.
 fn tally(batches: &[RecordBatch]) -> BTreeMap<Option<i64>, usize> {
     let numbers = batches.iter().flat_map(|batch| {
         let column = batch.column_by_name("n").expect("it was asked for");
@@ -248,7 +248,7 @@ fn tally(batches: &[RecordBatch]) -> BTreeMap<Option<i64>, usize> {
     })
 }
 
-pub(super) async fn an_open_stream_stops_nobody(bench: Bench) -> Result<Outcome> {
+pub(super) async fn an_open_stream_blocks_nothing(bench: Bench) -> Result<Outcome> {
     const PATIENCE: Duration = Duration::from_secs(120);
     let store = bench.store(pair()?).await?;
     store.write(ROOT, samples(ids("s", 70_000), "v1").column("n", Int64Array::from(vec![0; 70_000])).batch()).await?;
@@ -257,16 +257,16 @@ pub(super) async fn an_open_stream_stops_nobody(bench: Bench) -> Result<Outcome>
         streams.push(store.read(ROOT).await?);
     }
     let write = store.write(ROOT, generation(1)).into_future();
-    tokio::time::timeout(PATIENCE, write).await.expect("streams that nobody reads block a write")?;
+    tokio::time::timeout(PATIENCE, write).await.expect("streams that are not read block a write")?;
     let read = async { store.read(ROOT).filter("n = 1").await?.rows().await };
-    let rows = tokio::time::timeout(PATIENCE, read).await.expect("streams that nobody reads block a read")?;
+    let rows = tokio::time::timeout(PATIENCE, read).await.expect("streams that are not read block a read")?;
     assert_eq!(only_generation(&sorted(rows)?), 1);
     streams.truncate(1);
-    tokio::time::timeout(PATIENCE, store.close()).await.expect("a stream that nobody reads blocks closing")?;
+    tokio::time::timeout(PATIENCE, store.close()).await.expect("a stream that is not read blocks closing")?;
     PASSED
 }
 
-/// Makes a call again and again until the writes are done. The table may be gone, or go meanwhile.
+/// Makes a call again and again until the writes are done. The table may be gone, or be dropped during a call.
 async fn look<T, F: IntoFuture<Output = Result<T>>>(done: &AtomicBool, call: impl Fn() -> F) -> Result<()> {
     while !done.load(Ordering::SeqCst) {
         match call().await {

@@ -8,7 +8,7 @@ use super::kit::{
 };
 use super::{Bench, Outcome};
 
-/// Three samples with `n` of 1, 2 and null.
+/// Returns three samples with `n` of 1, 2 and null.
 async fn three(bench: &Bench) -> Result<MetadataStore> {
     let store = bench.store(pair()?).await?;
     write_three(&store).await?;

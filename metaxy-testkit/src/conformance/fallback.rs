@@ -15,12 +15,12 @@ use crate::memory::MemoryBackend;
 
 /// A store of a chain: on a location of the tested backend, or in memory.
 #[derive(Clone)]
-enum Place {
+enum StoreLocation {
     Own(SharedLocation),
     Memory(String),
 }
 
-impl Place {
+impl StoreLocation {
     async fn backend(&self) -> Result<SharedBackend> {
         match self {
             Self::Own(location) => location.backend().await,
@@ -47,15 +47,15 @@ impl Place {
 }
 
 /// Places by kind: `o` for the tested backend, `m` for memory.
-async fn places(bench: &Bench, kinds: &str) -> Result<Vec<Place>> {
-    let mut places = Vec::new();
+async fn locations(bench: &Bench, kinds: &str) -> Result<Vec<StoreLocation>> {
+    let mut locations = Vec::new();
     for kind in kinds.chars() {
-        places.push(match kind {
-            'o' => Place::Own(bench.fresh().await?),
-            _ => Place::Memory(format!("fallback-{}", unique())),
+        locations.push(match kind {
+            'o' => StoreLocation::Own(bench.fresh().await?),
+            _ => StoreLocation::Memory(format!("fallback-{}", unique())),
         });
     }
-    Ok(places)
+    Ok(locations)
 }
 
 fn unique() -> usize {
@@ -63,25 +63,25 @@ fn unique() -> usize {
     NEXT.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
 }
 
-/// A feature for every set of stores that may have it: `f5` is in the first and the third.
+/// Returns a feature for every set of stores that may have it: `f5` is in the first and the third.
 fn feature(set: usize) -> String {
     format!("f{set}")
 }
 
-/// Chains of the first 1, 2, 3 and 4 of these places, for every set of them that has a feature.
+/// Chains of the first 1, 2, 3 and 4 of these locations, for every set of them that has a feature.
 async fn chains_serve(bench: Bench, kinds: &str, deep: bool) -> Result<Outcome> {
-    let places = places(&bench, kinds).await?;
-    let sets = 1_usize << places.len();
+    let locations = locations(&bench, kinds).await?;
+    let sets = 1_usize << locations.len();
     let graph = FeatureGraph::new((0..sets).map(|set| root(&feature(set))).collect::<Result<Vec<_>>>()?)?;
-    for (position, place) in places.iter().enumerate() {
-        let store = place.open("writer", &graph, AccessMode::ReadWrite, &[]).await?;
+    for (position, location) in locations.iter().enumerate() {
+        let store = location.open("writer", &graph, AccessMode::ReadWrite, &[]).await?;
         for set in (0..sets).filter(|set| set >> position & 1 == 1) {
             store.write(feature(set), samples([format!("of store {position}")], "v1").batch()).await?;
         }
         store.close().await?;
     }
-    for length in 1..=places.len() {
-        let chain = open_chain(&places[..length], &graph, deep).await?;
+    for length in 1..=locations.len() {
+        let chain = open_chain(&locations[..length], &graph, deep).await?;
         for set in 0..sets {
             let serving = (0..length).find(|position| set >> position & 1 == 1);
             let name = chain.store_of(feature(set)).await?;
@@ -97,18 +97,18 @@ async fn chains_serve(bench: Bench, kinds: &str, deep: bool) -> Result<Outcome> 
     PASSED
 }
 
-/// The places as one chain: a list of fallbacks, or each the fallback of the one before.
-async fn open_chain(places: &[Place], graph: &FeatureGraph, deep: bool) -> Result<MetadataStore> {
+/// Returns the locations as one chain: a list of fallbacks, or each the fallback of the one before.
+async fn open_chain(locations: &[StoreLocation], graph: &FeatureGraph, deep: bool) -> Result<MetadataStore> {
     let mut fallbacks: Vec<MetadataStore> = Vec::new();
-    for (position, place) in places.iter().enumerate().skip(1).rev() {
+    for (position, location) in locations.iter().enumerate().skip(1).rev() {
         let below: &[MetadataStore] = if deep { &fallbacks } else { &[] };
-        let store = place.open(&format!("store {position}"), graph, AccessMode::ReadOnly, below).await?;
+        let store = location.open(&format!("store {position}"), graph, AccessMode::ReadOnly, below).await?;
         if deep {
             fallbacks.clear();
         }
         fallbacks.insert(0, store);
     }
-    places[0].open("store 0", graph, AccessMode::ReadWrite, &fallbacks).await
+    locations[0].open("store 0", graph, AccessMode::ReadWrite, &fallbacks).await
 }
 
 pub(super) async fn chains_of_one_to_four(bench: Bench) -> Result<Outcome> {
@@ -127,7 +127,7 @@ pub(super) async fn as_fallback_of_another_kind(bench: Bench) -> Result<Outcome>
     chains_serve(bench, "momo", true).await
 }
 
-/// A primary and a fallback that has rows, each on a place of its own.
+/// A primary and a fallback that has rows, each on a location of its own.
 struct Two {
     primary: MetadataStore,
     /// The fallback's store, to look at.
@@ -135,13 +135,14 @@ struct Two {
 }
 
 async fn two(bench: &Bench, kinds: &str) -> Result<Two> {
-    let places = places(bench, kinds).await?;
-    let writer = places[1].open("writer", &pair()?, AccessMode::ReadWrite, &[]).await?;
+    let locations = locations(bench, kinds).await?;
+    let writer = locations[1].open("writer", &pair()?, AccessMode::ReadWrite, &[]).await?;
     writer.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
     process(&writer, LEAF).await?;
     writer.close().await?;
-    let fallback = places[1].open("fallback", &pair()?, AccessMode::ReadOnly, &[]).await?;
-    let primary = places[0].open("primary", &pair()?, AccessMode::ReadWrite, std::slice::from_ref(&fallback)).await?;
+    let fallback = locations[1].open("fallback", &pair()?, AccessMode::ReadOnly, &[]).await?;
+    let primary =
+        locations[0].open("primary", &pair()?, AccessMode::ReadWrite, std::slice::from_ref(&fallback)).await?;
     Ok(Two { primary, fallback })
 }
 
@@ -235,12 +236,12 @@ pub(super) async fn one_hash_algorithm_for_all(bench: Bench) -> Result<Outcome> 
 
 pub(super) async fn copying_between_stores(bench: Bench) -> Result<Outcome> {
     for kinds in ["oo", "om", "mo"] {
-        let places = places(&bench, kinds).await?;
-        let source = places[1].open("source", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        let locations = locations(&bench, kinds).await?;
+        let source = locations[1].open("source", &pair()?, AccessMode::ReadWrite, &[]).await?;
         source.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
         source.write(ROOT, samples(["s1"], "v2").batch()).await?;
         source.delete(ROOT).filter("id = 's3'").await?;
-        let target = places[0].open("target", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        let target = locations[0].open("target", &pair()?, AccessMode::ReadWrite, &[]).await?;
         assert_eq!(target.copy_from(&source).await?.total(), 2, "{kinds}");
         let (from, to) = (read(&source, ROOT).await?, read(&target, ROOT).await?);
         for name in metaxy_core::columns::ALL.into_iter().filter(|name| !name.ends_with("by_field")).chain(["id"]) {
@@ -256,9 +257,9 @@ pub(super) async fn copying_between_stores(bench: Bench) -> Result<Outcome> {
 
 pub(super) async fn copying_again(bench: Bench) -> Result<Outcome> {
     for kinds in ["oo", "om", "mo"] {
-        let places = places(&bench, kinds).await?;
-        let source = places[1].open("source", &pair()?, AccessMode::ReadWrite, &[]).await?;
-        let target = places[0].open("target", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        let locations = locations(&bench, kinds).await?;
+        let source = locations[1].open("source", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        let target = locations[0].open("target", &pair()?, AccessMode::ReadWrite, &[]).await?;
         source.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
         assert_eq!(target.copy_from(&source).await?.total(), 3, "{kinds}");
         let before = everything(&target, ROOT).await?;

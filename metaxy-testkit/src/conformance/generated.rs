@@ -129,7 +129,7 @@ async fn try_columns(store: &MetadataStore, columns: &[&(usize, Column)]) -> Res
 }
 
 impl Column {
-    /// The rows in the middle: arrays whose values begin at an offset.
+    /// Returns the rows in the middle: arrays whose values begin at an offset.
     fn inside(self) -> Self {
         Self { given: self.given.slice(1, ROWS), plain: self.plain.slice(1, ROWS) }
     }
@@ -216,7 +216,7 @@ fn number_array(numbers: &ArrayRef, data_type: &DataType) -> ArrayRef {
     }
 }
 
-/// The values of a leaf, repeated.
+/// Returns the values of a leaf, repeated.
 fn of_length(leaf: &ArrayRef, len: usize) -> Column {
     let positions: Int32Array = (0..len).map(|row| Some((row % leaf.len()) as i32)).collect();
     let given = take(leaf, &positions, None).expect("leaves can be taken from");
@@ -233,7 +233,7 @@ fn unviewed(array: &ArrayRef) -> ArrayRef {
     cast(array, &plain).expect("a view has values")
 }
 
-/// A column of random wrappers around a random leaf.
+/// Returns a column of random wrappers around a random leaf.
 fn deep(random: &mut Rng, len: usize) -> Column {
     let leaves = leaves(6);
     let leaf = leaves[random.usize(..leaves.len())].clone();
@@ -284,7 +284,7 @@ impl Wrapper {
         Self::RunsOf64Bits,
     ];
 
-    /// A column of this type around values that `inner` makes, as many as are asked for.
+    /// Returns a column of this type around values that `inner` makes, as many as are asked for.
     fn around(self, inner: &dyn Fn(usize) -> Column, len: usize) -> Column {
         match self {
             Self::List | Self::LargeList | Self::ListView | Self::LargeListView | Self::FixedSizeList => {
@@ -301,7 +301,7 @@ impl Wrapper {
         }
     }
 
-    /// Lists of two items each, but for one that is null and, where lengths may differ, one that is empty.
+    /// Lists of two items each, but for one that is null and, if lengths may differ, one that is empty.
     fn list(self, inner: &dyn Fn(usize) -> Column, len: usize) -> Column {
         let values = inner(2 * len);
         let is_fixed = matches!(self, Self::FixedSizeList);
@@ -367,7 +367,7 @@ fn maps(values: &Column, len: usize) -> Column {
     Column { given: of(&values.given), plain: of(&values.plain) }
 }
 
-/// The three values again and again, and nulls between them.
+/// Returns the three values again and again, and nulls between them.
 fn dictionary<K: arrow::datatypes::ArrowDictionaryKeyType>(values: &Column, len: usize) -> Column {
     let positions: Int32Array = (0..len).map(|row| (row % 4 != 3).then_some((row % 3) as i32)).collect();
     let keys = cast(&positions, &K::DATA_TYPE).expect("small keys");
@@ -376,7 +376,7 @@ fn dictionary<K: arrow::datatypes::ArrowDictionaryKeyType>(values: &Column, len:
     Column { given: Arc::new(given), plain: take(&values.plain, &positions, None).expect("plain values can be taken") }
 }
 
-/// Each value twice.
+/// Returns each value twice.
 fn runs<R: arrow::datatypes::RunEndIndexType + ArrowPrimitiveType>(values: &Column, len: usize) -> Column {
     let ends: Int32Array = (1..=len.div_ceil(2)).map(|run| (2 * run).min(len) as i32).map(Some).collect();
     let ends: PrimitiveArray<R> = cast(&ends, &R::DATA_TYPE).expect("small ends").to_data().into();

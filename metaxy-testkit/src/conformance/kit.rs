@@ -24,17 +24,17 @@ pub(super) const ROOT: &str = "raw/clip";
 /// A feature made from [`ROOT`]: its field `x` from `a`, `y` from `b`.
 pub(super) const LEAF: &str = "derived/text";
 
-/// A root feature with id column `id` and fields `a` and `b`.
+/// Returns a root feature with id column `id` and fields `a` and `b`.
 pub(super) fn root(key: &str) -> Result<FeatureSpec> {
     FeatureSpec::builder(key).id_columns(["id"]).fields(["a", "b"]).build()
 }
 
-/// The graph of [`ROOT`] and [`LEAF`].
+/// Returns the graph of [`ROOT`] and [`LEAF`].
 pub(super) fn pair() -> Result<FeatureGraph> {
     versioned_pair("1")
 }
 
-/// The same, where the code of the root's field `a` has another version.
+/// Returns the same graph with another code version of the root's field `a`.
 pub(super) fn versioned_pair(code: &str) -> Result<FeatureGraph> {
     FeatureGraph::new([
         FeatureSpec::builder(ROOT)
@@ -50,28 +50,28 @@ pub(super) fn versioned_pair(code: &str) -> Result<FeatureGraph> {
 }
 
 impl Bench {
-    /// A store on the bench's location, open for writing.
+    /// Returns a store on the bench's location, open for writing.
     pub(super) async fn store(&self, graph: FeatureGraph) -> Result<MetadataStore> {
         self.builder(graph).await?.open(AccessMode::ReadWrite).await
     }
 
-    /// The store of [`pair`] on a location of its own, for cases that need several.
+    /// Returns the store of [`pair`] on a location of its own, for cases that need several.
     pub(super) async fn fresh_store(&self) -> Result<MetadataStore> {
         builder_on(&*self.fresh().await?, pair()?).await?.open(AccessMode::ReadWrite).await
     }
 
-    /// The same store before it is opened.
+    /// Returns the same store before it is opened.
     pub(super) async fn builder(&self, graph: FeatureGraph) -> Result<StoreBuilder> {
         builder_on(&*self.location, graph).await
     }
 }
 
-/// A store on a location, before it is opened.
+/// Returns a store on a location, before it is opened.
 pub(super) async fn builder_on(location: &dyn Location, graph: FeatureGraph) -> Result<StoreBuilder> {
     Ok(builder_over(location, location.backend().await?, graph))
 }
 
-/// A store over a backend of a location, before it is opened.
+/// Returns a store over a backend of a location, before it is opened.
 pub(super) fn builder_over(location: &dyn Location, backend: impl IntoBackend, graph: FeatureGraph) -> StoreBuilder {
     location.configure(MetadataStore::builder(backend, graph).auto_create_tables(true))
 }
@@ -110,7 +110,7 @@ impl Samples {
         self
     }
 
-    /// The rows.
+    /// Returns the rows.
     pub(super) fn batch(self) -> RecordBatch {
         let field = |(name, array): &(String, ArrayRef)| Field::new(name, array.data_type().clone(), true);
         let schema = Schema::new(self.columns.iter().map(field).collect::<Vec<_>>());
@@ -132,7 +132,7 @@ pub(super) fn generation(number: i64) -> Vec<RecordBatch> {
     ids("s", GENERATION).chunks(GENERATION / BATCHES).map(of).collect()
 }
 
-/// The number of the one generation that some rows show.
+/// Returns the number of the one generation that some rows show.
 pub(super) fn only_generation(rows: &RecordBatch) -> i64 {
     let mut numbers = texts(rows, "n");
     assert_eq!(numbers.len(), GENERATION, "a reader sees a part of a write");
@@ -150,7 +150,7 @@ pub(super) fn ids(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}{number:06}")).collect()
 }
 
-/// All rows that a plain read gives, sorted by id.
+/// Returns all rows that a plain read gives, sorted by id.
 pub(super) async fn read(store: &MetadataStore, feature: &str) -> Result<RecordBatch> {
     sorted(store.read(feature).await?.rows().await?)
 }
@@ -169,7 +169,7 @@ pub(super) fn sorted(rows: Rows) -> Result<RecordBatch> {
     Ok(take_record_batch(&batch, &lexsort_to_indices(&by, None)?)?)
 }
 
-/// The texts of a column, `NULL` for null.
+/// Returns the texts of a column, `NULL` for null.
 pub(super) fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
     let array = batch.column_by_name(column).unwrap_or_else(|| panic!("there is no column `{column}`"));
     let shown = match array.data_type() {
@@ -183,28 +183,28 @@ pub(super) fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
     shown.as_string::<i32>().iter().map(|value| value.unwrap_or("NULL").to_owned()).collect()
 }
 
-/// The ids that a plain read gives, sorted.
+/// Returns the ids that a plain read gives, sorted.
 pub(super) async fn read_ids(store: &MetadataStore, feature: &str) -> Result<Vec<String>> {
     Ok(texts(&read(store, feature).await?, "id"))
 }
 
-/// The ids of some rows, sorted.
+/// Returns the ids of some rows, sorted.
 pub(super) fn ids_of(rows: &Rows) -> Vec<String> {
     sorted(rows.clone()).map(|batch| texts(&batch, "id")).expect("rows can be sorted by id")
 }
 
-/// The ids of an increment: new, stale, orphaned; both engines say the same.
+/// Returns the ids of an increment: new, stale, orphaned; both engines say the same.
 pub(super) async fn increment(store: &MetadataStore, feature: &str) -> Result<[Vec<String>; 3]> {
     both_engines(|| store.resolve_update(feature)).await
 }
 
-/// The ids of what a request gives, whoever computes it.
+/// Returns the ids of the rows of a request, whatever engine computes it.
 pub(super) async fn both_engines(request: impl Fn() -> ResolveRequest) -> Result<[Vec<String>; 3]> {
     let increment = assert_engines_agree(request).await?;
     Ok([ids_of(&increment.new), ids_of(&increment.stale), ids_of(&increment.orphaned)])
 }
 
-/// What a request gives, after making sure that the storage system and the Arrow engine answer alike.
+/// Returns what a request gives, after making sure that the storage system and the Arrow engine answer alike.
 pub(super) async fn assert_engines_agree(request: impl Fn() -> ResolveRequest) -> Result<Increment> {
     let native = request().versioning_engine(VersioningEngine::Auto).await?;
     let arrow = request().versioning_engine(VersioningEngine::Arrow).await?;
@@ -225,7 +225,7 @@ pub(super) async fn process(store: &MetadataStore, feature: &str) -> Result<()> 
     Ok(())
 }
 
-/// How many rows have each id.
+/// Returns how many rows have each id.
 pub(super) fn counts(batch: &RecordBatch) -> BTreeMap<String, usize> {
     texts(batch, "id").into_iter().fold(BTreeMap::new(), |mut counts, id| {
         *counts.entry(id).or_default() += 1;
@@ -233,7 +233,7 @@ pub(super) fn counts(batch: &RecordBatch) -> BTreeMap<String, usize> {
     })
 }
 
-/// A table as `(id, provenance)` of every row ever written that is still there: enough to see any change.
+/// Returns a table as `(id, provenance)` of every row ever written that is still there: enough to see any change.
 pub(super) async fn everything(store: &MetadataStore, feature: &str) -> Result<Vec<String>> {
     let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
     let rows = match read.await {

@@ -10,7 +10,7 @@ use metaxy_core::{FeatureGraph, Result};
 use super::kit::{LEAF, PASSED, ROOT, ids, pair, process, read, read_ids, root, samples, texts};
 use super::{Bench, Outcome};
 
-/// How long one-row writes go on where they are slow.
+/// How long one-row writes go on if they are slow.
 const TINY_WRITES_TIME: Duration = Duration::from_secs(20);
 
 pub(super) async fn text_of_ten_megabytes(bench: Bench) -> Result<Outcome> {

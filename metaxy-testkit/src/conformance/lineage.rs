@@ -6,17 +6,17 @@ use metaxy_core::{Error, FeatureDep, FeatureGraph, FeatureSpec, Lineage, Metadat
 use super::kit::{PASSED, ROOT, assert_engines_agree, assert_error, read, root, samples, texts};
 use super::{Bench, Outcome};
 
-/// How many samples are new, stale and orphaned; both engines say the same.
+/// Returns how many samples are new, stale and orphaned; both engines say the same.
 async fn sizes(store: &MetadataStore, feature: &str) -> Result<[usize; 3]> {
     let increment = assert_engines_agree(|| store.resolve_update(feature)).await?;
     Ok([increment.new, increment.stale, increment.orphaned].map(|rows| rows.num_rows()))
 }
 
-/// A feature with a row for each day of the root's samples.
+/// Returns a feature with a row for each day of the root's samples.
 fn by_day() -> Result<FeatureSpec> {
     FeatureSpec::builder("by/day")
         .id_columns(["day"])
-        .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["day"])))
+        .dep(FeatureDep::new(ROOT).lineage(Lineage::aggregation(["day"])))
         .fields(["x"])
         .build()
 }
@@ -54,7 +54,7 @@ pub(super) async fn groups_of_nothing(bench: Bench) -> Result<Outcome> {
         root(ROOT)?,
         FeatureSpec::builder("by/scene")
             .id_columns(["id"])
-            .dep(FeatureDep::new(ROOT)?.lineage(Lineage::aggregation(["scene"])))
+            .dep(FeatureDep::new(ROOT).lineage(Lineage::aggregation(["scene"])))
             .fields(["x"])
             .build()?,
     ])?;
@@ -72,7 +72,7 @@ pub(super) async fn groups_of_nothing(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// A feature of which every sample has several parts.
+/// Returns a feature of which every sample has several parts.
 fn chunks() -> Result<FeatureGraph> {
     FeatureGraph::new([root(ROOT)?, chunk()?])
 }
@@ -80,7 +80,7 @@ fn chunks() -> Result<FeatureGraph> {
 fn chunk() -> Result<FeatureSpec> {
     FeatureSpec::builder("chunk")
         .id_columns(["id", "part"])
-        .dep(FeatureDep::new(ROOT)?.lineage(Lineage::expansion(["id"])))
+        .dep(FeatureDep::new(ROOT).lineage(Lineage::expansion(["id"])))
         .fields(["x"])
         .build()
 }
@@ -128,7 +128,7 @@ async fn write_parts(store: &MetadataStore) -> Result<()> {
     Ok(())
 }
 
-/// Some parts of each of these parents.
+/// Returns some parts of each of these parents.
 fn parts(parents: &RecordBatch, numbers: &[i64]) -> Result<Vec<RecordBatch>> {
     let part = |number: &i64| {
         let numbers = Int64Array::from(vec![*number; parents.num_rows()]);
@@ -242,8 +242,8 @@ pub(super) async fn parents_without_children(bench: Bench) -> Result<Outcome> {
     assert_eq!(store.mark_empty("chunk", typed).await?, 2);
     assert_eq!(sizes(&store, "chunk").await?, [0, 0, 0]);
     assert_eq!(read_parts(&store).await?, Vec::<String>::new());
-    assert_eq!(sizes(&store, "below").await?, [0, 0, 0], "a marker is no sample");
-    // A change makes the parent stale; children take the marker's place, and a marker theirs.
+    assert_eq!(sizes(&store, "below").await?, [0, 0, 0], "a marker is not a sample");
+    // A change makes the parent stale; children replace the marker, and a marker replaces them.
     store.write(ROOT, samples(["s1"], "v2").batch()).await?;
     assert_eq!(sizes(&store, "chunk").await?, [0, 1, 0]);
     let stale = store.resolve_update("chunk").await?.stale.to_batch()?;

@@ -10,10 +10,10 @@ macro_rules! __each_case {
     ($($callback:tt)*) => {
         $($callback)*! {
             tables {
-                unwritten_table_is_none "A table that was never written has no schema; that is no error."
+                unwritten_table_is_none "A table that was never written has no schema; that is not an error."
                 unwritten_table_cannot_be_scanned "Scanning a table that was never written, or was dropped, gives `FeatureNotFound`."
                 opening_creates_no_table "Opening a store writes nothing."
-                read_only_opening_creates_nothing "Opening for reading creates nothing: a place that is not there is still not there afterwards."
+                read_only_opening_creates_nothing "Opening for reading creates nothing: a location that does not exist still does not exist afterwards."
                 closed_backend_refuses "Before `open` and after `close` every call gives `Closed`."
                 closing_twice_is_fine "Closing twice is fine, and a closed backend can be opened again."
                 schema_shows_what_was_written "`schema` gives every column, with the types in which `scan` returns them."
@@ -27,7 +27,7 @@ macro_rules! __each_case {
                 type_string_is_registered "The backend is found in the registry by its type string, and is made from its settings."
                 info_holds_still "A backend says the same of itself, open or not."
                 secrets_stay_secret "No password, key or token shows in what a backend says of itself, in its `Debug` or in an error."
-                maintenance_changes_no_row "`compact` and `vacuum` change no row, and do nothing where there is no table."
+                maintenance_changes_no_row "`compact` and `vacuum` change no row, and do nothing if there is no table."
             }
             types {
                 boolean "Values come back as they went in, null among them; or the write is refused by the column's name."
@@ -119,7 +119,7 @@ macro_rules! __each_case {
                 null_overwrites_a_value "A null that is written later hides the earlier value."
                 added_columns "A column that the table lacks is added, null in older rows; one that a write lacks is null."
                 reordered_columns "Columns are matched by name, never by position."
-                wider_type_for_an_old_column "Values of a wider type are stored where they fit; others come back whole or are refused."
+                wider_type_for_an_old_column "Values of a wider type are stored if they fit; others come back whole or are refused."
                 nulls_before_values "A column of which the first batch of a write knows nothing takes the type of a later one."
                 incompatible_type_is_refused "A column of another kind than the table's is refused, and nothing is written."
                 added_struct_members "A member that a struct column lacks is added, null in older rows."
@@ -128,13 +128,13 @@ macro_rules! __each_case {
                 strange_names "Any text may name a column: quotes, Unicode, SQL's own words; or it is refused by name."
                 bad_input_writes_nothing "A write that is wrong in one batch writes none."
                 read_only_store_refuses "A store that is open for reading changes nothing."
-                tables_are_not_made_unasked "Where `auto_create_tables` is off, a missing table is an error."
+                tables_are_not_made_unasked "If `auto_create_tables` is off, a missing table is an error."
                 several_features_in_one_call "Several features are written with one time."
                 given_data_versions_are_kept "Data versions that the user gives are stored; nulls among them are filled in."
                 field_keys_of_several_parts "Fields whose keys have several parts, or dashes, keep their names inside the by-field columns."
                 a_sample_twice_in_one_write "Two rows of one sample in one write are refused by the sample's id, or the last one is written, as the store is told."
                 ids_that_are_ambiguous "NaN and -0.0, on whose equality storage systems disagree, are refused as ids."
-                by_field_columns_that_are_maps "Where `enable_map_datatype` is on, new tables have maps as by-field columns; versions and increments are those of structs, and stores without the setting write to them too."
+                by_field_columns_that_are_maps "If `enable_map_datatype` is on, new tables have maps as by-field columns; versions and increments are those of structs, and stores without the setting write to them too."
                 types_of_great_depth "Types of 32 levels come back whole; deeper ones are refused."
                 features_do_not_mix "What happens to one feature leaves the others alone."
             }
@@ -147,7 +147,7 @@ macro_rules! __each_case {
                 columns_come_as_asked "A read gives the columns that are asked for, in that order; filters may name others."
                 no_columns_at_all "A read of no columns still gives the number of rows."
                 empty_answers_have_a_schema "An answer without rows has its columns all the same."
-                filters_have_three_values "Filters follow SQL: a row passes only where the filter is true, not where it is null."
+                filters_have_three_values "Filters follow SQL: a row passes only if the filter is true, not if it is null."
                 filters_on_every_kind_of_literal "Texts with quotes and Unicode, floats and times compare as they should."
                 filters_inside_structs "A filter may name a member of a struct column."
                 scans_keep_their_word "A scan has done what it says it has done, and brings the columns that the rest needs."
@@ -181,8 +181,8 @@ macro_rules! __each_case {
                 a_writer_of_a_late_clock "What a buffered writer with a late clock writes counts."
             }
             resolve {
-                everything_is_new_at_first "Where nothing has been processed, everything is new."
-                nothing_changed "Where nothing has changed, nothing has to be done."
+                everything_is_new_at_first "If nothing has been processed, everything is new."
+                nothing_changed "If nothing has changed, nothing has to be done."
                 changed_added_and_removed "Changed samples are stale, added ones new, removed ones orphaned."
                 columns_of_upstream_come_along "An increment brings the columns of its upstream features, nulls as nulls."
                 a_deleted_result_is_new_again "A sample whose result was deleted is new again."
@@ -200,7 +200,7 @@ macro_rules! __each_case {
             lineage {
                 groups_of_samples "A group changes when one of its samples does, is added, or goes."
                 parts_of_samples "The parts of a sample are compared with it as one."
-                the_last_part_of_a_write_counts "Of the parts of a sample that were written together one speaks for all, whoever computes the increment."
+                the_last_part_of_a_write_counts "Of the parts of a sample that were written together one counts for all, with every engine."
                 groups_come_whole "The rows of a group are given together, and portions of an increment divide no group."
                 orphans_are_deleted_as_they_come "What an increment calls orphaned is deleted by its rows, softly or for good, whatever the lineage."
                 children_are_replaced "Children that are made again with fewer of them leave none of the former ones behind, in one step."
@@ -214,7 +214,7 @@ macro_rules! __each_case {
                 as_fallback_of_another_kind "The same as fallback of another kind of store."
                 deleted_rows_do_not_come_back "What is deleted in the primary does not come back from a fallback."
                 rows_are_never_mixed "Rows of a primary and its fallback are never mixed."
-                an_emptied_feature_is_empty "A feature whose last row is deleted is empty, not absent: no fallback answers in its place."
+                an_emptied_feature_is_empty "A feature whose last row is deleted is empty, not absent: no fallback answers instead."
                 upstream_from_anywhere_results_from_here "A resolve takes upstream rows from wherever they are, and current rows from its own store alone."
                 fallbacks_are_never_written "Nothing that is done to a primary changes its fallback."
                 one_hash_algorithm_for_all "A chain of stores that hash differently is refused."
@@ -223,18 +223,18 @@ macro_rules! __each_case {
             }
             read_only {
                 reading_leaves_no_trace "Opening and reading change no file, and leave none behind."
-                reading_works_where_nobody_may_write "A store opens for reading where neither its files nor their directories may be written."
+                reading_works_without_write_access "A store opens for reading without write access to its files and their directories."
             }
             concurrency {
                 tasks_write_at_once "Many tasks may write through one store at once, and no row is lost."
                 tasks_write_different_columns "Writes that add columns at the same time all succeed."
-                stores_write_at_once "Two stores may write to one location at once; where there can be one writer only, the second hears that."
+                stores_write_at_once "Two stores may write to one location at once; if there can be one writer only, the second gets an error."
                 writes_and_deletes_at_once "Writes and deletions at the same time lose no row and bring none back."
                 readers_see_whole_writes "A reader sees all of a write or nothing of it."
                 a_stream_shows_one_state "A stream shows one state of its table, whatever happens while it is read."
-                many_streams_are_held "A hundred streams that are begun and not read on hold up nobody, and each comes to its end with the state that it began with."
-                a_half_read_stream_keeps_its_state "A stream of which a part has been read goes on with the state that it began with, after writes, deletions and compactions."
-                an_open_stream_stops_nobody "Streams that are not read to their end block no write, no other read, and no closing."
+                many_streams_are_held "A hundred streams that are started and not read on block no other call, and each ends with the state with which it started."
+                a_half_read_stream_keeps_its_state "A stream of which a part has been read goes on with the state with which it started, after writes, deletions and compactions."
+                an_open_stream_blocks_nothing "Streams that are not read to their end block no write, no other read, and no closing."
                 a_table_that_comes_and_goes "While a table is written and dropped over and over, every call finds it whole, finds none, or says that the same call may succeed later."
                 a_second_process_reads "Another process reads what this one has written."
                 two_processes_write "Two processes may write at once, and no row is lost."
@@ -261,7 +261,7 @@ macro_rules! __each_case {
                 long_ids "Ids may have thousands of characters."
                 two_hundred_columns "A table may have two hundred columns."
                 a_hundred_thousand_rows "A write may have a hundred thousand rows."
-                many_tiny_writes "Thousands of writes of one row each are read back whole; fewer, at least 200, where they take long."
+                many_tiny_writes "Thousands of writes of one row each are read back whole; fewer, at least 200, if they take long."
                 long_lists "A list may have thousands of items."
                 fifty_features "A store may hold many features."
             }

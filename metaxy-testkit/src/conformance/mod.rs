@@ -45,7 +45,7 @@ pub struct Case {
     pub name: &'static str,
     /// What a backend promises.
     pub promise: &'static str,
-    /// Shows it; panics, or gives an error, where the promise is broken.
+    /// Shows it; panics, or gives an error, if the promise is broken.
     pub run: fn(Bench) -> BoxFuture<'static, Result<Outcome>>,
 }
 
@@ -60,7 +60,7 @@ pub enum Outcome {
 
 type Factory = Arc<dyn Fn() -> BoxFuture<'static, Result<SharedLocation>> + Send + Sync>;
 
-/// What a case works on: one empty location, and more of the kind where it asks for them.
+/// What a case works on: one empty location, and more of the kind if it asks for them.
 #[derive(Clone)]
 pub struct Bench {
     /// The location.
@@ -73,7 +73,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A bench whose locations `factory` makes.
+    /// Returns a bench whose locations `factory` makes.
     ///
     /// # Errors
     /// What the factory says.
@@ -102,14 +102,14 @@ impl Bench {
         Ok(Self { location, test: "", factory, others: Arc::default() })
     }
 
-    /// The same bench for a test of this name.
+    /// Returns the bench for a test of this name.
     #[must_use]
     pub fn for_test(mut self, test: &'static str) -> Self {
         self.test = test;
         self
     }
 
-    /// Another empty location, which lasts as long as it is held.
+    /// Returns another empty location, which lasts as long as it is held.
     ///
     /// # Errors
     /// What the factory says.
@@ -117,7 +117,7 @@ impl Bench {
         (self.factory)().await
     }
 
-    /// Another empty location, which lasts as long as the bench.
+    /// Returns another empty location, which lasts as long as the bench.
     ///
     /// # Errors
     /// What the factory says.
@@ -131,19 +131,19 @@ impl Bench {
 /// Runs a case as a test.
 ///
 /// # Panics
-/// Where the promise is broken.
+/// If the promise is broken.
 pub async fn run_case(group: &str, name: &str, bench: Result<Bench>) {
     let case = find_case(group, name);
     run_reported(group, name, case.promise, bench, case.run).await;
 }
 
-/// How a case ends, for programs.
+/// Returns how a case ends, for programs.
 ///
 /// # Errors
 /// The promise that is broken, and what was found instead.
 ///
 /// # Panics
-/// Where there is no such case.
+/// If there is no such case.
 pub async fn try_case(group: &str, name: &str, bench: Bench) -> Result<Outcome, String> {
     let case = find_case(group, name);
     let tested = tested(&bench).await;
@@ -158,16 +158,16 @@ fn find_case(group: &str, name: &str) -> &'static Case {
 /// Runs a scenario of this crate as a test.
 ///
 /// # Panics
-/// Where a step answers otherwise than recorded.
+/// If a step answers otherwise than recorded.
 pub async fn run_bundled(name: &str, bench: Result<Bench>) {
     let text = BUNDLED.iter().find(|(known, _)| *known == name).expect("the list makes the tests").1;
     run_scenario(name, text.to_owned(), format!("scenarios/{name}.json"), bench).await;
 }
 
-/// Runs a scenario file as a test; does nothing where it is no longer there.
+/// Runs a scenario file as a test; does nothing if it is no longer there.
 ///
 /// # Panics
-/// Where a step answers otherwise than recorded.
+/// If a step answers otherwise than recorded.
 pub async fn run_external(name: &str, file: &str, bench: Result<Bench>) {
     let wanted = std::env::var_os("METAXY_SCENARIOS").is_some_and(|value| !value.is_empty());
     if let (true, Ok(text)) = (wanted, std::fs::read_to_string(file)) {
@@ -199,11 +199,11 @@ pub async fn run_unlisted(listed: &[&str], bench: Result<Bench>) {
     assert!(failures.is_empty(), "{} scenario(s) fail:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// A relative directory is looked for where cargo was called, here, and one up, for tests run in their package.
+/// Finds a relative directory: in the one where cargo was called, here, and one up, because tests run in their package.
 fn found_directory(given: &Path) -> PathBuf {
     let bases = [std::env::var_os("PWD").map(PathBuf::from), Some(PathBuf::new()), Some(PathBuf::from(".."))];
     let found = bases.into_iter().flatten().map(|base| base.join(given)).find(|path| path.is_dir());
-    let found = found.unwrap_or_else(|| panic!("METAXY_SCENARIOS names {}, which is no directory", given.display()));
+    let found = found.unwrap_or_else(|| panic!("METAXY_SCENARIOS names {}, which is not a directory", given.display()));
     found.canonicalize().unwrap_or(found)
 }
 
@@ -256,7 +256,7 @@ async fn run_reported(
     }
 }
 
-/// What the report calls the backend under test.
+/// Returns what the report calls the backend under test.
 async fn tested(bench: &Bench) -> String {
     match (bench.location.variant(), bench.location.backend().await) {
         (Some(variant), _) => variant,
@@ -265,7 +265,7 @@ async fn tested(bench: &Bench) -> String {
     }
 }
 
-/// How a case ends; a panic is a broken promise like an error.
+/// Returns how a case ends; a panic is a broken promise like an error.
 async fn outcome(
     tested: &str,
     promise: &str,
@@ -280,7 +280,7 @@ async fn outcome(
     Err(format!("{tested} breaks a promise: {promise}\n{message}"))
 }
 
-/// What a panic says.
+/// Returns what a panic says.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
@@ -308,7 +308,7 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 /// ```
 ///
 /// The tests are `my_backend::tables::..`, `my_backend::scenarios::..` and so on. A test's documentation says what is
-/// promised, and so does its message where it fails. `METAXY_SCENARIOS` names a directory with more scenarios;
+/// promised, and so does its message if it fails. `METAXY_SCENARIOS` names a directory with more scenarios;
 /// `METAXY_CONFORMANCE_REPORT` a file that gets a table of backends and groups, in Markdown.
 #[macro_export]
 macro_rules! conformance {

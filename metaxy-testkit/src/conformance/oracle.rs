@@ -7,12 +7,12 @@ use super::{Bench, Outcome};
 use crate::oracle::Histories;
 
 pub(super) async fn random_histories(bench: Bench) -> Result<Outcome> {
-    let place = || async {
+    let location = || async {
         let location = bench.passing().await?;
         Ok((location.backend().await?, location))
     };
     let histories = Histories::new(bench.location.support().histories);
-    let played = histories.play_configured(place, |store| bench.location.configure(store)).await;
+    let played = histories.play_configured(location, |store| bench.location.configure(store)).await;
     played.unwrap_or_else(|disagreement| panic!("{disagreement}"));
     PASSED
 }

@@ -17,7 +17,7 @@ fn numbers(ids: &[&str], values: Vec<Option<i64>>) -> RecordBatch {
     samples(ids, "v1").column("n", Int64Array::from(values)).batch()
 }
 
-/// The ids of the rows for which a filter is true, sorted.
+/// Returns the ids of the rows for which a filter is true, sorted.
 async fn filtered(store: &MetadataStore, filter: &str) -> Result<Vec<String>> {
     Ok(texts(&sorted(store.read(ROOT).filter(filter).await?.rows().await?)?, "id"))
 }

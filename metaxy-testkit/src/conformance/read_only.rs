@@ -1,4 +1,4 @@
-//! Stores that are opened for reading: in files that nobody may write, and without a trace.
+//! Stores that are opened for reading: in files without write access, and without a trace.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     below(directory).into_iter().filter(|path| path.is_file()).map(|path| (path.clone(), read(&path))).collect()
 }
 
-/// Everything in a directory, and the directory itself, as far as it is there.
+/// Returns everything in a directory, and the directory itself, as far as it is there.
 pub(super) fn paths(directory: &Path) -> Vec<PathBuf> {
     let mut found = below(directory);
     found.retain(|path| path.exists());
@@ -24,7 +24,7 @@ pub(super) fn paths(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A directory and everything in it, what is deeper later.
+/// Returns a directory and everything in it, what is deeper later.
 fn below(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_owned()];
     let mut at = 0;
@@ -39,7 +39,7 @@ fn below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Two samples, processed, in a store that is closed; and where its files are.
+/// Returns two samples, processed, in a store that is closed; and where its files are.
 async fn filled(bench: &Bench) -> Result<Option<PathBuf>> {
     let Some(directory) = bench.location.directory() else { return Ok(None) };
     let store = bench.store(pair()?).await?;
@@ -69,7 +69,7 @@ pub(super) async fn reading_leaves_no_trace(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn reading_works_where_nobody_may_write(bench: Bench) -> Result<Outcome> {
+pub(super) async fn reading_works_without_write_access(bench: Bench) -> Result<Outcome> {
     if let Some(store) = as_child(&bench, AccessMode::ReadOnly).await? {
         assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
         assert_eq!(increment(&store, LEAF).await?.concat(), Vec::<String>::new());
@@ -130,7 +130,8 @@ fn set_writable(path: &Path, writable: bool) {
     std::fs::set_permissions(path, permissions).expect("permissions can be set");
 }
 
-/// The same command as run by a user whom permissions bind, who need not be able to reach the test binary by its path.
+/// Returns the same command as run by a user whom permissions bind, who need not be able to reach the test binary by
+/// its path.
 #[cfg(target_os = "linux")]
 fn as_nobody(command: Command) -> Option<Command> {
     const NOBODY: u32 = 65_534;

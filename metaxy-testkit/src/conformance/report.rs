@@ -50,7 +50,8 @@ fn merge(file: &Path, tested: &str, group: &str, name: &str, reported: Reported)
     std::fs::write(file, table(&outcomes))
 }
 
-/// A row for each backend, a column for each group, in the order of the suite, and the time that all cases took together.
+/// Returns a row for each backend, a column for each group, in the order of the suite, and the time that all cases took
+/// together.
 fn table(outcomes: &Outcomes) -> String {
     let present: BTreeSet<&str> = outcomes.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
     let mut groups: Vec<&str> = CASES.iter().map(|case| case.group).filter(|group| present.contains(group)).collect();

@@ -9,7 +9,7 @@ use super::kit::{
 };
 use super::{Bench, Outcome};
 
-/// A store with three processed samples.
+/// Returns a store with three processed samples.
 async fn processed(bench: &Bench) -> Result<MetadataStore> {
     let store = bench.store(pair()?).await?;
     let batch = samples(["s1", "s2", "s3"], "v1")
@@ -146,7 +146,7 @@ pub(super) async fn staleness_predicates(bench: Bench) -> Result<Outcome> {
 }
 
 pub(super) async fn static_filters_and_renames(bench: Bench) -> Result<Outcome> {
-    let dep = FeatureDep::new(ROOT)?.rename("n", "number").filter("number > 1 AND ok").select(["number"]);
+    let dep = FeatureDep::new(ROOT).rename("n", "number").filter("number > 1 AND ok").select(["number"]);
     let graph = FeatureGraph::new([
         root(ROOT)?,
         FeatureSpec::builder(LEAF).id_columns(["id"]).dep(dep).fields(["x"]).build()?,
@@ -163,9 +163,9 @@ pub(super) async fn static_filters_and_renames(bench: Bench) -> Result<Outcome> 
     PASSED
 }
 
-/// Two roots, and a feature made from both.
+/// Returns two roots, and a feature made from both.
 fn diamond(optional: bool) -> Result<FeatureGraph> {
-    let second = FeatureDep::new("raw/second")?.rename("n", "m");
+    let second = FeatureDep::new("raw/second").rename("n", "m");
     let second = if optional { second.optional() } else { second };
     FeatureGraph::new([
         root("raw/first")?,

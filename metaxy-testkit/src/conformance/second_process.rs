@@ -12,7 +12,7 @@ use super::kit::{builder_over, pair};
 /// Tells the second process where the rows are.
 const SETTINGS: &str = "METAXY_CONFORMANCE_CHILD";
 
-/// The store, as another process opens it; `None` in the process that began.
+/// Returns the store, as another process opens it; `None` in the process that began.
 pub(super) async fn as_child(bench: &Bench, mode: AccessMode) -> Result<Option<MetadataStore>> {
     let Ok(settings) = std::env::var(SETTINGS) else { return Ok(None) };
     let kind = bench.location.backend().await?.info().kind;

@@ -289,7 +289,7 @@ pub(super) async fn secrets_stay_secret(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// What a configuration with this store shows of it, right and with a setting too many.
+/// Returns what a configuration with this store shows of it, right and with a setting too many.
 fn configured(kind: &str, settings: &toml::Table) -> Result<Vec<String>> {
     let store = settings.iter().fold(StoreConfig::new(kind), |store, (key, value)| store.setting(key, value.clone()));
     let wrong =

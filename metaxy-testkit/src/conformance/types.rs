@@ -48,7 +48,7 @@ async fn round_trip(bench: Bench, name: &'static str, array: impl Array + 'stati
     append_and_reopen(&bench, store, name, &given).await
 }
 
-/// The values survive a second write (into the table's type), and a store that is opened anew.
+/// The values survive a second write (into the table's type), and a store that is opened again.
 async fn append_and_reopen(bench: &Bench, store: MetadataStore, name: &str, given: &ArrayRef) -> Result<Outcome> {
     let more = samples(ids("t", given.len()), "v1").column("value", given.clone()).batch();
     store.write(ROOT, more).await?;
@@ -85,8 +85,8 @@ fn assert_same_values(name: &str, given: &ArrayRef, stored: &ArrayRef) {
     );
 }
 
-/// The values without an encoding that has several forms for the same ones. (To lists of a fixed length arrow casts with a
-/// panic where the first list is null; so these are compared as lists of any length.)
+/// Returns the values without an encoding that has several forms for the same ones. (To lists of a fixed length arrow
+/// casts with a panic if the first list is null; so these are compared as lists of any length.)
 fn plain(array: &ArrayRef) -> ArrayRef {
     let plain = match array.data_type() {
         DataType::ListView(item) | DataType::FixedSizeList(item, _) => DataType::List(item.clone()),
@@ -235,7 +235,7 @@ pub(super) async fn timestamp_nanosecond_utc(bench: Bench) -> Result<Outcome> {
     nanoseconds(bench, "timestamp_nanosecond_utc", Some("UTC")).await
 }
 
-/// A backend that counts microseconds refuses what is no whole number of them, by its row, and keeps the rest.
+/// A backend that counts microseconds refuses what is not a whole number of them, by its row, and keeps the rest.
 async fn nanoseconds(bench: Bench, name: &'static str, zone: Option<&str>) -> Result<Outcome> {
     let array = |nanos: &[i64]| -> TimestampNanosecondArray {
         let values = TimestampNanosecondArray::from(nanos.to_vec());
@@ -256,7 +256,7 @@ async fn nanoseconds(bench: Bench, name: &'static str, zone: Option<&str>) -> Re
     round_trip(bench, name, if refused { array(&whole) } else { array(&NANOS) }).await
 }
 
-/// What has no type yet, alone and inside other types, with the type that it gets later.
+/// Returns what has no type yet, alone and inside other types, with the type that it gets later.
 fn untyped() -> Vec<(&'static str, ArrayRef, ArrayRef)> {
     let nulls: ArrayRef = Arc::new(NullArray::new(2));
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
@@ -296,7 +296,7 @@ pub(super) async fn nulls_of_no_type(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// Whether no value is at the end of lists and members.
+/// Returns whether no value is at the end of lists and members.
 fn has_no_leaf(array: &ArrayRef) -> bool {
     match array.data_type() {
         DataType::List(_) => {

@@ -407,7 +407,7 @@ pub(super) async fn features_do_not_mix(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// Many rows, the last of which has the id of the first.
+/// Returns many rows, the last of which has the id of the first.
 fn with_a_repeated_id(count: usize) -> Vec<RecordBatch> {
     let mut all = ids("s", count);
     all.push(all[0].clone());

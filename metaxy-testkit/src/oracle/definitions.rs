@@ -52,7 +52,7 @@ impl Graph {
             let before = waiting.len();
             let mut later = Vec::new();
             for spec in waiting {
-                if spec.deps.iter().all(|dep| graph.features.contains_key(&dep.feature.to_string())) {
+                if spec.deps.iter().all(|dep| graph.features.contains_key(&dep.feature().to_string())) {
                     let feature = graph.work_out(spec, truncation)?;
                     graph.features.insert(spec.key.to_string(), feature);
                 } else {
@@ -92,13 +92,13 @@ impl Graph {
         Ok(Feature { spec: spec.clone(), version: definition_hash(&parts, truncation), fields })
     }
 
-    /// The upstream fields that a field is made from.
+    /// Returns the upstream fields that a field is made from.
     fn parents(&self, spec: &FeatureSpec, field: &FieldSpec) -> Result<BTreeMap<String, Parent>, String> {
         let mut found = Vec::new();
         match &field.deps {
             FieldDeps::All => {
                 for dep in &spec.deps {
-                    found.extend(self.all_fields(&dep.feature.to_string())?);
+                    found.extend(self.all_fields(&dep.feature().to_string())?);
                 }
             }
             FieldDeps::Listed(listed) if !listed.is_empty() => {
@@ -133,9 +133,9 @@ impl Graph {
         Ok(fields.iter().map(|field| (feature.to_owned(), field.key().clone())).collect())
     }
 
-    /// What the mapping of a dependency gives to a field.
+    /// Returns what the mapping of a dependency gives to a field.
     fn mapped(&self, dep: &FeatureDep, field: &FieldKey) -> Result<Vec<(String, FieldKey)>, String> {
-        let all = self.all_fields(&dep.feature.to_string())?;
+        let all = self.all_fields(&dep.feature().to_string())?;
         Ok(match &dep.fields_mapping {
             FieldsMapping::All => all,
             FieldsMapping::None => Vec::new(),
@@ -178,7 +178,7 @@ fn is_suffix(short: &[String], long: &[String]) -> bool {
 }
 
 impl Feature {
-    /// The names of the fields inside the by-field columns, sorted.
+    /// Returns the names of the fields inside the by-field columns, sorted.
     pub(super) fn struct_keys(&self) -> Vec<String> {
         let keys: BTreeSet<String> = self.fields.values().map(|field| field.struct_key.clone()).collect();
         keys.into_iter().collect()

@@ -37,7 +37,7 @@ impl Filter {
         }
     }
 
-    /// Whether a row passes.
+    /// Returns whether a row passes.
     pub(super) fn passes(&self, row: &Row) -> bool {
         self.truth(row) == Some(true)
     }
@@ -72,7 +72,7 @@ impl Filter {
         }
     }
 
-    /// The columns that it looks at.
+    /// Returns the columns that it looks at.
     pub(super) fn columns(&self) -> BTreeSet<String> {
         let of = |operand: &Operand| match operand {
             Operand::Column(path) => path.first().cloned(),
@@ -116,7 +116,7 @@ fn compare(left: &Value, operator: &str, right: &Value) -> Option<bool> {
     })
 }
 
-/// How two values of one kind compare; nothing where either is null.
+/// Returns how two values of one kind compare; `None` if either is null.
 pub(super) fn order(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
         (Value::String(left), Value::String(right)) => Some(left.as_bytes().cmp(right.as_bytes())),
@@ -167,7 +167,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
     Ok(tokens)
 }
 
-/// A quoted text at the start, and how many bytes it takes; the quote is doubled inside.
+/// Returns a quoted text at the start, and how many bytes it takes; the quote is doubled inside.
 fn quoted(text: &str, quote: char) -> Result<(String, usize), String> {
     let mut value = String::new();
     let mut chars = text.char_indices().skip(1).peekable();
@@ -315,7 +315,7 @@ fn number(digits: &str, negative: bool) -> Result<Value, String> {
     if let Ok(whole) = text.parse::<i64>() {
         return Ok(Value::from(whole));
     }
-    text.parse::<f64>().map(Value::from).map_err(|_| format!("`{text}` is no number"))
+    text.parse::<f64>().map(Value::from).map_err(|_| format!("`{text}` is not a number"))
 }
 
 #[cfg(test)]

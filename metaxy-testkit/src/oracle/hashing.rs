@@ -4,7 +4,7 @@ use md5::{Digest, Md5};
 use metaxy_core::HashAlgorithm;
 use sha2::Sha256;
 
-/// The hash of a row's text, cut.
+/// Returns the hash of a row's text, cut.
 pub(super) fn row_hash(algorithm: HashAlgorithm, text: &str, truncation: usize) -> String {
     let bytes = text.as_bytes();
     let whole = match algorithm {
@@ -18,7 +18,7 @@ pub(super) fn row_hash(algorithm: HashAlgorithm, text: &str, truncation: usize) 
     cut(whole, truncation)
 }
 
-/// The hash of a definition: SHA-256 of the parts, one after the other, cut.
+/// Returns the hash of a definition: SHA-256 of the parts, one after the other, cut.
 pub(super) fn definition_hash(parts: &[String], truncation: usize) -> String {
     cut(hex::encode(Sha256::digest(parts.concat().as_bytes())), truncation)
 }

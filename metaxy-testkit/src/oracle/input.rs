@@ -1,4 +1,4 @@
-//! One dependency of a resolve: its rows, renamed, filtered, selected, and grouped where its lineage says so.
+//! One dependency of a resolve: its rows, renamed, filtered, selected, and grouped if its lineage says so.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ pub(super) struct InputRow {
 impl Oracle {
     /// Reads a dependency. `filters` are the caller's, in the upstream feature's own names.
     pub(super) fn input(&self, spec: &FeatureSpec, dep: &FeatureDep, filters: &[String]) -> Result<Input, String> {
-        let name = dep.feature.to_string();
+        let name = dep.feature().to_string();
         let upstream = self.graph.feature(&name)?;
         let ids = input_ids(spec, dep, upstream);
         let mut input =
@@ -58,7 +58,7 @@ impl Oracle {
             dep.filters.iter().flatten().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
         for column in static_filters.iter().flat_map(Filter::columns) {
             if !renamed_columns.contains(&column) && !columns::is_system(&column) {
-                return Err(format!("a filter on `{name}` names `{column}`, which is no column"));
+                return Err(format!("a filter on `{name}` names `{column}`, which is not a column"));
             }
         }
         input.columns = kept_columns(dep, upstream, &input.ids, &renamed_columns)?;
@@ -98,7 +98,7 @@ impl Oracle {
     }
 }
 
-/// The order of rows that the kept id columns leave equal. Where no id column is dropped there are none.
+/// The order of rows that the kept id columns leave equal. If no id column is dropped there are none.
 fn in_order_of_arrival(rows: &mut Vec<InputRow>, ids: &[String], dropped: &[String]) {
     if dropped.is_empty() {
         return;
@@ -125,7 +125,7 @@ fn renamed(dep: &FeatureDep, column: &str) -> String {
     dep.rename.as_ref().and_then(|rename| rename.get(column)).cloned().unwrap_or_else(|| column.to_owned())
 }
 
-/// The columns that tell the samples of a dependency apart once its lineage is applied.
+/// Returns the columns that tell the samples of a dependency apart once its lineage is applied.
 fn input_ids(spec: &FeatureSpec, dep: &FeatureDep, upstream: &Feature) -> Vec<String> {
     match &dep.lineage {
         Lineage::Identity => upstream.spec.id_columns.iter().map(|id| renamed(dep, id)).collect(),
@@ -134,7 +134,7 @@ fn input_ids(spec: &FeatureSpec, dep: &FeatureDep, upstream: &Feature) -> Vec<St
     }
 }
 
-/// The columns that stay: all, or those that are selected and those that are always needed.
+/// Returns the columns that stay: all, or those that are selected and those that are always needed.
 fn kept_columns(
     dep: &FeatureDep,
     upstream: &Feature,
@@ -154,6 +154,6 @@ fn kept_columns(
     let kept: BTreeSet<String> = needed.into_iter().chain(selected).collect();
     match kept.iter().find(|name| !all.contains(*name)) {
         None => Ok(kept),
-        Some(name) => Err(format!("`{}` has no column `{name}`", dep.feature)),
+        Some(name) => Err(format!("`{}` has no column `{name}`", dep.feature())),
     }
 }

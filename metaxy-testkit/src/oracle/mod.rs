@@ -1,9 +1,9 @@
 //! A slow, obvious model of a metadata store, to compare real ones with.
 //!
-//! Rows are maps from column to value, tables are lists of rows, every question is answered by looking at all rows. It is
-//! written from the reference's rules alone and shares nothing with the engine but the types of definitions: versions,
-//! hashes, filters, joins and lineages are all worked out here again. Where store and oracle disagree, one of them has
-//! misread the rules.
+//! Rows are maps from column to value, tables are lists of rows, every question is answered by looking at all rows. It
+//! is written from the reference's rules alone and shares nothing with the engine but the types of definitions:
+//! versions, hashes, filters, joins and lineages are all worked out here again. If store and oracle disagree, one of
+//! them has misread the rules.
 
 mod definitions;
 mod filter;
@@ -62,7 +62,7 @@ pub enum Answer {
 }
 
 impl Oracle {
-    /// An empty store.
+    /// Returns an empty store.
     ///
     /// # Errors
     /// What is wrong with the definitions.
@@ -84,7 +84,7 @@ impl Oracle {
         self
     }
 
-    /// The definitions with the versions that they should have.
+    /// Returns the definitions with the versions that they should have.
     pub fn versioned(&self, definitions: &Definitions) -> Definitions {
         self.graph.versioned(definitions, self.truncation)
     }
@@ -107,13 +107,13 @@ impl Oracle {
         }
     }
 
-    /// Whether the store itself has any row of a feature, of whatever version.
+    /// Returns whether the store itself has any row of a feature, of whatever version.
     pub fn has(&self, feature: &str) -> bool {
         self.tables.get(feature).is_some_and(|table| !table.rows.is_empty())
     }
 }
 
-/// Plays a scenario on the oracle alone, and returns it with the oracle's answers in the place of the recorded ones.
+/// Plays a scenario on the oracle alone, and returns it with the oracle's answers in place of the recorded ones.
 ///
 /// # Errors
 /// The first step that is not possible.

@@ -66,7 +66,7 @@ impl Oracle {
         Ok(rows.into_iter().filter(|row| filters.iter().all(|filter| filter.passes(row))).collect())
     }
 
-    /// The rows that are there, and what makes them stale beside their versions.
+    /// Returns the rows that are there, and what makes them stale beside their versions.
     fn current(&self, feature: &Feature, request: &Resolve) -> Result<(Vec<Row>, Vec<Filter>), String> {
         let Some(table) = self.tables.get(&request.feature).filter(|_| self.has(&request.feature)) else {
             return Ok((Vec::new(), Vec::new()));
@@ -78,17 +78,17 @@ impl Oracle {
         Ok((self.rows_of(feature, table, Scope::default(), &filters)?, staleness))
     }
 
-    /// The caller's filters on a feature that takes part.
+    /// Returns the caller's filters on a feature that takes part.
     fn filters_for(&self, feature: &str, request: &Resolve) -> Vec<String> {
         let own = request.filters.iter().flatten().filter(|(key, _)| *key == feature).flat_map(|(_, filters)| filters);
         own.chain(request.global_filters.iter().flatten()).cloned().collect()
     }
 
-    /// The rows that should be there, and the columns by which they are told apart.
+    /// Returns the rows that should be there, and the columns by which they are told apart.
     fn expected(&self, feature: &Feature, request: &Resolve) -> Result<(Vec<Row>, Vec<String>), String> {
         let mut inputs = Vec::new();
         for dep in &feature.spec.deps {
-            let filters = self.filters_for(&dep.feature.to_string(), request);
+            let filters = self.filters_for(&dep.feature().to_string(), request);
             inputs.push(self.input(&feature.spec, dep, &filters)?);
         }
         let shared = |id: &&String| inputs.iter().all(|input| input.ids.contains(id));
@@ -103,7 +103,7 @@ impl Oracle {
         Ok((rows, ids))
     }
 
-    /// One expected row from one row of each input, or none of an optional one.
+    /// Returns one expected row from one row of each input, or none of an optional one.
     fn expected_row(&self, feature: &Feature, inputs: &[Input], parts: &[Option<&InputRow>]) -> Row {
         let mut row = Row::new();
         for part in parts.iter().flatten() {
@@ -133,7 +133,8 @@ impl Oracle {
     }
 }
 
-/// All combinations of rows that agree in the ids: inner where an input is required, outer where it is optional.
+/// Returns all combinations of rows that agree in the ids: inner if an input is required, outer if it is
+/// optional.
 fn joined<'a>(inputs: &'a [Input], ids: &[String]) -> Vec<Vec<Option<&'a InputRow>>> {
     let keys: BTreeSet<Vec<String>> =
         inputs.iter().flat_map(|input| &input.rows).filter_map(|row| key(&row.user, ids)).collect();
@@ -157,7 +158,7 @@ fn joined<'a>(inputs: &'a [Input], ids: &[String]) -> Vec<Vec<Option<&'a InputRo
     all
 }
 
-/// No two dependencies may bring a column of one name that is no id.
+/// No two dependencies may bring a column of one name that is not an id.
 fn check_collisions(feature: &Feature, inputs: &[Input], ids: &[String]) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     for name in inputs.iter().flat_map(|input| &input.columns) {

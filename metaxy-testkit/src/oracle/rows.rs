@@ -7,27 +7,27 @@ use crate::scenario::Row as JsonRow;
 
 use super::Row;
 
-/// A value as text, empty where there is none.
+/// Returns a value as text, empty if there is none.
 pub(super) fn text(value: Option<&Value>) -> String {
     value.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// A member of a by-field column, where the row has one.
+/// Returns a member of a by-field column, if the row has one.
 pub(super) fn member(row: &Row, column: &str, struct_key: &str) -> Option<String> {
     row.get(column)?.get(struct_key)?.as_str().map(str::to_owned)
 }
 
-/// A by-field column.
+/// Returns a by-field column.
 pub(super) fn by_field(values: &[(String, String)]) -> Value {
     Value::Object(values.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect())
 }
 
-/// A time of a row; a row without one is older than all others.
+/// Returns a time of a row; a row without one is older than all others.
 pub(super) fn time(row: &Row, column: &str) -> Option<i64> {
     row.get(column).and_then(Value::as_i64)
 }
 
-/// The row as answers show it: the user's columns and the four version columns.
+/// Returns the row as answers show it: the user's columns and the four version columns.
 pub(super) fn shown(row: &Row) -> JsonRow {
     let is_shown = |name: &str| !name.starts_with("metaxy_") || columns::VERSIONS.contains(&name);
     let shown: Map<String, Value> = row
@@ -38,13 +38,13 @@ pub(super) fn shown(row: &Row) -> JsonRow {
     shown
 }
 
-/// A row with some of its columns.
+/// Returns a row with some of its columns.
 pub(super) fn projected<S: AsRef<str>>(row: &Row, names: impl IntoIterator<Item = S>) -> Row {
     let pick = |name: S| Some((name.as_ref().to_owned(), row.get(name.as_ref())?.clone()));
     names.into_iter().filter_map(pick).collect()
 }
 
-/// The values of some columns, where none of them is null, as something to compare by.
+/// Returns the values of some columns, if none of them is null, as something to compare by.
 pub(super) fn key(row: &Row, names: &[String]) -> Option<Vec<String>> {
     let value = |name: &String| row.get(name).filter(|value| !value.is_null()).map(Value::to_string);
     names.iter().map(value).collect()

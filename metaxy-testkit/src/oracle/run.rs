@@ -56,18 +56,18 @@ impl Histories {
         self
     }
 
-    /// Where the scenario file of a failing history goes; by default where `METAXY_FAILURES` says, or among the temporary
-    /// files.
+    /// Where the scenario file of a failing history goes; by default where `METAXY_FAILURES` says, or among the
+    /// temporary files.
     #[must_use]
     pub fn failures(mut self, directory: impl Into<PathBuf>) -> Self {
         self.failures = directory.into();
         self
     }
 
-    /// The histories as scenarios.
+    /// Returns the histories as scenarios.
     ///
     /// # Errors
-    /// Where definitions are drawn that cannot be, which is a defect of the generator.
+    /// If definitions are drawn that cannot be, which is a defect of the generator.
     pub fn scenarios(&self) -> Result<Vec<Scenario>, String> {
         let mut runner = self.runner();
         let draw = |_| drafts().new_tree(&mut runner).map_err(|reason| reason.to_string())?.current().scenario();
@@ -75,9 +75,9 @@ impl Histories {
     }
 
     /// Plays each history over a backend of its own, which the factory makes: empty and not open, with whatever has to
-    /// live as long as it is used. After every step that changes something all rows of the feature are compared with the
-    /// oracle's, and all rows of all features at the end. A history that goes another way is made smaller while it still
-    /// does, and written as a scenario file, which `METAXY_SCENARIOS` can replay.
+    /// live as long as it is used. After every step that changes something all rows of the feature are compared with
+    /// the oracle's, and all rows of all features at the end. A history that goes another way is made smaller while it
+    /// still does, and written as a scenario file, which `METAXY_SCENARIOS` can replay.
     ///
     /// # Errors
     /// The first history on which store and oracle disagree.
@@ -157,7 +157,7 @@ where
         }
     }
 
-    /// The smallest history that can be found that fails too.
+    /// Returns the smallest history that can be found that fails too.
     async fn shrunk(
         &self,
         tree: &mut (impl ValueTree<Value = Draft> + Send),

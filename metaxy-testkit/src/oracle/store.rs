@@ -42,7 +42,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// A given row with all four version columns.
+    /// Returns a given row with all four version columns.
     pub(super) fn completed(&self, feature: &Feature, given: &JsonRow) -> Result<Row, String> {
         let mut row: Row = given.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         if let Some(id) = feature.spec.id_columns.iter().find(|id| row.get(*id).is_none_or(Value::is_null)) {
@@ -69,13 +69,13 @@ impl Oracle {
         Ok(row)
     }
 
-    /// The hash over the values of a by-field column, which come in the order of their struct keys.
+    /// Returns the hash over the values of a by-field column, which come in the order of their struct keys.
     pub(super) fn hash_of_all(&self, values: &[(String, String)]) -> String {
         let values: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();
         self.hash(&values.join("|"))
     }
 
-    /// The store that serves a feature: this one if it has it, else the first fallback that does.
+    /// Returns the store that serves a feature: this one if it has it, else the first fallback that does.
     fn serving(&self, feature: &str) -> Option<&Self> {
         if self.has(feature) {
             return Some(self);
@@ -83,17 +83,17 @@ impl Oracle {
         self.fallbacks.iter().find_map(|fallback| fallback.serving(feature))
     }
 
-    /// The table of a feature, here or in a fallback.
+    /// Returns the table of a feature, here or in a fallback.
     pub(super) fn table(&self, feature: &str) -> Option<&Table> {
         self.serving(feature)?.tables.get(feature)
     }
 
-    /// The columns of a feature's table that are the user's own.
+    /// Returns the columns of a feature's table that are the user's own.
     pub(super) fn user_columns(&self, feature: &str) -> Vec<String> {
         self.table(feature).into_iter().flat_map(|table| table.columns.iter().cloned()).collect()
     }
 
-    /// The rows of a table that a read returns.
+    /// Returns the rows of a table that a read returns.
     pub(super) fn rows_of(
         &self,
         feature: &Feature,
@@ -169,17 +169,17 @@ impl Table {
         self.columns.contains(name) || columns::is_system(name)
     }
 
-    /// A filter on columns that the table has.
+    /// Returns a filter on columns that the table has.
     pub(super) fn filter(&self, text: &str) -> Result<Filter, String> {
         let filter = Filter::parse(text)?;
         match filter.columns().into_iter().find(|name| !self.has_column(name)) {
             None => Ok(filter),
-            Some(name) => Err(format!("the filter `{text}` names `{name}`, which is no column")),
+            Some(name) => Err(format!("the filter `{text}` names `{name}`, which is not a column")),
         }
     }
 }
 
-/// When a row was deleted, or else written.
+/// Returns when a row was deleted, or else written.
 fn last_touched(row: &Row) -> Option<i64> {
     time(row, columns::DELETED_AT).or_else(|| time(row, columns::UPDATED_AT))
 }

@@ -47,7 +47,7 @@ fn section<'a>(text: &mut String, title: &str, sign: char, rows: impl Iterator<I
     }
 }
 
-/// A row on one line, its columns sorted.
+/// Returns a row on one line, its columns sorted.
 fn line(row: &Row) -> String {
     let sorted: BTreeMap<String, Value> = normalized(row).into_iter().collect();
     serde_json::to_string(&sorted).unwrap_or_default()

@@ -50,8 +50,8 @@ pub async fn compare_engines(
             }
             Ok(())
         };
-        let place = format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
-        played.await.map_err(|message: String| Failure::new(file, place, message))?;
+        let position = format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
+        played.await.map_err(|message: String| Failure::new(file, position, message))?;
     }
     let closed = engines.arrow.close().await;
     closed.map_err(|error| Failure::new(file, "closing the store", error.to_string()))?;
@@ -86,7 +86,7 @@ impl Engines {
         Ok(Self { clock: Arc::clone(&self.clock), arrow, native })
     }
 
-    /// Whether the storage system took part; an error where the two differ.
+    /// Returns whether the storage system took part; an error if the two differ.
     async fn resolve(&self, step: &Resolve) -> Result<bool, String> {
         let text = |error: metaxy_core::Error| error.to_string();
         let expected: Increment = play_resolve(&self.arrow, step).await.map_err(text)?;

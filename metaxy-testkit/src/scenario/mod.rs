@@ -50,7 +50,7 @@ pub struct Definitions {
     /// Their versions, by feature; a feature that is not named here is not checked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, Versions>,
-    /// The version of the project, where it was recorded.
+    /// The version of the project, if it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_version: Option<String>,
 }
@@ -180,7 +180,7 @@ pub struct Read {
 pub struct Delete {
     /// Of which feature.
     pub feature: String,
-    /// Which samples; all where there is no filter.
+    /// Which samples; all if there is no filter.
     pub filters: Option<Vec<String>>,
     /// Whether the rows stay, marked as deleted, which is the default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,18 +188,19 @@ pub struct Delete {
 }
 
 impl Scenario {
-    /// The scenarios that come with this crate.
+    /// Returns the scenarios that come with this crate.
     #[must_use]
     pub fn bundled() -> Vec<Self> {
         let read = |(name, text): &(&str, &str)| {
-            serde_json::from_str(text).unwrap_or_else(|error| panic!("scenarios/{name}.json is no scenario: {error}"))
+            serde_json::from_str(text)
+                .unwrap_or_else(|error| panic!("scenarios/{name}.json is not a scenario: {error}"))
         };
         BUNDLED.iter().map(read).collect()
     }
 }
 
 impl Definitions {
-    /// The graph of these features.
+    /// Returns the graph of these features.
     ///
     /// # Errors
     /// As [`FeatureGraph::new`].
@@ -209,7 +210,7 @@ impl Definitions {
 }
 
 impl Versions {
-    /// The versions of a feature as a graph has them, in the form of a recording.
+    /// Returns the versions of a feature as a graph has them, in the form of a recording.
     ///
     /// # Errors
     /// As [`FeatureGraph::plan`].
@@ -238,7 +239,7 @@ impl Step {
         }
     }
 
-    /// The feature that it is about.
+    /// Returns the feature that it is about.
     pub fn feature(&self) -> &str {
         match self {
             Self::Write(step) => &step.feature,

@@ -122,12 +122,12 @@ pub fn json_rows(batches: &[RecordBatch]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Whether a column counts when rows are compared.
+/// Returns whether a column counts when rows are compared.
 fn is_compared(name: &str) -> bool {
     !name.starts_with("metaxy_") || columns::VERSIONS.contains(&name)
 }
 
-/// A row as it is compared: other system columns and nulls left out, whole numbers written as such.
+/// Returns a row as it is compared: other system columns and nulls left out, whole numbers written as such.
 pub(super) fn normalized(row: &Row) -> Row {
     let shown = row.iter().filter(|(name, value)| is_compared(name) && !value.is_null());
     shown.map(|(name, value)| (name.clone(), normalized_value(value))).collect()
@@ -148,7 +148,7 @@ fn normalized_value(value: &Value) -> Value {
     }
 }
 
-/// A value as JSON; what JSON has no word for is shown as text.
+/// Returns a value as JSON; what JSON has no word for is shown as text.
 fn json_value(array: &ArrayRef, row: usize) -> Result<Value> {
     if array.is_null(row) {
         return Ok(Value::Null);

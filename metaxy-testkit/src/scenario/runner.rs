@@ -10,24 +10,24 @@ use metaxy_core::{AccessMode, FeatureGraph, MetadataStore, Result};
 use super::{Definitions, Delete, Read, Resolve, Scenario, Step, Versions, compare, json_rows, record_batch};
 use crate::clock::ManualClock;
 
-/// A scenario that went another way than it was recorded.
+/// A scenario whose result differs from the recording.
 #[derive(Debug)]
 pub struct Failure {
     file: String,
-    place: String,
+    position: String,
     message: String,
 }
 
 impl Failure {
-    /// What went otherwise, where in a file.
-    pub(crate) fn new(file: &str, place: impl Into<String>, message: String) -> Self {
-        Self { file: file.to_owned(), place: place.into(), message }
+    /// Returns the failure at a position in a file.
+    pub(crate) fn new(file: &str, position: impl Into<String>, message: String) -> Self {
+        Self { file: file.to_owned(), position: position.into(), message }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}: {}", self.file, self.place, self.message)
+        write!(f, "{}, {}: {}", self.file, self.position, self.message)
     }
 }
 
@@ -41,13 +41,14 @@ pub async fn run_text(text: &str, file: &str, backend: SharedBackend) -> Result<
     run(&parse(text, file)?, file, backend).await
 }
 
-/// The scenario of a file's text.
+/// Returns the scenario of a file's text.
 ///
 /// # Errors
-/// Where it is none.
+/// If it is none.
 pub fn parse(text: &str, file: &str) -> Result<Scenario, Failure> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::new(file, format!("line {}", error.line()), format!("this is no scenario: {error}")))
+    serde_json::from_str(text).map_err(|error| {
+        Failure::new(file, format!("line {}", error.line()), format!("this is not a scenario: {error}"))
+    })
 }
 
 /// Plays a scenario over a backend that is empty (or holds what the scenario builds on) and not open.
@@ -91,7 +92,7 @@ async fn play_all(
     backend: SharedBackend,
     configure: impl FnOnce(StoreBuilder) -> StoreBuilder,
 ) -> Result<(), Failure> {
-    let at = |place: String| move |message: String| Failure::new(file, place, message);
+    let at = |position: String| move |message: String| Failure::new(file, position, message);
     let graph =
         checked_graph(&scenario.definitions, scenario.hash_truncation_length).map_err(at("definitions".to_owned()))?;
     let mut store = configure(MetadataStore::builder(backend, graph))
@@ -104,8 +105,8 @@ async fn play_all(
         .map_err(|error| at("opening the store".to_owned())(error.to_string()))?;
     for (index, step) in scenario.steps.iter().enumerate() {
         clock.advance(1);
-        let place = format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
-        store = play(store, step, scenario.hash_truncation_length).await.map_err(at(place))?;
+        let position = format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
+        store = play(store, step, scenario.hash_truncation_length).await.map_err(at(position))?;
     }
     store.close().await.map_err(|error| at("closing the store".to_owned())(error.to_string()))
 }
@@ -145,7 +146,7 @@ async fn play(store: MetadataStore, step: &Step, truncation: usize) -> Result<Me
     Ok(store)
 }
 
-/// The graph of some definitions, with the versions that were recorded.
+/// Returns the graph of some definitions, with the versions that were recorded.
 fn checked_graph(definitions: &Definitions, truncation: usize) -> Result<FeatureGraph, String> {
     let graph = definitions.graph(truncation).map_err(|error| error.to_string())?;
     for (feature, expected) in &definitions.versions {

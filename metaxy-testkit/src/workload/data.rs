@@ -68,7 +68,7 @@ impl Scenario {
         }
     }
 
-    /// The keys of the root features.
+    /// Returns the keys of the root features.
     pub fn roots(self) -> &'static [&'static str] {
         match self {
             Self::Simple => &["bench/root_0"],
@@ -76,7 +76,7 @@ impl Scenario {
         }
     }
 
-    /// The features.
+    /// Returns the features.
     pub(super) fn graph(self) -> metaxy_core::Result<FeatureGraph> {
         let fields = |keys: &[&'static str]| -> Vec<FieldSpec> {
             keys.iter().map(|key| FieldSpec::new(*key).code_version("1")).collect()
@@ -91,12 +91,12 @@ impl Scenario {
 }
 
 impl Case {
-    /// The rows of all roots.
+    /// Returns the rows of all roots.
     pub(super) fn roots(self) -> metaxy_core::Result<Vec<Vec<RecordBatch>>> {
         (0..self.scenario.roots().len() as u64).map(|index| self.root(42 + index, false)).collect()
     }
 
-    /// The rows of the first root after its change.
+    /// Returns the rows of the first root after its change.
     pub(super) fn changed(self) -> metaxy_core::Result<Vec<RecordBatch>> {
         self.root(42, true)
     }
@@ -107,7 +107,7 @@ impl Case {
     }
 }
 
-/// The rows from `start` on. A value depends on nothing but its place, so that it can be drawn again.
+/// Returns the rows from `start` on. A value depends on nothing but its position, so that it can be drawn again.
 fn batch(scenario: Scenario, seed: u64, start: usize, rows: usize, bumped: bool) -> metaxy_core::Result<RecordBatch> {
     let fields = columns::by_field_fields(scenario.root_fields());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(fields.len());
@@ -135,7 +135,7 @@ fn batch(scenario: Scenario, seed: u64, start: usize, rows: usize, bumped: bool)
     Ok(RecordBatch::try_new(Arc::new(schema), vec![ids, provenance])?)
 }
 
-/// A number that looks random (splitmix64).
+/// Returns a number that looks random (splitmix64).
 fn mixed(seed: u64, column: u64, row: u64) -> u64 {
     let mut z = (seed << 40 ^ column << 56 ^ row).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -45,7 +45,7 @@ impl Measures {
     }
 }
 
-/// The middle of some values.
+/// Returns the middle of some values.
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -148,7 +148,7 @@ impl Round<'_> {
         })
     }
 
-    /// Writes the first root again, changed. Nobody times it.
+    /// Writes the first root again, changed. The time of this does not count.
     fn rewrite(&mut self) -> Result<(), BoxError> {
         let Some(root) = self.case.scenario.roots().first() else { return Ok(()) };
         let changed = self.case.changed()?;
@@ -238,7 +238,7 @@ fn expect(what: &str, found: usize, wanted: usize) -> Result<(), BoxError> {
     Err(format!("{found} samples are {what}, {wanted} should be").into())
 }
 
-/// The greatest memory that this process has held, in MB; only Linux tells.
+/// Returns the greatest memory that this process has held, in MB; only Linux tells.
 pub(super) fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

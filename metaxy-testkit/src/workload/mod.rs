@@ -1,11 +1,11 @@
 //! The paper's workload, to time a backend and to compare it with the Python package in one run.
 //!
-//! One or two root features and a leaf that depends on them go through five phases: `write` (the roots), `new` (ask what
-//! the leaf lacks: everything), `write_leaf`, `noop` (ask again: nothing) and `stale` (a tenth of the first root's samples
-//! have another `audio` by now: ask again). The store is opened anew for each phase, and the time of a phase includes
-//! opening and closing it. Every measurement runs in a process of its own, so that its peak memory is its own; glibc is set
-//! to keep little of what is freed (`MALLOC_ARENA_MAX=2`, `MALLOC_MMAP_THRESHOLD_=1048576`), for the Python package too.
-//! Rows are let go when they have been written.
+//! One or two root features and a leaf that depends on them go through five phases: `write` (the roots), `new` (ask
+//! what the leaf lacks: everything), `write_leaf`, `noop` (ask again: nothing) and `stale` (a tenth of the first root's
+//! samples have another `audio` by now: ask again). The store is opened again for each phase, and the time of a phase
+//! includes opening and closing it. Every measurement runs in a process of its own, so that its peak memory is its own;
+//! glibc is set to keep little of what is freed (`MALLOC_ARENA_MAX=2`, `MALLOC_MMAP_THRESHOLD_=1048576`), for the
+//! Python package too. Rows are let go when they have been written.
 //!
 //! A backend's `benches/workload.rs` (with `harness = false`) is a few lines:
 //!
@@ -33,8 +33,8 @@
 //! | `--reference` | `METAXY_BENCH_REFERENCE` | `off` leaves the Python package out | `auto` |
 //! | `--json` | `METAXY_BENCH_JSON` | a file that gets every median as a line of JSON | none |
 //!
-//! The Python package runs where `METAXY_REFERENCE_PYTHON` names an interpreter that has it (or `python3` has it), by the
-//! script that `METAXY_REFERENCE_BASELINE` names (or `../shared/reference/baseline.py` beside the workspace).
+//! The Python package runs if `METAXY_REFERENCE_PYTHON` names an interpreter that has it (or `python3` has it), by
+//! the script that `METAXY_REFERENCE_BASELINE` names (or `../shared/reference/baseline.py` beside the workspace).
 
 mod data;
 mod measure;
@@ -58,7 +58,7 @@ pub use metaxy_core::error::BoxError;
 pub use subject::{Phase, Probe, Subject};
 pub use writer::run_writer;
 
-/// Whether this process measures for another one, which has done all set-up that is shared.
+/// Returns whether this process measures for another one, which has done all set-up that is shared.
 pub fn is_child() -> bool {
     process::is_child() || writer::is_child()
 }

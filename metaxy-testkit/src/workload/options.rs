@@ -17,7 +17,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// `None` where nothing is to be measured (a test runner that asks for a list of tests).
+    /// `None` if nothing is to be measured (a test runner that asks for a list of tests).
     pub(super) fn read() -> Result<Option<Self>, BoxError> {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         if arguments.iter().any(|argument| argument == "--list") {
@@ -61,7 +61,7 @@ impl Options {
         let sizes = option("sizes")?.unwrap_or_else(|| "10k,100k,1M".to_owned());
         let scenarios = option("scenarios")?.unwrap_or_else(|| "simple,wide".to_owned());
         let rounds = option("rounds")?.unwrap_or_else(|| "3".to_owned());
-        let rounds: usize = rounds.parse().map_err(|_| format!("`{rounds}` is no number of rounds"))?;
+        let rounds: usize = rounds.parse().map_err(|_| format!("`{rounds}` is not a number of rounds"))?;
         Ok(Self {
             sizes: list(&sizes).iter().map(|text| size(text)).collect::<Result<_, _>>()?,
             scenarios: list(&scenarios).iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
@@ -89,7 +89,7 @@ fn size(text: &str) -> Result<usize, BoxError> {
     };
     match digits.parse::<usize>().ok().and_then(|number| number.checked_mul(factor)) {
         Some(size) if size > 0 => Ok(size),
-        _ => Err(format!("`{text}` is no number of records; write 10000 or 10k").into()),
+        _ => Err(format!("`{text}` is not a number of records; write 10000 or 10k").into()),
     }
 }
 

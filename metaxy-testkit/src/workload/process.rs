@@ -16,8 +16,8 @@ const TASK: &str = "METAXY_BENCH_TASK";
 /// What a line with the answer starts with; a backend may print what it likes beside it.
 const ANSWER: &str = "metaxy-bench-answer: ";
 
-/// What is measured is the memory in use, not what glibc keeps for each thread in case: a few threads share what is freed,
-/// and large blocks go back to the system at once. The Python package's processes are set the same way.
+/// What is measured is the memory in use, not what glibc keeps for each thread in case: a few threads share what is
+/// freed, and large blocks go back to the system at once. The Python package's processes are set the same way.
 pub(super) const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "1048576")];
 
 /// What a process has to measure.
@@ -31,12 +31,12 @@ pub(super) struct Task {
     extras: bool,
 }
 
-/// Whether this process does a task of another one.
+/// Returns whether this process does a task of another one.
 pub(super) fn is_child() -> bool {
     std::env::var_os(TASK).is_some()
 }
 
-/// The task of this process, if it has one.
+/// Returns the task of this process, if it has one.
 pub(super) fn task() -> Result<Option<Task>, BoxError> {
     match std::env::var(TASK) {
         Ok(text) => Ok(Some(serde_json::from_str(&text)?)),

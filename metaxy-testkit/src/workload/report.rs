@@ -63,7 +63,7 @@ impl Report {
         Ok(())
     }
 
-    /// A row of medians in seconds.
+    /// Returns a row of medians in seconds.
     fn seconds(
         &mut self,
         name: &str,
@@ -121,7 +121,7 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-/// A whole number with a comma between thousands.
+/// Returns a whole number with a comma between thousands.
 pub(super) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);

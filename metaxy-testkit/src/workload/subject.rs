@@ -83,9 +83,9 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A store whose backend the factory makes. It is called for every phase, with a directory that is fresh for every
-    /// round and the same for all phases of one: what the store keeps must be found again by it (a database server can
-    /// name a schema after the directory).
+    /// Returns a store whose backend the factory makes. It is called for every phase, with a directory that is fresh
+    /// for every round and the same for all phases of one: what the store keeps must be found again by it (a database
+    /// server can name a schema after the directory).
     pub fn new(name: impl Into<String>, factory: impl Fn(&Path) -> Result<SharedBackend, BoxError> + 'static) -> Self {
         Self {
             name: name.into(),
@@ -102,28 +102,28 @@ impl Subject {
         }
     }
 
-    /// The engine without a storage system: rows stay in memory. Side by side with a backend it shows what the backend
-    /// itself takes.
+    /// Returns the engine without a storage system: rows stay in memory. Side by side with a backend it shows what the
+    /// backend itself takes.
     pub fn engine_alone() -> Self {
         Self::new("engine alone", |_| Ok(Arc::new(MemoryBackend::new()))).kept_open()
     }
 
-    /// The store of the Python package to compare with: `delta`, `duckdb` or `postgres`. Rows are hashed as that one
-    /// hashes them, unless [`Subject::hash`] says otherwise.
+    /// Sets the store of the Python package to compare with: `delta`, `duckdb` or `postgres`. Rows are hashed as that
+    /// one hashes them, unless [`Subject::hash`] says otherwise.
     #[must_use]
     pub fn reference(mut self, kind: impl Into<String>) -> Self {
         self.reference = Some(kind.into());
         self
     }
 
-    /// A variable for the Python process (`PGURL` names the database of `postgres`).
+    /// Sets a variable for the Python process (`PGURL` names the database of `postgres`).
     #[must_use]
     pub fn reference_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.reference_env.push((name.into(), value.into()));
         self
     }
 
-    /// A variable for the processes that measure: what `main` has set up and the factory has to know. See
+    /// Sets a variable for the processes that measure: what `main` has set up and the factory has to know. See
     /// [`is_child`](super::is_child).
     #[must_use]
     pub fn child_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -131,7 +131,7 @@ impl Subject {
         self
     }
 
-    /// The hash algorithm.
+    /// Sets the hash algorithm.
     #[must_use]
     pub fn hash(mut self, algorithm: HashAlgorithm) -> Self {
         self.hash = Some(algorithm);
@@ -153,7 +153,7 @@ impl Subject {
     }
 
     /// Something else to be timed after each phase, shown as a row of its own and compared with: the same answer by a
-    /// hand-written statement, say. It returns the time that counts, `None` where it has nothing for a phase.
+    /// hand-written statement, say. It returns the time that counts, `None` if it has nothing for a phase.
     #[must_use]
     pub fn extra(
         mut self,
@@ -164,21 +164,21 @@ impl Subject {
         self
     }
 
-    /// A counter that is read before and after each phase, whose growth is shown: bytes over the wire, say.
+    /// Sets a counter that is read before and after each phase, whose growth is shown: bytes over the wire, say.
     #[must_use]
     pub fn meter(mut self, name: impl Into<String>, read: impl Fn(&Path) -> Result<u64, BoxError> + 'static) -> Self {
         self.meters.push((name.into(), Box::new(read)));
         self
     }
 
-    /// What to do at the end of a round, beside removing the directory.
+    /// Sets what is done at the end of a round, beside removing the directory.
     #[must_use]
     pub fn cleanup(mut self, clean: impl Fn(&Path) -> Result<(), BoxError> + 'static) -> Self {
         self.cleanup = Some(Box::new(clean));
         self
     }
 
-    /// The hash algorithm that counts, where one is known.
+    /// Returns the hash algorithm that counts, if one is known.
     pub(super) fn algorithm(&self, asked: Option<HashAlgorithm>) -> Option<HashAlgorithm> {
         let reference = self.reference.as_deref().map(|kind| match kind {
             "duckdb" => HashAlgorithm::Md5,

@@ -1,8 +1,9 @@
 //! What the buffered writer costs: many producers of small batches through it, beside the same rows written directly in
 //! batches as large as its flushes.
 //!
-//! Each measurement runs in a process of its own. Time is taken with rows that were made before and glibc as it is; memory
-//! with rows that are made as they are needed, so that what is kept waiting shows, and glibc set as in [`run`](super::run).
+//! Each measurement runs in a process of its own. Time is taken with rows that were made before and glibc as it is;
+//! memory with rows that are made as they are needed, so that what is kept waiting shows, and glibc set as in
+//! [`run`](super::run).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,8 +48,8 @@ struct Measured {
     memory: f64,
 }
 
-/// Measures what the writer adds to each subject and prints a table: what the `main` of a `benches/writer.rs` calls. The
-/// options are those of [`run`](super::run); a size counts rows.
+/// Measures what the writer adds to each subject and prints a table: what the `main` of a `benches/writer.rs` calls.
+/// The options are those of [`run`](super::run); a size counts rows.
 pub fn run_writer(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {
     let subjects: Vec<Subject> = subjects.into_iter().collect();
     let done = match std::env::var(TASK) {
@@ -64,7 +65,7 @@ pub fn run_writer(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {
     }
 }
 
-/// Whether this process does a task of another one.
+/// Returns whether this process does a task of another one.
 pub(super) fn is_child() -> bool {
     std::env::var_os(TASK).is_some()
 }
@@ -178,7 +179,7 @@ async fn open(subject: &Subject, directory: &Path) -> Result<MetadataStore, BoxE
     Ok(builder.open(AccessMode::ReadWrite).await?)
 }
 
-/// The rows of each flush, in one batch: as many of each producer.
+/// Returns the rows of each flush, in one batch: as many of each producer.
 fn flushes(rows: i64, now: bool) -> metaxy_core::Result<Batches> {
     let (share, count) = (rows / PRODUCERS, (rows + ROWS_PER_FLUSH - 1) / ROWS_PER_FLUSH);
     let part = (share + count - 1) / count;

@@ -16,15 +16,15 @@ use metaxy_testkit::{Location, OtherProcesses, Result, Support, scenario};
 
 use wrong::{Defect, WrongBackend};
 
-/// A place in memory; it knows of all others of its test, for a store that mixes them up.
-struct Place {
+/// A location in memory, which knows all others of its test, for a store that mixes them up.
+struct MemoryLocation {
     name: String,
     all: Arc<Mutex<Vec<String>>>,
     defect: Option<Defect>,
 }
 
 #[async_trait]
-impl Location for Place {
+impl Location for MemoryLocation {
     async fn backend(&self) -> Result<SharedBackend> {
         Ok(Arc::new(WrongBackend::new(&self.name, self.all.clone(), self.defect)))
     }
@@ -38,17 +38,17 @@ impl Location for Place {
     }
 }
 
-/// A bench of places with a defect.
+/// Returns a bench of locations with a defect.
 async fn bench(defect: Option<Defect>) -> Bench {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let all: Arc<Mutex<Vec<String>>> = Arc::default();
-    let place = move || {
+    let location = move || {
         let name = format!("wrong-{}", NEXT.fetch_add(1, Ordering::SeqCst));
         let all = all.clone();
         all.lock().unwrap().push(name.clone());
-        async move { Ok(Place { name, all, defect }) }
+        async move { Ok(MemoryLocation { name, all, defect }) }
     };
-    Bench::new(place).await.unwrap()
+    Bench::new(location).await.unwrap()
 }
 
 macro_rules! caught {
@@ -92,10 +92,10 @@ caught! {
     a_commit_for_each_batch: BatchByBatch is caught by concurrency::readers_see_whole_writes
         which says "all of a write or nothing"
     a_snapshot_for_each_chunk: SnapshotPerChunk is caught by concurrency::a_half_read_stream_keeps_its_state
-        which says "goes on with the state that it began with"
+        which says "goes on with the state with which it started"
 }
 
-/// What the oracle finds is made small and written down, and whoever repairs it can play it again.
+/// What the oracle finds is made small and written down, and can be replayed while it is repaired.
 #[tokio::test]
 async fn a_history_that_fails_can_be_played_again() {
     let directory = tempfile::tempdir().unwrap();

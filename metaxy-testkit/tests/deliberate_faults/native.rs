@@ -20,7 +20,7 @@ pub struct Settings {
     pub forgets_renames: bool,
 }
 
-/// Which row of each input makes an expected row; `None` where an optional input has none.
+/// Which row of each input makes an expected row; `None` if an optional input has none.
 type Joined = Vec<Option<u32>>;
 
 pub async fn resolve(backend: &WrongBackend, plan: &IncrementPlan, settings: Settings) -> Result<NativeOutcome> {
@@ -73,7 +73,7 @@ pub async fn resolve(backend: &WrongBackend, plan: &IncrementPlan, settings: Set
     }))
 }
 
-/// The values of some columns of each row as one text; nothing where one of them is null.
+/// Returns the values of some columns of each row as one text; `None` if one of them is null.
 pub fn keys(rows: &RecordBatch, names: &[String]) -> Result<Vec<Option<String>>> {
     let options = FormatOptions::default();
     let mut columns = Vec::new();
@@ -91,7 +91,7 @@ pub fn keys(rows: &RecordBatch, names: &[String]) -> Result<Vec<Option<String>>>
     Ok((0..rows.num_rows()).map(key).collect())
 }
 
-/// All combinations of rows of one key, and the key of each.
+/// Returns all combinations of rows of one key, and the key of each.
 fn join(plan: &IncrementPlan, inputs: &[RecordBatch], settings: Settings) -> Result<(Vec<Joined>, Vec<String>)> {
     let mut by_key: Vec<BTreeMap<String, Vec<u32>>> = Vec::new();
     for (input, rows) in plan.inputs.iter().zip(inputs) {
@@ -128,12 +128,12 @@ fn source(input: &InputPlan, name: &str) -> String {
     input.columns.iter().find(|column| column.name == name).map_or(name, |column| &column.source).to_owned()
 }
 
-/// The rows of one input, row by row of the join.
+/// Returns the rows of one input, row by row of the join.
 fn indices(joined: &[Joined], input: usize) -> UInt32Array {
     joined.iter().map(|rows| rows[input]).collect()
 }
 
-/// The expected rows: what the inputs bring, and the versions.
+/// Returns the expected rows: what the inputs bring, and the versions.
 fn expected_rows(
     plan: &IncrementPlan,
     inputs: &[RecordBatch],

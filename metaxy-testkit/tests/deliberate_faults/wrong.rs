@@ -52,7 +52,7 @@ impl WrongBackend {
         self.defect == Some(defect)
     }
 
-    /// All rows of a table, and with a certain fault those of other places too.
+    /// Returns all rows of a table, and with a certain fault those of other locations too.
     async fn all_rows(&self, table: &FeatureKey) -> Result<RecordBatch> {
         let scan = self.inner.scan(table, &ScanRequest::default()).await?;
         let mut batches: Vec<RecordBatch> = scan.stream.try_collect().await?;
@@ -74,7 +74,7 @@ impl WrongBackend {
         Ok(concat_batches(&scan.schema, &batches)?)
     }
 
-    /// The rows that a request asks for, all columns.
+    /// Returns the rows that a request asks for, all columns.
     pub async fn rows(&self, table: &FeatureKey, request: &ScanRequest) -> Result<RecordBatch> {
         let mut rows = filtered(self.all_rows(table).await?, request.row_filter.as_ref())?;
         if self.has(Defect::FilterBeforeLatest) {
@@ -92,8 +92,8 @@ impl WrongBackend {
         filtered(rows, request.filter.as_ref())
     }
 
-    /// Commits each batch of an append by itself. The task goes on when the call is dropped, so that only a reader beside
-    /// it, or a kill, can tell.
+    /// Commits each batch of an append by itself. The task goes on when the call is dropped, so that only a reader
+    /// beside it, or a kill, can tell.
     async fn append_batch_by_batch(
         &self,
         table: &FeatureKey,
@@ -111,7 +111,7 @@ impl WrongBackend {
         tokio::spawn(commits).await?
     }
 
-    /// A stream that looks at the table again for each chunk.
+    /// Returns a stream that looks at the table again for each chunk.
     fn chunks(&self, table: &FeatureKey, request: &ScanRequest) -> BatchStream {
         const CHUNK: usize = 1_000;
         let (backend, table, request) = (self.clone(), table.clone(), request.clone());
@@ -153,7 +153,7 @@ impl WrongBackend {
     }
 }
 
-/// A column that is there.
+/// Returns a column that is there.
 pub fn column<'a>(batch: &'a RecordBatch, name: &str) -> &'a ArrayRef {
     batch.column_by_name(name).expect("the table has the column")
 }
@@ -164,7 +164,7 @@ fn filtered(rows: RecordBatch, predicate: Option<&Predicate>) -> Result<RecordBa
     Ok(filter_record_batch(&rows, &passes)?)
 }
 
-/// The newest row of each sample.
+/// Returns the newest row of each sample.
 fn latest(rows: &RecordBatch, ids: &[String], written: &str) -> Result<RecordBatch> {
     let keys = native::keys(rows, ids)?;
     let micros = |name: &str| cast(column(rows, name), &DataType::Int64);

@@ -41,7 +41,7 @@ async fn abandoned_calls_leave_the_writer_sound() {
     }
 }
 
-/// The batches of a failure go to whoever asks next, not to the one who has gone.
+/// The batches of a failure go to the next caller, not to one whose call was dropped.
 #[tokio::test]
 async fn an_abandoned_flush_takes_nothing_with_it() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).forever()).await;
@@ -60,7 +60,7 @@ async fn an_abandoned_put_leaves_the_queue() {
     let fixture = Fixture::slow(Duration::from_millis(30)).await;
     let writer = fixture.builder().max_pending_bytes(1).start().await.expect("it starts");
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
-    assert!(abandoned_after(1, writer.put(VIDEO, videos(10..20))).await.is_none(), "there is no room");
+    assert!(abandoned_after(1, writer.put(VIDEO, videos(10..20))).await.is_none(), "there is no memory");
     in_time("the next one's turn", writer.put(VIDEO, videos(20..30))).await.expect("a put");
     writer.close().await.expect("a close");
     assert_eq!(fixture.ids(VIDEO).await.len(), 20);

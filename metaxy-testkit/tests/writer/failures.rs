@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use metaxy_core::writer::{RetryPolicy, WriterError};
-use metaxy_core::{AccessMode, BufferedMetadataWriter, MetadataStore, RecordBatch};
+use metaxy_core::{AccessMode, BufferedMetadataWriter, Error, MetadataStore, RecordBatch};
 use metaxy_testkit::faults::{Fault, FaultyBackend, Operation};
 use metaxy_testkit::memory::MemoryBackend;
 
 use super::support::{Fixture, TEXT, VIDEO, eventually, graph, ids, in_time, texts, videos};
 
-/// A failure of appends at each moment.
+/// Returns a failure of appends at each moment.
 fn moments() -> [(&'static str, Fault); 3] {
     let fault = || Fault::fail(Operation::Append);
     [("before", fault().before()), ("during", fault().during(0)), ("after", fault().after())]
@@ -143,7 +143,8 @@ async fn after_giving_up_nothing_is_taken_until_it_is_known() {
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
     eventually("the writer gives up", || writer.last_error().is_some()).await;
     let refused = writer.put(VIDEO, videos(10..11)).await.expect_err("a put after giving up");
-    assert!(refused.to_string().contains("call `flush` to get back what was not written"), "{refused}");
+    assert!(matches!(&refused, Error::WriterFailed { source, .. } if source.to_string().contains("append failed")));
+    assert!(refused.to_string().contains("call `flush`, which returns the unwritten rows"), "{refused}");
     let error = writer.close().await.expect_err("a close that cannot succeed");
     assert_eq!(rows_of(&error), 10);
 }
@@ -200,9 +201,9 @@ fn rows_are_given_back_when_their_runtime_is_gone() {
         writer
     });
     drop(runtime);
-    let error = start().block_on(in_time("a flush", writer.flush())).expect_err("nobody writes any more");
+    let error = start().block_on(in_time("a flush", writer.flush())).expect_err("the runtime has ended");
     assert_eq!(rows_of(&error), 10);
-    start().block_on(in_time("a put", writer.put(VIDEO, videos(0..1)))).expect_err("nobody would write it");
+    start().block_on(in_time("a put", writer.put(VIDEO, videos(0..1)))).expect_err("the runtime has ended");
 }
 
 /// The whole matrix, with rows that come all the time: whatever fails, readers find each id once or it is given back.

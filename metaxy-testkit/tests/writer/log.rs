@@ -15,7 +15,7 @@ pub fn listen() {
     let _ = tracing::subscriber::set_global_default(Listener);
 }
 
-/// Whether a text was logged.
+/// Returns whether a text was logged.
 pub fn logged(text: &str) -> bool {
     LOG.lock().expect("unpoisoned").contains(text)
 }

@@ -1,6 +1,7 @@
 //! The promises of the buffered writer, over a backend that fails on demand.
 
 mod blocking;
+mod budget;
 mod columns;
 mod dropped;
 mod failures;
@@ -8,7 +9,6 @@ mod flush;
 mod log;
 mod progress;
 mod rejected;
-mod room;
 mod spool;
 mod spool_attacks;
 mod support;

@@ -12,7 +12,7 @@ use super::support::{
     Fixture, TEXT, VIDEO, column, eventually, graph, in_time, ints, only_value, texts, videos, with_column,
 };
 
-/// How many batches a spool directory holds.
+/// Returns how many batches a spool directory holds.
 pub fn kept(directory: &Path) -> usize {
     let files = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
     files.filter(|path| path.extension().is_some_and(|extension| extension == "arrow")).count()
@@ -193,7 +193,7 @@ fn a_batch_that_does_not_reach_the_disk_is_refused() {
             let refused = writer.put(VIDEO, videos(0..10)).await.expect_err("the disk keeps nothing");
             assert!(
                 matches!(refused, Error::Backend { .. }),
-                "an I/O error of the disk is no lack of rights: {refused}"
+                "an I/O error of the disk is not a lack of rights: {refused}"
             );
             assert_eq!((writer.pending_rows(), kept(directory.path())), (0, 0));
             writer.close().await.expect("a close");

@@ -1,5 +1,5 @@
-//! A spool directory is input: what others have put or changed there is refused, and never followed, opened for ever, or
-//! decoded to something else.
+//! A spool directory is input: what others have put or changed there is refused, and never followed, opened for ever,
+//! or decoded to something else.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn only_file(directory: &Path) -> PathBuf {
     files.find(|path| path.extension().is_some_and(|extension| extension == "arrow")).expect("a file")
 }
 
-/// A file as versions without frames have written it.
+/// Returns a file as versions without frames have written it.
 fn without_frame(file: &Path) -> Vec<u8> {
     let (schema, batches) = ipc::decode("spool", &fs::read(file).expect("a file")).expect("a whole file");
     let mut writer = FileWriter::try_new(Vec::new(), &schema).expect("a file");
@@ -80,9 +80,9 @@ async fn damaged_files_of_earlier_versions_are_refused_or_read() {
     let bare = without_frame(&file);
     let fixture = Fixture::new().await;
     let (mut refused, mut read) = (0, 0);
-    // The lengths are at the end, and at the beginning of each message; a few places of the rest will do.
-    let places = (0..bare.len()).filter(|at| at % 16 < 2 || at + 64 > bare.len());
-    for at in places.clone() {
+    // The lengths are at the end, and at the beginning of each message; a few positions of the rest will do.
+    let positions = (0..bare.len()).filter(|at| at % 16 < 2 || at + 64 > bare.len());
+    for at in positions.clone() {
         let mut changed = bare.clone();
         changed[at] = if at % 2 == 0 { 0x7f } else { 0xff };
         fs::write(&file, changed).expect("a file");
@@ -97,7 +97,7 @@ async fn damaged_files_of_earlier_versions_are_refused_or_read() {
             Err(other) => panic!("byte {at}: {other}"),
         }
     }
-    assert!(refused > places.count() / 8, "{refused} refused, {read} read");
+    assert!(refused > positions.count() / 8, "{refused} refused, {read} read");
 }
 
 #[cfg(unix)]
@@ -183,7 +183,7 @@ async fn a_full_disk_is_told_from_a_lack_of_rights() {
     }
 }
 
-/// A disk that is really full, where this machine lets a test have one.
+/// A disk that is really full, if this machine lets a test have one.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_put_onto_a_full_disk_is_refused_and_works_later() {

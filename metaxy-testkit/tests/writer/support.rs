@@ -36,19 +36,19 @@ impl Fixture {
         Self { store: builder.open(AccessMode::ReadWrite).await.expect("the store opens"), backend }
     }
 
-    /// A store whose appends fail.
+    /// Returns a store whose appends fail.
     pub async fn failing(fault: Fault) -> Self {
         let fixture = Self::new().await;
         fixture.backend.inject(fault);
         fixture
     }
 
-    /// A store whose appends take longer.
+    /// Returns a store whose appends take longer.
     pub async fn slow(time: Duration) -> Self {
         Self::failing(Fault::delay(Operation::Append, time).forever()).await
     }
 
-    /// A writer that flushes only when it is asked to, and whose retries do not keep a test waiting.
+    /// Returns a writer that flushes only when it is asked to, and whose retries do not keep a test waiting.
     pub fn builder(&self) -> WriterBuilder {
         let pause = Duration::from_millis(1);
         BufferedMetadataWriter::builder(self.store.clone())
@@ -60,18 +60,18 @@ impl Fixture {
         self.builder().start().await.expect("it starts")
     }
 
-    /// The ids that readers see, sorted.
+    /// Returns the ids that readers see, sorted.
     pub async fn ids(&self, feature: &str) -> Vec<i64> {
         ids(&self.store, feature).await
     }
 
-    /// How many appends there were.
+    /// Returns how many appends there were.
     pub fn appends(&self) -> usize {
         self.backend.calls(Operation::Append)
     }
 }
 
-/// Two features, of which one is made from the other; the first under a version of its code.
+/// Returns two features, of which one is made from the other; the first under a version of its code.
 pub fn graph(code_version: &str) -> FeatureGraph {
     let audio = metaxy_core::FieldSpec::new("audio").code_version(code_version);
     FeatureGraph::new([
@@ -102,7 +102,7 @@ fn rows(field: &str, ids: Range<i64>) -> RecordBatch {
     .expect("one length")
 }
 
-/// The rows with one more column.
+/// Returns the rows with one more column.
 pub fn with_column(batch: &RecordBatch, name: &str, array: ArrayRef) -> RecordBatch {
     let schema = batch.schema();
     let columns =
@@ -111,27 +111,27 @@ pub fn with_column(batch: &RecordBatch, name: &str, array: ArrayRef) -> RecordBa
         .expect("one length")
 }
 
-/// The ids that readers of a store see, sorted.
+/// Returns the ids that readers of a store see, sorted.
 pub async fn ids(store: &MetadataStore, feature: &str) -> Vec<i64> {
     let mut ids = ints(store, feature, "id").await;
     ids.sort_unstable();
     ids
 }
 
-/// A column of numbers; nulls are left out.
+/// Returns a column of numbers; nulls are left out.
 pub async fn ints(store: &MetadataStore, feature: &str, column: &str) -> Vec<i64> {
     let rows = store.read(feature).columns([column]).await.expect("it reads").rows().await.expect("it reads");
     let batches = rows.batches().iter();
     batches.flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().iter().flatten().collect::<Vec<_>>()).collect()
 }
 
-/// A system column as it is stored, in one array.
+/// Returns a system column as it is stored, in one array.
 pub async fn column(store: &MetadataStore, feature: &str, column: &str) -> ArrayRef {
     let rows = store.read(feature).columns([column]).await.expect("it reads").rows().await.expect("it reads");
     rows.to_batch().expect("one batch").column(0).clone()
 }
 
-/// The only value of a column.
+/// Returns the only value of a column.
 pub async fn only_value(store: &MetadataStore, feature: &str, name: &str) -> ArrayRef {
     let values = column(store, feature, name).await;
     let first = values.slice(0, 1);
@@ -150,7 +150,7 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A call that has to come to an end.
+/// Returns a call that has to come to an end.
 pub async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(20), call).await {
         Ok(answer) => answer,

@@ -12,6 +12,7 @@ use arrow::datatypes::Schema;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::deferred::Deferred;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
@@ -28,10 +29,16 @@ use pipeline::Resolve;
 #[must_use = "nothing is resolved until it is awaited"]
 pub struct ResolveRequest {
     store: MetadataStore,
-    feature: Result<FeatureKey>,
-    samples: Option<Result<Vec<RecordBatch>>>,
-    options: Result<ResolveOptions>,
+    parts: Deferred<Parts>,
     versioning_engine: Option<VersioningEngine>,
+}
+
+/// What is resolved, and how.
+#[derive(Debug)]
+struct Parts {
+    feature: FeatureKey,
+    samples: Option<Vec<RecordBatch>>,
+    options: ResolveOptions,
 }
 
 /// How much of a feature's input has been processed at least once, in input units: the samples, groups or parents that
@@ -61,11 +68,10 @@ impl MetadataStore {
     /// [`Error::RootWithoutSamples`], [`Error::ColumnCollision`], [`Error::MissingColumn`], the errors of filters, and
     /// what the backends say.
     pub fn resolve_update(&self, feature: impl IntoFeatureKey) -> ResolveRequest {
+        let parts = |feature| Parts { feature, samples: None, options: ResolveOptions::default() };
         ResolveRequest {
             store: self.clone(),
-            feature: feature.into_feature_key().map_err(Error::from),
-            samples: None,
-            options: Ok(ResolveOptions::default()),
+            parts: Deferred::new(feature.into_feature_key().map(parts)),
             versioning_engine: None,
         }
     }
@@ -104,7 +110,7 @@ impl MetadataStore {
 impl ResolveRequest {
     /// The samples of a root feature, with their `metaxy_provenance_by_field`; they stand for what is expected.
     pub fn samples(mut self, samples: impl IntoBatches) -> Self {
-        self.samples = Some(samples.into_batches());
+        self.parts.add(samples.into_batches(), |parts, samples| parts.samples = Some(samples));
         self
     }
 
@@ -140,19 +146,16 @@ impl ResolveRequest {
         self
     }
 
-    /// Adds an option, unless it, or one before it, is broken.
+    /// Adds an option.
     fn with<T>(mut self, part: Result<T>, add: impl FnOnce(&mut ResolveOptions, T)) -> Self {
-        self.options = self.options.and_then(|mut options| {
-            add(&mut options, part?);
-            Ok(options)
-        });
+        self.parts.add(part, |parts, part| add(&mut parts.options, part));
         self
     }
 
     async fn run(self) -> Result<Increment> {
-        let Self { store, feature, samples, options, versioning_engine } = self;
-        let (key, options) = (feature?, options?);
-        if let Some(samples) = samples.transpose()? {
+        let Self { store, parts, versioning_engine } = self;
+        let Parts { feature: key, samples, options } = parts.finish()?;
+        if let Some(samples) = samples {
             return Resolve::of_samples(&store, &key, samples, options).await?.in_engine().await;
         }
         if store.plan(&key)?.spec.is_root() {

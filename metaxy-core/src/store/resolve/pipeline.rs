@@ -39,9 +39,9 @@ impl Resolve {
         let feature = store.plan(key)?;
         let table = |dep: &FeatureKey| -> Result<Option<PlanTable>> {
             let plan = store.plan(dep)?;
-            Ok(tables.upstream.get(dep).map(|served| served.plan_table(plan)))
+            Ok(tables.upstream.get(dep).map(|source| source.plan_table(plan)))
         };
-        let upstream = feature.spec.deps.iter().map(|dep| table(&dep.feature)).collect::<Result<Vec<_>>>()?;
+        let upstream = feature.spec.deps.iter().map(|dep| table(dep.feature())).collect::<Result<Vec<_>>>()?;
         let current = tables.current_in_plan(feature);
         let plan = IncrementPlan::new(feature, store.inner.hasher, &upstream, current.as_ref(), options)?;
         let inputs = tables.input_schemas(&plan);
@@ -70,11 +70,11 @@ impl Resolve {
     pub(super) async fn natively(&self) -> Result<NativeOutcome> {
         let own = &self.store.inner.backend;
         for input in &self.plan.inputs {
-            let Some(served) = self.tables.upstream.get(&input.feature) else {
+            let Some(source) = self.tables.upstream.get(&input.feature) else {
                 return Ok(NativeOutcome::Declined(format!("`{}` has no table", input.feature)));
             };
-            if !Arc::ptr_eq(&served.store.inner.backend, own) {
-                let reason = format!("`{}` lives in store {}", input.feature, served.store.name());
+            if !Arc::ptr_eq(&source.store.inner.backend, own) {
+                let reason = format!("`{}` lives in store {}", input.feature, source.store.name());
                 return Ok(NativeOutcome::Declined(reason));
             }
         }
@@ -119,7 +119,7 @@ impl PlanSource for Resolve {
     async fn input(&self, index: usize) -> Result<InputScan> {
         let input = &self.plan.inputs[index];
         match self.tables.upstream.get(&input.feature) {
-            Some(served) => served.store.begin_scan(&input.feature, &input.request).await.map(InputScan::Table),
+            Some(source) => source.store.begin_scan(&input.feature, &input.request).await.map(InputScan::Table),
             None => Ok(InputScan::Missing(self.inputs[index].clone())),
         }
     }

@@ -11,13 +11,13 @@ use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
 use crate::plan::{IncrementPlan, InputColumn, InputPlan, PlanTable};
 
-use super::super::chain::Served;
+use super::super::chain::FeatureSource;
 use super::super::{MetadataStore, check_system_columns};
 
 /// The tables of a resolve, located in the stores that serve them.
 pub(super) struct Tables {
     /// By upstream feature; an optional one may be missing.
-    pub(super) upstream: HashMap<FeatureKey, Served>,
+    pub(super) upstream: HashMap<FeatureKey, FeatureSource>,
     /// The schema of the feature's own table, if there is one.
     pub(super) current: Option<SchemaRef>,
 }
@@ -36,14 +36,14 @@ impl Tables {
     pub(super) async fn locate(store: &MetadataStore, key: &FeatureKey) -> Result<Self> {
         let deps = &store.plan(key)?.spec.deps;
         let upstream = try_join_all(deps.iter().map(|dep| async move {
-            match store.serving(&dep.feature).await? {
-                Some(served) => check_system_columns(&dep.feature, &served.schema).map(|()| Some(served)),
+            match store.serving(dep.feature()).await? {
+                Some(source) => check_system_columns(dep.feature(), &source.schema).map(|()| Some(source)),
                 None if dep.optional => Ok(None),
-                None => Err(store.not_found(&dep.feature).await),
+                None => Err(store.not_found(dep.feature()).await),
             }
         }));
         let (mut tables, upstream) = futures::try_join!(Self::own(store, key), upstream)?;
-        let found = deps.iter().zip(upstream).filter_map(|(dep, served)| Some((dep.feature.clone(), served?)));
+        let found = deps.iter().zip(upstream).filter_map(|(dep, source)| Some((dep.feature().clone(), source?)));
         tables.upstream = found.collect();
         Ok(tables)
     }
@@ -62,7 +62,7 @@ impl Tables {
             upstream.or_else(|| type_in(self.current.as_ref()?, name))
         };
         let schema = |input: &InputPlan| match self.upstream.get(&input.feature) {
-            Some(served) => served.schema.clone(),
+            Some(source) => source.schema.clone(),
             None => {
                 let field = |column: &InputColumn| {
                     Field::new(&column.source, known(&column.name).unwrap_or(DataType::Utf8), true)

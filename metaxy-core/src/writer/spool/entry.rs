@@ -1,4 +1,4 @@
-//! A batch as it is kept in a file: framed, with the name of its feature.
+//! The form of a batch in a file: framed, with the name of its feature.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) fn encode(feature: &FeatureKey, batch: &RecordBatch) -> Result<Vec<u8
     ipc::encode(&schema, &[batch.clone().with_schema(schema.clone())?])
 }
 
-/// The feature and its rows. Earlier versions have written files without a frame.
+/// Returns the feature and its rows. Earlier versions have written files without a frame.
 pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<(FeatureKey, RecordBatch)> {
     let (schema, batches) = match ipc::is_bare(bytes) {
         true => ipc::decode_bare(name, bytes)?,
@@ -32,21 +32,22 @@ pub(super) fn decode(name: &str, bytes: &[u8]) -> Result<(FeatureKey, RecordBatc
         batches.iter().try_for_each(check_rows).map_err(|reason| damaged(name, reason))?;
         let mut metadata = schema.metadata().clone();
         let feature = metadata.remove(FEATURE).ok_or_else(|| damaged(name, "it names no feature"))?;
-        let feature = feature.parse().map_err(|error: InvalidKey| damaged(name, error.to_string()))?;
+        let feature =
+            feature.parse().map_err(|error: InvalidKey| damaged(name, error.to_string()).with_source(error))?;
         let schema = Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata));
         let batch = joined(schema, &batches)?;
         if batch.num_rows() == 0 { Err(damaged(name, "it has no rows")) } else { Ok((feature, batch)) }
     })
 }
 
-/// A file is settled as a whole, so its rows are one batch.
+/// Concatenates the rows of a file, which is settled as a whole.
 fn joined(schema: SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
     let batch = concat_batches(batches.first().map_or(&schema, RecordBatch::schema_ref), batches)?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)?)
 }
 
-/// Rows that a writer has kept have a time, whose bytes also bear out how many rows there are.
+/// Checks that the rows have a time, as all rows of a writer do. Its bytes also confirm the number of rows.
 fn check_rows(batch: &RecordBatch) -> Result<(), &'static str> {
     let time = batch.column_by_name(columns::UPDATED_AT).ok_or("its rows have no time")?;
     match time.data_type() == &columns::timestamp_type() && time.null_count() == 0 {
@@ -56,5 +57,5 @@ fn check_rows(batch: &RecordBatch) -> Result<(), &'static str> {
 }
 
 fn damaged(name: &str, reason: impl Into<String>) -> Error {
-    Error::Corrupt { table: name.to_owned(), reason: reason.into() }
+    Error::corrupt(name, reason)
 }

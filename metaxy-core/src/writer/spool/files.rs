@@ -1,10 +1,10 @@
-//! The files of a spool: its own and regular ones only, for its owner only, safe on disk.
+//! The files of a spool: only its own regular files, readable by their owner only, synced to disk.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// The files of a directory that have names as a spool gives them, oldest first.
+/// Returns the files of a directory whose names are those of a spool, oldest first.
 pub(super) fn names(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -17,7 +17,7 @@ pub(super) fn names(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf
     Ok(names)
 }
 
-/// Whether a name is a time, a number and the mark of a run.
+/// Returns whether a name consists of a time, a number and the id of a run.
 fn is_own(name: &str, extension: &str) -> bool {
     let Some(stem) = name.strip_suffix(extension).and_then(|name| name.strip_suffix('.')) else { return false };
     let parts: Vec<&str> = stem.split('-').collect();
@@ -29,7 +29,7 @@ fn is_own(name: &str, extension: &str) -> bool {
         && is_of(run, 16, u8::is_ascii_hexdigit)
 }
 
-/// The bytes of a regular file. What else has its name is [`io::ErrorKind::InvalidData`], and is not opened for longer
+/// Reads a regular file. Anything else of that name is [`io::ErrorKind::InvalidData`], and is not opened for longer
 /// than it takes to see that.
 pub(super) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let file = open(path, OpenOptions::new().read(true))?;
@@ -39,12 +39,12 @@ pub(super) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The lock of a directory, as it is or new.
+/// Opens the lock file of a directory, and creates it if it is missing.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
 }
 
-/// Opens a regular file: follows no link, and waits for no other end of a pipe.
+/// Opens a regular file, without following links or waiting for the other end of a pipe.
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let no_file = || io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a regular file", path.display()));
     #[cfg(unix)]
@@ -59,14 +59,14 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
 }
 
-/// Writes a file that is not there yet, and puts it safely on disk.
+/// Writes a new file, and syncs it to disk.
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = open(path, OpenOptions::new().write(true).create_new(true))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// A file that cannot be removed is written once more at the next start, which readers do not see.
+/// Removes files. A file that cannot be removed is written again at the next start, which readers do not see.
 pub(super) fn remove(files: &[PathBuf]) {
     for path in files {
         match fs::remove_file(path) {
@@ -78,7 +78,7 @@ pub(super) fn remove(files: &[PathBuf]) {
     }
 }
 
-/// Creates a directory and those above it, for their owner only, each safe on disk in the one above.
+/// Creates a directory and its parents, for their owner only, each synced to disk in its parent.
 pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
@@ -96,18 +96,19 @@ pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates a directory inside of the spool, which must not lead elsewhere.
+/// Creates a directory inside the spool, which must not be a link to another place.
 pub(super) fn create_inside(directory: &Path) -> io::Result<()> {
     create_directory(directory)?;
     if is_inside(directory) { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
-/// Whether this is a directory, and not a link to one.
+/// Returns whether this is a directory, and not a link to one.
 pub(super) fn is_inside(directory: &Path) -> bool {
     fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// Makes the names in a directory safe on disk. Windows cannot, and does so by itself; so do some network file systems.
+/// Syncs the names in a directory to disk. Windows has no such call and does so by itself, as some network file systems
+/// do.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());

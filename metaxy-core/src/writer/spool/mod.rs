@@ -1,11 +1,11 @@
 //! A directory that keeps batches until they are in the store.
 //!
-//! One file for each batch, written under another name and moved into place once it is safe on disk, so that a file with
-//! the right name is always whole. It holds the rows as they would be stored at that time: with versions by the
-//! definitions under which they were made, and with the time of the put. So a later process can append them as they are,
-//! whatever its definitions, and they never hide what was written since.
+//! Each batch has a file, which is written under another name and renamed once it is synced to disk, so that a file
+//! with the final name is always complete. It holds the rows as they would be stored at that time: with versions by the
+//! definitions under which they were made, and with the time of the put. So a later process can append them as they
+//! are, whatever its definitions, and they never hide what was written since.
 //!
-//! What the store refuses goes into `rejected/`, each file with the reason beside it.
+//! What the store refuses is moved to `rejected/`, each file with the reason in another file beside it.
 
 mod entry;
 mod files;
@@ -22,7 +22,7 @@ use crate::blocking::Pool;
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
-use super::parcel::Entry;
+use super::flush_batch::Entry;
 use files::{
     create_directory, create_inside, is_inside, names, open_lock, read_regular, remove, sync_directory, write_new,
 };
@@ -32,22 +32,22 @@ const PART: &str = "part";
 const REASON: &str = "reason.txt";
 const REJECTED: &str = "rejected";
 
-/// How many producers have their batches put on disk at a time.
+/// The number of producers whose batches are written to disk at a time.
 const THREADS: usize = 16;
 
 pub(super) struct Spool {
     directory: Arc<PathBuf>,
-    /// Held for the life of the spool: two processes that write each other's files would write everything twice.
+    /// Locked for the life of the spool: two processes that write each other's files would write everything twice.
     lock: File,
-    /// Tells the files of this spool from those that others have left.
+    /// Distinguishes the files of this spool from those of other runs.
     run: u64,
     next: AtomicU64,
-    /// Threads of its own: disks are slow, and stores go on meanwhile.
+    /// Its own threads: disks are slow, and must not delay the store.
     pub(super) threads: Arc<Pool>,
 }
 
 impl Spool {
-    /// Opens a spool directory, creating it where it does not exist, and reads what is left in it, oldest first.
+    /// Opens a spool directory, creates it if it is missing, and reads the batches that are left in it, oldest first.
     pub(super) fn open(directory: PathBuf) -> Result<(Self, Vec<Entry>)> {
         let failed = |error| failed(&directory, "open it", error);
         create_directory(&directory).map_err(failed)?;
@@ -70,20 +70,20 @@ impl Spool {
         let rejected = spool.rejected().len();
         if rejected > 0 {
             let directory = spool.rejected_directory();
-            tracing::warn!(batches = rejected, directory = %directory.display(), "batches that the store has refused wait for `retry_rejected`");
+            tracing::warn!(batches = rejected, directory = %directory.display(), "batches that the store has refused are kept until `retry_rejected`");
         }
         Ok((spool, entries))
     }
 
-    /// Puts complete rows on disk, all batches or none; when it returns they survive the end of the process and of the
-    /// machine. The answer is the file of each.
+    /// Writes complete rows to disk, all batches or none. Once it returns they survive a crash of the process or the
+    /// machine. Returns the file of each batch.
     pub(super) fn save(&self, batches: &[(FeatureKey, RecordBatch)], put_at: i64) -> Result<Vec<PathBuf>> {
         let mut files = Vec::with_capacity(batches.len());
         let mut save_all = || {
             for (feature, batch) in batches {
                 files.push(self.save_one(feature, batch, put_at)?);
             }
-            sync_directory(&self.directory).map_err(|error| self.failed("keep a batch", error))
+            sync_directory(&self.directory).map_err(|error| self.failed("store a batch", error))
         };
         match save_all() {
             Ok(()) => Ok(files),
@@ -103,14 +103,14 @@ impl Spool {
             Ok(()) => Ok(path),
             Err(error) => {
                 remove(&[part]);
-                Err(self.failed("keep a batch", error))
+                Err(self.failed("store a batch", error))
             }
         }
     }
 
-    /// Forgets batches, off the async threads.
+    /// Removes files, off the async threads.
     pub(super) async fn remove_later(&self, files: Vec<PathBuf>) {
-        // A removal that does not happen is no harm: see `remove`.
+        // A removal that fails does no harm: see `remove`.
         let remove = move || {
             remove(&files);
             Ok(())
@@ -118,7 +118,7 @@ impl Spool {
         let _ = self.threads.spawn(remove).await;
     }
 
-    /// Sets files aside, off the async threads, each with the reason beside it; where they lie then.
+    /// Moves files to `rejected/`, off the async threads, each with the reason beside it. Returns their new paths.
     pub(super) async fn reject_later(self: &Arc<Self>, files: Vec<(PathBuf, String)>) -> Vec<PathBuf> {
         let stay = files.iter().map(|(file, _)| file.clone()).collect();
         let spool = self.clone();
@@ -126,11 +126,12 @@ impl Spool {
         self.threads.spawn(reject).await.unwrap_or(stay)
     }
 
-    /// Sets a file aside, with the reason beside it; where it lies then. A file that cannot be moved stays where it is.
+    /// Moves a file to `rejected/`, with the reason beside it. Returns its new path; a file that cannot be moved keeps
+    /// its own.
     fn reject(&self, file: &Path, reason: &str) -> PathBuf {
         let Some(name) = file.file_name() else { return file.to_owned() };
         let rejected = self.rejected_directory().join(name);
-        let set_aside = || {
+        let move_file = || {
             create_inside(&self.rejected_directory())?;
             let note = rejected.with_extension(REASON);
             remove(std::slice::from_ref(&note));
@@ -139,16 +140,17 @@ impl Spool {
             sync_directory(&self.rejected_directory())?;
             sync_directory(&self.directory)
         };
-        match set_aside() {
+        match move_file() {
             Ok(()) => rejected,
             Err(error) => {
-                tracing::error!(%error, file = %file.display(), "a batch could not be set aside; the next start tries it again");
+                tracing::error!(%error, file = %file.display(), "a rejected batch could not be moved; the next start tries it again");
                 file.to_owned()
             }
         }
     }
 
-    /// Takes back what was set aside, oldest first. What cannot be taken back stays there; it is an error where that is all.
+    /// Takes rejected batches back, oldest first. A file that cannot be taken back stays; if that is all of them, it is
+    /// an error.
     pub(super) fn take_back(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let mut refused = None;
@@ -172,10 +174,10 @@ impl Spool {
         let file = self.directory.join(rejected.file_name().unwrap_or_default());
         fs::rename(rejected, &file).map_err(|error| self.failed("take back a batch", error))?;
         remove(&[rejected.with_extension(REASON)]);
-        Ok(entry.kept_in(Some(file)))
+        Ok(entry.with_file(Some(file)))
     }
 
-    /// The files that were set aside, by this writer or before it.
+    /// Returns the files of rejected batches, those of earlier writers included.
     fn rejected(&self) -> Vec<PathBuf> {
         let directory = self.rejected_directory();
         if is_inside(&directory) { names(&directory, WHOLE).unwrap_or_default() } else { Vec::new() }
@@ -185,7 +187,7 @@ impl Spool {
         self.directory.join(REJECTED)
     }
 
-    /// Lets another writer use the directory.
+    /// Releases the directory for another writer.
     pub(super) fn release(&self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the lock of a spool directory could not be released; it goes with the process");
@@ -198,10 +200,10 @@ impl Spool {
 }
 
 fn failed(directory: &Path, operation: &'static str, error: io::Error) -> Error {
-    Error::of_io(place(directory), operation, error)
+    Error::of_io(location(directory), operation, error)
 }
 
-fn place(directory: &Path) -> String {
+fn location(directory: &Path) -> String {
     format!("the spool directory {}", directory.display())
 }
 
@@ -211,19 +213,19 @@ fn lock(directory: &Path) -> Result<File> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
-            Err(Error::Locked { location: place(directory), holder: "another writer".to_owned() })
+            Err(Error::Locked { location: location(directory), holder: "another writer".to_owned() })
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 
-/// What a file keeps.
+/// Reads the batch of a file.
 fn load(file: &Path) -> Result<Entry> {
     let name = format!("spool file {}", file.display());
     let bytes = read_regular(file).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => Error::Corrupt { table: name.clone(), reason: error.to_string() },
+        io::ErrorKind::InvalidData => Error::corrupt(&name, error.to_string()).with_source(error),
         _ => Error::of_io(&name, "read it", error),
     })?;
     let (feature, batch) = entry::decode(&name, &bytes)?;
-    Ok(Entry::left_in(file.to_owned(), feature, batch))
+    Ok(Entry::from_spool(file.to_owned(), feature, batch))
 }

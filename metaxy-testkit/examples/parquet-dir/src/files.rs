@@ -35,7 +35,7 @@ impl Files {
             tokio::fs::create_dir_all(path).await.map_err(failed)?;
         } else if !path.is_dir() {
             let hint = "correct `path`, or open it for writing first".to_owned();
-            return Err(Error::LocationNotFound { location: path.display().to_string(), hint });
+            return Err(Error::location_not_found(path.display(), hint));
         }
         Ok(Self(Arc::new(LocalFileSystem::new_with_prefix(path).map_err(failed)?)))
     }

@@ -45,8 +45,8 @@ async fn cut<F: Future>(future: F, polls: usize, moment: Moment) -> Option<F::Ou
     .await
 }
 
-/// Drops a call where it waits for the first time, for the second time and so on, until it comes to its end. Every attempt
-/// has a name of its own, with which the store is made ready for it and looked at after it.
+/// Drops a call where it waits for the first time, for the second time and so on, until it comes to its end. Every
+/// attempt has a name of its own, with which the store is made ready for it and looked at after it.
 async fn cut_everywhere<T, R, C, A>(
     moment: Moment,
     ready: impl Fn(String) -> R,
@@ -75,7 +75,7 @@ async fn nothing(_: String) -> Result<()> {
     Ok(())
 }
 
-/// How many rows of a feature have ids that begin so: all of an attempt or none, however often it is looked at.
+/// Returns how many rows of a feature have ids that begin so: all of an attempt or none, however often it is looked at.
 async fn assert_whole(store: &MetadataStore, feature: &str, prefix: &str) -> Result<usize> {
     let mut count = 0;
     // Work that was begun may still come to its end, off the async threads.
@@ -92,7 +92,7 @@ async fn assert_whole(store: &MetadataStore, feature: &str, prefix: &str) -> Res
     Ok(count)
 }
 
-/// The ids, once nothing changes them any more.
+/// Returns the ids, once nothing changes them any more.
 async fn settled(store: &MetadataStore) -> Result<Vec<String>> {
     let mut before = read_ids(store, ROOT).await?;
     loop {
@@ -209,7 +209,7 @@ pub(in crate::conformance) async fn dropped_open_can_be_tried_again(bench: Bench
     PASSED
 }
 
-/// A table that goes while it is looked at, because a dropped call comes to its end, may be an error for that moment.
+/// Repeats a call that may fail while a dropped call comes to its end and drops the table.
 async fn eventually<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
     for _ in 0..50 {
         if let Ok(answer) = call().await {
@@ -220,7 +220,8 @@ async fn eventually<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> R
     call().await
 }
 
-/// An opening that was dropped may hold its lock a little longer, until its thread sees that nobody waits.
+/// Opens the store. An opening that was dropped may keep its lock a little longer, until its thread sees that no caller
+/// waits.
 async fn patiently_open(bench: &Bench) -> Result<MetadataStore> {
     for _ in 0..50 {
         match bench.builder(pair()?).await?.open(AccessMode::ReadWrite).await {

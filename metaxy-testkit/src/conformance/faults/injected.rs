@@ -18,7 +18,7 @@ const ROWS: usize = 20;
 /// No call touches its backend as often.
 const TOUCHES: usize = 40;
 
-/// Where a call breaks, and how that is called in messages.
+/// Returns where a call breaks, and how that is called in messages.
 fn breaks() -> [(&'static str, Fault); 4] {
     let fault = || Fault::fail(Operation::Any);
     [
@@ -65,7 +65,7 @@ enum Change {
 impl Change {
     const ALL: [Self; 5] = [Self::Write, Self::WriteOfTwo, Self::SoftDelete, Self::HardDelete, Self::Drop];
 
-    /// The features that it changes; a dropped one is used once.
+    /// Returns the features that it changes; a dropped one is used once.
     fn features(self, attempt: usize) -> Vec<String> {
         match self {
             Self::WriteOfTwo => vec![ROOT.to_owned(), "other".to_owned()],
@@ -103,7 +103,7 @@ fn graph() -> Result<FeatureGraph> {
     FeatureGraph::new(keys.map(|key| root(&key)).collect::<Result<Vec<_>>>()?)
 }
 
-/// How many living rows of an attempt each feature has.
+/// Returns how many living rows of an attempt each feature has.
 async fn counts(store: &MetadataStore, features: &[String], prefix: &str) -> Result<Vec<usize>> {
     let mut counts = Vec::new();
     for feature in features {
@@ -163,7 +163,7 @@ async fn break_everywhere(
             assert_eq!(after, vec![if change.adds() { ROWS } else { 0 }; features.len()], "{what}");
             return Ok(());
         }
-        assert!(answer.is_err(), "{what}: nobody hears of it");
+        assert!(answer.is_err(), "{what}: no caller gets the error");
         assert!(
             after.iter().all(|count| [0, ROWS].contains(count)),
             "{what}, has left parts: {after:?} of {ROWS} rows"
@@ -175,7 +175,7 @@ async fn break_everywhere(
     panic!("{change:?} touches its backend more than {TOUCHES} times");
 }
 
-/// Everything that reads.
+/// Returns the answers of everything that reads.
 async fn answers(store: &MetadataStore) -> Result<BTreeMap<&'static str, Vec<String>>> {
     let mut answers = BTreeMap::new();
     let mut increment = Vec::new();

@@ -40,7 +40,8 @@ async fn write_until_killed(store: &MetadataStore) -> Result<Outcome> {
     for number in first.. {
         store.write(ROOT, generation(number)).await?;
         let mut output = std::io::stdout().lock();
-        // The harness prints the name of the test without a line end. Where nobody listens any more, the kill is on its way.
+        // The harness prints the name of the test without a line end. If the parent no longer listens, the kill is on
+        // its way.
         let _ = writeln!(output, "\n{SAID}{number}").and_then(|()| output.flush());
     }
     PASSED
@@ -64,7 +65,7 @@ async fn kill_a_writer(bench: &Bench, round: u64) -> i64 {
     said.last().copied().unwrap_or_default()
 }
 
-/// A storage system may need a moment to see that a process is gone.
+/// Opens the store. A storage system may need a moment to see that a process has ended.
 async fn patiently_open(bench: &Bench) -> Result<MetadataStore> {
     for _ in 0..100 {
         match bench.store(pair()?).await {

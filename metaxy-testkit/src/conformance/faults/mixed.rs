@@ -48,7 +48,8 @@ pub(in crate::conformance) async fn mixed_processes(bench: Bench) -> Result<Outc
     PASSED
 }
 
-/// Runs processes, stops and kills some of them at random moments, and starts others in their place; what all of them said.
+/// Runs processes, stops and kills some of them at random moments, and starts others instead; what all of them
+/// said.
 async fn disturb(bench: &Bench) -> Claims {
     let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let (begun, random) = (Instant::now(), &mut Rng::with_seed(seconds));
@@ -159,7 +160,7 @@ impl Claims {
     }
 }
 
-/// How many living rows each write has.
+/// Returns how many living rows each write has.
 async fn count(store: &MetadataStore) -> Result<BTreeMap<String, usize>> {
     let rows = match store.read(ROOT).columns(["id"]).await {
         Ok(rows) => texts(&rows.rows().await?.to_batch()?, "id"),
@@ -176,7 +177,7 @@ async fn count(store: &MetadataStore) -> Result<BTreeMap<String, usize>> {
 
 fn say(what: &str) {
     let mut output = std::io::stdout().lock();
-    // The harness prints the name of the test without a line end. Where the parent is gone, the kill is on its way.
+    // The harness prints the name of the test without a line end. If the parent is gone, the kill is on its way.
     let _ = writeln!(output, "\n{SAID}{what}").and_then(|()| output.flush());
 }
 
@@ -258,7 +259,7 @@ impl Work<'_> {
     }
 }
 
-/// Makes a call again where its failure passes.
+/// Makes a call again if its failure is transient.
 async fn passing<T, F: IntoFuture<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
     for _ in 0..200 {
         match call().await {

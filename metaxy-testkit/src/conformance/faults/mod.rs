@@ -1,5 +1,5 @@
-//! Faults: whatever goes wrong in the middle of a call leaves the store as if the call had not been made, or as if it had
-//! succeeded, and nobody takes a failure for an answer.
+//! Faults: whatever goes wrong in the middle of a call leaves the store as if the call had not been made, or as if it
+//! had succeeded, and no failure is read as an answer.
 
 mod dropped;
 mod injected;

@@ -28,7 +28,7 @@ pub(super) struct Built {
     /// All columns that its table has once rows of every kind are written.
     columns: Vec<String>,
     pub(super) passes_on: bool,
-    /// How many of its ids name the parent of a sample, where it has `1:N` lineage.
+    /// How many of its ids name the parent of a sample, if it has `1:N` lineage.
     pub(super) parent_ids: Option<usize>,
 }
 
@@ -84,7 +84,7 @@ fn build_feature(key: &str, draft: &FeatureDraft, before: &[Built]) -> Result<Bu
     Ok(Built { key: key.to_owned(), spec, ids, own, columns, passes_on: draft.passes_on, parent_ids })
 }
 
-/// A dependency, and the columns beside the ids that it brings.
+/// Returns a dependency, and the columns beside the ids that it brings.
 fn build_dep(
     index: usize,
     dep: &DepDraft,
@@ -157,7 +157,7 @@ fn field_key(draft: &FieldDraft) -> &'static str {
     FIELD_KEYS[usize::from(draft.key) % FIELD_KEYS.len()]
 }
 
-/// Some of a feature's fields.
+/// Returns some of a feature's fields.
 fn picked(parent: &Built, picks: u8) -> Vec<String> {
     let fields = parent.spec.fields.iter().enumerate();
     fields.filter(|(index, _)| picks & (1 << (index % 8)) != 0).map(|(_, field)| field.key().to_string()).collect()

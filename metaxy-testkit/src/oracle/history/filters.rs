@@ -4,7 +4,7 @@ use super::values::{literal, type_of};
 use super::{AtomDraft, FilterDraft};
 
 impl FilterDraft {
-    /// The filter on some of these columns; nothing where there are none.
+    /// Returns the filter on some of these columns; `None` if there are none.
     pub(super) fn text(&self, columns: &[String]) -> Option<String> {
         let mut text = String::new();
         for (index, atom) in self.atoms.iter().enumerate() {

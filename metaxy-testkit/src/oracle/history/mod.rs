@@ -1,8 +1,8 @@
 //! Random histories: definitions and steps, drawn so that they make sense.
 //!
-//! Proptest draws a [`Draft`], which is nothing but small numbers, so that it shrinks well. [`Draft::scenario`] turns it
-//! into a scenario with the oracle at its side: what a number means depends on what is in the store by then, and a step
-//! that is not possible is left out. The answers are the oracle's, so the scenario can be played over any store.
+//! Proptest draws a [`Draft`], which is nothing but small numbers, so that it shrinks well. [`Draft::scenario`] turns
+//! it into a scenario with the oracle at its side: what a number means depends on what is in the store by then, and a
+//! step that is not possible is left out. The answers are the oracle's, so the scenario can be played over any store.
 //!
 //! Some things are left to chance by the reference's rules and so never drawn: two rows of one sample in one write,
 //! children of one parent that differ in their provenance within one write, floats as ids.
@@ -100,7 +100,7 @@ enum StepDraft {
 }
 
 impl Draft {
-    /// The history as a scenario, with the oracle's answers.
+    /// Returns the history as a scenario, with the oracle's answers.
     pub(super) fn scenario(&self) -> Result<Scenario, String> {
         let algorithm = HashAlgorithm::ALL[usize::from(self.algorithm) % HashAlgorithm::ALL.len()];
         let truncation = [8, 16, 64][usize::from(self.truncation) % 3];
@@ -155,7 +155,7 @@ fn take(oracle: &mut Oracle, mut step: Step, steps: &mut Vec<Step>) {
     }
 }
 
-/// All rows of all versions, the deleted ones too.
+/// Returns all rows of all versions, the deleted ones too.
 fn everything(feature: &str) -> Step {
     Step::Read(Read {
         feature: feature.to_owned(),

@@ -12,7 +12,7 @@ use super::features::Built;
 use super::values::{mixed, type_of, value};
 use super::{FeatureDraft, FieldDraft, RowDraft, StepDraft, specs};
 
-/// The step that a draft means here; nothing where it means none.
+/// Returns the step that a draft means here; `None` if it means none.
 pub(super) fn step(draft: &StepDraft, built: &[Built], oracle: &Oracle) -> Result<Option<Step>, String> {
     let feature = |number: u8| built.get(usize::from(number) % built.len().max(1));
     Ok(match draft {
@@ -60,7 +60,7 @@ pub(super) fn step(draft: &StepDraft, built: &[Built], oracle: &Oracle) -> Resul
     })
 }
 
-/// What happens to a feature before anything else.
+/// Returns what happens to a feature before anything else.
 pub(super) fn start(feature: &Built, rows: &[RowDraft], oracle: &Oracle) -> Option<Step> {
     if rows.is_empty() {
         return None;
@@ -72,7 +72,7 @@ pub(super) fn start(feature: &Built, rows: &[RowDraft], oracle: &Oracle) -> Opti
     Some(Step::Write(Write { feature: feature.key.clone(), samples: samples(feature, rows) }))
 }
 
-/// A resolve without options, of a feature that needs none.
+/// Returns a resolve without options, of a feature that needs none.
 pub(super) fn plain_resolve(feature: &Built) -> Option<Step> {
     let resolve = Resolve { feature: feature.key.clone(), ..Resolve::default() };
     (!feature.spec.deps.is_empty()).then_some(Step::Resolve(resolve))
@@ -95,7 +95,7 @@ fn add_filter(
     };
     match kind {
         0..=2 if !deps.is_empty() => {
-            let upstream = deps[usize::from(kind) % deps.len()].feature.to_string();
+            let upstream = deps[usize::from(kind) % deps.len()].feature().to_string();
             if let Some(filter) = text(&oracle.user_columns(&upstream)) {
                 resolve.filters.get_or_insert_default().entry(upstream).or_default().push(filter);
             }

@@ -8,24 +8,24 @@ const IDS: [&str; 3] = ["a", "b", "c"];
 /// The columns that a feature may have of its own.
 const OWN: [&str; 4] = ["score", "name", "f", "ok"];
 
-/// The names of a feature's id columns.
+/// Returns the names of a feature's id columns.
 pub(super) fn id_names(count: usize, other_names: bool) -> Vec<String> {
     let prefix = if other_names { "x_" } else { "" };
     IDS.iter().take(count).map(|id| format!("{prefix}{id}")).collect()
 }
 
-/// The names of a feature's own columns.
+/// Returns the names of a feature's own columns.
 pub(super) fn own_columns(mask: u8) -> Vec<String> {
     let chosen = OWN.iter().enumerate().filter(|(index, _)| mask & (1 << index) != 0);
     chosen.map(|(_, name)| (*name).to_owned()).collect()
 }
 
-/// The last part of a column's name.
+/// Returns the last part of a column's name.
 pub(super) fn base(column: &str) -> &str {
     column.rsplit('_').next().unwrap_or(column)
 }
 
-/// A column's type, as scenarios call it.
+/// Returns a column's type, as scenarios call it.
 pub(super) fn type_of(column: &str) -> &'static str {
     match base(column) {
         "b" | "score" => "int64",
@@ -35,7 +35,7 @@ pub(super) fn type_of(column: &str) -> &'static str {
     }
 }
 
-/// A value of a column; columns that are no ids are null now and then.
+/// Returns a value of a column; columns that are no ids are null now and then.
 pub(super) fn value(column: &str, number: u8) -> Value {
     let pick = usize::from(number);
     match base(column) {
@@ -51,7 +51,7 @@ pub(super) fn value(column: &str, number: u8) -> Value {
     }
 }
 
-/// A value of a column, never null, as a literal of a filter.
+/// Returns a value of a column, never null, as a literal of a filter.
 pub(super) fn literal(column: &str, number: u8) -> String {
     let number = if value(column, number).is_null() { number + 1 } else { number };
     match value(column, number) {
@@ -60,7 +60,7 @@ pub(super) fn literal(column: &str, number: u8) -> String {
     }
 }
 
-/// A number that follows from others.
+/// Returns a number that follows from others.
 pub(super) fn mixed(numbers: &[u8]) -> u8 {
     let mix = |state: u32, number: &u8| (state ^ u32::from(*number)).wrapping_mul(0x0100_0193).rotate_left(5);
     (numbers.iter().fold(0x811c_9dc5, mix) >> 11) as u8

@@ -4,9 +4,9 @@
 //! let database = metaxy_testkit::servers::postgres::database().unwrap();
 //! println!("{}", database.url());
 //! ```
-//! A process starts one server for all its tests, and every test gets a database of its own, or a schema of one that all
-//! of them share, which is quicker made. The server and its files go when the process ends, however it ends: a shell waits
-//! for that. PostgreSQL refuses to run as root, so that it runs as `postgres` or `nobody` there.
+//! A process starts one server for all its tests, and every test gets a database of its own, or a schema of one that
+//! all of them share, which is quicker made. The server and its files go when the process ends, however it ends: a
+//! shell waits for that. PostgreSQL refuses to run as root, so that it runs as `postgres` or `nobody` there.
 
 mod pooler;
 
@@ -54,7 +54,7 @@ struct Cluster {
     watchdog: std::process::Child,
 }
 
-/// Whom the server runs as, where the tests run as root.
+/// Whom the server runs as, if the tests run as root.
 #[derive(Clone, Debug)]
 struct User {
     name: String,
@@ -85,7 +85,7 @@ impl ServerRef {
     }
 }
 
-/// A new database on the server of this process.
+/// Returns a new database on the server of this process.
 ///
 /// # Errors
 /// One line that says what is missing.
@@ -104,7 +104,7 @@ pub struct Schema {
     database: Arc<Database>,
 }
 
-/// A new schema, in a database that lives as long as any of its schemas.
+/// Returns a new schema, in a database that lives as long as any of its schemas.
 ///
 /// # Errors
 /// One line that says what is missing.
@@ -133,7 +133,7 @@ impl Schema {
         &self.name
     }
 
-    /// The URL of its database, with the password.
+    /// Returns the URL of its database, with the password.
     pub fn url(&self) -> &str {
         self.database.url()
     }
@@ -141,7 +141,7 @@ impl Schema {
 
 impl Drop for Schema {
     fn drop(&mut self) {
-        // A test that failed may still hold its tables; nobody waits for that.
+        // A test that failed may still lock its tables; this does not wait for it.
         let _ = self.database.sql(&format!("SET lock_timeout = '5s'; DROP SCHEMA IF EXISTS {} CASCADE", self.name));
     }
 }
@@ -156,8 +156,8 @@ impl Server {
         Ok(Self { url, cluster: None })
     }
 
-    /// Starts a throwaway server of one's own, to be stopped and started in a test. It survives a crash of its own, but not
-    /// one of the machine: it does not wait for the disk.
+    /// Starts a throwaway server of one's own, to be stopped and started in a test. It survives a crash of its own, but
+    /// not one of the machine: it does not wait for the disk.
     ///
     /// # Errors
     /// One line that says what is missing.
@@ -165,7 +165,7 @@ impl Server {
         Self::start_with(&["fsync=off"])
     }
 
-    /// The same with the settings of the server, as `name=value`.
+    /// Starts a server with these settings, as `name=value`.
     ///
     /// # Errors
     /// One line that says what is missing.
@@ -185,7 +185,7 @@ impl Server {
         Ok(server)
     }
 
-    /// A new database on this server.
+    /// Returns a new database on this server.
     ///
     /// # Errors
     /// What the server says.
@@ -302,7 +302,7 @@ impl Database {
         self.server.get().sql(&self.url, sql)
     }
 
-    /// The same over another URL that leads to it, as one message for each of the statements.
+    /// Runs statements over another URL of the server, each as one message.
     ///
     /// # Errors
     /// What the server says.
@@ -344,7 +344,7 @@ fn psql(url: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// A program of PostgreSQL: where packages put it, the newest first, else where `PATH` finds it.
+/// Returns a program of PostgreSQL: where packages put it, the newest first, else where `PATH` finds it.
 fn program(name: &str) -> Result<PathBuf> {
     let mut installed: Vec<(u32, PathBuf)> = Vec::new();
     for root in ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt"] {
@@ -373,7 +373,7 @@ fn server_user() -> Result<User> {
     found.ok_or_else(|| "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody`".to_owned())
 }
 
-/// A program run as the server's user.
+/// Returns a program run as the server's user.
 fn as_user(program: &Path, user: Option<&User>) -> Command {
     let Some(user) = user else { return Command::new(program) };
     let has = |name: &str| find_in_path(name).is_some();

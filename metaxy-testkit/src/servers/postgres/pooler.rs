@@ -10,8 +10,8 @@ use super::{Database, Result, as_user, find_in_path, folder, free_port, hand_ove
 
 const INSTALL: &str = "PgBouncer is not there: install it (Debian and Ubuntu: apt-get install pgbouncer)";
 
-/// A pooler that gives each transaction any of two connections to the server. It ends when this is dropped, or the process
-/// that started it.
+/// A pooler that gives each transaction any of two connections to the server. It ends when this is dropped, or the
+/// process that started it.
 #[derive(Debug)]
 pub struct Pooler {
     url: String,
@@ -44,7 +44,7 @@ impl Pooler {
         Ok(pooler)
     }
 
-    /// The URL of the database through the pooler, with the password.
+    /// Returns the URL of the database through the pooler, with the password.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -75,7 +75,7 @@ fn program() -> Result<PathBuf> {
         .ok_or_else(|| INSTALL.to_owned())
 }
 
-/// The URL of the pooler, and its files by their names.
+/// Returns the URL of the pooler, and its files by their names.
 fn settings(server: &str, folder: &Path, port: u16) -> Result<(String, [(&'static str, String); 2])> {
     let parts = || {
         let (who, place) = server.split_once("://")?.1.rsplit_once('@')?;

@@ -6,7 +6,7 @@
 //! ```
 //! A process starts one server for all its tests, and every test gets a bucket of its own; other processes reach it as
 //! long as this one lives. It speaks HTTP, checks signatures, and does conditional puts as Amazon does: of several that
-//! ask at once for a key that nobody has, one gets it. Objects live in memory, so that a test can look at every byte.
+//! ask at once for the same new key, one gets it. Objects live in memory, so that a test can look at every byte.
 
 mod objects;
 
@@ -46,10 +46,10 @@ pub struct Bucket {
     server: Arc<Server>,
 }
 
-/// A new bucket on the server of this process.
+/// Returns a new bucket on the server of this process.
 ///
 /// # Errors
-/// Where no server can be started.
+/// If no server can be started.
 pub fn bucket() -> Result<Bucket> {
     static SHARED: OnceLock<Result<Arc<Server>>> = OnceLock::new();
     match SHARED.get_or_init(Server::start) {
@@ -58,10 +58,10 @@ pub fn bucket() -> Result<Bucket> {
     }
 }
 
-/// The URL of an endpoint that nobody answers at.
+/// Returns the URL of an endpoint that does not answer.
 ///
 /// # Errors
-/// Where this machine has no port to spare.
+/// If this machine has no port to spare.
 pub fn dead_endpoint() -> Result<String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| format!("no free port: {error}"))?;
     let address = listener.local_addr().map_err(|error| format!("no free port: {error}"))?;
@@ -72,7 +72,7 @@ impl Server {
     /// Starts a server of one's own, to be cut off in a test. It runs until the process ends.
     ///
     /// # Errors
-    /// Where there is no free port, or no thread.
+    /// If there is no free port, or no thread.
     pub fn start() -> Result<Arc<Self>> {
         let failed = |error: std::io::Error| format!("no S3 server for tests: {error}");
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
@@ -89,7 +89,7 @@ impl Server {
         Ok(Arc::new(Self { address, objects, reachable }))
     }
 
-    /// A new bucket on this server.
+    /// Returns a new bucket on this server.
     pub fn bucket(self: &Arc<Self>) -> Bucket {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("metaxy-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -97,7 +97,7 @@ impl Server {
         Bucket { name, server: self.clone() }
     }
 
-    /// Cuts the server off, or lets it answer again. One that is cut off hangs up whoever calls.
+    /// Cuts the server off, or lets it answer again. One that is cut off closes every connection.
     pub fn set_reachable(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::SeqCst);
     }
@@ -137,12 +137,12 @@ impl Bucket {
         format!("s3://{}", self.name)
     }
 
-    /// The URL of its server.
+    /// Returns the URL of its server.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.server.address)
     }
 
-    /// What an S3 client has to know to reach it, by the names of environment variables.
+    /// Returns what an S3 client has to know to reach it, by the names of environment variables.
     pub fn storage_options(&self) -> BTreeMap<String, String> {
         let options = [
             ("AWS_ENDPOINT_URL", self.endpoint()),
@@ -154,7 +154,7 @@ impl Bucket {
         options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// Every object in it, by its key.
+    /// Returns every object in it, by its key.
     pub fn snapshot(&self) -> BTreeMap<String, Bytes> {
         self.server.objects.snapshot(&self.name)
     }
@@ -169,7 +169,7 @@ impl Bucket {
         self.server.objects.remove(&self.name, key);
     }
 
-    /// What clients have asked for since the last call, in order.
+    /// Returns what clients have asked for since the last call, in order.
     pub fn requests(&self) -> Vec<Request> {
         self.server.objects.requests(&self.name)
     }

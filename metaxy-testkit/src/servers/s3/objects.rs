@@ -46,7 +46,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The answer, where the request is not done.
+    /// The answer, if the request is not done.
     async fn answer(self) -> S3Result<()> {
         Err(match self {
             Self::LostAnswer => return Ok(()),
@@ -238,7 +238,7 @@ fn lost(fault: Option<Fault>) -> S3Result<()> {
 }
 
 impl State {
-    /// The bucket that a request is about; the request is noted.
+    /// Returns the bucket that a request is about; the request is noted.
     fn asked(&mut self, bucket: &str, verb: &'static str, key: &str) -> S3Result<&mut BucketState> {
         let bucket = self.buckets.get_mut(bucket).ok_or_else(|| error(S3ErrorCode::NoSuchBucket))?;
         bucket.requests.push(Request { verb, key: key.to_owned() });

@@ -8,21 +8,21 @@ use arrow::array::RecordBatch;
 
 use crate::key::FeatureKey;
 
-use super::room::Place;
+use super::budget::Permit;
 
-/// A batch on its way, or several that have been joined.
+/// A batch that was put, or several that have been merged.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) feature: FeatureKey,
     pub(super) batch: RecordBatch,
-    /// The hashes of its ids. Two ids of one hash only mean that their rows are written one after the other.
+    /// The hashes of its ids. If two ids share a hash, their rows are written in two flushes, which does no harm.
     pub(super) ids: Vec<u64>,
-    /// The batches that it was, in their order.
+    /// The batches that were put, in their order.
     parts: Vec<Part>,
-    /// Whether its rows are complete with versions and times: an earlier process has put them.
+    /// Whether its rows have versions and times already: an earlier process has stored them in the spool directory.
     pub(super) is_complete: bool,
-    /// The room that it takes, together with others of its put.
-    places: Vec<Arc<Place>>,
+    /// The shares of the memory budget that it holds, shared with other entries of its put.
+    permits: Vec<Arc<Permit>>,
     bytes: usize,
 }
 
@@ -30,11 +30,11 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Part {
     rows: usize,
-    /// The file that keeps it, where there is a spool directory.
+    /// Its file, if there is a spool directory.
     file: Option<PathBuf>,
 }
 
-/// The bytes that a batch keeps in memory while it waits, with the hashes of its ids.
+/// Returns the bytes that a batch takes in memory while it waits, the hashes of its ids included.
 pub(super) fn bytes_in_memory(batch: &RecordBatch) -> usize {
     batch.get_array_memory_size() + batch.num_rows() * size_of::<u64>()
 }
@@ -43,49 +43,49 @@ impl Entry {
     pub(super) fn new(feature: FeatureKey, batch: RecordBatch, ids: Vec<u64>) -> Self {
         let bytes = bytes_in_memory(&batch);
         let parts = vec![Part { rows: batch.num_rows(), file: None }];
-        Self { feature, batch, ids, parts, is_complete: false, places: Vec::new(), bytes }
+        Self { feature, batch, ids, parts, is_complete: false, permits: Vec::new(), bytes }
     }
 
-    /// Keeps some room until it is settled.
-    pub(super) fn in_place(mut self, place: Option<Arc<Place>>) -> Self {
-        self.places.extend(place);
+    /// Holds a share of the memory budget until the entry is settled.
+    pub(super) fn with_permit(mut self, permit: Option<Arc<Permit>>) -> Self {
+        self.permits.extend(permit);
         self
     }
 
-    /// Gives back its room.
-    pub(super) fn leave_place(&mut self) {
-        self.places.clear();
+    /// Gives its shares of the memory budget back.
+    pub(super) fn release_permits(&mut self) {
+        self.permits.clear();
     }
 
-    pub(super) fn kept_in(mut self, file: Option<PathBuf>) -> Self {
+    pub(super) fn with_file(mut self, file: Option<PathBuf>) -> Self {
         self.parts = vec![Part { rows: self.rows(), file }];
         self
     }
 
-    /// What an earlier process has left in a file.
-    pub(super) fn left_in(file: PathBuf, feature: FeatureKey, batch: RecordBatch) -> Self {
-        Self { is_complete: true, ..Self::new(feature, batch, Vec::new()).kept_in(Some(file)) }
+    /// Makes an entry of what an earlier process has stored in a file.
+    pub(super) fn from_spool(file: PathBuf, feature: FeatureKey, batch: RecordBatch) -> Self {
+        Self { is_complete: true, ..Self::new(feature, batch, Vec::new()).with_file(Some(file)) }
     }
 
-    /// How many batches it was.
+    /// Returns how many batches were merged into it.
     pub(super) fn batches(&self) -> usize {
         self.parts.len()
     }
 
-    /// The files that keep it, where there is a spool directory.
+    /// Returns its files, if there is a spool directory.
     pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         self.parts.iter().filter_map(|part| part.file.as_ref())
     }
 
-    /// The batches that it was, each by itself.
+    /// Splits it into the batches that were put.
     pub(super) fn split(self) -> Vec<Self> {
-        let Self { feature, batch, parts, is_complete, places, .. } = self;
+        let Self { feature, batch, parts, is_complete, permits, .. } = self;
         let mut start = 0;
         let part = |part: Part| {
             let rows = batch.slice(start, part.rows);
             start += part.rows;
-            let entry = Self::new(feature.clone(), rows, Vec::new()).kept_in(part.file);
-            Self { is_complete, places: places.clone(), ..entry }
+            let entry = Self::new(feature.clone(), rows, Vec::new()).with_file(part.file);
+            Self { is_complete, permits: permits.clone(), ..entry }
         };
         parts.into_iter().map(part).collect()
     }
@@ -94,34 +94,34 @@ impl Entry {
         self.batch.num_rows()
     }
 
-    /// Whether the two could be one batch.
-    fn goes_with(&self, other: &Self) -> bool {
+    /// Returns whether the two can become one batch.
+    fn can_merge_with(&self, other: &Self) -> bool {
         self.is_complete == other.is_complete
             && self.feature == other.feature
             && self.batch.schema_ref() == other.batch.schema_ref()
     }
 
-    /// Takes over what another one stands for; gives back its batch.
+    /// Takes over the parts and permits of another entry. Returns its batch.
     fn absorb(&mut self, other: Self) -> RecordBatch {
         self.parts.extend(other.parts);
-        self.places.extend(other.places);
+        self.permits.extend(other.permits);
         self.bytes += other.bytes;
         other.batch
     }
 }
 
-/// When a parcel is large enough to be written.
+/// The size at which a flush batch is full.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
     pub(super) rows: usize,
     pub(super) bytes: usize,
 }
 
-/// The entries of one flush. Of one feature no id comes twice from two puts: rows of one flush share one time, and
-/// readers could not tell which of the two was put last.
+/// The entries of one flush. An id occurs in one put at most: rows of one flush share one time, and readers could not
+/// tell which of two rows was put last.
 #[derive(Debug, Default)]
-pub(super) struct Parcel {
-    /// Its number among all parcels of the writer.
+pub(super) struct FlushBatch {
+    /// Its number among all flush batches of the writer.
     pub(super) number: u64,
     pub(super) entries: Vec<Entry>,
     ids: BTreeMap<FeatureKey, HashSet<u64, ahash::RandomState>>,
@@ -129,13 +129,13 @@ pub(super) struct Parcel {
     bytes: usize,
 }
 
-impl Parcel {
+impl FlushBatch {
     pub(super) fn new(number: u64) -> Self {
         Self { number, ..Self::default() }
     }
 
-    /// Whether the entries of a put may come in: there is room, and none of their ids is here already.
-    pub(super) fn takes(&self, put: &[Entry], size: Size) -> bool {
+    /// Returns whether the entries of a put may be added: the batch is not full, and has none of their ids.
+    pub(super) fn accepts(&self, put: &[Entry], size: Size) -> bool {
         let is_new = |entry: &Entry| match self.ids.get(&entry.feature) {
             Some(known) => entry.ids.iter().all(|id| !known.contains(id)),
             None => true,
@@ -153,28 +153,28 @@ impl Parcel {
         }
     }
 
-    /// Nothing more comes in. The answer is its number.
+    /// Accepts nothing more. Returns its number.
     pub(super) fn close(&mut self) -> u64 {
         self.ids = BTreeMap::new();
         self.number
     }
 
-    /// The batches, neighbours together that could be one.
+    /// Returns its batches; neighbours that can be merged stand together.
     pub(super) fn runs(&self) -> Vec<Vec<RecordBatch>> {
         let batches = |run: &[Entry]| run.iter().map(|entry| entry.batch.clone()).collect();
-        self.entries.chunk_by(Entry::goes_with).map(batches).collect()
+        self.entries.chunk_by(Entry::can_merge_with).map(batches).collect()
     }
 
-    /// Puts one batch in the place of each run; gives back what is not needed any more.
-    pub(super) fn condense(&mut self, joined: Vec<RecordBatch>) -> Vec<RecordBatch> {
+    /// Replaces each run by one batch. Returns the batches that are no longer needed.
+    pub(super) fn replace_runs(&mut self, merged: Vec<RecordBatch>) -> Vec<RecordBatch> {
         let mut small = Vec::new();
         for entry in std::mem::take(&mut self.entries) {
             match self.entries.last_mut() {
-                Some(last) if last.goes_with(&entry) => small.push(last.absorb(entry)),
+                Some(last) if last.can_merge_with(&entry) => small.push(last.absorb(entry)),
                 _ => self.entries.push(entry),
             }
         }
-        let replaced = self.entries.iter_mut().zip(joined);
+        let replaced = self.entries.iter_mut().zip(merged);
         small.extend(replaced.map(|(entry, batch)| std::mem::replace(&mut entry.batch, batch)));
         small
     }
@@ -184,7 +184,7 @@ impl Parcel {
     }
 }
 
-/// How many rows of which features there are, for a log.
+/// Returns how many rows of which features there are, for a log.
 pub(super) fn summary<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
     let mut rows: BTreeMap<&FeatureKey, usize> = BTreeMap::new();
     for entry in entries {

@@ -6,7 +6,7 @@ use metaxy_core::BufferedMetadataWriter;
 
 use super::support::{Fixture, VIDEO, in_time, videos};
 
-/// What a batch keeps in memory, with what the writer keeps beside it.
+/// Returns what a batch keeps in memory, with what the writer keeps beside it.
 fn bytes(rows: i64) -> usize {
     videos(0..rows).get_array_memory_size() + 8 * rows as usize
 }
@@ -28,20 +28,20 @@ async fn put_waits_while_too_much_is_pending() {
         most = most.max(writer.pending_rows());
         assert!(most <= 400, "{most} rows are pending");
     }
-    assert!(most > 100, "there is room for more than one batch");
+    assert!(most > 100, "there is memory for more than one batch");
     assert_eq!(writer.close().await.expect("a close").values().sum::<u64>(), 4000);
 }
 
 /// No other reason to write would come about.
 #[tokio::test]
-async fn a_put_that_finds_no_room_starts_a_flush() {
+async fn a_put_without_memory_starts_a_flush() {
     let fixture = Fixture::new().await;
     let writer = fixture.builder().max_pending_bytes(bytes(1000)).start().await.expect("it starts");
     in_time("a small put", put(writer.clone(), 0..400)).await;
     assert_eq!(fixture.appends(), 0);
     in_time("a put that has to wait", put(writer.clone(), 400..1400)).await;
-    assert_eq!(fixture.ids(VIDEO).await[..400], *(0..400).collect::<Vec<_>>(), "what came before has made room");
-    in_time("a put that is larger than all the room", put(writer.clone(), 1400..5000)).await;
+    assert_eq!(fixture.ids(VIDEO).await[..400], *(0..400).collect::<Vec<_>>(), "what came before was written");
+    in_time("a put that is larger than the whole budget", put(writer.clone(), 1400..5000)).await;
     writer.close().await.expect("a close");
     assert_eq!(fixture.ids(VIDEO).await.len(), 5000);
 }
@@ -69,7 +69,7 @@ async fn a_large_put_has_its_turn() {
 
 /// A row that was cut out of a large batch neither counts for all of it nor keeps it in memory.
 #[tokio::test]
-async fn slices_take_the_room_of_their_rows() {
+async fn slices_take_the_memory_of_their_rows() {
     let fixture = Fixture::new().await;
     let all = videos(0..100_000);
     let builder = fixture.builder().max_pending_bytes(all.get_array_memory_size());
@@ -83,7 +83,7 @@ async fn slices_take_the_room_of_their_rows() {
 }
 
 #[tokio::test]
-async fn closing_turns_away_those_who_wait() {
+async fn closing_refuses_waiting_puts() {
     let fixture = Fixture::slow(Duration::from_millis(50)).await;
     let writer = fixture.builder().max_pending_bytes(1).start().await.expect("it starts");
     put(writer.clone(), 0..10).await;

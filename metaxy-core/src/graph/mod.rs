@@ -1,18 +1,24 @@
 //! The graph of features: validated once, then immutable, with the version of every definition.
 
+mod order;
+mod parents;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::canonical_json;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
 use crate::hash::{MIN_TRUNCATION, check_truncation, definition_hash};
 use crate::key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey};
 use crate::lineage;
-use crate::spec::{FeatureDep, FeatureSpec, FieldDeps, FieldSelection, FieldSpec, FieldsMapping};
+use crate::spec::{FeatureDep, FeatureSpec};
 
-/// All features of a project. Cheap to clone.
+use order::{Specs, nearest_key, topological_order};
+use parents::{check_renames, parent_fields};
+
+/// All features of a project. It is cheap to clone.
 ///
 /// ```
 /// use metaxy_core::{FeatureGraph, FeatureSpec, FieldSpec};
@@ -37,18 +43,18 @@ struct Inner {
     truncation: usize,
 }
 
-/// A feature in its graph: its definition, what it is made from, and its versions.
+/// A feature in its graph: its definition, its upstream features and fields, and its versions.
 #[derive(Clone, Debug)]
 pub struct FeaturePlan {
     /// The definition.
     pub spec: Arc<FeatureSpec>,
-    /// The definitions of the features it depends on, in the order of `spec.deps`.
+    /// The definitions of its upstream features, in the order of `spec.deps`.
     pub upstream: Vec<Arc<FeatureSpec>>,
-    /// For each field, in the order of `spec.fields`, the upstream fields it is made from, sorted.
+    /// The upstream fields of each field, sorted; in the order of `spec.fields`.
     pub parents: Vec<Vec<FqFieldKey>>,
     /// The version of each field, by key.
     pub field_versions: BTreeMap<FieldKey, String>,
-    /// The version of the feature: changes with anything that changes what its rows mean, upstream included.
+    /// The version of the feature. It changes with everything that changes what its rows mean, upstream included.
     pub feature_version: String,
     /// The version of the code of its fields alone.
     pub code_version: String,
@@ -61,13 +67,13 @@ pub struct FeaturePlan {
 }
 
 impl FeaturePlan {
-    /// The dependencies with the definitions they lead to.
+    /// Returns the dependencies with the definitions of their features.
     pub fn deps(&self) -> impl Iterator<Item = (&FeatureDep, &Arc<FeatureSpec>)> {
         self.spec.deps.iter().zip(&self.upstream)
     }
 }
 
-/// Collects what a graph is made of.
+/// Builds a [`FeatureGraph`].
 #[derive(Debug)]
 pub struct FeatureGraphBuilder {
     features: Vec<FeatureSpec>,
@@ -84,7 +90,7 @@ impl FeatureGraphBuilder {
         self
     }
 
-    /// Adds features that another project owns; they do not count in the project version.
+    /// Adds features that another project owns. The project version leaves them out.
     #[must_use]
     pub fn external(mut self, features: impl IntoIterator<Item = FeatureSpec>) -> Self {
         for feature in features {
@@ -94,21 +100,21 @@ impl FeatureGraphBuilder {
         self
     }
 
-    /// The JSON schema of a feature's user columns, where the project keeps one; part of its definition version.
+    /// Sets the JSON schema of a feature's user columns, if the project has one. It is part of the definition version.
     #[must_use]
     pub fn schema(mut self, feature: FeatureKey, schema: Value) -> Self {
         self.schemas.insert(feature, schema);
         self
     }
 
-    /// How many characters of every definition version are kept; 8 where this is not called.
+    /// Sets the number of characters of every definition version that are kept; 8 by default.
     #[must_use]
     pub fn hash_truncation_length(mut self, length: usize) -> Self {
         self.truncation = length;
         self
     }
 
-    /// The graph.
+    /// Validates the features, and returns the graph.
     ///
     /// # Errors
     /// [`Error::DuplicateFeature`], [`Error::MissingDependency`], [`Error::MissingFieldDependency`],
@@ -137,15 +143,15 @@ impl FeatureGraphBuilder {
 }
 
 impl FeatureGraph {
-    /// A graph of features, all of this project, with definition versions of 8 characters.
+    /// Returns a graph of features that all belong to this project, with definition versions of 8 characters.
     ///
     /// # Errors
-    /// As [`FeatureGraphBuilder::build`].
+    /// The errors of [`FeatureGraphBuilder::build`].
     pub fn new(features: impl IntoIterator<Item = FeatureSpec>) -> Result<Self> {
         Self::builder().features(features).build()
     }
 
-    /// Starts a graph with settings.
+    /// Returns a builder for a graph.
     pub fn builder() -> FeatureGraphBuilder {
         FeatureGraphBuilder {
             features: Vec::new(),
@@ -155,12 +161,12 @@ impl FeatureGraph {
         }
     }
 
-    /// All features, by key.
+    /// Returns all features, by key.
     pub fn features(&self) -> impl Iterator<Item = &FeaturePlan> {
         self.inner.nodes.values()
     }
 
-    /// All keys, every feature after those it depends on.
+    /// Returns all keys, every feature after those it depends on.
     pub fn topological_order(&self) -> &[FeatureKey] {
         &self.inner.topological
     }
@@ -172,7 +178,7 @@ impl FeatureGraph {
         order.iter().rev().position(|other| other == key).unwrap_or(order.len())
     }
 
-    /// A feature in its graph.
+    /// Returns a feature in its graph.
     ///
     /// # Errors
     /// [`Error::UnknownFeature`] with the nearest key, [`Error::InvalidKey`].
@@ -184,91 +190,38 @@ impl FeatureGraph {
             .ok_or_else(|| Error::UnknownFeature { nearest: nearest_key(&key, self.inner.nodes.keys()), key })
     }
 
-    /// A feature's definition.
+    /// Returns the definition of a feature.
     ///
     /// # Errors
-    /// As [`FeatureGraph::plan`].
+    /// The errors of [`FeatureGraph::plan`].
     pub fn spec(&self, feature: impl IntoFeatureKey) -> Result<&FeatureSpec> {
         Ok(&self.plan(feature)?.spec)
     }
 
-    /// The version of a feature.
+    /// Returns the version of a feature.
     ///
     /// # Errors
-    /// As [`FeatureGraph::plan`].
+    /// The errors of [`FeatureGraph::plan`].
     pub fn feature_version(&self, feature: impl IntoFeatureKey) -> Result<&str> {
         Ok(&self.plan(feature)?.feature_version)
     }
 
-    /// The version of all features that the project owns; `empty` where it owns none.
+    /// Returns the version of all features that the project owns; `empty` if it owns none.
     pub fn project_version(&self) -> &str {
         &self.inner.project_version
     }
 
-    /// How many characters of every definition version are kept.
+    /// Returns the number of characters of every definition version that are kept.
     pub fn hash_truncation_length(&self) -> usize {
         self.inner.truncation
     }
 
-    /// The features that depend on this one directly, by key.
+    /// Returns the features that depend on this one directly, by key.
     pub fn dependents<'a>(&'a self, feature: &'a FeatureKey) -> impl Iterator<Item = &'a FeatureKey> {
         self.features()
-            .filter(move |plan| plan.spec.deps.iter().any(|dep| &dep.feature == feature))
+            .filter(move |plan| plan.spec.deps.iter().any(|dep| dep.feature() == feature))
             .map(|plan| &plan.spec.key)
     }
-}
-
-fn nearest_key<'a>(key: &FeatureKey, keys: impl Iterator<Item = &'a FeatureKey>) -> Option<String> {
-    let known: Vec<String> = keys.map(ToString::to_string).collect();
-    nearest(&key.to_string(), known.iter().map(String::as_str))
-}
-
-type Specs = BTreeMap<FeatureKey, Arc<FeatureSpec>>;
-
-/// Every key after those it depends on; among equals in the order of keys.
-fn topological_order(specs: &Specs) -> Result<Vec<FeatureKey>> {
-    let mut waiting: BTreeMap<&FeatureKey, BTreeSet<&FeatureKey>> = BTreeMap::new();
-    for (key, spec) in specs {
-        let mut upstream = BTreeSet::new();
-        for dep in &spec.deps {
-            if !specs.contains_key(&dep.feature) {
-                return Err(Error::MissingDependency {
-                    feature: key.clone(),
-                    dependency: dep.feature.clone(),
-                    nearest: nearest_key(&dep.feature, specs.keys()),
-                });
-            }
-            upstream.insert(&dep.feature);
-        }
-        waiting.insert(key, upstream);
-    }
-    let mut order = Vec::with_capacity(specs.len());
-    while !waiting.is_empty() {
-        let ready: Vec<&FeatureKey> = waiting.iter().filter(|(_, on)| on.is_empty()).map(|(key, _)| *key).collect();
-        if ready.is_empty() {
-            return Err(Error::DependencyCycle(find_cycle(&waiting)));
-        }
-        for key in &ready {
-            waiting.remove(key);
-            order.push((*key).clone());
-        }
-        waiting.values_mut().for_each(|on| on.retain(|key| !ready.contains(key)));
-    }
-    Ok(order)
-}
-
-/// A circle among features that all wait for another one: following any of them must come back.
-fn find_cycle(waiting: &BTreeMap<&FeatureKey, BTreeSet<&FeatureKey>>) -> Vec<FeatureKey> {
-    let mut path: Vec<&FeatureKey> = Vec::new();
-    let mut next = waiting.keys().next().copied();
-    while let Some(key) = next {
-        if let Some(start) = path.iter().position(|seen| *seen == key) {
-            return path[start..].iter().chain([&key]).map(|key| (*key).clone()).collect();
-        }
-        path.push(key);
-        next = waiting.get(key).and_then(|on| on.first().copied());
-    }
-    path.into_iter().cloned().collect()
 }
 
 fn resolve_feature(
@@ -280,7 +233,7 @@ fn resolve_feature(
     truncation: usize,
 ) -> Result<FeaturePlan> {
     let spec = specs[key].clone();
-    let upstream: Vec<_> = spec.deps.iter().map(|dep| specs[&dep.feature].clone()).collect();
+    let upstream: Vec<_> = spec.deps.iter().map(|dep| specs[dep.feature()].clone()).collect();
     check_renames(&spec, &upstream)?;
     lineage::check(&spec, &upstream)?;
     let parents = spec.fields.iter().map(|field| parent_fields(&spec, &upstream, field)).collect::<Result<Vec<_>>>()?;
@@ -310,7 +263,7 @@ fn resolve_feature(
     })
 }
 
-/// The hash over (key + version) in the order of the slashed keys.
+/// Returns the hash of all keys and versions, in the order of the keys as text.
 fn hash_pairs<'a>(pairs: impl Iterator<Item = (String, &'a String)>, truncation: usize) -> String {
     let sorted: BTreeMap<String, &String> = pairs.collect();
     let parts = sorted.iter().flat_map(|(key, version)| [key.as_str(), version.as_str()]);
@@ -327,87 +280,4 @@ fn project_version(nodes: &BTreeMap<FeatureKey, FeaturePlan>, truncation: usize)
         return "empty".to_owned();
     }
     definition_hash(own.iter().flat_map(|(key, version)| [key.as_str(), *version]), truncation).to_string()
-}
-
-/// An upstream column may not be renamed onto an id column of its feature.
-fn check_renames(spec: &FeatureSpec, upstream: &[Arc<FeatureSpec>]) -> Result<()> {
-    for (dep, parent) in spec.deps.iter().zip(upstream) {
-        if let Some((from, to)) = dep.rename.iter().flatten().find(|(_, to)| parent.id_columns.contains(to)) {
-            return Err(Error::InvalidRename {
-                feature: spec.key.clone(),
-                dependency: dep.feature.clone(),
-                from: from.clone(),
-                to: to.clone(),
-                reason: "that name belongs to an id column".to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The upstream fields that a field is made from, sorted.
-fn parent_fields(spec: &FeatureSpec, upstream: &[Arc<FeatureSpec>], field: &FieldSpec) -> Result<Vec<FqFieldKey>> {
-    let mut parents = BTreeSet::new();
-    match &field.deps {
-        FieldDeps::All => upstream.iter().for_each(|parent| parents.extend(all_fields(parent))),
-        FieldDeps::Listed(deps) if !deps.is_empty() => {
-            for dep in deps {
-                let Some(parent) = upstream.iter().find(|parent| parent.key == dep.feature) else {
-                    return Err(missing_field(spec, field, dep.feature.to_string(), upstream));
-                };
-                match &dep.fields {
-                    FieldSelection::All => parents.extend(all_fields(parent)),
-                    FieldSelection::Only(keys) => {
-                        for key in keys {
-                            if parent.field(key).is_none() {
-                                return Err(missing_field(spec, field, format!("{}.{key}", parent.key), upstream));
-                            }
-                            parents.insert(FqFieldKey { feature: parent.key.clone(), field: key.clone() });
-                        }
-                    }
-                }
-            }
-        }
-        FieldDeps::Listed(_) => {
-            for (dep, parent) in spec.deps.iter().zip(upstream) {
-                parents.extend(mapped_fields(&dep.fields_mapping, parent, field.key()));
-            }
-        }
-    }
-    if parents.is_empty() && !spec.is_root() {
-        return Err(Error::NoParentFields { feature: spec.key.clone(), field: field.key().to_string() });
-    }
-    Ok(parents.into_iter().collect())
-}
-
-fn all_fields(parent: &FeatureSpec) -> impl Iterator<Item = FqFieldKey> {
-    parent.fields.iter().map(|field| FqFieldKey { feature: parent.key.clone(), field: field.key().clone() })
-}
-
-/// The fields of one upstream feature that a mapping gives to a field.
-fn mapped_fields(mapping: &FieldsMapping, parent: &FeatureSpec, field: &FieldKey) -> Vec<FqFieldKey> {
-    match mapping {
-        FieldsMapping::All => all_fields(parent).collect(),
-        FieldsMapping::None => Vec::new(),
-        FieldsMapping::Specific(mapping) => {
-            let wanted = mapping.get(field);
-            all_fields(parent).filter(|key| wanted.is_some_and(|wanted| wanted.contains(&key.field))).collect()
-        }
-        FieldsMapping::Default { match_suffix, exclude_fields } => {
-            let candidates: Vec<_> = all_fields(parent).filter(|key| !exclude_fields.contains(&key.field)).collect();
-            let matches = |key: &&FqFieldKey| key.field == *field || (*match_suffix && key.field.ends_with(field));
-            let matched: Vec<_> = candidates.iter().filter(matches).cloned().collect();
-            if matched.is_empty() { candidates } else { matched }
-        }
-    }
-}
-
-fn missing_field(spec: &FeatureSpec, field: &FieldSpec, dependency: String, upstream: &[Arc<FeatureSpec>]) -> Error {
-    let known: Vec<String> = upstream.iter().flat_map(|parent| all_fields(parent)).map(|key| key.to_string()).collect();
-    Error::MissingFieldDependency {
-        feature: spec.key.clone(),
-        field: field.key().to_string(),
-        nearest: nearest(&dependency, known.iter().map(String::as_str)),
-        dependency,
-    }
 }

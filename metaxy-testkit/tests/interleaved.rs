@@ -1,4 +1,4 @@
-//! What others write while a call of the store is on its way.
+//! Calls of the store, with other writes between their steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,12 @@ fn graph(code_version: &str) -> Result<FeatureGraph> {
     ])
 }
 
-/// A store whose scans can be held up, and the same store without that.
+/// Returns a store whose scans can be delayed, and the same store without that.
 async fn stores() -> Result<(Arc<FaultyBackend>, MetadataStore, MetadataStore)> {
-    let place = Arc::new(MemoryBackend::new());
-    let slow = Arc::new(FaultyBackend::new(Arc::clone(&place)));
+    let memory = Arc::new(MemoryBackend::new());
+    let slow = Arc::new(FaultyBackend::new(Arc::clone(&memory)));
     let store = MetadataStore::builder(Arc::clone(&slow), graph("1")?).open(AccessMode::ReadWrite).await?;
-    let other = MetadataStore::builder(place, graph("1")?).open(AccessMode::ReadWrite).await?;
+    let other = MetadataStore::builder(memory, graph("1")?).open(AccessMode::ReadWrite).await?;
     Ok((slow, store, other))
 }
 
@@ -43,8 +43,8 @@ async fn process(store: &MetadataStore) -> Result<()> {
     store.write(TEXT, increment.stale).await.map(|_| ())
 }
 
-/// Makes a call that is held up, and something else meanwhile.
-async fn meanwhile<T>(
+/// Makes a call that is delayed, and another one during the delay.
+async fn interleave<T>(
     slow: &FaultyBackend,
     fault: Fault,
     call: impl IntoFuture<Output = Result<T>>,
@@ -71,14 +71,14 @@ async fn a_deletion_hides_nothing_that_it_has_not_seen() -> Result<()> {
     store.write(VIDEO, videos(&[1, 2], 0)).await?;
     let delete = store.delete(VIDEO).filter("score = 0");
     let again = async { other.write(VIDEO, videos(&[2], 9)).await.map(|_| ()) };
-    assert_eq!(meanwhile(&slow, slow_scan().after(), delete, again).await?, 2);
+    assert_eq!(interleave(&slow, slow_scan().after(), delete, again).await?, 2);
     let rows = store.read(VIDEO).columns(["id", "score"]).await?.rows().await?;
     assert_eq!(rows.num_rows(), 1, "sample 2 was written again after the deletion had read it");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_rebase_hides_nothing_that_was_written_meanwhile() -> Result<()> {
+async fn a_rebase_hides_nothing_that_was_written_during_it() -> Result<()> {
     let (slow, store, other) = stores().await?;
     store.write(VIDEO, videos(&[1], 0)).await?;
     process(&store).await?;
@@ -86,10 +86,10 @@ async fn a_rebase_hides_nothing_that_was_written_meanwhile() -> Result<()> {
     let (store, other) = (store.with_graph(graph("2")?)?, other.with_graph(graph("2")?)?);
     let process = async {
         let new = other.resolve_update(TEXT).await?.new;
-        other.write(TEXT, new).materialization_id("meanwhile").await.map(|_| ())
+        other.write(TEXT, new).materialization_id("interleaved").await.map(|_| ())
     };
-    meanwhile(&slow, slow_scan().after(), async { store.rebase(TEXT, &old).await }, process).await?;
-    let rows = store.read(TEXT).filter("metaxy_materialization_id = 'meanwhile'").await?.rows().await?;
+    interleave(&slow, slow_scan().after(), async { store.rebase(TEXT, &old).await }, process).await?;
+    let rows = store.read(TEXT).filter("metaxy_materialization_id = 'interleaved'").await?.rows().await?;
     assert_eq!(rows.num_rows(), 1, "what was computed by the new code is hidden by what was carried over");
     Ok(())
 }
@@ -105,7 +105,7 @@ async fn what_is_written_and_processed_during_a_resolve_is_no_orphan() -> Result
             other.write(VIDEO, videos(&[2], 0)).await?;
             process(&other).await
         };
-        let increment = meanwhile(&slow, slow_scan().before().at(held_up), resolve, work).await?;
+        let increment = interleave(&slow, slow_scan().before().at(held_up), resolve, work).await?;
         assert_eq!(increment.orphaned.num_rows(), 0, "its result is taken for one, scan {held_up} being slow");
     }
     Ok(())
