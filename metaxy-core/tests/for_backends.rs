@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use metaxy_core::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use metaxy_core::arrow::datatypes::Schema;
+use metaxy_core::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, new_null_array};
+use metaxy_core::arrow::datatypes::{DataType, Field, Schema};
 use metaxy_core::filter::Predicate;
+use metaxy_core::schema::{convert, grown_schema};
 use metaxy_core::shared::Handles;
-use metaxy_core::{Error, Filter, ipc};
+use metaxy_core::{Error, FeatureKey, Filter, ipc};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
@@ -105,4 +106,31 @@ fn damaged_schemas_and_batches_are_errors() {
     assert_eq!(ipc::decode("films", &bytes).unwrap().1, several);
     let empty = ipc::encode(&Arc::new(Schema::empty()), &[]).unwrap();
     assert_eq!(ipc::decode("films", &empty).unwrap().1.len(), 0);
+}
+
+fn map_of(value: DataType) -> DataType {
+    let pair = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)), false)
+}
+
+/// Backends may keep all members as ones that can be null, or in another order.
+#[test]
+fn structs_in_maps_go_into_the_column_that_they_have_made() {
+    let table: FeatureKey = "films".parse().unwrap();
+    let structs = |members: Vec<Field>| map_of(DataType::Struct(members.into()));
+    let schema = |data_type: DataType| Schema::new(vec![Field::new("x", data_type, true)]);
+    let (text, number) = (Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Int64, true));
+    let stored = schema(structs(vec![text.clone(), number.clone()]));
+    for given in [
+        structs(vec![text.clone().with_nullable(false), number.clone().with_nullable(false)]),
+        structs(vec![number.clone(), text.clone()]),
+        structs(vec![number.clone().with_data_type(DataType::Int32)]),
+    ] {
+        assert_eq!(*grown_schema(&table, &stored, &schema(given.clone())).unwrap(), stored);
+        let values = new_null_array(&given, 2);
+        assert_eq!(convert(&table, "x", &values, stored.field(0).data_type()).unwrap().len(), 2);
+    }
+    let more = structs(vec![text, number.with_name("c")]);
+    let refused = grown_schema(&table, &stored, &schema(more));
+    assert!(matches!(refused, Err(Error::TypeMismatch { .. })), "{refused:?}");
 }

@@ -1,4 +1,5 @@
-//! A table of many small commits beside the same table compacted: how long opening the store and reading everything takes.
+//! A table of many small commits beside the same table compacted: how long opening the store and reading everything
+//! takes.
 //!
 //! `cargo bench -p metaxy-delta --bench small_commits` prints both and their ratio, and fails where it is more than 3.
 
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field};
 use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, MetadataStore, Result, columns};
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 
 const FEATURE: &str = "raw/video";
 const ROWS: i64 = 10;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
 
 async fn open(root: &str) -> Result<MetadataStore> {
     let spec = FeatureSpec::builder(FEATURE).id_columns(["id"]).fields(["audio", "frames"]).build()?;
-    let backend = DeltaBackend::new(DeltaSettings::new(root))?;
+    let backend = DeltaBackend::new(DeltaConfig::new(root))?;
     MetadataStore::builder(backend, FeatureGraph::new([spec])?).open(AccessMode::ReadWrite).await
 }
 

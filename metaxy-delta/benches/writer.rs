@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 use metaxy_testkit::workload::{self, Subject};
 
 fn main() -> ExitCode {
     workload::run_writer([Subject::new("delta", |dir| {
-        Ok(Arc::new(DeltaBackend::new(DeltaSettings::new(dir.display().to_string()))?))
+        Ok(Arc::new(DeltaBackend::new(DeltaConfig::new(dir.display().to_string()))?))
     })])
 }

@@ -1,25 +1,29 @@
-//! Settings of a Delta store, and how a configuration names it.
+//! The settings of a store.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 
-use metaxy_core::secret::{MASK, mask_url};
+use metaxy_core::Result;
+use metaxy_core::secret::{MASK, mask_url, secrets_in};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Settings of a Delta store.
+use crate::location::{Layout, Root};
+
+/// Where a Delta store is, and how it is used.
 ///
 /// ```
-/// use metaxy_delta::{DeltaSettings, Layout};
-/// let settings = DeltaSettings::new("s3://bucket/metaxy").storage_option("AWS_REGION", "eu-west-1").layout(Layout::Flat);
+/// use metaxy_delta::{DeltaConfig, Layout};
+/// let config = DeltaConfig::new("s3://bucket/metaxy").storage_option("AWS_REGION", "eu-west-1").layout(Layout::Flat);
+/// config.check()?;
+/// # Ok::<(), metaxy_core::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct DeltaSettings {
-    /// Where the tables live: a path (`~` and relative ones too), `file://`, `s3://`, and, as cargo features, `gs://` and
-    /// `az://`.
+pub struct DeltaConfig {
+    /// Where the tables are: a path (`~` and relative ones too), `file://`, `s3://`, and, as cargo features, `gs://`
+    /// and `az://`.
     pub root_path: String,
     /// Credentials, endpoints and the like, by the names that the `deltalake` crate knows.
     #[serde(default)]
@@ -34,15 +38,15 @@ pub struct DeltaSettings {
     #[serde(default = "default_auto_compact")]
     pub auto_compact: bool,
     /// States that no other program writes to this location under the lock settings in `storage_options` or in the
-    /// environment (`AWS_S3_LOCKING_PROVIDER`, `AWS_S3_ALLOW_UNSAFE_RENAME`), so that they may be ignored. Without it such
-    /// a store is opened for reading only.
+    /// environment (`AWS_S3_LOCKING_PROVIDER`, `AWS_S3_ALLOW_UNSAFE_RENAME`), so that they may be ignored. Without it
+    /// such a store is opened for reading only.
     #[serde(default)]
     pub ignore_lock_settings: bool,
     /// By which columns a new table is partitioned, as far as it has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition_by: Vec<String>,
-    /// What the Python package gives to its writer. `partition_by` counts here too; the rest means something to that writer
-    /// alone.
+    /// What the Python package gives to its writer. `partition_by` counts here too; the rest means something to that
+    /// writer alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta_write_options: Option<WriteOptions>,
 }
@@ -66,17 +70,6 @@ pub enum ColumnNames {
     Several(Vec<String>),
 }
 
-/// How the key of a feature becomes the path of its table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// A directory for each part: `raw/video` lives in `raw/video.delta`.
-    #[default]
-    Nested,
-    /// All tables beside each other: `raw/video` lives in `raw__video.delta`.
-    Flat,
-}
-
 /// The value of a storage option; configurations write numbers and switches without quotes.
 #[derive(Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -97,7 +90,7 @@ impl<'de> Deserialize<'de> for OptionValue {
     }
 }
 
-/// Says what an option may be, where serde's own message for several types says nothing.
+/// Reads an option, with an error that says what an option may be; that of an untagged enum does not.
 struct OptionVisitor;
 
 impl Visitor<'_> for OptionVisitor {
@@ -155,8 +148,8 @@ fn default_auto_compact() -> bool {
     true
 }
 
-impl DeltaSettings {
-    /// Settings for a place, all else as it is by default.
+impl DeltaConfig {
+    /// Returns the settings of a store at a place, all else as it is by default.
     pub fn new(root_path: impl Into<String>) -> Self {
         Self {
             root_path: root_path.into(),
@@ -170,6 +163,41 @@ impl DeltaSettings {
         }
     }
 
+    /// Adds a storage option.
+    #[must_use]
+    pub fn storage_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.storage_options.insert(name.into(), OptionValue::Text(value.into()));
+        self
+    }
+
+    /// Sets how keys become paths.
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Sets after how many commits the log of a table is summed up in a checkpoint.
+    #[must_use]
+    pub fn checkpoint_interval(mut self, commits: NonZeroU64) -> Self {
+        self.checkpoint_interval = commits;
+        self
+    }
+
+    /// Sets whether small files of a table are put together when its log is summed up.
+    #[must_use]
+    pub fn auto_compact(mut self, compact: bool) -> Self {
+        self.auto_compact = compact;
+        self
+    }
+
+    /// Sets whether lock settings of other programs are ignored; see [`DeltaConfig::ignore_lock_settings`].
+    #[must_use]
+    pub fn ignore_lock_settings(mut self, ignore: bool) -> Self {
+        self.ignore_lock_settings = ignore;
+        self
+    }
+
     /// Sets by which columns a new table is partitioned, as far as it has them.
     #[must_use]
     pub fn partition_by(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -177,7 +205,26 @@ impl DeltaSettings {
         self
     }
 
-    /// The columns by which new tables are partitioned.
+    /// Refuses settings that no store could be opened with.
+    ///
+    /// # Errors
+    /// [`Error::Config`](metaxy_core::Error::Config), which names the setting.
+    pub fn check(&self) -> Result<()> {
+        self.root().map(drop)
+    }
+
+    /// Returns the place that `root_path` names.
+    pub(crate) fn root(&self) -> Result<Root> {
+        Root::parse(&self.root_path, self.layout)
+    }
+
+    /// Returns the texts that no message may show.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let options = self.storage_options.iter().flat_map(|(name, value)| secrets_in(name, &value.to_string()));
+        options.chain(secrets_in("root_path", &self.root_path)).collect()
+    }
+
+    /// Returns the columns by which new tables are partitioned.
     pub(crate) fn partition_columns(&self) -> Vec<String> {
         let options = self.delta_write_options.as_ref().and_then(|options| options.partition_by.clone());
         let others = match options {
@@ -187,46 +234,11 @@ impl DeltaSettings {
         };
         self.partition_by.iter().cloned().chain(others).collect()
     }
-
-    /// Adds a storage option.
-    #[must_use]
-    pub fn storage_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.storage_options.insert(name.into(), OptionValue::Text(value.into()));
-        self
-    }
-
-    /// Sets the layout.
-    #[must_use]
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// Sets after how many commits the log is summed up in a checkpoint.
-    #[must_use]
-    pub fn checkpoint_interval(mut self, commits: NonZeroU64) -> Self {
-        self.checkpoint_interval = commits;
-        self
-    }
-
-    /// Sets whether small files are put together when the log is summed up.
-    #[must_use]
-    pub fn auto_compact(mut self, compact: bool) -> Self {
-        self.auto_compact = compact;
-        self
-    }
-
-    /// Sets whether lock settings of other programs are ignored: they may be if no such program writes to the location.
-    #[must_use]
-    pub fn ignore_lock_settings(mut self, ignore: bool) -> Self {
-        self.ignore_lock_settings = ignore;
-        self
-    }
 }
 
-impl fmt::Debug for DeltaSettings {
+impl fmt::Debug for DeltaConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeltaSettings")
+        f.debug_struct("DeltaConfig")
             .field("root_path", &mask_url(&self.root_path))
             .field("storage_options", &self.storage_options)
             .field("layout", &self.layout)
@@ -236,5 +248,27 @@ impl fmt::Debug for DeltaSettings {
             .field("delta_write_options", &self.delta_write_options)
             .field("ignore_lock_settings", &self.ignore_lock_settings)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_refuses_a_root_path_that_names_no_place() {
+        DeltaConfig::new("/data/store").check().unwrap();
+        for root_path in ["", "http://host/store", "s3://bucket/run?1"] {
+            let error = DeltaConfig::new(root_path).check().unwrap_err();
+            assert!(matches!(&error, metaxy_core::Error::Config { key, .. } if key == "root_path"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let config = DeltaConfig::new("s3://user:secret@bucket/x?token=hidden").storage_option("any", "hidden");
+        let shown = format!("{config:?}");
+        assert!(shown.contains("s3://user:***@bucket/x") && !shown.contains("secret"), "{shown}");
+        assert!(!shown.contains("hidden"), "{shown}");
     }
 }

@@ -1,7 +1,7 @@
 //! What `deltalake`, `object_store` and `parquet` say, as errors of this project.
 //!
-//! The types of an error and of its sources decide which case it is, never the words of a message: those hold paths and keys
-//! of users.
+//! The types of an error and of its sources decide which case it is, never the words of a message: those hold paths and
+//! keys of users.
 
 use std::error::Error as StdError;
 use std::io;
@@ -17,7 +17,7 @@ use parquet::errors::ParquetError;
 
 use crate::KIND;
 
-/// Knows the place that errors name, and the secrets that they must not.
+/// The place that errors name, and the secrets that they must not show.
 #[derive(Clone, Default)]
 pub(crate) struct ErrorContext {
     /// The store's place, masked.
@@ -37,7 +37,7 @@ enum Cause {
     Full,
     /// Something is not there.
     Missing,
-    /// The storage system cannot be asked at the moment.
+    /// The storage system cannot be reached at the moment.
     Unreachable,
     /// The storage system has failed in a way that passes.
     Passing,
@@ -48,18 +48,19 @@ enum Cause {
 }
 
 impl ErrorContext {
-    /// An error of the object store, met while doing `operation` on a table, or on the whole store where that is none.
+    /// Returns the error for an error of the object store, in an `operation` on a table, or on the whole store if that
+    /// is `None`.
     pub fn store(&self, operation: &'static str, table: Option<&str>, error: StoreError) -> Error {
         self.wrap(operation, table, Box::new(error))
     }
 
-    /// An error of `deltalake`.
+    /// Returns the error for an error of `deltalake`.
     pub fn delta(&self, operation: &'static str, table: &str, error: DeltaTableError) -> Error {
         self.wrap(operation, Some(table), Box::new(error))
     }
 
-    /// An error of `deltalake`, met in the log of a table: what does not come from the storage system means that the log
-    /// cannot be read.
+    /// Returns the error for an error of `deltalake`, met in the log of a table: what does not come from the storage
+    /// system means that the log cannot be read.
     pub fn log(&self, table: &str, error: DeltaTableError) -> Error {
         const OPERATION: &str = "reading the log";
         match cause(&error) {
@@ -68,8 +69,8 @@ impl ErrorContext {
         }
     }
 
-    /// An error of the Parquet reader, met in a data file: what does not come from the storage system means that the file
-    /// cannot be read.
+    /// Returns the error for an error of the Parquet reader, met in a data file: what does not come from the storage
+    /// system means that the file cannot be read.
     pub fn parquet(&self, table: &str, file: &str, error: ParquetError) -> Error {
         match cause(&error) {
             Some(Cause::Missing) => missing_file(table, file),
@@ -81,12 +82,12 @@ impl ErrorContext {
         }
     }
 
-    /// An error of the object store, met in a data file.
+    /// Returns the error for an error of the object store, met in a data file.
     pub fn file(&self, table: &str, file: &str, error: StoreError) -> Error {
         self.parquet(table, file, ParquetError::External(Box::new(error)))
     }
 
-    /// The text without the secrets.
+    /// Returns the text without the secrets.
     pub fn redact(&self, text: &str) -> String {
         mask_text(text, &self.secrets)
     }
@@ -147,7 +148,7 @@ fn missing_file(table: &str, file: &str) -> Error {
     )
 }
 
-/// A message with all that caused it, each said once.
+/// Returns a message with all its causes, each once.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     causes(error).skip(1).fold(error.to_string(), |text, source| {
         let more = source.to_string();
@@ -155,12 +156,12 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     })
 }
 
-/// An error, and what it says of its source, and so on.
+/// Returns an error and its sources, from the outside in.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| below(*error))
 }
 
-/// The source of an error, also where its type does not give it away as such.
+/// Returns the source of an error, also if its type does not name it as such.
 fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         return Some(inner);
@@ -174,7 +175,7 @@ fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     }
 }
 
-/// The first cause that a type names, from the outside in; `None` where none does.
+/// Returns the first cause that a type names, from the outside in; `None` if none does.
 fn cause(error: &(dyn StdError + 'static)) -> Option<Cause> {
     causes(error).find_map(|error| {
         if let Some(error) = error.downcast_ref::<StoreError>() {
@@ -293,7 +294,7 @@ mod tests {
     const PATH: &str = "/data/unsupported feature/connect timeout 503 Service/AccessDenied/object store credential";
 
     fn local(error: io::Error) -> StoreError {
-        crate::storage::failed(std::path::Path::new(PATH), error)
+        crate::table::storage::local_file::failed(std::path::Path::new(PATH), error)
     }
 
     #[test]

@@ -1,26 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod catalog;
 mod config;
-mod constraints;
-mod decode;
+mod connection;
 mod delete;
-mod deletion;
 mod error;
-mod file;
 mod location;
-mod locks;
-mod log;
-mod maintain;
-mod merge;
-mod probe;
-mod prune;
 mod read;
-mod runtime;
-mod sink;
-mod storage;
+mod table;
 mod types;
-mod upload;
 mod write;
 
 use std::sync::Arc;
@@ -28,9 +17,10 @@ use std::sync::Arc;
 use metaxy_core::registry::BackendRegistration;
 
 pub use backend::DeltaBackend;
-pub use config::{ColumnNames, DeltaSettings, Layout, WriteOptions};
+pub use config::{ColumnNames, DeltaConfig, OptionValue, WriteOptions};
+pub use location::Layout;
 
-/// The type string of this backend, as in `type = "delta"`.
+/// The type string of this backend.
 pub const KIND: &str = "delta";
 
 inventory::submit! {

@@ -1,4 +1,4 @@
-//! Where the tables of a store live.
+//! Where the tables of a store are.
 
 use std::path::{Path as FsPath, PathBuf};
 
@@ -6,26 +6,36 @@ use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
 use metaxy_core::secret::mask_url;
 use object_store::path::Path;
+use serde::{Deserialize, Serialize};
 use url::Url;
-
-use crate::config::Layout;
 
 /// The ending of a table's directory.
 const ENDING: &str = ".delta";
+
+/// How the key of a feature becomes the path of its table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// A directory for each part: `raw/video` is in `raw/video.delta`.
+    #[default]
+    Nested,
+    /// All tables beside each other: `raw/video` is in `raw__video.delta`.
+    Flat,
+}
 
 /// The root of a store.
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
     /// Its URL; a local one is absolute. Never ends with a slash.
     pub url: Url,
-    /// The directory, where it is a local one.
+    /// The directory, if it is a local one.
     pub directory: Option<PathBuf>,
     /// How keys become paths.
     pub layout: Layout,
 }
 
 impl Root {
-    /// The root that a `root_path` names.
+    /// Returns the root that a `root_path` names.
     pub fn parse(root_path: &str, layout: Layout) -> Result<Self> {
         let invalid = |reason: String| Error::Config { file: None, line: None, key: "root_path".to_owned(), reason };
         if root_path.trim().is_empty() {
@@ -78,12 +88,12 @@ impl Root {
         Self { url, directory: None, layout }
     }
 
-    /// Whether it is in a bucket of S3, or of a server that speaks like it.
+    /// Returns whether it is in a bucket of S3, or of a server with the same protocol.
     pub fn is_s3(&self) -> bool {
         matches!(self.url.scheme(), "s3" | "s3a")
     }
 
-    /// For people to read.
+    /// Returns the place for messages, without secrets.
     pub fn display(&self) -> String {
         match &self.directory {
             Some(directory) => directory.display().to_string(),
@@ -91,7 +101,7 @@ impl Root {
         }
     }
 
-    /// The path of a table below the root, with `/` between its parts.
+    /// Returns the path of a table below the root, with `/` between its parts.
     pub fn table_path(&self, key: &FeatureKey) -> String {
         match self.layout {
             Layout::Nested => format!("{}{ENDING}", key.parts().join("/")),
@@ -99,7 +109,7 @@ impl Root {
         }
     }
 
-    /// The URL of a table.
+    /// Returns the URL of a table.
     pub fn table_url(&self, key: &FeatureKey) -> Url {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -108,12 +118,20 @@ impl Root {
         url
     }
 
-    /// The directory of a table, where the root is a local one.
+    /// Returns the directory of a table, if the root is a local one.
     pub fn table_directory(&self, key: &FeatureKey) -> Option<PathBuf> {
         self.directory.as_ref().map(|root| root.join(self.table_path(key)))
     }
 
-    /// The name of the table that lives at a path below the root, where a table may live there.
+    /// Returns the place of a table for messages, without secrets.
+    pub fn table_location(&self, key: &FeatureKey) -> String {
+        match self.table_directory(key) {
+            Some(directory) => directory.display().to_string(),
+            None => mask_url(self.table_url(key).as_str()),
+        }
+    }
+
+    /// Returns the name of the table that is at a path below the root; `None` if no table can be there.
     pub fn table_name(&self, path: &str) -> Option<String> {
         let path = path.strip_suffix(ENDING)?;
         match self.layout {
@@ -127,8 +145,8 @@ impl Root {
     }
 }
 
-/// Refuses a URL that does not stand for the object keys that it shows. URLs give a meaning to some characters (`?`, `#`,
-/// `%20`, `..`) and drop others (tabs): two roots that look different would be one store.
+/// Refuses a URL that does not stand for the object keys that it shows. URLs give a meaning to some characters (`?`,
+/// `#`, `%20`, `..`) and drop others (tabs): two roots that look different would be one store.
 fn check_exact(root_path: &str, url: &Url) -> Result<(), String> {
     check_plain(root_path, url)?;
     let (authority, key) = after_scheme(root_path);
@@ -164,7 +182,7 @@ fn after_scheme(url: &str) -> (&str, &str) {
     rest.split_once('/').unwrap_or((rest, ""))
 }
 
-/// Whether a directory has the name of a table's.
+/// Returns whether a directory has the name of a table's.
 pub(crate) fn is_table_name(directory: &str) -> bool {
     directory.ends_with(ENDING)
 }
@@ -211,8 +229,11 @@ mod tests {
         assert_eq!(nested.table_path(&key("faces/per-video")), "faces/per-video.delta");
         assert_eq!(nested.table_name("faces/per-video.delta").as_deref(), Some("faces__per_video"));
         assert_eq!(nested.table_url(&key("a/b")).as_str(), "file:///data/store/a/b.delta");
+        assert_eq!(nested.table_location(&key("a/b")), "/data/store/a/b.delta");
         let flat = Root::parse("s3://bucket/prefix/", Layout::Flat).expect("a root");
         assert_eq!(flat.table_url(&key("faces/per-video")).as_str(), "s3://bucket/prefix/faces__per_video.delta");
+        let masked = Root::parse("s3://ada:secret@bucket/x", Layout::Flat).expect("a root").table_location(&key("a/b"));
+        assert_eq!(masked, "s3://ada:***@bucket/x/a__b.delta");
         assert_eq!(flat.table_name("faces__per_video.delta").as_deref(), Some("faces__per_video"));
         assert_eq!(flat.table_name("a/b.delta"), None);
     }
@@ -273,10 +294,5 @@ mod tests {
         ] {
             assert!(matches!(Root::parse(bad, Layout::Nested), Err(Error::Config { .. })), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn passwords_are_masked() {
-        assert_eq!(mask_url("s3://user:secret@bucket/x?token=1"), "s3://user:***@bucket/x?token=***");
     }
 }

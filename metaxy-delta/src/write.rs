@@ -4,25 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use deltalake::kernel::{Action, Add, MetadataExt, Protocol, contains_timestampntz, new_metadata};
+use arrow::datatypes::{Schema, SchemaRef};
+use deltalake::kernel::{Action, Add, MetadataExt, contains_timestampntz, new_metadata};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::blocking;
 use metaxy_core::error::{Error, Result};
-use serde_json::json;
 
 use crate::KIND;
-use crate::constraints::Constraint;
-use crate::log::protocol::Change;
-use crate::log::state::{TableState, check_files};
-use crate::log::{COMMIT_ATTEMPTS, Commit, Table};
-use crate::merge;
-use crate::runtime::parallelism;
-use crate::sink::{FileSink, ROW_GROUP_ROWS};
-use crate::types::{TableSchema, stored_form, with_signed_integers};
+use crate::table::compact;
+use crate::table::files::{FileSink, ROW_GROUP_ROWS};
+use crate::table::log::constraints::Constraint;
+use crate::table::log::protocol::{self, Change};
+use crate::table::log::state::{TableState, check_files};
+use crate::table::log::{COMMIT_ATTEMPTS, Commit, Table};
+use crate::table::storage::runtime::parallelism;
+use crate::types::{StoredForm, TableSchema, stored_forms, with_signed_integers};
 
-/// From this many rows on, a write is cut into one file for each hand.
+/// From this many rows on, a write is cut into as many files as there are cores.
 const PARALLEL_ROWS: usize = 100_000;
 /// No file gets more rows than this.
 const FILE_ROWS: usize = 2 << 20;
@@ -43,7 +42,7 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         }
         let files = match &written {
             Ok(files) => files,
-            // The table was dropped; while it is our turn no one in this process does that.
+            // The table was dropped. No call of this process does that during our turn.
             Err(Error::Conflict { .. }) if attempt + 1 < COMMIT_ATTEMPTS => {
                 written = Written::new(&table, &schema, &batches).await;
                 continue;
@@ -63,7 +62,7 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
         match table.commit(state.as_ref(), actions, operation).await? {
             Commit::Done(version) => {
-                merge::after_commit(&table, version).await;
+                compact::after_commit(&table, version).await;
                 return Ok(());
             }
             Commit::Raced => {}
@@ -76,8 +75,8 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
 struct Written {
     files: Vec<Add>,
     /// How their columns are stored.
-    form: Vec<(String, DataType, bool)>,
-    /// The table that they were written for, where there was one.
+    forms: Vec<StoredForm>,
+    /// The table that they were written for; `None` if there was none.
     table: Option<Target>,
 }
 
@@ -96,7 +95,7 @@ impl Target {
 }
 
 impl Written {
-    /// Writes them for the table as it was when it was last looked at: whether they fit is seen before the commit.
+    /// Writes them for the table as it was last seen: whether they fit is checked before the commit.
     async fn new(table: &Arc<Table>, schema: &Schema, batches: &Arc<Vec<RecordBatch>>) -> Result<Self> {
         let known = table.known_state().map(Some);
         let planned =
@@ -109,12 +108,12 @@ impl Written {
             }
         };
         let files = write_files(table, &plan, batches).await?;
-        Ok(Self { files, form: plan.form, table: state.as_deref().map(Target::of) })
+        Ok(Self { files, forms: plan.forms, table: state.as_deref().map(Target::of) })
     }
 
-    /// Whether the files can go into the table as it is now. Whoever has dropped it meanwhile has removed them too.
+    /// Returns whether the files can go into the table as it is now. A drop in between has removed them too.
     async fn still_fit(&self, table: &Table, state: Option<&TableState>, plan: &Plan) -> Result<bool> {
-        Ok(plan.form == self.form
+        Ok(plan.forms == self.forms
             && match (&self.table, state.map(Target::of)) {
                 (Some(then), now) => now.as_ref() == Some(then),
                 (None, _) => table.has_files(&self.files).await?,
@@ -128,11 +127,11 @@ struct Plan {
     changes_schema: bool,
     constraints: Vec<Constraint>,
     /// How the written columns are stored; files fit any table that stores them so.
-    form: Vec<(String, DataType, bool)>,
+    forms: Vec<StoredForm>,
 }
 
 impl Plan {
-    /// A plan for rows that the table takes.
+    /// Returns the plan for rows, if the table takes them.
     fn checked(
         table: &Table,
         state: Option<&Arc<TableState>>,
@@ -151,13 +150,13 @@ impl Plan {
             check_files(&table.name, &state.files)?;
         }
         let existing = state.map(|state| state.schema.as_ref());
-        let (mut schema, changes_schema) = TableSchema::merge(&table.name, existing, given)?;
+        let (mut schema, changes_schema) = TableSchema::merge(&table.key, existing, given)?;
         if existing.is_none() {
             schema.partition_by(&table.partition_by)?;
         }
         let constraints = state.map_or_else(|| Ok(Vec::new()), |state| Constraint::all(&table.name, state))?;
-        let form = stored_form(&schema, given);
-        Ok(Self { schema, changes_schema, constraints, form })
+        let forms = stored_forms(&schema, given);
+        Ok(Self { schema, changes_schema, constraints, forms })
     }
 
     /// Refuses rows that the table's own conditions forbid.
@@ -166,7 +165,7 @@ impl Plan {
         batches.iter().try_for_each(|rows| self.constraints.iter().try_for_each(|constraint| check(constraint, rows)))
     }
 
-    /// The actions that bring the table's schema to that of the plan.
+    /// Returns the actions that bring the table's schema to that of the plan.
     fn schema_actions(&self, table: &Table, state: Option<&TableState>) -> Result<Vec<Action>> {
         if !self.changes_schema {
             return Ok(Vec::new());
@@ -177,70 +176,25 @@ impl Plan {
             let none: [(&str, &str); 0] = [];
             let metadata = new_metadata(&self.schema.delta, self.schema.partition_columns(), none)
                 .map_err(|error| failed(error.to_string()))?;
-            let protocol = protocol(zoneless, &["timestampNtz"]).map_err(failed)?;
+            let protocol = protocol::of_new_table(zoneless).map_err(failed)?;
             return Ok(vec![Action::Protocol(protocol), Action::Metadata(metadata)]);
         };
         let metadata =
             state.metadata.clone().with_schema(&self.schema.delta).map_err(|error| failed(error.to_string()))?;
         let mut actions = vec![Action::Metadata(metadata)];
         if zoneless && !contains_timestampntz(state.schema.delta.fields()) {
-            actions.extend(upgraded(&state.protocol).map_err(failed)?.map(Action::Protocol));
+            actions.extend(protocol::with_zoneless(&state.protocol).map_err(failed)?.map(Action::Protocol));
         }
         Ok(actions)
     }
-}
-
-/// The protocol of a new table: the oldest that holds what is in it, so that as many programs as may be can read it.
-fn protocol(zoneless: bool, writer_features: &[&str]) -> Result<Protocol, String> {
-    let value = if zoneless {
-        json!({
-            "minReaderVersion": 3, "minWriterVersion": 7,
-            "readerFeatures": ["timestampNtz"], "writerFeatures": writer_features,
-        })
-    } else {
-        json!({ "minReaderVersion": 1, "minWriterVersion": 2 })
-    };
-    serde_json::from_value(value).map_err(|error| error.to_string())
-}
-
-/// A protocol with timestamps without a zone beside what it had; `None` where it has them.
-fn upgraded(old: &Protocol) -> Result<Option<Protocol>, String> {
-    let mut value = serde_json::to_value(old).map_err(|error| error.to_string())?;
-    let has = |value: &serde_json::Value, list: &str| {
-        value[list].as_array().is_some_and(|list| list.iter().any(|feature| feature == "timestampNtz"))
-    };
-    if has(&value, "readerFeatures") && has(&value, "writerFeatures") {
-        return Ok(None);
-    }
-    let writer = value["minWriterVersion"].as_i64().unwrap_or_default();
-    if writer < 7 {
-        // What older versions imply has to be named once features are named at all.
-        let implied: &[&str] = match writer {
-            ..=2 => &["appendOnly", "invariants"],
-            3 => &["appendOnly", "invariants", "checkConstraints"],
-            4 => &["appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns"],
-            _ => return Err("its protocol cannot be upgraded to hold timestamps without a zone".to_owned()),
-        };
-        value["writerFeatures"] = json!(implied);
-    }
-    for (list, version, least) in [("readerFeatures", "minReaderVersion", 3), ("writerFeatures", "minWriterVersion", 7)]
-    {
-        let mut features = value[list].as_array().cloned().unwrap_or_default();
-        if !features.iter().any(|feature| feature == "timestampNtz") {
-            features.push(json!("timestampNtz"));
-        }
-        value[list] = json!(features);
-        value[version] = json!(least);
-    }
-    serde_json::from_value(value).map(Some).map_err(|error| error.to_string())
 }
 
 /// Writes rows into data files that no commit names yet.
 async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBatch>>) -> Result<Vec<Add>> {
     let schema = Arc::new(plan.schema.clone());
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let hands = parallelism();
-    let least = if rows < PARALLEL_ROWS { 1 } else { hands };
+    let parallel = parallelism();
+    let least = if rows < PARALLEL_ROWS { 1 } else { parallel };
     let share = rows.div_ceil(rows.div_ceil(FILE_ROWS).max(least)).max(1);
     let adds: Vec<Vec<Add>> = futures::stream::iter((0..rows).step_by(share))
         .map(|start| {
@@ -257,13 +211,13 @@ async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBa
                 .await
             }
         })
-        .buffered(hands)
+        .buffered(parallel)
         .try_collect()
         .await?;
     Ok(adds.into_iter().flatten().collect())
 }
 
-/// The rows from `start` to `end`, in pieces of at most a row group.
+/// Returns the rows from `start` to `end`, in pieces of at most a row group.
 fn slices(batches: &[RecordBatch], start: usize, end: usize) -> impl Iterator<Item = RecordBatch> {
     let mut offset = 0;
     batches.iter().flat_map(move |batch| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use metaxy_core::{Error, SharedBackend};
-use metaxy_delta::{DeltaBackend, DeltaSettings, Layout};
+use metaxy_delta::{DeltaBackend, DeltaConfig, Layout};
 use metaxy_testkit::servers::s3::{self, Bucket};
 use metaxy_testkit::{Location, Result, Support};
 
@@ -19,7 +19,7 @@ fn support() -> Support {
     Support::default().refuses(["interval", "decimal256", "union"]).tiny_writes(300)
 }
 
-fn settings_table(settings: &DeltaSettings) -> toml::Table {
+fn settings_table(settings: &DeltaConfig) -> toml::Table {
     toml::Table::try_from(settings).expect("settings are TOML")
 }
 
@@ -29,8 +29,8 @@ impl Directory {
         Ok(Self { directory, layout })
     }
 
-    fn delta_settings(&self) -> DeltaSettings {
-        DeltaSettings::new(self.directory.path().join("store").display().to_string()).layout(self.layout)
+    fn delta_settings(&self) -> DeltaConfig {
+        DeltaConfig::new(self.directory.path().join("store").display().to_string()).layout(self.layout)
     }
 }
 
@@ -69,8 +69,8 @@ async fn flat_directory() -> Result<Directory> {
 struct OnS3(Bucket);
 
 impl OnS3 {
-    fn delta_settings(&self) -> DeltaSettings {
-        let settings = DeltaSettings::new(format!("{}/some/prefix", self.0.url()));
+    fn delta_settings(&self) -> DeltaConfig {
+        let settings = DeltaConfig::new(format!("{}/some/prefix", self.0.url()));
         let options = self.0.storage_options().into_iter();
         options.fold(settings, |settings, (name, value)| settings.storage_option(name, value))
     }

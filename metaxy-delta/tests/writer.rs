@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use metaxy_core::{Result, SharedBackend};
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 
 async fn backend(location: PathBuf) -> Result<SharedBackend> {
-    let settings = DeltaSettings::new(location.join("store").display().to_string());
+    let settings = DeltaConfig::new(location.join("store").display().to_string());
     Ok(Arc::new(DeltaBackend::new(settings)?))
 }
 

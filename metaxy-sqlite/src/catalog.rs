@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
-use metaxy_core::schema::plain_type;
+use metaxy_core::schema::{distinct_name, plain_type};
 use metaxy_core::{Error, FeatureKey, Result, columns, ipc};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -270,13 +270,7 @@ fn column_names(schema: &Schema, known: Vec<String>) -> Vec<String> {
     let mut names = known;
     for field in schema.fields().iter().skip(names.len()) {
         let own = field.name().replace('\0', "$");
-        let mut name = own.clone();
-        let mut number = 2;
-        while name.is_empty() || !taken.insert(name.to_ascii_lowercase()) {
-            name = format!("{own}${number}");
-            number += 1;
-        }
-        names.push(name);
+        names.push(distinct_name(&own, "$", str::to_ascii_lowercase, &mut taken));
     }
     names
 }

@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, LargeListArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
-    new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -15,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::fence;
 use crate::key::FeatureKey;
 
-use super::grow::{is_version_text, item_of, merged_type, mismatch};
+use super::grow::{is_version_text, merged_type, mismatch};
 use super::plain::{new_column, plain_array, plain_batches, plain_type};
-use super::trim::trimmed;
+use super::reshape::reshape;
 use super::untyped::{joined, typed};
 
 /// Converts the batches into one schema: all their columns, each in the type of the table, or else in the type of the
@@ -104,56 +101,11 @@ pub fn convert(table: &FeatureKey, column: &str, array: &ArrayRef, target: &Data
     if array.data_type() == target {
         return Ok(array.clone());
     }
-    let array = plain_array(array)?;
-    let inner = |values: &ArrayRef, target: &FieldRef| convert(table, column, values, target.data_type());
-    let nulls = array.nulls().cloned();
-    match (array.data_type(), target) {
-        (given, target) if given == target => Ok(array),
-        (DataType::Null, _) => Ok(new_null_array(target, array.len())),
-        (DataType::Struct(_), DataType::Struct(members)) => {
-            let array = array.as_struct();
-            let member = |member: &FieldRef| match array.column_by_name(member.name()) {
-                Some(own) => inner(own, member),
-                None => Ok(new_null_array(member.data_type(), array.len())),
-            };
-            let columns = members.iter().map(member).collect::<Result<Vec<_>>>()?;
-            Ok(Arc::new(StructArray::try_new_with_length(members.clone(), columns, nulls, array.len())?))
-        }
-        (DataType::List(_), DataType::List(item)) => {
-            let list = array.as_list::<i32>();
-            let (offsets, values) = trimmed(list.offsets(), list.values())?;
-            Ok(Arc::new(ListArray::try_new(item.clone(), offsets, inner(&values, item)?, nulls)?))
-        }
-        (DataType::LargeList(_), DataType::LargeList(item)) => {
-            let list = array.as_list::<i64>();
-            let (offsets, values) = trimmed(list.offsets(), list.values())?;
-            Ok(Arc::new(LargeListArray::try_new(item.clone(), offsets, inner(&values, item)?, nulls)?))
-        }
-        (DataType::LargeList(_), DataType::List(item)) => {
-            let list = array.as_list::<i64>();
-            let (offsets, values) = trimmed(list.offsets(), list.values())?;
-            Ok(Arc::new(ListArray::try_new(item.clone(), offsets, inner(&values, item)?, nulls)?))
-        }
-        (given, DataType::List(item)) if item_of(given).is_some_and(|own| own != item) => {
-            let own = item_of(given).unwrap_or(item);
-            let free = cast_exactly(table, column, &array, &DataType::List(own.clone()))?;
-            convert(table, column, &free, target)
-        }
-        (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
-            let map = array.as_map();
-            let DataType::Struct(pair) = entries.data_type() else {
-                return Err(refusal(table, column, target, &array));
-            };
-            let (offsets, keys) = trimmed(map.offsets(), map.keys())?;
-            let (_, values) = trimmed::<_, i32>(map.offsets(), map.values())?;
-            let columns = vec![inner(&keys, &pair[0])?, inner(&values, &pair[1])?];
-            let values = StructArray::try_new(pair.clone(), columns, None)?;
-            Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values, nulls, *sorted)?))
-        }
+    reshape(&plain_array(array)?, target, &|array: &ArrayRef, target: &DataType| match (array.data_type(), target) {
         (DataType::Struct(_), DataType::Map(_, _)) => struct_to_map(array.as_struct(), target),
-        (given, target) if is_version_text(column, given, target) => version_of_text(table, column, &array, target),
-        _ => cast_exactly(table, column, &array, target),
-    }
+        (given, target) if is_version_text(column, given, target) => version_of_text(table, column, array, target),
+        _ => cast_exactly(table, column, array, target),
+    })
 }
 
 /// Parses a data version from its text, which has to be the one from which its hash is computed.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 
 use crate::columns;
 use crate::error::{Error, Result};
@@ -116,6 +116,8 @@ fn fits(given: &DataType, stored: &DataType) -> bool {
             List(to) | LargeList(to) | FixedSizeList(to, _),
         ) => from.data_type() == to.data_type() || fits(from.data_type(), to.data_type()),
         (Map(from, _), Map(to, _)) => same_shape(from.data_type(), to.data_type()),
+        // Only inside of maps, whose values gain no members.
+        (Struct(from), Struct(to)) => members_fit(from, to),
         (Struct(_), Map(_, _)) => by_field_map(stored),
         _ => false,
     }
@@ -140,6 +142,17 @@ fn same_shape(from: &DataType, to: &DataType) -> bool {
         }
         _ => false,
     }
+}
+
+/// Returns whether a struct has all members that are given, each of a type that holds what is given.
+fn members_fit(given: &Fields, stored: &Fields) -> bool {
+    let fit = |given: &FieldRef, own: &FieldRef| {
+        (own.is_nullable() || !given.is_nullable())
+            && (own.data_type() == given.data_type() || fits(given.data_type(), own.data_type()))
+    };
+    let find = |members: &Fields, name: &str| members.iter().find(|member| member.name() == name).cloned();
+    given.iter().all(|member| find(stored, member.name()).is_some_and(|own| fit(member, &own)))
+        && stored.iter().all(|own| own.is_nullable() || find(given, own.name()).is_some())
 }
 
 /// Returns whether a column is a by-field column that is stored as a map of strings.

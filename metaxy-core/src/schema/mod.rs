@@ -10,14 +10,18 @@
 
 mod convert;
 mod grow;
+mod names;
 mod plain;
+mod reshape;
 mod sizes;
 mod trim;
 mod untyped;
 
 pub use convert::{conform, convert, misfit};
 pub use grow::grown_schema;
+pub use names::distinct_name;
 pub use plain::plain_type;
+pub use reshape::reshape;
 pub use sizes::slices;
 pub use trim::trimmed;
 

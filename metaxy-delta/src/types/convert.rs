@@ -1,74 +1,81 @@
-//! Values of a file as values of a table.
+//! Rows between a table and its files.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, GenericListArray, ListArray, MapArray, OffsetSizeTrait, StringArray, StructArray,
-    UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options, take};
-use arrow::datatypes::{DataType, Date32Type, FieldRef};
+use arrow::datatypes::{DataType, Date32Type, FieldRef, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use chrono::NaiveDate;
 use metaxy_core::FeatureKey;
 use metaxy_core::error::Result as CoreResult;
-use metaxy_core::schema::{self, trimmed};
+use metaxy_core::schema::{self, reshape};
+
+use super::{Column, TableSchema, renamed};
 
 /// The day 1970-01-01, counted from the first day of the year 1.
 const UNIX_EPOCH_DAYS_FROM_CE: i32 = 719_163;
 
-/// Values in another type of the same meaning: members of structs by their names, null where there is none, all else by
-/// a cast that fails rather than loses a value.
-pub(crate) fn conform(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
-    if array.data_type() == target {
-        return Ok(array.clone());
+impl Column {
+    /// Returns values as they were decoded from a file as values of the table.
+    pub fn of_file(&self, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        let target = self.logical.data_type();
+        if *self.in_file.data_type() == self.stored_type {
+            return conform(array, target);
+        }
+        conform(&renamed(&conform(array, self.in_file.data_type())?, &self.stored_type)?, target)
     }
-    match (array.data_type(), target) {
-        (DataType::Struct(_), DataType::Struct(members)) => {
-            let given = array.as_struct();
-            let columns = members
-                .iter()
-                .map(|member| match given.column_by_name(member.name()) {
-                    Some(column) => conform(column, member.data_type()),
-                    None => Ok(new_null_array(member.data_type(), given.len())),
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let nulls = given.nulls().cloned();
-            Ok(Arc::new(StructArray::try_new_with_length(members.clone(), columns, nulls, given.len())?))
+
+    /// Returns values as they are stored. None changes: one that does not fit is an error.
+    fn stored(&self, table: &FeatureKey, array: &ArrayRef) -> CoreResult<ArrayRef> {
+        let name = self.logical.name();
+        // By way of the table's own type: what is stored may count in another unit.
+        let values = schema::convert(table, name, array, self.logical.data_type())?;
+        let stored = schema::convert(table, name, &values, &self.stored_type)?;
+        if in_calendar(&stored) {
+            return Ok(stored);
         }
-        (DataType::List(_), DataType::List(item)) => conform_list(array.as_list::<i32>(), item),
-        (DataType::LargeList(_), DataType::List(item)) => conform_list(array.as_list::<i64>(), item),
-        (
-            DataType::FixedSizeList(from, _) | DataType::ListView(from) | DataType::LargeListView(from),
-            DataType::List(_),
-        ) => conform(&plain_cast(array, &DataType::List(from.clone()))?, target),
-        (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
-            let given = array.as_map();
-            let DataType::Struct(pair) = entries.data_type() else { return plain_cast(array, target) };
-            let (offsets, _) = trimmed(given.offsets(), given.keys())?;
-            let columns = pair
-                .iter()
-                .zip([given.keys(), given.values()])
-                .map(|(field, values)| conform(&trimmed::<_, i32>(given.offsets(), values)?.1, field.data_type()))
-                .collect::<Result<Vec<_>, _>>()?;
-            let values = StructArray::try_new(pair.clone(), columns, None)?;
-            Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, values, given.nulls().cloned(), *sorted)?))
-        }
-        _ => plain_cast(array, target),
+        Err(schema::misfit(&table.table_name(), name, &stored, &self.stored_type, in_calendar))
     }
 }
 
-fn conform_list<O: OffsetSizeTrait>(list: &GenericListArray<O>, item: &FieldRef) -> Result<ArrayRef, ArrowError> {
-    let (offsets, values) = trimmed(list.offsets(), list.values())?;
-    let values = conform(&values, item.data_type())?;
-    Ok(Arc::new(ListArray::try_new(item.clone(), offsets, values, list.nulls().cloned())?))
+impl TableSchema {
+    /// Returns rows of any columns of this table as rows of its files. No value changes: one that does not fit is an
+    /// error.
+    pub fn to_file(&self, table: &FeatureKey, file_schema: &SchemaRef, batch: &RecordBatch) -> CoreResult<RecordBatch> {
+        let rows = batch.num_rows();
+        let array = |(column, field): (&Column, &FieldRef)| match batch.column_by_name(column.logical.name()) {
+            Some(array) => column.stored(table, array).and_then(|stored| Ok(renamed(&stored, field.data_type())?)),
+            None => Ok(new_null_array(field.data_type(), rows)),
+        };
+        let arrays = self.columns.iter().zip(file_schema.fields()).map(array).collect::<CoreResult<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(file_schema.clone(), arrays, &options)?)
+    }
+
+    /// Refuses values that the columns cannot hold, before anything is written.
+    pub fn check_values(&self, table: &FeatureKey, rows: &RecordBatch) -> CoreResult<()> {
+        for column in self.columns.iter().filter(|column| holds_times(&column.stored_type)) {
+            if let Some(array) = rows.column_by_name(column.logical.name()) {
+                column.stored(table, array)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns values that were read in another type of the same meaning, by casts that fail rather than lose a value.
+pub(crate) fn conform(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
+    reshape(array, target, &plain_cast)
 }
 
 fn plain_cast(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
     cast_with_options(array, target, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
-/// The value of a partition, as the log has it, for so many rows.
+/// Returns the value of a partition, as the log has it, for so many rows.
 pub(crate) fn partition_values(value: Option<&str>, stored: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
     let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(new_null_array(stored, rows)) };
     let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
@@ -81,13 +88,14 @@ pub(crate) fn partition_values(value: Option<&str>, stored: &DataType, rows: usi
     take(&one, &UInt32Array::from(vec![0; rows]), None)
 }
 
-/// Values of a table as those of its files.
-pub(crate) fn stored(table: &FeatureKey, column: &str, array: &ArrayRef, target: &DataType) -> CoreResult<ArrayRef> {
-    let stored = schema::convert(table, column, array, target)?;
-    if in_calendar(&stored) {
-        return Ok(stored);
+/// Whether values of another unit may have to become microseconds.
+fn holds_times(stored: &DataType) -> bool {
+    match stored {
+        DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32 => true,
+        DataType::List(item) | DataType::Map(item, _) => holds_times(item.data_type()),
+        DataType::Struct(members) => members.iter().any(|member| holds_times(member.data_type())),
+        _ => false,
     }
-    Err(schema::misfit(&table.table_name(), column, &stored, target, in_calendar))
 }
 
 /// Whether all dates, at any depth, are of the years that statistics can be made of.

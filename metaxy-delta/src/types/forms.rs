@@ -1,8 +1,9 @@
 //! Which Delta type holds the values of an Arrow type.
 //!
-//! The Python package's writer decides where it has a type for the values: timestamps of any unit become microseconds, and
-//! unsigned integers the signed ones of their size, as long as the values fit. What that writer refuses (times of day,
-//! durations, larger unsigned integers) is stored as a larger integer or a decimal, with the Arrow type beside it.
+//! If the Python package's writer has a type for the values, a column has that one: timestamps of any unit become
+//! microseconds, and unsigned integers the signed ones of their size, as long as the values fit. What that writer
+//! refuses (times of day, durations, larger unsigned integers) is stored as a larger integer or a decimal, with the
+//! Arrow type beside it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use arrow::compute::max;
 use arrow::datatypes::{
     DataType, Field, FieldRef, Fields, Schema, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+
 /// How Delta names the parts of lists and maps.
 const ELEMENT: &str = "element";
 const ENTRIES: &str = "key_value";
@@ -26,7 +28,7 @@ pub(super) struct Forms {
     pub stored: DataType,
 }
 
-/// Both forms that the values of a type have in a new column.
+/// Returns both forms that the values of a type have in a new column.
 pub(super) fn forms(data_type: &DataType) -> Result<Forms> {
     use DataType as T;
     let same = |data_type: DataType| Ok(Forms { logical: data_type.clone(), stored: data_type });
@@ -105,11 +107,11 @@ fn struct_forms(members: &Fields) -> Result<Forms> {
     struct_of(members.iter().map(member_forms).collect::<Result<_>>()?)
 }
 
-pub(super) fn member_forms(member: &FieldRef) -> Result<(String, Forms)> {
+fn member_forms(member: &FieldRef) -> Result<(String, Forms)> {
     Ok((member.name().clone(), forms(member.data_type())?))
 }
 
-/// The forms of a struct with these members.
+/// Returns the forms of a struct with these members.
 pub(super) fn struct_of(members: Vec<(String, Forms)>) -> Result<Forms> {
     let mut names = HashSet::new();
     let (mut logical, mut stored) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
@@ -123,7 +125,7 @@ pub(super) fn struct_of(members: Vec<(String, Forms)>) -> Result<Forms> {
     Ok(Forms { logical: DataType::Struct(logical.into()), stored: DataType::Struct(stored.into()) })
 }
 
-/// The schema with signed integers in the place of unsigned ones, wherever all values fit into those of the same size.
+/// Returns the schema with signed integers instead of unsigned ones, if all values fit into those of the same size.
 pub(crate) fn with_signed_integers(schema: &Schema, batches: &[RecordBatch]) -> Schema {
     let signed = |field: &FieldRef| {
         let values: Vec<ArrayRef> =

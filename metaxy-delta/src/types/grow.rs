@@ -1,73 +1,153 @@
-//! How the type of a column gains what rows bring beside it.
+//! How a table grows by the columns, and members of structs, that rows bring beside its own.
+//!
+//! Which rows a table takes, and which columns it has then, the core decides. Here each new part gets a stored type, a
+//! name and a place in the log.
 
-use arrow::datatypes::{DataType, FieldRef, Fields};
+use std::collections::HashSet;
+use std::sync::Arc;
 
-use super::forms::{Forms, Result, forms, list_forms, member_forms, struct_of};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::{MetadataValue, StructField, StructType};
+use metaxy_core::FeatureKey;
+use metaxy_core::error::{Error, Result};
+use metaxy_core::schema::{distinct_name, grown_schema};
 
-/// What becomes of a column for which rows of some type have come.
-pub(super) enum Growth {
-    /// They fit into it as it is.
-    None,
-    /// Structs gain members.
-    To(Forms),
-    /// They do not fit.
-    Mismatch,
+use crate::KIND;
+
+use super::forms::{self, Forms, forms, list_forms, struct_of};
+use super::{Column, Mapping, NAME_KEY, TYPE_KEY, TableSchema, unsupported};
+
+/// What a table's second column of a name has behind it, before its number.
+const SEPARATOR: &str = "__";
+
+impl TableSchema {
+    /// Returns this schema, or that of a new table, with what rows of `given` bring beside it.
+    ///
+    /// The second value says whether that was anything.
+    pub fn merge(table: &FeatureKey, existing: Option<&Self>, given: &Schema) -> Result<(Self, bool)> {
+        let nothing = Schema::empty();
+        let grown = grown_schema(table, existing.map_or(&nothing, |schema| schema.logical.as_ref()), given)?;
+        let mut columns = existing.map(|schema| schema.columns.clone()).unwrap_or_default();
+        let mut fields: Vec<StructField> =
+            existing.map(|schema| schema.delta.fields().cloned().collect()).unwrap_or_default();
+        let mut taken: HashSet<String> = columns.iter().map(|column| column.stored_name.to_lowercase()).collect();
+        let mut changed = existing.is_none();
+        for (at, field) in grown.fields().iter().enumerate() {
+            match columns.get_mut(at) {
+                Some(column) => {
+                    let Some(forms) = column.extended(field)? else { continue };
+                    let (grown, delta) = new_column(field.name(), column.stored_name.clone(), forms)?;
+                    *column = Column { is_partition: column.is_partition, ..grown };
+                    fields[at] = with_own_metadata(&fields[at], delta);
+                }
+                None => {
+                    let forms = forms_of(field)?;
+                    let stored_name = distinct_name(field.name(), SEPARATOR, str::to_lowercase, &mut taken);
+                    let (column, delta) = new_column(field.name(), stored_name, forms)?;
+                    columns.push(column);
+                    fields.push(delta);
+                }
+            }
+            changed = true;
+        }
+        let mapping = existing.map_or(Mapping::None, |schema| schema.mapping);
+        if changed && mapping != Mapping::None {
+            return Err(Error::Unsupported {
+                what: format!("table `{}`: a new column or member in a table with column mapping", table.table_name()),
+                hint: "add the column with the program that made the table".to_owned(),
+            });
+        }
+        let delta = StructType::try_new(fields)
+            .map_err(|error| Error::table(KIND, "merging the schema", table.table_name(), error.to_string()))?;
+        Ok((Self { mapping, ..Self::new(columns, delta) }, changed))
+    }
 }
 
-/// The forms of a column after rows of a type have come in: struct members that it lacks are added.
-pub(super) fn growth(known: &Forms, given: &DataType) -> Result<Growth> {
-    let fitting = |fits: bool| Ok(if fits { Growth::None } else { Growth::Mismatch });
-    match (&known.logical, &known.stored, given) {
-        (logical, _, given) if logical == given => Ok(Growth::None),
-        (DataType::Struct(logical), DataType::Struct(stored), DataType::Struct(given)) => {
-            growth_of_struct(logical, stored, given)
+impl Column {
+    /// The forms of a column that has grown to a field; `None` if nothing was added to it.
+    fn extended(&self, grown: &Field) -> Result<Option<Forms>> {
+        let known = Forms { logical: self.logical.data_type().clone(), stored: self.stored_type.clone() };
+        extended(&known, grown.data_type()).map_err(|hint| unsupported(grown.name(), grown.data_type(), hint))
+    }
+}
+
+fn extended(known: &Forms, grown: &DataType) -> forms::Result<Option<Forms>> {
+    match (&known.logical, &known.stored, grown) {
+        (logical, _, grown) if logical == grown => Ok(None),
+        // It had no type yet.
+        (DataType::Null, _, grown) => forms(grown).map(Some),
+        (DataType::Struct(logical), DataType::Struct(stored), DataType::Struct(grown)) => {
+            extended_struct(logical, stored, grown)
         }
         (
-            DataType::List(logical),
+            DataType::List(logical) | DataType::LargeList(logical),
             DataType::List(stored),
-            DataType::List(given)
-            | DataType::LargeList(given)
-            | DataType::ListView(given)
-            | DataType::LargeListView(given)
-            | DataType::FixedSizeList(given, _),
-        ) => Ok(match growth(&pair(logical, stored), given.data_type())? {
-            Growth::To(item) => Growth::To(list_forms(item)),
-            other => other,
-        }),
-        // Members of a map's values do not grow.
-        (DataType::Map(logical, _), DataType::Map(stored, _), DataType::Map(given, _)) => {
-            fitting(matches!(growth(&pair(logical, stored), given.data_type())?, Growth::None))
-        }
-        (logical, _, given) if logical.is_integer() && given.is_integer() => Ok(Growth::None),
-        (logical, _, given) => fitting(forms(given).is_ok_and(|given| given.logical == *logical)),
+            DataType::List(grown) | DataType::LargeList(grown),
+        ) => Ok(extended(&pair(logical, stored), grown.data_type())?.map(list_forms)),
+        // Other types differ in what may be null only.
+        _ => Ok(None),
     }
 }
 
-fn growth_of_struct(logical: &Fields, stored: &Fields, given: &Fields) -> Result<Growth> {
-    let mut members = Vec::with_capacity(logical.len());
-    let mut grows = false;
-    for (logical, stored) in logical.iter().zip(stored) {
-        let known = pair(logical, stored);
-        let growth = match given.iter().find(|given| given.name() == logical.name()) {
-            Some(given) => growth(&known, given.data_type())?,
-            None => Growth::None,
+fn extended_struct(logical: &Fields, stored: &Fields, grown: &Fields) -> forms::Result<Option<Forms>> {
+    let mut is_extended = false;
+    let mut members = Vec::with_capacity(grown.len());
+    for member in grown {
+        let known = logical.iter().zip(stored).find(|(own, _)| own.name() == member.name());
+        let known = known.map(|(logical, stored)| pair(logical, stored));
+        let new = match &known {
+            Some(known) => extended(known, member.data_type())?,
+            None => Some(forms(member.data_type())?),
         };
-        grows |= matches!(growth, Growth::To(_));
-        let member = match growth {
-            Growth::None => known,
-            Growth::To(forms) => forms,
-            Growth::Mismatch => return Ok(Growth::Mismatch),
-        };
-        members.push((logical.name().clone(), member));
+        is_extended |= new.is_some();
+        members.extend(new.or(known).map(|forms| (member.name().clone(), forms)));
     }
-    let is_new = |given: &&FieldRef| !logical.iter().any(|member| member.name() == given.name());
-    for member in given.iter().filter(is_new) {
-        grows = true;
-        members.push(member_forms(member)?);
-    }
-    Ok(if grows { Growth::To(struct_of(members)?) } else { Growth::None })
+    Ok(if is_extended { Some(struct_of(members)?) } else { None })
 }
 
 fn pair(logical: &FieldRef, stored: &FieldRef) -> Forms {
     Forms { logical: logical.data_type().clone(), stored: stored.data_type().clone() }
+}
+
+fn forms_of(field: &Field) -> Result<Forms> {
+    if field.name().is_empty() {
+        return Err(unsupported("", field.data_type(), "give the column a name"));
+    }
+    forms(field.data_type()).map_err(|hint| unsupported(field.name(), field.data_type(), hint))
+}
+
+/// A column, and what the log says of it.
+fn new_column(name: &str, stored_name: String, forms: Forms) -> Result<(Column, StructField)> {
+    let logical = Field::new(name, forms.logical, true);
+    let delta = delta_field(&logical, &stored_name, &forms.stored)?;
+    let in_file = Arc::new(Field::new(&stored_name, forms.stored.clone(), true));
+    let (logical, stored_type) = (Arc::new(logical), forms.stored);
+    Ok((Column { logical, stored_name, stored_type, in_file, is_partition: false }, delta))
+}
+
+fn delta_field(logical: &Field, stored_name: &str, stored_type: &DataType) -> Result<StructField> {
+    let field: StructField = (&Field::new(stored_name, stored_type.clone(), true))
+        .try_into_kernel()
+        .map_err(|_| unsupported(logical.name(), logical.data_type(), "Delta Lake has no such type"))?;
+    let mut metadata: Vec<(String, MetadataValue)> = Vec::new();
+    if logical.data_type() != stored_type {
+        let stated = logical.data_type().to_string();
+        if stated.parse::<DataType>().ok().as_ref() != Some(logical.data_type()) {
+            return Err(unsupported(logical.name(), logical.data_type(), "cast it to a type that Delta Lake has"));
+        }
+        metadata.push((TYPE_KEY.to_owned(), MetadataValue::String(stated)));
+    }
+    if logical.name() != stored_name {
+        metadata.push((NAME_KEY.to_owned(), MetadataValue::String(logical.name().clone())));
+    }
+    Ok(field.with_metadata(metadata))
+}
+
+/// The field of a column that has grown, with what other programs have written beside the one that it replaces.
+fn with_own_metadata(known: &StructField, grown: StructField) -> StructField {
+    let mut metadata: Vec<(String, MetadataValue)> =
+        known.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    metadata.extend(grown.metadata.clone());
+    StructField::new(grown.name(), grown.data_type().clone(), known.is_nullable()).with_metadata(metadata)
 }

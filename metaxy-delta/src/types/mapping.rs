@@ -1,4 +1,5 @@
-//! Column mapping: columns and members have names of their own in the files of a table, which stay when they are renamed.
+//! Column mapping: columns and members have names of their own in the files of a table, which stay when they are
+//! renamed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(crate) enum Mapping {
 }
 
 impl Mapping {
-    /// The mapping that a table states; `None` where it is not known.
+    /// Returns the mapping that a table states; `None` if it is not known.
     pub fn parse(stated: Option<&str>) -> Option<Self> {
         match stated.unwrap_or("none") {
             "none" => Some(Self::None),
@@ -35,7 +36,7 @@ impl Mapping {
         }
     }
 
-    /// A column as it stands in files, given its Arrow type in the table.
+    /// Returns a column as it stands in files, given its Arrow type in the table.
     pub fn in_file(self, field: &StructField, data_type: &DataType) -> Field {
         if self == Self::None {
             return Field::new(field.name(), data_type.clone(), true);
@@ -75,12 +76,12 @@ impl Mapping {
     }
 }
 
-/// The number of a column in a file, where it has one.
+/// Returns the number of a column in a file, if it has one.
 pub(super) fn id_of(field: &Field) -> Option<i32> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
 }
 
-/// The same values under other names, given by a type of the same shape.
+/// Returns the same values under other names, given by a type of the same shape.
 pub(crate) fn renamed(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
     if array.data_type() == target {
         return Ok(array.clone());

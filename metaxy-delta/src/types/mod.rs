@@ -3,8 +3,8 @@
 //! Delta knows few types. A type that it lacks is stored as one that holds every value of it, and the Arrow type is
 //! written beside the column, in the metadata of the field ([`TYPE_KEY`]): `scan` gives the values back in their own
 //! type, and another reader of the table sees plain numbers. Types that differ in layout only (large strings, views,
-//! dictionaries, fixed-size lists) become the plain one. A column keeps the forms that it was made with, also those that
-//! earlier versions of this crate chose.
+//! dictionaries, fixed-size lists) become the plain one. A column keeps the forms that it was made with, also those
+//! that earlier versions of this crate chose.
 //!
 //! Delta compares column names without case, Metaxy does not: a column whose name is taken in another case is stored
 //! under a longer name, with its own name in the metadata ([`NAME_KEY`]).
@@ -14,21 +14,16 @@ mod forms;
 mod grow;
 mod mapping;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
-use arrow::error::ArrowError;
-use deltalake::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
 use deltalake::kernel::{MetadataValue, StructField, StructType};
 use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
 
 use crate::KIND;
-use convert::stored;
-use forms::{Forms, forms};
-use grow::{Growth, growth};
 
 pub(crate) use convert::{conform, partition_values};
 pub(crate) use forms::with_signed_integers;
@@ -48,7 +43,7 @@ pub(crate) struct Column {
     pub stored_name: String,
     /// The Arrow type of what is stored.
     pub stored_type: DataType,
-    /// As it stands in the Parquet files, where columns and members may have other names.
+    /// As it stands in the Parquet files, in which columns and members may have other names.
     pub in_file: FieldRef,
     /// Whether its values stand in the log, one for each file.
     pub is_partition: bool,
@@ -58,30 +53,15 @@ pub(crate) struct Column {
 pub(crate) struct FileColumn<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its number, where it has one.
+    /// Its number, if it has one.
     pub id: Option<i32>,
 }
 
 impl<'a> FileColumn<'a> {
-    /// The columns of decoded rows.
+    /// Returns the columns of decoded rows.
     pub fn all_of(schema: &'a Schema) -> Vec<Self> {
         let column = |field: &'a FieldRef| Self { name: field.name(), id: mapping::id_of(field) };
         schema.fields().iter().map(column).collect()
-    }
-}
-
-impl Column {
-    /// Values as they were decoded from a file, as values of the table.
-    pub fn of_file(&self, array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
-        let target = self.logical.data_type();
-        if *self.in_file.data_type() == self.stored_type {
-            return conform(array, target);
-        }
-        conform(&renamed(&conform(array, self.in_file.data_type())?, &self.stored_type)?, target)
-    }
-
-    fn forms(&self) -> Forms {
-        Forms { logical: self.logical.data_type().clone(), stored: self.stored_type.clone() }
     }
 }
 
@@ -99,7 +79,7 @@ pub(crate) struct TableSchema {
 }
 
 impl TableSchema {
-    /// The schema that a log states.
+    /// Returns the schema that a log states.
     pub fn from_delta(table: &str, delta: StructType, partition_columns: &[String], mapping: Mapping) -> Result<Self> {
         let corrupt = |reason: String| Error::corrupt(table, reason);
         let mut columns = Vec::with_capacity(delta.num_fields());
@@ -129,12 +109,12 @@ impl TableSchema {
         Self { columns, logical, delta, mapping: Mapping::None }
     }
 
-    /// The column of a name.
+    /// Returns the column of a name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.logical.name() == name)
     }
 
-    /// The columns by which the table is partitioned, as its files name them.
+    /// Returns the columns by which the table is partitioned, as its files name them.
     pub fn partition_columns(&self) -> Vec<String> {
         let columns = self.columns.iter().filter(|column| column.is_partition);
         columns.map(|column| column.in_file.name().clone()).collect()
@@ -152,8 +132,8 @@ impl TableSchema {
         Ok(())
     }
 
-    /// Where a column is among the columns of a file. Programs that do not tell names apart by case may have written one in
-    /// another case than the table has it.
+    /// Returns the place of a column among the columns of a file. Programs that do not tell names apart by case may
+    /// have written one in another case than the table has it.
     pub fn find_in_file(&self, column: &Column, found: &[FileColumn<'_>]) -> Option<usize> {
         if column.is_partition {
             return None;
@@ -169,103 +149,18 @@ impl TableSchema {
         })
     }
 
-    /// The Arrow schema of the files that are written for this table.
+    /// Returns the Arrow schema of the files that are written for this table.
     pub fn file_schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.columns.iter().map(|column| column.in_file.clone()).collect::<Fields>()))
-    }
-
-    /// Rows of any columns of this table as rows of its files. No value changes: one that does not fit is an error.
-    pub fn to_file(&self, table: &FeatureKey, file_schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
-        let rows = batch.num_rows();
-        let mut arrays = Vec::with_capacity(self.columns.len());
-        for (column, field) in self.columns.iter().zip(file_schema.fields()) {
-            let name = column.logical.name();
-            arrays.push(match batch.column_by_name(name) {
-                Some(array) => renamed(&stored(table, name, array, &column.stored_type)?, field.data_type())?,
-                None => new_null_array(field.data_type(), rows),
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(file_schema.clone(), arrays, &options)?)
-    }
-
-    /// Refuses values that the columns cannot hold, before anything is written.
-    pub fn check_values(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
-        for column in self.columns.iter().filter(|column| holds_times(&column.stored_type)) {
-            if let Some(array) = rows.column_by_name(column.logical.name()) {
-                stored(table, column.logical.name(), array, &column.stored_type)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// This schema with the columns, and members of structs, that `given` brings beside them.
-    ///
-    /// The second value says whether there were any.
-    pub fn merge(table: &str, existing: Option<&Self>, given: &Schema) -> Result<(Self, bool)> {
-        let mut columns = existing.map(|schema| schema.columns.clone()).unwrap_or_default();
-        let mut fields: Vec<StructField> =
-            existing.map(|schema| schema.delta.fields().cloned().collect()).unwrap_or_default();
-        let mut changed = existing.is_none();
-        for field in given.fields() {
-            let at = columns.iter().position(|column| column.logical.name() == field.name());
-            let (forms, stored_name) = match at.and_then(|at| columns.get(at)) {
-                Some(known) => {
-                    let growth = growth(&known.forms(), field.data_type());
-                    match growth.map_err(|hint| unsupported(field.name(), field.data_type(), hint))? {
-                        Growth::None => continue,
-                        Growth::To(forms) => (forms, known.stored_name.clone()),
-                        Growth::Mismatch => return Err(mismatch(table, known, field)),
-                    }
-                }
-                None => (forms_of(field)?, free_name(field.name(), &columns)),
-            };
-            changed = true;
-            let logical = Arc::new(Field::new(field.name(), forms.logical, true));
-            let stored_type = forms.stored;
-            let delta = delta_field(&logical, &stored_name, &stored_type)?;
-            let is_partition = at.is_some_and(|at| columns[at].is_partition);
-            let in_file = Arc::new(Field::new(&stored_name, stored_type.clone(), true));
-            let column = Column { logical, stored_name, stored_type, in_file, is_partition };
-            match at {
-                Some(at) => {
-                    // What others have written beside the column stays.
-                    let others = fields[at].metadata.iter().map(|(key, value)| (key.clone(), value.clone()));
-                    let mut metadata: Vec<(String, MetadataValue)> = others.collect();
-                    metadata.extend(delta.metadata.clone());
-                    let nullable = fields[at].is_nullable();
-                    fields[at] =
-                        StructField::new(delta.name(), delta.data_type().clone(), nullable).with_metadata(metadata);
-                    columns[at] = column;
-                }
-                None => {
-                    fields.push(delta);
-                    columns.push(column);
-                }
-            }
-        }
-        let delta = StructType::try_new(fields)
-            .map_err(|error| Error::table(KIND, "merging the schema", table, error.to_string()))?;
-        let mapping = existing.map_or(Mapping::None, |schema| schema.mapping);
-        if changed && mapping != Mapping::None {
-            return Err(Error::Unsupported {
-                what: format!("table `{table}`: a new column or member in a table with column mapping"),
-                hint: "add the column with the program that made the table".to_owned(),
-            });
-        }
-        Ok((Self { mapping, ..Self::new(columns, delta) }, changed))
     }
 }
 
 /// Refuses rows that no table could have.
 pub(crate) fn check_storable(table: &FeatureKey, known: Option<&TableSchema>, rows: &RecordBatch) -> Result<()> {
-    let is_typed = |field: &&FieldRef| *field.data_type() != DataType::Null;
-    let typed: Fields = rows.schema_ref().fields().iter().filter(is_typed).cloned().collect();
-    let typed = Schema::new(typed);
-    let name = table.table_name();
+    let given = rows.schema_ref();
     // What is known of the table may be out of date: whether the rows fit it is found when they are written.
-    let fitting = known.and_then(|known| TableSchema::merge(&name, Some(known), &typed).ok());
-    let (schema, _) = fitting.map_or_else(|| TableSchema::merge(&name, None, &typed), Ok)?;
+    let fitting = known.and_then(|known| TableSchema::merge(table, Some(known), given).ok());
+    let (schema, _) = fitting.map_or_else(|| TableSchema::merge(table, None, given), Ok)?;
     schema.check_values(table, rows)
 }
 
@@ -282,65 +177,24 @@ fn without_metadata(data_type: &DataType) -> DataType {
     }
 }
 
-/// How the columns of some rows are stored, to see whether files written for one schema fit another.
-pub(crate) fn stored_form(schema: &TableSchema, given: &Schema) -> Vec<(String, DataType, bool)> {
-    let columns = given.fields().iter().filter_map(|field| schema.column(field.name()));
-    columns.map(|column| (column.stored_name.clone(), column.stored_type.clone(), column.is_partition)).collect()
-}
+/// How a column is stored: its name, its own type and the one that is stored, and whether it is a partition.
+pub(crate) type StoredForm = (String, DataType, DataType, bool);
 
-/// Whether values of another unit may have to become microseconds.
-fn holds_times(stored: &DataType) -> bool {
-    match stored {
-        DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32 => true,
-        DataType::List(item) | DataType::Map(item, _) => holds_times(item.data_type()),
-        DataType::Struct(members) => members.iter().any(|member| holds_times(member.data_type())),
-        _ => false,
-    }
+/// Returns how the columns of some rows are stored: files that were written for one schema fit another if it is the
+/// same.
+pub(crate) fn stored_forms(schema: &TableSchema, given: &Schema) -> Vec<StoredForm> {
+    let columns = given.fields().iter().filter_map(|field| schema.column(field.name()));
+    let form = |column: &Column| {
+        let (logical, stored) = (column.logical.data_type().clone(), column.stored_type.clone());
+        (column.stored_name.clone(), logical, stored, column.is_partition)
+    };
+    columns.map(form).collect()
 }
 
 fn text<'a>(field: &'a StructField, key: &str) -> Option<&'a String> {
     match field.metadata.get(key) {
         Some(MetadataValue::String(text)) => Some(text),
         _ => None,
-    }
-}
-
-fn delta_field(logical: &Field, stored_name: &str, stored_type: &DataType) -> Result<StructField> {
-    let field: StructField = (&Field::new(stored_name, stored_type.clone(), true))
-        .try_into_kernel()
-        .map_err(|_| unsupported(logical.name(), logical.data_type(), "Delta Lake has no such type"))?;
-    let mut metadata: Vec<(String, MetadataValue)> = Vec::new();
-    if logical.data_type() != stored_type {
-        let stated = logical.data_type().to_string();
-        if stated.parse::<DataType>().ok().as_ref() != Some(logical.data_type()) {
-            return Err(unsupported(logical.name(), logical.data_type(), "cast it to a type that Delta Lake has"));
-        }
-        metadata.push((TYPE_KEY.to_owned(), MetadataValue::String(stated)));
-    }
-    if logical.name() != stored_name {
-        metadata.push((NAME_KEY.to_owned(), MetadataValue::String(logical.name().clone())));
-    }
-    Ok(field.with_metadata(metadata))
-}
-
-/// The name itself, or, where another column has it in another case, one that nobody has.
-fn free_name(name: &str, columns: &[Column]) -> String {
-    let taken: HashSet<String> = columns.iter().map(|column| column.stored_name.to_lowercase()).collect();
-    let mut candidate = name.to_owned();
-    let mut number = 1;
-    while taken.contains(&candidate.to_lowercase()) {
-        number += 1;
-        candidate = format!("{name}__{number}");
-    }
-    candidate
-}
-
-fn mismatch(table: &str, stored: &Column, given: &Field) -> Error {
-    Error::TypeMismatch {
-        table: table.to_owned(),
-        column: given.name().clone(),
-        stored: stored.logical.data_type().to_string(),
-        given: given.data_type().to_string(),
     }
 }
 
@@ -351,11 +205,4 @@ fn unsupported(column: &str, data_type: &DataType, hint: &str) -> Error {
         data_type: data_type.to_string(),
         hint: hint.to_owned(),
     }
-}
-
-fn forms_of(field: &Field) -> Result<Forms> {
-    if field.name().is_empty() {
-        return Err(unsupported("", field.data_type(), "give the column a name"));
-    }
-    forms(field.data_type()).map_err(|hint| unsupported(field.name(), field.data_type(), hint))
 }

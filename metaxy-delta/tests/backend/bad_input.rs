@@ -1,57 +1,18 @@
 //! What cannot be used is refused with an error that says what is wrong with which table.
 
 use std::fs;
-use std::path::PathBuf;
 
 use metaxy_core::{AccessMode, Error, Result, StoreBackend};
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 use metaxy_testkit::servers::s3::{self, Server};
-use tempfile::TempDir;
 
+use crate::three_commits::ThreeCommits;
 use crate::{TABLE, append, key, local, on_s3, opened, read, rows};
 
-/// A store with one table of three commits.
-struct Store {
-    root: TempDir,
-}
-
-impl Store {
-    async fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let backend = opened(&local(root.path())).await;
-        for number in 0..3 {
-            append(&backend, rows([number])).await.unwrap();
-        }
-        Self { root }
-    }
-
-    fn table(&self) -> PathBuf {
-        self.root.path().join("raw/video.delta")
-    }
-
-    fn commit(&self, version: u64) -> PathBuf {
-        self.table().join(format!("_delta_log/{version:020}.json"))
-    }
-
-    fn data_file(&self) -> PathBuf {
-        let mut files = fs::read_dir(self.table()).unwrap().map(|entry| entry.unwrap().path());
-        files.find(|path| path.extension().is_some_and(|end| end == "parquet")).unwrap()
-    }
-
-    /// Changes the text of a commit.
-    fn edit(&self, version: u64, change: impl Fn(&str) -> String) {
-        let commit = self.commit(version);
-        let text = fs::read_to_string(&commit).unwrap();
-        let changed = change(&text);
-        assert_ne!(text, changed, "the test has changed nothing");
-        fs::write(commit, changed).unwrap();
-    }
-
-    /// What a program says that finds the store like this: about existence, about a read, and about a write.
-    async fn errors(&self) -> [Option<Error>; 3] {
-        let backend = opened(&local(self.root.path())).await;
-        [backend.schema(&key(TABLE)).await.err(), read(&backend).await.err(), append(&backend, rows([9])).await.err()]
-    }
+/// What a program says that finds the store like this: about existence, about a read, and about a write.
+async fn errors(store: &ThreeCommits) -> [Option<Error>; 3] {
+    let backend = store.backend().await;
+    [backend.schema(&key(TABLE)).await.err(), read(&backend).await.err(), append(&backend, rows([9])).await.err()]
 }
 
 fn assert_corrupt(error: &Error, part: &str) {
@@ -65,7 +26,7 @@ fn assert_unsupported(error: &Error, part: &str) {
     assert!(text.contains("raw__video") && text.contains(part), "{text} does not speak of {part}");
 }
 
-async fn opening(settings: DeltaSettings, mode: AccessMode) -> Result<()> {
+async fn opening(settings: DeltaConfig, mode: AccessMode) -> Result<()> {
     DeltaBackend::new(settings)?.open(mode).await
 }
 
@@ -86,7 +47,7 @@ async fn a_root_that_is_a_file() {
 
 #[tokio::test]
 async fn a_root_that_is_a_table() {
-    let store = Store::new().await;
+    let store = ThreeCommits::new().await;
     let error = opening(local(&store.table()), AccessMode::ReadWrite).await.unwrap_err();
     assert!(matches!(error, Error::NotAStore { .. }), "{error:?}");
 }
@@ -103,9 +64,9 @@ async fn a_root_that_is_not_there() {
 #[tokio::test]
 async fn a_log_of_garbage() {
     for version in 0..3 {
-        let store = Store::new().await;
+        let store = ThreeCommits::new().await;
         store.edit(version, |_| "this is not JSON\n".to_owned());
-        for error in store.errors().await {
+        for error in errors(&store).await {
             assert_corrupt(&error.expect("an error"), "log");
         }
     }
@@ -113,25 +74,25 @@ async fn a_log_of_garbage() {
 
 #[tokio::test]
 async fn a_log_cut_short() {
-    let store = Store::new().await;
+    let store = ThreeCommits::new().await;
     store.edit(1, |text| text[..text.len() - 20].to_owned());
-    for error in store.errors().await {
+    for error in errors(&store).await {
         assert_corrupt(&error.expect("an error"), "log");
     }
 }
 
 #[tokio::test]
 async fn a_log_with_a_gap() {
-    let store = Store::new().await;
+    let store = ThreeCommits::new().await;
     fs::remove_file(store.commit(1)).unwrap();
-    for error in store.errors().await {
+    for error in errors(&store).await {
         assert_corrupt(&error.expect("an error"), "");
     }
 }
 
 #[tokio::test]
 async fn a_log_that_goes_bad_under_an_open_store() {
-    let store = Store::new().await;
+    let store = ThreeCommits::new().await;
     let backend = opened(&local(store.root.path())).await;
     read(&backend).await.unwrap();
     fs::write(store.commit(3), "{\"add\": 1}\n").unwrap();
@@ -140,10 +101,10 @@ async fn a_log_that_goes_bad_under_an_open_store() {
 
 #[tokio::test]
 async fn a_data_file_that_is_gone() {
-    let store = Store::new().await;
+    let store = ThreeCommits::new().await;
     let file = store.data_file();
     fs::remove_file(&file).unwrap();
-    let [exists, reading, _] = store.errors().await;
+    let [exists, reading, _] = errors(&store).await;
     assert!(exists.is_none(), "the table is there: {exists:?}");
     assert_corrupt(&reading.expect("an error"), file.file_name().unwrap().to_str().unwrap());
 }
@@ -151,40 +112,40 @@ async fn a_data_file_that_is_gone() {
 #[tokio::test]
 async fn a_data_file_cut_short_or_overwritten() {
     for damage in [|bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec(), |bytes: Vec<u8>| vec![b'x'; bytes.len()]] {
-        let store = Store::new().await;
+        let store = ThreeCommits::new().await;
         let file = store.data_file();
         fs::write(&file, damage(fs::read(&file).unwrap())).unwrap();
-        let [_, reading, _] = store.errors().await;
+        let [_, reading, _] = errors(&store).await;
         assert_corrupt(&reading.expect("an error"), file.file_name().unwrap().to_str().unwrap());
     }
 }
 
 #[tokio::test]
 async fn a_reader_feature_that_is_not_known() {
-    let store = Store::new().await;
+    let store = ThreeCommits::new().await;
     let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["timeTravelBackwards"],"writerFeatures":["timeTravelBackwards"]}}"#;
     store.edit(0, |text| replace_line(text, "protocol", protocol));
-    for error in store.errors().await {
+    for error in errors(&store).await {
         assert_unsupported(&error.expect("an error"), "timeTravelBackwards");
     }
 }
 
 #[tokio::test]
 async fn a_reader_version_from_the_future() {
-    let store = Store::new().await;
+    let store = ThreeCommits::new().await;
     store.edit(0, |text| replace_line(text, "protocol", r#"{"protocol":{"minReaderVersion":9,"minWriterVersion":9}}"#));
-    for error in store.errors().await {
+    for error in errors(&store).await {
         assert_unsupported(&error.expect("an error"), "version");
     }
 }
 
 #[tokio::test]
 async fn columns_that_are_mapped_in_an_unknown_way() {
-    let store = Store::new().await;
+    let store = ThreeCommits::new().await;
     store.edit(0, |text| {
         text.replace(r#""configuration":{}"#, r#""configuration":{"delta.columnMapping.mode":"colour"}"#)
     });
-    for error in store.errors().await {
+    for error in errors(&store).await {
         assert_unsupported(&error.expect("an error"), "column mapping");
     }
 }
@@ -193,7 +154,7 @@ async fn columns_that_are_mapped_in_an_unknown_way() {
 #[tokio::test]
 async fn deletion_vectors_that_cannot_be_read() {
     for (kind, part) in [("u", "deletion_vector"), ("p", "outside of the table"), ("i", "deletion vector")] {
-        let store = Store::new().await;
+        let store = ThreeCommits::new().await;
         let vector = format!(
             r#""dataChange":true,"deletionVector":{{"storageType":"{kind}","pathOrInlineDv":"ab^-aqEH.-t@S}}K{{vb[*k^","offset":4,"sizeInBytes":40,"cardinality":1}}"#
         );
@@ -201,7 +162,7 @@ async fn deletion_vectors_that_cannot_be_read() {
             let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors"]}}"#;
             replace_line(text, "protocol", protocol).replace(r#""dataChange":true"#, &vector)
         });
-        let [_, reading, writing] = store.errors().await;
+        let [_, reading, writing] = errors(&store).await;
         match kind {
             // What cannot be read back is not appended to.
             "p" => [reading, writing].into_iter().for_each(|error| assert_unsupported(&error.unwrap(), part)),
@@ -218,7 +179,7 @@ fn replace_line(text: &str, kind: &str, line: &str) -> String {
 }
 
 /// Gives up soon: the tests know that waiting does not help.
-fn impatient(settings: DeltaSettings) -> DeltaSettings {
+fn impatient(settings: DeltaConfig) -> DeltaConfig {
     settings.storage_option("max_retries", "1").storage_option("retry_timeout", "2s")
 }
 
@@ -277,7 +238,7 @@ async fn a_server_that_goes_away() {
 #[test]
 fn roots_that_name_no_place() {
     for root in ["", "s4://bucket/x", "http://host/x", "file://host/x"] {
-        let error = DeltaBackend::new(DeltaSettings::new(root)).unwrap_err();
+        let error = DeltaBackend::new(DeltaConfig::new(root)).unwrap_err();
         assert!(matches!(&error, Error::Config { key, .. } if key == "root_path"), "{error:?}");
     }
 }
@@ -290,7 +251,7 @@ async fn users_in_an_endpoint_do_not_show() {
         ("aws_endpoint", "http://ada:hunter2@127.0.0.1:1/"),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1/?sig=hunter2"),
     ] {
-        let settings = impatient(DeltaSettings::new("s3://bucket/store"))
+        let settings = impatient(DeltaConfig::new("s3://bucket/store"))
             .storage_option(name, endpoint)
             .storage_option("AWS_ALLOW_HTTP", "true")
             .storage_option("AWS_REGION", "eu-west-1")

@@ -41,7 +41,7 @@ impl Foreign {
         self.directory().join("_delta_log")
     }
 
-    pub fn settings(&self) -> metaxy_delta::DeltaSettings {
+    pub fn settings(&self) -> metaxy_delta::DeltaConfig {
         local(self.root.path())
     }
 

@@ -13,7 +13,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema};
 use metaxy_core::{Filter, StoreBackend};
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 use serde_json::{Value, json};
 
 use crate::foreign::{Foreign, field, metadata, plain_protocol};
@@ -135,7 +135,7 @@ async fn new_tables_are_partitioned_where_the_settings_say_so() {
         "[delta_write_options]\npartition_by = [\"p\"]",
     ];
     for options in options {
-        let settings: DeltaSettings = toml::from_str(&text(options)).unwrap();
+        let settings: DeltaConfig = toml::from_str(&text(options)).unwrap();
         let settings = settings.checkpoint_interval(NonZeroU64::new(6).unwrap());
         let backend = opened(&settings).await;
         for id in 0..14 {

@@ -11,7 +11,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, StoreBackend, columns};
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 use serde_json::{Value, json};
 
 use crate::foreign::{Foreign, field, metadata, plain_protocol};
@@ -214,7 +214,7 @@ async fn ids_match_what_the_python_writer_stores() {
     }
 }
 
-async fn store(settings: DeltaSettings) -> MetadataStore {
+async fn store(settings: DeltaConfig) -> MetadataStore {
     let up = FeatureSpec::builder("up").id_columns(["id"]).build().unwrap();
     let down = FeatureSpec::builder("down").id_columns(["id"]).dep("up").build().unwrap();
     let graph = FeatureGraph::new([up, down]).unwrap();

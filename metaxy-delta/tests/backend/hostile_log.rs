@@ -1,47 +1,25 @@
-//! A log is input: what it names is read only where it is a regular file of its table, and never beyond its logged size.
+//! A log is input: what it names is read only where it is a regular file of its table, and never beyond its logged
+//! size.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use metaxy_core::{Error, StoreBackend};
 use metaxy_delta::DeltaBackend;
-use tempfile::TempDir;
 
-use crate::{TABLE, append, key, local, opened, read, rows};
+use crate::three_commits::ThreeCommits;
+use crate::{TABLE, append, key, read, rows};
 
 /// A table of three commits, and a data file of another table beside it.
-struct Attacked {
-    root: TempDir,
+async fn attacked() -> ThreeCommits {
+    let store = ThreeCommits::new().await;
+    std::fs::copy(store.data_file(), store.root.path().join("secret.parquet")).unwrap();
+    store
 }
 
-impl Attacked {
-    async fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let backend = opened(&local(root.path())).await;
-        for number in 0..3 {
-            append(&backend, rows([number])).await.unwrap();
-        }
-        let attacked = Self { root };
-        std::fs::copy(attacked.data_file(), attacked.root.path().join("secret.parquet")).unwrap();
-        attacked
-    }
-
-    fn table(&self) -> PathBuf {
-        self.root.path().join("raw/video.delta")
-    }
-
-    fn commit(&self, version: u64) -> PathBuf {
-        self.table().join(format!("_delta_log/{version:020}.json"))
-    }
-
-    fn data_file(&self) -> PathBuf {
-        let mut files = std::fs::read_dir(self.table()).unwrap().map(|entry| entry.unwrap().path());
-        files.find(|path| path.extension().is_some_and(|end| end == "parquet")).unwrap()
-    }
-
-    /// Gives a member of the file that a commit adds another value.
-    fn edit(&self, version: u64, member: &str, value: &serde_json::Value) {
-        let text = std::fs::read_to_string(self.commit(version)).unwrap();
+/// Gives a member of the file that a commit adds another value.
+fn edit_add(store: &ThreeCommits, version: u64, member: &str, value: &serde_json::Value) {
+    store.edit(version, |text| {
         let lines = text.lines().map(|line| {
             let mut action: serde_json::Value = serde_json::from_str(line).unwrap();
             if let Some(add) = action.get_mut("add") {
@@ -49,12 +27,8 @@ impl Attacked {
             }
             format!("{action}\n")
         });
-        std::fs::write(self.commit(version), lines.collect::<String>()).unwrap();
-    }
-
-    async fn backend(&self) -> DeltaBackend {
-        opened(&local(self.root.path())).await
-    }
+        lines.collect()
+    });
 }
 
 /// What a read says, which must not take long.
@@ -88,17 +62,17 @@ fn outside(root: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn a_log_that_leads_out_of_its_table() {
-    let names = outside(Attacked::new().await.root.path());
+    let names = outside(attacked().await.root.path());
     for index in 0..names.len() {
-        let attacked = Attacked::new().await;
-        let follower = attacked.backend().await;
+        let store = attacked().await;
+        let follower = store.backend().await;
         read(&follower).await.unwrap();
-        let name = outside(attacked.root.path()).swap_remove(index);
-        for (version, backend) in [(2, attacked.backend().await), (3, follower)] {
-            if version == 3 {
-                std::fs::copy(attacked.commit(2), attacked.commit(3)).unwrap();
+        let name = outside(store.root.path()).swap_remove(index);
+        for (version, backend) in [(2, store.backend().await), (3, follower)] {
+            match version {
+                2 => edit_add(&store, 2, "path", &name.clone().into()),
+                _ => drop(std::fs::copy(store.commit(2), store.commit(3)).unwrap()),
             }
-            attacked.edit(version, "path", &name.clone().into());
             assert_refused(&read_error(&backend).await, "data file");
             let refused = append(&backend, rows([9])).await.unwrap_err();
             assert_refused(&refused, "data file");
@@ -115,24 +89,24 @@ async fn names_with_dots_and_escapes_stay_readable() {
         ("x=1%2F2/part.parquet", "x=1%252F2/part.parquet"),
         ("deep/er/ü 1.parquet", "deep/er/%C3%BC%201.parquet"),
     ] {
-        let attacked = Attacked::new().await;
-        let text = std::fs::read_to_string(attacked.commit(0)).unwrap();
+        let store = attacked().await;
+        let text = std::fs::read_to_string(store.commit(0)).unwrap();
         let add = text.lines().find_map(|line| line.split_once(r#""path":""#)).unwrap();
-        let file = attacked.table().join(add.1.split('"').next().unwrap());
-        let target = attacked.table().join(stored);
+        let file = store.table().join(add.1.split('"').next().unwrap());
+        let target = store.table().join(stored);
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::rename(file, target).unwrap();
-        attacked.edit(0, "path", &logged.into());
-        assert_eq!(read(&attacked.backend().await).await.unwrap().num_rows(), 3, "{stored}");
+        edit_add(&store, 0, "path", &logged.into());
+        assert_eq!(read(&store.backend().await).await.unwrap().num_rows(), 3, "{stored}");
     }
 }
 
 #[tokio::test]
 async fn sizes_that_a_log_makes_up() {
     for size in [0, 1, 100, 1 << 40, i64::MAX, -1, i64::MIN] {
-        let attacked = Attacked::new().await;
-        attacked.edit(1, "size", &size.into());
-        let error = read_error(&attacked.backend().await).await;
+        let store = attacked().await;
+        edit_add(&store, 1, "size", &size.into());
+        let error = read_error(&store.backend().await).await;
         assert!(matches!(error, Error::Corrupt { .. }), "{size}: {error:?}");
         assert_refused(&error, "data file");
     }
@@ -148,19 +122,19 @@ fn make_pipe(path: &Path) {
 async fn pipes_and_devices_in_the_place_of_files() {
     let put: [fn(&Path); 2] = [make_pipe, |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()];
     for put in put {
-        let attacked = Attacked::new().await;
-        let file = attacked.data_file();
+        let store = attacked().await;
+        let file = store.data_file();
         std::fs::remove_file(&file).unwrap();
         put(&file);
-        assert_refused(&read_error(&attacked.backend().await).await, "not a regular file");
+        assert_refused(&read_error(&store.backend().await).await, "not a regular file");
 
-        let attacked = Attacked::new().await;
-        let follower = attacked.backend().await;
+        let store = attacked().await;
+        let follower = store.backend().await;
         read(&follower).await.unwrap();
-        put(&attacked.commit(3));
+        put(&store.commit(3));
         assert_refused(&read_error(&follower).await, "not a regular file");
         // A listing leaves it out; who lists does not wait for it either.
-        let fresh = attacked.backend().await;
+        let fresh = store.backend().await;
         tokio::time::timeout(Duration::from_secs(20), fresh.schema(&key(TABLE))).await.expect("no hang").unwrap();
     }
 }

@@ -1,119 +1,122 @@
-//! A commit belongs to the table that it was worked out for, also where that is dropped and written again under its name.
+//! A commit belongs to the table that it was worked out for, also where that is dropped and written again under its
+//! name.
 
 use std::time::{Duration, Instant};
 
-use metaxy_core::{AccessMode, Error, StoreBackend, col};
+use metaxy_core::{AccessMode, Error, Result, StoreBackend, col};
 use metaxy_delta::DeltaBackend;
-use metaxy_testkit::servers::s3::{self, Bucket};
+use metaxy_testkit::servers::s3::{self, Bucket, Held};
 
 use crate::{TABLE, append, key, local, on_s3, opened, read_ids, rows};
 
-/// A table of three commits, with the ids 0, 1 and 2, and two stores that know it.
-async fn two_stores(bucket: &Bucket) -> (DeltaBackend, DeltaBackend) {
-    let (one, other) = (opened(&on_s3(bucket)).await, opened(&on_s3(bucket)).await);
-    for id in 0..3 {
-        append(&one, rows([id])).await.unwrap();
-    }
-    read_ids(&one).await.unwrap();
-    read_ids(&other).await.unwrap();
-    (one, other)
+/// The request that makes the fourth commit of a table.
+const COMMIT: (&str, &str) = ("PUT", "00000000000000000003.json");
+
+/// Two stores that know one table of three commits, with the ids 0, 1 and 2: a call of the first one is stopped.
+struct Race {
+    bucket: Bucket,
+    stopped: DeltaBackend,
+    other: DeltaBackend,
 }
 
-/// Drops the table, and writes another one of as many commits, with the ids 10, 11 and 12.
-async fn replace(backend: &DeltaBackend) {
-    backend.drop_table(&key(TABLE)).await.unwrap();
-    for id in 10..13 {
-        append(backend, rows([id])).await.unwrap();
+impl Race {
+    async fn new() -> Self {
+        let bucket = s3::bucket().unwrap();
+        let (stopped, other) = (opened(&on_s3(&bucket)).await, opened(&on_s3(&bucket)).await);
+        for id in 0..3 {
+            append(&stopped, rows([id])).await.unwrap();
+        }
+        read_ids(&stopped).await.unwrap();
+        read_ids(&other).await.unwrap();
+        Self { bucket, stopped, other }
     }
-}
 
-/// What the table holds for who has never seen it.
-async fn fresh_ids(bucket: &Bucket) -> Vec<i64> {
-    read_ids(&opened(&on_s3(bucket)).await).await.unwrap()
+    /// Stops a call at its first request of a kind, until what happens in between is done or lets it go on.
+    async fn stop<T>(
+        &self,
+        (verb, ending): (&'static str, &str),
+        call: impl Future<Output = Result<T>>,
+        between: impl AsyncFnOnce(&Held),
+    ) -> T {
+        let held = self.bucket.hold(verb, ending);
+        let between = async {
+            held.arrived().await;
+            between(&held).await;
+            held.release();
+        };
+        let (outcome, ()) = futures::join!(call, between);
+        outcome.unwrap()
+    }
+
+    /// Drops the table, and writes another one of as many commits, with the ids 10, 11 and 12.
+    async fn replace(&self) {
+        self.drop_table().await;
+        for id in 10..13 {
+            append(&self.other, rows([id])).await.unwrap();
+        }
+    }
+
+    async fn drop_table(&self) {
+        self.other.drop_table(&key(TABLE)).await.unwrap();
+    }
+
+    /// The ids that a store finds which has never seen the table.
+    async fn fresh_ids(&self) -> Vec<i64> {
+        read_ids(&opened(&on_s3(&self.bucket)).await).await.unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_that_stops_before_its_commit() {
-    let bucket = s3::bucket().unwrap();
-    let (stopped, other) = two_stores(&bucket).await;
-    let held = bucket.hold("PUT", "00000000000000000003.json");
-    let appending = append(&stopped, rows([100]));
-    let meanwhile = async {
-        held.arrived().await;
-        replace(&other).await;
-        held.release();
-    };
-    let (outcome, ()) = futures::join!(appending, meanwhile);
-    outcome.unwrap();
-    for ids in [fresh_ids(&bucket).await, read_ids(&other).await.unwrap(), read_ids(&stopped).await.unwrap()] {
+    let race = Race::new().await;
+    race.stop(COMMIT, append(&race.stopped, rows([100])), async |_| race.replace().await).await;
+    for ids in [race.fresh_ids().await, read_ids(&race.other).await.unwrap(), read_ids(&race.stopped).await.unwrap()] {
         assert_eq!(ids, [10, 11, 12, 100]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_that_stops_before_a_drop_makes_the_table_again() {
-    let bucket = s3::bucket().unwrap();
-    let (stopped, other) = two_stores(&bucket).await;
+    let race = Race::new().await;
     // The drop makes version 3 itself, and removes it.
-    let held = bucket.hold("PUT", "00000000000000000003.json");
-    let appending = append(&stopped, rows([100]));
-    let meanwhile = async {
-        held.arrived().await;
-        other.drop_table(&key(TABLE)).await.unwrap();
-        held.release();
-    };
-    let (outcome, ()) = futures::join!(appending, meanwhile);
-    outcome.unwrap();
-    assert_eq!(fresh_ids(&bucket).await, [100]);
+    race.stop(COMMIT, append(&race.stopped, rows([100])), async |_| race.drop_table().await).await;
+    assert_eq!(race.fresh_ids().await, [100]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_or_compaction_that_stops_before_its_commit() {
     for compacts in [true, false] {
-        let bucket = s3::bucket().unwrap();
-        let (stopped, other) = two_stores(&bucket).await;
-        let schema = stopped.schema(&key(TABLE)).await.unwrap().unwrap();
+        let race = Race::new().await;
+        let schema = race.stopped.schema(&key(TABLE)).await.unwrap().unwrap();
         let predicate = col("id").eq(1).bind(&schema).unwrap();
-        let held = bucket.hold("PUT", "00000000000000000003.json");
         let changing = async {
             match compacts {
-                true => stopped.compact(&key(TABLE)).await,
-                false => stopped.delete(&key(TABLE), &predicate).await.map(|rows| assert_eq!(rows, 0)),
+                true => race.stopped.compact(&key(TABLE)).await,
+                false => race.stopped.delete(&key(TABLE), &predicate).await.map(|rows| assert_eq!(rows, 0)),
             }
         };
-        let meanwhile = async {
-            held.arrived().await;
-            replace(&other).await;
-            held.release();
-        };
-        let (outcome, ()) = futures::join!(changing, meanwhile);
-        outcome.unwrap();
-        assert_eq!(fresh_ids(&bucket).await, [10, 11, 12], "compacts: {compacts}");
-        append(&other, rows([13])).await.unwrap();
-        assert_eq!(fresh_ids(&bucket).await, [10, 11, 12, 13], "compacts: {compacts}");
+        race.stop(COMMIT, changing, async |_| race.replace().await).await;
+        assert_eq!(race.fresh_ids().await, [10, 11, 12], "compacts: {compacts}");
+        append(&race.other, rows([13])).await.unwrap();
+        assert_eq!(race.fresh_ids().await, [10, 11, 12, 13], "compacts: {compacts}");
     }
 }
 
-/// Others may build on a commit before it is taken back.
+/// Other writers may build on a commit before it is taken back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_others_have_built_on() {
-    let bucket = s3::bucket().unwrap();
-    let (stopped, other) = two_stores(&bucket).await;
-    let held = bucket.hold("PUT", "00000000000000000003.json");
-    let appending = append(&stopped, rows([100]));
-    let meanwhile = async {
-        held.arrived().await;
-        replace(&other).await;
+async fn a_commit_that_other_writers_have_built_on() {
+    let race = Race::new().await;
+    let build = async |commit: &Held| {
+        race.replace().await;
         // The look that follows the commit waits, too.
-        let look = bucket.hold("HEAD", "00000000000000000002.json");
-        held.release();
+        let look = race.bucket.hold("HEAD", "00000000000000000002.json");
+        commit.release();
         look.arrived().await;
-        append(&opened(&on_s3(&bucket)).await, rows([14])).await.unwrap();
+        append(&opened(&on_s3(&race.bucket)).await, rows([14])).await.unwrap();
         look.release();
     };
-    let (outcome, ()) = futures::join!(appending, meanwhile);
-    outcome.unwrap();
-    assert_eq!(fresh_ids(&bucket).await, [10, 11, 12, 14, 100]);
+    race.stop(COMMIT, append(&race.stopped, rows([100])), build).await;
+    assert_eq!(race.fresh_ids().await, [10, 11, 12, 14, 100]);
 }
 
 /// In a directory: writers beside one that drops again and again. No read ever finds damage.
@@ -163,18 +166,11 @@ async fn writers_beside_one_that_drops() {
 /// A vacuum whose log goes away is not one of a damaged table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vacuum_that_loses_to_a_drop() {
-    let bucket = s3::bucket().unwrap();
-    let (stopped, other) = two_stores(&bucket).await;
-    let held = bucket.hold("GET", "00000000000000000001.json");
+    let race = Race::new().await;
     let table = key(TABLE);
-    let vacuum = stopped.vacuum(&table, Duration::from_secs(3600));
-    let meanwhile = async {
-        held.arrived().await;
-        other.drop_table(&key(TABLE)).await.unwrap();
-        held.release();
-    };
-    let (outcome, ()) = futures::join!(vacuum, meanwhile);
-    assert_eq!(outcome.unwrap(), 0);
+    let vacuum = race.stopped.vacuum(&table, Duration::from_secs(3600));
+    let removed = race.stop(("GET", "00000000000000000001.json"), vacuum, async |_| race.drop_table().await).await;
+    assert_eq!(removed, 0);
 }
 
 /// On a server that ignores the condition of a put, writers would lose rows of each other.

@@ -10,7 +10,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field};
 use futures::TryStreamExt;
 use metaxy_core::{ScanRequest, StoreBackend};
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 
 use crate::{TABLE, append, key, local, opened};
 
@@ -45,7 +45,7 @@ fn text(bytes: usize) -> ArrayRef {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_files_of_large_texts_are_put_together() {
     let root = tempfile::tempdir().unwrap();
-    let settings: DeltaSettings = local(root.path());
+    let settings: DeltaConfig = local(root.path());
     let backend = opened(&settings).await;
     let value = text(40_000);
     for write in 0..60 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use metaxy_core::{AccessMode, Error, StoreBackend};
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 use metaxy_testkit::servers::s3;
 
 use crate::{append, on_s3, opened, read_ids, rows};
@@ -14,7 +14,7 @@ const NAMES: [&str; 16] = [
 ];
 
 /// Writes a row to each store that can be opened, and looks whether each still has its own.
-async fn assert_apart(settings: impl Fn(&str) -> DeltaSettings) -> BTreeSet<&'static str> {
+async fn assert_apart(settings: impl Fn(&str) -> DeltaConfig) -> BTreeSet<&'static str> {
     let mut opened_names = BTreeSet::new();
     for (id, name) in (0i64..).zip(NAMES) {
         match DeltaBackend::new(settings(name)) {
@@ -51,12 +51,12 @@ async fn roots_on_s3_are_exact_keys() {
 async fn directories_are_exact_paths() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().display().to_string();
-    let found = assert_apart(|name| DeltaSettings::new(format!("{place}/{name}"))).await;
+    let found = assert_apart(|name| DeltaConfig::new(format!("{place}/{name}"))).await;
     assert!(["run", "run#1", "run?2", "run 1", "run%zz", "run1 "].iter().all(|name| found.contains(name)), "{found:?}");
     let urls = tempfile::tempdir().unwrap();
     let place = urls.path().display().to_string();
     for name in ["run#1", "run?1", "run\t1"] {
-        let refused = DeltaBackend::new(DeltaSettings::new(format!("file://{place}/{name}")));
+        let refused = DeltaBackend::new(DeltaConfig::new(format!("file://{place}/{name}")));
         assert!(matches!(refused, Err(Error::Config { .. })), "{name:?}");
     }
 }
@@ -65,7 +65,7 @@ async fn directories_are_exact_paths() {
 async fn lock_settings_of_other_programs_are_not_swallowed() {
     let bucket = s3::bucket().unwrap();
     append(&opened(&on_s3(&bucket)).await, rows([1])).await.unwrap();
-    let open = async |settings: &DeltaSettings, mode| {
+    let open = async |settings: &DeltaConfig, mode| {
         let backend = DeltaBackend::new(settings.clone()).unwrap();
         backend.open(mode).await.map(|()| backend)
     };

@@ -6,6 +6,7 @@ mod foreign_logs;
 mod foreign_rows;
 mod foreign_times;
 mod foreign_types;
+mod growth;
 mod hostile_log;
 mod incarnations;
 mod large_values;
@@ -16,6 +17,7 @@ mod reference_store;
 mod remote;
 mod storage_errors;
 mod threads;
+mod three_commits;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,24 +25,24 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use metaxy_core::{AccessMode, Result, StoreBackend};
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 use metaxy_testkit::fixtures::tables::{self, key};
 use metaxy_testkit::servers::s3::Bucket;
 
 /// The table that most tests use.
 const TABLE: &str = "raw/video";
 
-fn local(root: &Path) -> DeltaSettings {
-    DeltaSettings::new(root.display().to_string())
+fn local(root: &Path) -> DeltaConfig {
+    DeltaConfig::new(root.display().to_string())
 }
 
-fn on_s3(bucket: &Bucket) -> DeltaSettings {
-    let settings = DeltaSettings::new(format!("{}/store", bucket.url()));
+fn on_s3(bucket: &Bucket) -> DeltaConfig {
+    let settings = DeltaConfig::new(format!("{}/store", bucket.url()));
     let options = bucket.storage_options().into_iter();
     options.fold(settings, |settings, (name, value)| settings.storage_option(name, value))
 }
 
-async fn opened(settings: &DeltaSettings) -> DeltaBackend {
+async fn opened(settings: &DeltaConfig) -> DeltaBackend {
     let backend = DeltaBackend::new(settings.clone()).unwrap();
     backend.open(AccessMode::ReadWrite).await.unwrap();
     backend

@@ -1,4 +1,4 @@
-//! Small files are put together, what nobody needs any more goes, and the log is summed up.
+//! Small files are put together, what no version needs any more is removed, and the log is summed up.
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use metaxy_core::{Error, FeatureKey, ScanRequest, StoreBackend, col};
-use metaxy_delta::DeltaSettings;
+use metaxy_delta::DeltaConfig;
 use tempfile::TempDir;
 
 use crate::{DeltaBackend, TABLE, actions, append, key, local, opened, read_ids, rows};
@@ -20,17 +20,23 @@ fn files(directory: &Path, ending: &str) -> usize {
     names.filter(|name| name.to_str().is_some_and(|name| name.ends_with(ending))).count()
 }
 
-fn every(commits: u64, settings: DeltaSettings) -> DeltaSettings {
+fn every(commits: u64, settings: DeltaConfig) -> DeltaConfig {
     settings.checkpoint_interval(NonZeroU64::new(commits).unwrap())
+}
+
+/// A table of so many commits of one row each.
+async fn commits(count: i64) -> (TempDir, DeltaBackend) {
+    let root = tempfile::tempdir().unwrap();
+    let backend = opened(&local(root.path())).await;
+    for number in 0..count {
+        append(&backend, rows([number])).await.unwrap();
+    }
+    (root, backend)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compaction_puts_files_together() {
-    let root = tempfile::tempdir().unwrap();
-    let backend = opened(&local(root.path())).await;
-    for number in 0..20 {
-        append(&backend, rows([number])).await.unwrap();
-    }
+    let (root, backend) = commits(20).await;
     let other = opened(&local(root.path())).await;
     let begun = other.scan(&key(TABLE), &ScanRequest::default()).await.unwrap();
     backend.compact(&key(TABLE)).await.unwrap();
@@ -46,12 +52,8 @@ async fn compaction_puts_files_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vacuum_removes_what_nobody_needs() {
-    let root = tempfile::tempdir().unwrap();
-    let backend = opened(&local(root.path())).await;
-    for number in 0..5 {
-        append(&backend, rows([number])).await.unwrap();
-    }
+async fn a_vacuum_removes_what_no_version_needs() {
+    let (root, backend) = commits(5).await;
     backend.compact(&key(TABLE)).await.unwrap();
     assert_eq!(backend.vacuum(&key(TABLE), Duration::from_secs(3600)).await.unwrap(), 0, "nothing is old enough");
     assert_eq!(backend.vacuum(&key(TABLE), Duration::ZERO).await.unwrap(), 5);
@@ -177,7 +179,7 @@ async fn a_write_outlives_a_drop_that_takes_its_files() {
         written.unwrap();
         for backend in [&writer, &dropper] {
             match read_ids(backend).await {
-                // Written for the table that was made anew, or before the drop.
+                // Written for the table that was made again, or before the drop.
                 Ok(ids) => assert_eq!(ids, (0..300_000).collect::<Vec<_>>()),
                 Err(error) => assert!(matches!(error, Error::FeatureNotFound { .. }), "{error:?}"),
             }

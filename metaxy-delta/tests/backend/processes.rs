@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use metaxy_core::SharedBackend;
-use metaxy_delta::{DeltaBackend, DeltaSettings};
+use metaxy_delta::{DeltaBackend, DeltaConfig};
 use metaxy_testkit::crash::{self, Victim};
 use metaxy_testkit::servers::s3;
 use tokio::process::Command;
@@ -27,7 +27,7 @@ fn ids(process: i64, write: i64) -> impl Iterator<Item = i64> {
 }
 
 /// Starts the running test again in many processes, which all write to the same table.
-async fn processes_write(test: &str, settings: &DeltaSettings) {
+async fn processes_write(test: &str, settings: &DeltaConfig) {
     if let Ok(given) = std::env::var(SETTINGS) {
         let process = std::env::var(NUMBER).unwrap().parse().unwrap();
         let backend = opened(&toml::from_str(&given).unwrap()).await;
@@ -62,7 +62,7 @@ async fn eight_processes_write_to_s3() {
     processes_write("processes::eight_processes_write_to_s3", &on_s3(&bucket)).await;
 }
 
-fn made(settings: DeltaSettings) -> metaxy_core::Result<SharedBackend> {
+fn made(settings: DeltaConfig) -> metaxy_core::Result<SharedBackend> {
     Ok(Arc::new(DeltaBackend::new(settings)?))
 }
 
@@ -83,7 +83,7 @@ async fn kills_leave_whole_writes_on_s3() {
     let test = "processes::kills_leave_whole_writes_on_s3";
     crash::survives_kills(test, Victim::Store, KILLS, place.path(), |place| async move {
         let settings = std::fs::read_to_string(place.with_file_name(FILE)).unwrap();
-        let mut settings: DeltaSettings = toml::from_str(&settings).unwrap();
+        let mut settings: DeltaConfig = toml::from_str(&settings).unwrap();
         settings.root_path = format!("{}/{}", settings.root_path, place.file_name().unwrap().display());
         made(settings)
     })

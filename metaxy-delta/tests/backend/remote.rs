@@ -1,6 +1,8 @@
 //! What is different on S3: answers get lost, requests cost time, and nothing can be renamed.
 
-use metaxy_core::{ScanRequest, StoreBackend};
+use std::sync::Arc;
+
+use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, ScanRequest, StoreBackend};
 use metaxy_testkit::servers::s3::{self, Fault, Request};
 
 use crate::{TABLE, append, key, on_s3, opened, read_ids, rows};
@@ -76,11 +78,17 @@ async fn a_reader_changes_nothing() {
     append(&opened(&on_s3(&bucket)).await, rows(0..100)).await.unwrap();
     let before = bucket.snapshot();
     let reader = metaxy_delta::DeltaBackend::new(on_s3(&bucket)).unwrap();
-    reader.open(metaxy_core::AccessMode::ReadOnly).await.unwrap();
+    reader.open(AccessMode::ReadOnly).await.unwrap();
     assert_eq!(read_ids(&reader).await.unwrap().len(), 100);
     assert_eq!(reader.tables().await.unwrap(), ["raw__video"]);
     assert!(reader.scan(&key("not/there"), &ScanRequest::default()).await.is_err());
-    assert!(append(&reader, rows([1])).await.is_err());
-    assert!(reader.drop_table(&key(TABLE)).await.is_err());
+    reader.close().await.unwrap();
+    // Whether a store may be written to is checked by the core.
+    let video = FeatureSpec::builder(TABLE).id_columns(["id"]).build().unwrap();
+    let graph = FeatureGraph::new([video]).unwrap();
+    let store = MetadataStore::builder(Arc::new(reader), graph).open(AccessMode::ReadOnly).await.unwrap();
+    for refused in [store.write(TABLE, rows([1])).await.map(drop), store.drop_feature(TABLE).await.map(drop)] {
+        assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+    }
     assert_eq!(bucket.snapshot(), before);
 }

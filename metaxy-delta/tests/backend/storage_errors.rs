@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use metaxy_core::{Error, StoreBackend};
-use metaxy_delta::DeltaSettings;
+use metaxy_delta::DeltaConfig;
 use metaxy_testkit::servers::s3::{self, Bucket, Fault};
 
 use crate::{TABLE, append, key, on_s3, opened, read, rows};
 
 /// Requests fail at once; only one is tried again.
-fn impatient(bucket: &Bucket) -> DeltaSettings {
+fn impatient(bucket: &Bucket) -> DeltaConfig {
     on_s3(bucket).storage_option("max_retries", "1").storage_option("retry_timeout", "5s")
 }
 

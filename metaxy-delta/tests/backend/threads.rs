@@ -19,7 +19,7 @@ fn few_threads(count: usize) -> Runtime {
 }
 
 /// All that a store does, once.
-async fn all_operations(settings: metaxy_delta::DeltaSettings) {
+async fn all_operations(settings: metaxy_delta::DeltaConfig) {
     let backend = opened(&settings).await;
     for number in 0..3 {
         append(&backend, rows([number])).await.unwrap();

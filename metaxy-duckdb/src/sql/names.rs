@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use arrow::datatypes::Fields;
+use metaxy_core::schema;
 
 /// Returns a name in quotes.
 pub(crate) fn quoted(name: &str) -> String {
@@ -22,13 +23,7 @@ pub(crate) fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Stri
 
 /// Returns a name that is not among `taken` (in lower case) yet, in any case.
 pub(crate) fn distinct_name(name: &str, taken: &mut HashSet<String>) -> String {
-    let mut candidate = name.to_owned();
-    let mut number = 2;
-    while candidate.is_empty() || !taken.insert(candidate.to_lowercase()) {
-        candidate = format!("{name}_{number}");
-        number += 1;
-    }
-    candidate
+    schema::distinct_name(name, "_", str::to_lowercase, taken)
 }
 
 /// Returns the names of a struct's members in DuckDB.

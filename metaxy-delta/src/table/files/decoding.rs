@@ -2,7 +2,7 @@
 //!
 //! - INT96 timestamps count days and nanoseconds. They are decoded into microseconds, as Delta counts, and never pass
 //!   through 64 bits of nanoseconds, which end in the years 1677 and 2262.
-//! - Values that repeat take little space in a file and a lot in memory: where the rows of a file may reach the end of
+//! - Values that repeat take little space in a file and a lot in memory: if the rows of a file may reach the end of
 //!   32-bit offsets, they are decoded into types without such offsets, and cut into batches of bounded bytes afterwards.
 
 use std::slice::Iter;
@@ -45,7 +45,7 @@ impl Decoding {
     }
 }
 
-/// The file with the types that it is decoded into.
+/// Returns the file with the types that it is decoded into.
 fn retyped(file: &ArrowReaderMetadata, is_wide: bool) -> Result<ArrowReaderMetadata> {
     let leaves = file.parquet_schema().columns();
     if !is_wide && !leaves.iter().any(|leaf| leaf.physical_type() == PhysicalType::INT96) {
@@ -63,7 +63,8 @@ fn decoded_field(field: &FieldRef, leaves: &mut Iter<'_, ColumnDescPtr>, is_wide
     Arc::new(field.as_ref().clone().with_data_type(data_type))
 }
 
-/// The type that a column is decoded into, given the one that Arrow proposes, and the leaves of the file from it on.
+/// Returns the type that a column is decoded into, given the one that Arrow proposes, and the leaves of the file from
+/// it on.
 fn decoded_type(proposed: &DataType, leaves: &mut Iter<'_, ColumnDescPtr>, is_wide: bool) -> DataType {
     let mut inner = |field: &FieldRef| decoded_field(field, leaves, is_wide);
     match proposed {
@@ -86,7 +87,7 @@ struct Sizes {
     rows: u64,
     /// Each value by itself; at least as much as there is.
     values: u64,
-    /// In the types without 32-bit offsets, where values that repeat are shared.
+    /// In the types without 32-bit offsets, in which values that repeat are shared.
     shared: u64,
 }
 
@@ -119,14 +120,14 @@ impl Sizes {
         self.shared = self.shared.saturating_add(shared);
     }
 
-    /// How many rows take [`BATCH_BYTES`] on average.
+    /// Returns how many rows take [`BATCH_BYTES`] on average.
     fn batch_rows(&self) -> usize {
         let rows = u128::from(self.rows) * u128::from(BATCH_BYTES) / u128::from(self.shared.max(1));
         usize::try_from(rows).unwrap_or(usize::MAX).clamp(1, BATCH_ROWS)
     }
 }
 
-/// The bytes of all values, or more: where the writer has not said, each may be as long as the whole column is.
+/// Returns the bytes of all values, or more: if the writer has not stated it, each may be as long as the whole column.
 fn byte_array_bytes(chunk: &ColumnChunkMetaData) -> u64 {
     let size = unsigned(chunk.uncompressed_size());
     match chunk.unencoded_byte_array_data_bytes() {
@@ -136,7 +137,7 @@ fn byte_array_bytes(chunk: &ColumnChunkMetaData) -> u64 {
     }
 }
 
-/// Whether a value that comes again takes less space than it has bytes.
+/// Returns whether a value that repeats takes less space than it has bytes.
 fn repeats_values(encoding: Encoding) -> bool {
     matches!(encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY | Encoding::DELTA_BYTE_ARRAY)
 }

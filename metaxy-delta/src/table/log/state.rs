@@ -10,10 +10,10 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use crate::error::chain;
-use crate::prune::FileStats;
 use crate::types::TableSchema;
 
 use super::protocol::{Change, OTHER_PROGRAM, check_readable, check_writable, mapping_of, refused};
+use super::statistics::FileStats;
 
 /// One version of a table.
 #[derive(Clone, Debug)]
@@ -82,18 +82,18 @@ impl DataFile {
         Self::new(table, add.path.clone(), add.size, add.stats.clone(), partition, vector)
     }
 
-    /// How many rows it has that do not count as removed, where the log says so.
+    /// Returns how many rows it has that do not count as removed, if the log states it.
     pub fn rows(&self) -> Option<u64> {
         let removed = self.deletion_vector.as_ref().map_or(Some(0), |vector| u64::try_from(vector.cardinality).ok());
         self.stats().rows?.checked_sub(removed?)
     }
 
-    /// What the log says about its rows; nothing where it says nothing.
+    /// Returns what the log says about its rows.
     pub fn stats(&self) -> &FileStats {
         self.stats.get_or_init(|| FileStats::parse(self.raw_stats.as_deref()))
     }
 
-    /// The action that takes it out of the table.
+    /// Returns the action that takes it out of the table.
     pub fn remove(&self, data_change: bool) -> Remove {
         Remove {
             path: self.name.clone(),
@@ -129,7 +129,7 @@ impl TableState {
         Ok(Self { version, metadata, protocol, schema, files: Arc::new(files), anchor: None })
     }
 
-    /// The state after the commit that makes a table.
+    /// Returns the state after the commit that makes a table.
     pub(super) fn first(table: &str, actions: &[Action]) -> Result<Self> {
         let (mut metadata, mut protocol, mut files) = (None, None, Vec::new());
         for action in actions {
@@ -146,7 +146,7 @@ impl TableState {
         }
     }
 
-    /// What tells a table from one that has been made under its name after it was dropped.
+    /// Returns what tells a table from one that was made under its name after it was dropped.
     pub fn id(&self) -> &str {
         self.metadata.id()
     }
@@ -155,11 +155,12 @@ impl TableState {
         self.id() == other.id()
     }
 
+    /// Returns whether both are the same version of the same table.
     pub fn is_same_version(&self, other: &Self) -> bool {
         self.is_same_table(other) && self.version == other.version
     }
 
-    /// The state after one more commit.
+    /// Returns the state after one more commit.
     pub(super) fn after(&self, table: &str, actions: &[Action], anchor: Option<Anchor>) -> Result<Self> {
         let mut next = self.clone();
         next.version += 1;
@@ -205,14 +206,14 @@ impl TableState {
         check_writable(table, &self.protocol, &self.metadata, &self.schema.delta, change)
     }
 
-    /// The ids of the files.
+    /// Returns the ids of the files.
     pub fn file_ids(&self) -> HashSet<&str> {
         self.files.iter().map(|file| file.id.as_str()).collect()
     }
 }
 
-/// The path of a file that a log names, as it is once its escapes are decoded. A log is input: it may not lead out of the
-/// table's directory.
+/// Returns the path of a file that a log names, as it is once its escapes are decoded. A log is input: it may not lead
+/// out of the table's directory.
 pub(crate) fn path_below(table: &str, name: &str) -> Result<Path> {
     if name.starts_with('/') || name.contains("://") {
         return Err(refused(
@@ -224,10 +225,11 @@ pub(crate) fn path_below(table: &str, name: &str) -> Result<Path> {
     let is_below = FsPath::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     match Path::parse(name) {
         Ok(path) if is_below && path.as_ref() == name && !name.is_empty() => Ok(path),
-        _ => Err(Error::corrupt(
-            table,
-            format!("its log names the data file `{}`, which is no path below the table", name.escape_debug()),
-        )),
+        _ => {
+            let reason =
+                format!("its log names the data file `{}`, which is not a path below the table", name.escape_debug());
+            Err(Error::corrupt(table, reason))
+        }
     }
 }
 

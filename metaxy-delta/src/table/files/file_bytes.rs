@@ -15,12 +15,12 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
-use crate::storage::{failed, open_regular};
+use crate::table::storage::local_file::{failed, open_regular};
 
 /// So much of the end of a file is read at once: more than most footers have.
 const FOOTER: usize = 64 << 10;
 
-/// A data file: on this machine it is read where it lies, elsewhere through the object store.
+/// A data file: on this machine it is read directly, elsewhere through the object store.
 #[derive(Clone)]
 pub(crate) struct FileBytes {
     store: Arc<dyn ObjectStore>,
@@ -34,7 +34,7 @@ impl FileBytes {
         Self { store, path, size, local }
     }
 
-    /// All of it: as many bytes as the log says that it has.
+    /// Reads all of it: as many bytes as the log says that it has.
     pub async fn whole(&self) -> object_store::Result<Bytes> {
         let ranges = std::iter::once(0..self.size).collect();
         Ok(self.ranges(ranges).await?.pop().unwrap_or_default())

@@ -12,13 +12,13 @@ use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::RowSelection;
 use url::Url;
 
-use crate::log::Table;
-use crate::log::state::{DataFile, path_below};
+use crate::table::log::Table;
+use crate::table::log::state::{DataFile, path_below};
 
 /// The numbers of the rows of a file that count as removed, in order.
 pub(crate) type DeletedRows = Arc<[u64]>;
 
-/// Reads the deletion vector of a file; `None` where it has none.
+/// Reads the deletion vector of a file; `None` if it has none.
 pub(crate) async fn deleted_rows(table: &Table, file: &DataFile) -> Result<Option<DeletedRows>> {
     let Some(vector) = &file.deletion_vector else { return Ok(None) };
     let damaged = |reason: String| {
@@ -49,7 +49,7 @@ async fn fetch(table: &Table, root: &Url, url: &Url) -> Result<Bytes> {
     table.log.object_store(None).get(&path).await.map_err(failed)?.bytes().await.map_err(failed)
 }
 
-/// The rows that are left among those from `first` on.
+/// Returns the rows that are left among those from `first` on.
 pub(crate) fn remaining(deleted: &[u64], first: u64, rows: u64) -> RowSelection {
     let start = deleted.partition_point(|row| *row < first);
     let end = deleted.partition_point(|row| *row < first.saturating_add(rows));
@@ -67,7 +67,7 @@ pub(crate) fn remaining(deleted: &[u64], first: u64, rows: u64) -> RowSelection 
 struct Fetched(Bytes);
 
 fn not_here<T>() -> DeltaResult<T> {
-    Err(KernelError::generic("only one file is at hand"))
+    Err(KernelError::generic("only one file was fetched"))
 }
 
 impl StorageHandler for Fetched {

@@ -2,35 +2,32 @@
 //!
 //! A store that is written every two seconds would soon have thousands of small files. Every so many commits the small
 //! ones are rewritten as one; a file that has grown large is never touched again, so no row is rewritten often. The
-//! write that comes upon this pays for it, and stands whether or not it works.
+//! write whose turn it is takes longer, and stands whether or not it works.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
-use futures::TryStreamExt;
-use metaxy_core::blocking;
 use metaxy_core::error::Result;
 
-use crate::log::protocol::Change;
-use crate::log::state::{DataFile, TableState, check_files};
-use crate::log::{COMMIT_ATTEMPTS, Commit, Table};
-use crate::read::{self, Filters};
-use crate::sink::FileSink;
+use super::files;
+use super::log::protocol::Change;
+use super::log::state::{DataFile, TableState, check_files};
+use super::log::{COMMIT_ATTEMPTS, Commit, Table};
 
 /// Files from this size on stay as they are.
 const LARGE: u64 = 4 << 20;
-/// Files from this size on stay as they are even where everything is to be put together.
+/// Files from this size on stay as they are even in a full compaction.
 const FULL: u64 = 128 << 20;
 /// At most so many bytes are rewritten at a time.
 const MOST: u64 = 64 << 20;
-/// Fewer files are not worth the trouble.
+/// Fewer files stay as they are.
 const LEAST: usize = 10;
 /// How often the commit is tried against other writers.
 const ATTEMPTS: usize = 5;
 
-/// Tidies the table up where a commit makes it due.
+/// Puts small files together and writes a checkpoint, if a commit makes that due.
 pub(crate) async fn after_commit(table: &Arc<Table>, version: u64) {
     if !(version + 1).is_multiple_of(table.upkeep.checkpoint_interval) {
         return;
@@ -75,8 +72,8 @@ pub(crate) async fn compact(table: &Arc<Table>) -> Result<()> {
     Err(table.conflict())
 }
 
-/// Puts one file in the place of several; whether that has come about. It has not where others have changed one of them
-/// meanwhile: the rows of a file that is no longer there must not come back.
+/// Puts new files in the place of others, and returns whether it has. It has not if other writers have changed one of
+/// them in between: the rows of a file that is no longer there must not come back.
 async fn replace(table: &Arc<Table>, files: &[Arc<DataFile>], adds: &[Add]) -> Result<bool> {
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -98,7 +95,7 @@ async fn replace(table: &Arc<Table>, files: &[Arc<DataFile>], adds: &[Add]) -> R
     Ok(false)
 }
 
-/// The smallest files of each partition that has enough of them.
+/// Returns the smallest files of each partition that has enough of them.
 fn small_files(state: &TableState) -> Vec<Arc<DataFile>> {
     let mut bytes = 0;
     partitions(state, LARGE)
@@ -115,7 +112,7 @@ fn small_files(state: &TableState) -> Vec<Arc<DataFile>> {
         .collect()
 }
 
-/// The files below a size, by the partitions that they belong to; a table that has none is one partition.
+/// Returns the files below a size, by the partitions that they belong to; a table that has none is one partition.
 fn partitions(state: &TableState, size: u64) -> Vec<Vec<Arc<DataFile>>> {
     let mut partitions: BTreeMap<BTreeMap<&str, Option<&str>>, Vec<Arc<DataFile>>> = BTreeMap::new();
     for file in state.files.iter().filter(|file| file.size < size) {
@@ -129,16 +126,6 @@ fn partitions(state: &TableState, size: u64) -> Vec<Vec<Arc<DataFile>>> {
 async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: &[Arc<DataFile>]) -> Result<Vec<Add>> {
     state.check_writable(&table.name, Change::Move)?;
     check_files(&table.name, files)?;
-    let names: Vec<String> = state.schema.logical.fields().iter().map(|field| field.name().clone()).collect();
-    let mut stream = read::rows(table.clone(), state, files.to_vec(), &names, Filters::default());
-    let (table, schema) = (table.clone(), state.schema.clone());
-    let work = async move {
-        let mut sink = FileSink::new(&table, &schema);
-        while let Some(batch) = stream.try_next().await? {
-            sink.write(&batch).await?;
-        }
-        sink.close().await
-    };
-    let adds = blocking::drive(work).await?;
+    let adds = files::rewrite(table, state, files.to_vec(), Ok).await?;
     Ok(adds.into_iter().map(|add| Add { data_change: false, ..add }).collect())
 }

@@ -11,9 +11,10 @@ use metaxy_core::error::{Error, Result};
 use metaxy_core::filter::{Filter, Predicate};
 use metaxy_core::{FeatureKey, schema};
 
-use crate::log::protocol::{OTHER_PROGRAM, refused};
-use crate::log::state::TableState;
 use crate::types::TableSchema;
+
+use super::protocol::{OTHER_PROGRAM, refused};
+use super::state::TableState;
 
 const CONSTRAINT: &str = "delta.constraints.";
 const INVARIANTS: &str = "delta.invariants";

@@ -1,18 +1,18 @@
 //! Settings of other programs that take a lock for each commit, or none at all, instead of conditional puts.
 //!
-//! A commit of this crate is a put that fails where the key exists. A program that commits under a lock of its own, or by an
-//! unconditional rename, does not see such a put: each overwrites commits of the other.
+//! A commit of this crate is a put that fails if the key exists. A program that commits under a lock of its own, or by
+//! an unconditional rename, does not see such a put: each overwrites commits of the other.
 
 use metaxy_core::error::{Error, Result};
 
-use crate::config::DeltaSettings;
+use crate::config::DeltaConfig;
 
 /// Names a lock service (`dynamodb`).
 const PROVIDER: &str = "AWS_S3_LOCKING_PROVIDER";
 /// Allows commits by a rename without any lock.
 const UNSAFE_RENAME: &str = "AWS_S3_ALLOW_UNSAFE_RENAME";
 
-/// Whether a storage option is one of these settings.
+/// Returns whether a storage option is one of these settings.
 pub(crate) fn is_lock_option(name: &str) -> bool {
     [PROVIDER, UNSAFE_RENAME].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
@@ -20,12 +20,12 @@ pub(crate) fn is_lock_option(name: &str) -> bool {
 /// Refuses to write beside programs that commit in another way.
 ///
 /// # Errors
-/// [`Error::Config`] where the options or the environment ask for a lock service or for unsafe renames, unless
+/// [`Error::Config`] if the options or the environment ask for a lock service or for unsafe renames, unless
 /// `ignore_lock_settings` is set.
-pub(crate) fn check(settings: &DeltaSettings) -> Result<()> {
-    let asks = |name: &'static str| value_of(settings, name).is_some_and(|value| is_asked_for(&value));
+pub(crate) fn check(config: &DeltaConfig) -> Result<()> {
+    let asks = |name: &'static str| value_of(config, name).is_some_and(|value| is_asked_for(&value));
     let Some(name) = [PROVIDER, UNSAFE_RENAME].into_iter().find(|name| asks(name)) else { return Ok(()) };
-    if settings.ignore_lock_settings {
+    if config.ignore_lock_settings {
         tracing::debug!(option = name, "ignored: commits are conditional puts");
         return Ok(());
     }
@@ -41,9 +41,9 @@ pub(crate) fn check(settings: &DeltaSettings) -> Result<()> {
     })
 }
 
-/// The option, or else the environment variable of its name.
-fn value_of(settings: &DeltaSettings, name: &str) -> Option<String> {
-    let option = settings.storage_options.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+/// Returns the option, or else the environment variable of its name.
+fn value_of(config: &DeltaConfig, name: &str) -> Option<String> {
+    let option = config.storage_options.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     option.map(|(_, value)| value.to_string()).or_else(|| std::env::var(name).ok())
 }
 

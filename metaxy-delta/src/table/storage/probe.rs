@@ -1,4 +1,4 @@
-//! Whether an object store does what commits rely on: a put that fails where the key exists.
+//! Whether an object store does what commits rely on: a put that fails if the key exists.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ static KNOWN: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
 /// Puts an object below the root twice, unless the place is known already, and removes it.
 ///
 /// # Errors
-/// [`Error::Unsupported`] where the second put is accepted, or conditional puts are not known; and what the store says.
+/// [`Error::Unsupported`] if the second put is accepted, or conditional puts are not known; and what the store says.
 pub(crate) async fn conditional_puts(
     store: &dyn ObjectStore,
     root: &Path,

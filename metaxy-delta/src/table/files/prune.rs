@@ -1,29 +1,18 @@
 //! Which files and row groups a filter can leave out, by what is known of them without reading them.
 //!
 //! Statistics say between which values a column lies and how many nulls it has. From them follows which of the three
-//! answers a filter can give in a set of rows (true, false, unknown): where it cannot be true, the rows need not be read;
-//! where it can be nothing else, they need not be filtered. What is not known for certain counts as possible.
+//! answers a filter can give in a set of rows (true, false, unknown): if it cannot be true, the rows need not be read;
+//! if it can be nothing else, they need not be filtered. What is not known for certain counts as possible.
 
 use std::cmp::Ordering;
 
-use arrow::datatypes::{DataType, TimeUnit};
-use chrono::{DateTime, NaiveDate};
 use metaxy_core::filter::{BoundColumn, CompareOp, InList, Predicate, Scalar};
-use parquet::basic::{LogicalType, TimeUnit as ParquetTimeUnit};
-use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
-use parquet::file::statistics::Statistics;
-use serde_json::Value;
 
-use crate::types::{Column, TableSchema};
+use crate::table::log::statistics::{Range, RowStatistics};
+use crate::types::TableSchema;
 
-/// Longer texts may have been cut when they became a statistic.
-const LONGEST_TEXT: usize = 31;
 /// Longer lists are not compared with every file.
 const LONGEST_LIST: usize = 4096;
-/// The log gives moments in milliseconds; so much may have been cut off.
-const CUT_MICROSECONDS: i64 = 999;
-/// Offsets from UTC are given in minutes; so much may have been cut off.
-const CUT_OFFSET_MICROSECONDS: i64 = 60_000_000;
 
 /// What a filter makes of a set of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,35 +25,7 @@ pub(crate) enum Verdict {
     Unknown,
 }
 
-/// What is known of the values of a column.
-#[derive(Debug, Default)]
-pub(crate) struct Range {
-    /// No value is less.
-    min: Option<Scalar>,
-    /// No value is greater.
-    max: Option<Scalar>,
-    /// Some rows may be null.
-    some_null: bool,
-    /// Some rows may have a value.
-    some_valid: bool,
-}
-
-impl Range {
-    fn new(min: Option<Scalar>, max: Option<Scalar>, rows: Option<u64>, nulls: Option<u64>) -> Self {
-        Self { min, max, some_null: nulls != Some(0), some_valid: nulls.is_none() || nulls != rows }
-    }
-}
-
-/// Statistics of a set of rows.
-pub(crate) trait RowStatistics {
-    /// How many rows there are.
-    fn rows(&self) -> Option<u64>;
-
-    /// What is known of a column.
-    fn range(&self, column: &Column) -> Range;
-}
-
-/// What a filter makes of rows with these statistics.
+/// Returns what a filter makes of rows with these statistics.
 pub(crate) fn judge(predicate: &Predicate, schema: &TableSchema, statistics: &impl RowStatistics) -> Verdict {
     if statistics.rows() == Some(0) {
         return Verdict::None;
@@ -114,20 +75,6 @@ impl Answers {
     }
 }
 
-/// The latest of all times in some columns, in microseconds, where that is known.
-pub(crate) fn newest_time(statistics: &FileStats, schema: &TableSchema, columns: [&str; 2]) -> Option<i64> {
-    let mut newest = None;
-    for column in columns.iter().filter_map(|name| schema.column(name)) {
-        let range = statistics.range(column);
-        newest = newest.max(match range.max {
-            Some(Scalar::Timestamp { value, unit: TimeUnit::Microsecond, .. }) => Some(value),
-            None if !range.some_valid => None,
-            _ => return None,
-        });
-    }
-    newest
-}
-
 fn answers(predicate: &Predicate, schema: &TableSchema, statistics: &impl RowStatistics) -> Answers {
     let range = |column: &BoundColumn| match column.path.as_slice() {
         [name] => schema.column(name).map(|column| statistics.range(column)),
@@ -154,7 +101,7 @@ fn answers(predicate: &Predicate, schema: &TableSchema, statistics: &impl RowSta
 }
 
 fn compare(range: &Range, op: CompareOp, value: &Scalar) -> Answers {
-    // How the value lies to both ends of the range.
+    // The value, compared with both ends of the range.
     let (min, max) = (order(value, range.min.as_ref()), order(value, range.max.as_ref()));
     let (below, above) = (min == Some(Ordering::Less), max == Some(Ordering::Greater));
     let (first, last) = (min == Some(Ordering::Equal), max == Some(Ordering::Equal));
@@ -180,7 +127,7 @@ fn in_list(range: &Range, list: &InList) -> Answers {
     if list.has_null() { Answers { yes: found.yes, no: false, unknown: found.unknown || found.no } } else { found }
 }
 
-/// How a value lies to an end of a range; `None` where that is not known.
+/// Compares a value with an end of a range; `None` if that is not known.
 fn order(value: &Scalar, end: Option<&Scalar>) -> Option<Ordering> {
     match (value, end?) {
         (Scalar::Boolean(value), Scalar::Boolean(end)) => Some(value.cmp(end)),
@@ -197,157 +144,17 @@ fn order(value: &Scalar, end: Option<&Scalar>) -> Option<Ordering> {
     }
 }
 
-/// An integer as a value of a column that is stored as one.
-fn integer(value: i64, data_type: &DataType) -> Option<Scalar> {
-    match data_type {
-        signed if signed.is_signed_integer() => Some(Scalar::Int(value)),
-        unsigned if unsigned.is_unsigned_integer() => u64::try_from(value).ok().map(Scalar::UInt),
-        DataType::Date32 => i32::try_from(value).ok().map(Scalar::Date),
-        DataType::Timestamp(unit, zone) => Some(Scalar::Timestamp { value, unit: *unit, zoned: zone.is_some() }),
-        _ => None,
-    }
-}
-
-/// What the log says about the rows of a file.
-#[derive(Debug, Default)]
-pub(crate) struct FileStats {
-    /// How many there are.
-    pub rows: Option<u64>,
-    min: Value,
-    max: Value,
-    nulls: Value,
-}
-
-impl FileStats {
-    /// Statistics as the log has them. What cannot be understood is as good as nothing.
-    pub fn parse(text: Option<&str>) -> Self {
-        let Some(Ok(mut stats)) = text.map(serde_json::from_str::<Value>) else { return Self::default() };
-        Self {
-            rows: stats.get("numRecords").and_then(Value::as_u64),
-            min: stats.get_mut("minValues").map(Value::take).unwrap_or_default(),
-            max: stats.get_mut("maxValues").map(Value::take).unwrap_or_default(),
-            nulls: stats.get_mut("nullCount").map(Value::take).unwrap_or_default(),
-        }
-    }
-}
-
-impl RowStatistics for FileStats {
-    fn rows(&self) -> Option<u64> {
-        self.rows
-    }
-
-    fn range(&self, column: &Column) -> Range {
-        // Some writers count the nulls among the elements of a list.
-        if column.logical.data_type().is_nested() || column.is_partition {
-            return unknown();
-        }
-        let name = column.in_file.name();
-        let min = self.min.get(name).and_then(|value| stated(value, column, End::Least));
-        let max = self.max.get(name).and_then(|value| stated(value, column, End::Greatest));
-        Range::new(min, max, self.rows, self.nulls.get(name).and_then(Value::as_u64))
-    }
-}
-
-/// Which end of a range a value is.
-#[derive(Clone, Copy, PartialEq)]
-enum End {
-    Least,
-    Greatest,
-}
-
-/// The least or greatest value that the log may mean.
-fn stated(value: &Value, column: &Column, end: End) -> Option<Scalar> {
-    let data_type = column.logical.data_type();
-    match (data_type, value) {
-        (DataType::Utf8, Value::String(text)) if end == End::Greatest && text.len() > LONGEST_TEXT => None,
-        (DataType::Utf8, Value::String(text)) => Some(Scalar::Text(text.clone())),
-        (DataType::Boolean, Value::Bool(value)) => Some(Scalar::Boolean(*value)),
-        (DataType::Date32, Value::String(text)) => {
-            let days = text.parse::<NaiveDate>().ok()?.signed_duration_since(NaiveDate::default()).num_days();
-            integer(days, data_type)
-        }
-        (DataType::Timestamp(TimeUnit::Microsecond, _), Value::String(text)) => integer(moment(text, end)?, data_type),
-        // Decimals have been rounded on their way into the log.
-        (_, Value::Number(number)) if column.stored_type.is_integer() => integer(number.as_i64()?, data_type),
-        _ => None,
-    }
-}
-
-/// A moment in microseconds, with what may have been cut off when it was written: fractions of a millisecond, before 1970
-/// in either direction, and the seconds of the offsets that places had before there were time zones.
-fn moment(text: &str, end: End) -> Option<i64> {
-    let stated = DateTime::parse_from_rfc3339(text).ok()?;
-    let micros = stated.timestamp_micros();
-    let offset = if stated.offset().local_minus_utc() == 0 { 0 } else { CUT_OFFSET_MICROSECONDS };
-    match end {
-        End::Greatest => micros.checked_add(CUT_MICROSECONDS + offset),
-        End::Least if micros < 0 => micros.checked_sub(CUT_MICROSECONDS + offset),
-        End::Least => micros.checked_sub(offset),
-    }
-}
-
-impl RowStatistics for RowGroupMetaData {
-    fn rows(&self) -> Option<u64> {
-        u64::try_from(self.num_rows()).ok()
-    }
-
-    fn range(&self, column: &Column) -> Range {
-        if column.is_partition {
-            return unknown();
-        }
-        let top = |path: &[String]| path == [column.in_file.name().as_str()];
-        let found = self.columns().iter().find(|chunk| top(chunk.column_path().parts()));
-        let usable = found.filter(|chunk| counts_as(chunk, column.logical.data_type()));
-        let Some(statistics) = usable.and_then(|chunk| chunk.statistics()) else { return unknown() };
-        let data_type = column.logical.data_type();
-        let (min, max) = match statistics {
-            Statistics::Boolean(values) => {
-                (values.min_opt().copied().map(Scalar::Boolean), values.max_opt().copied().map(Scalar::Boolean))
-            }
-            Statistics::Int32(values) => {
-                let of = |value: &i32| integer(i64::from(*value), data_type);
-                (values.min_opt().and_then(of), values.max_opt().and_then(of))
-            }
-            Statistics::Int64(values) => {
-                let of = |value: &i64| integer(*value, data_type);
-                (values.min_opt().and_then(of), values.max_opt().and_then(of))
-            }
-            Statistics::ByteArray(values) if *data_type == DataType::Utf8 => {
-                let of = |value: &parquet::data_type::ByteArray| {
-                    value.as_utf8().ok().map(|text| Scalar::Text(text.to_owned()))
-                };
-                let max = values.max_opt().filter(|value| values.max_is_exact() || value.len() <= LONGEST_TEXT);
-                (values.min_opt().and_then(of), max.and_then(of))
-            }
-            _ => (None, None),
-        };
-        Range::new(min, max, self.rows(), statistics.null_count_opt())
-    }
-}
-
-/// Whether the numbers in a file mean what they mean in the table: another program may count time in another unit.
-fn counts_as(chunk: &ColumnChunkMetaData, data_type: &DataType) -> bool {
-    match (data_type, chunk.column_descr().logical_type_ref()) {
-        (DataType::Timestamp(TimeUnit::Microsecond, _), Some(LogicalType::Timestamp(stored))) => {
-            stored.unit == ParquetTimeUnit::MICROS
-        }
-        (DataType::Timestamp(TimeUnit::Microsecond, _), _) => false,
-        _ => true,
-    }
-}
-
-fn unknown() -> Range {
-    Range::new(None, None, None, None)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
     use arrow::datatypes::Schema;
+    use chrono::DateTime;
     use metaxy_core::Filter;
     use serde_json::json;
+
+    use crate::table::log::statistics::FileStats;
 
     use super::*;
 
@@ -404,7 +211,7 @@ mod tests {
     }
 
     fn table(schema: &Schema) -> TableSchema {
-        TableSchema::merge("t", None, schema).unwrap().0
+        TableSchema::merge(&"t".parse().unwrap(), None, schema).unwrap().0
     }
 
     const FILTERS: [&str; 24] = [

@@ -1,8 +1,8 @@
 //! The runtime of this crate, for `deltalake` and for the local file system.
 //!
-//! Both take blocking threads of the runtime that they run on, and `deltalake` takes one while it waits for another. On the
-//! runtime of a user, whose blocking threads may be few and all in use, that waits for ever. Here there are enough of them
-//! for as much as is let in at a time. What they decode may be damaged: their panics are not printed.
+//! Both take blocking threads of the runtime that they run on, and `deltalake` takes one while it waits for another. On
+//! the runtime of a user, whose blocking threads may be few and all in use, that waits for ever. Here there are enough
+//! of them for as much as is let in at a time. What they decode may be damaged: their panics are not printed.
 
 use std::io;
 use std::sync::LazyLock;
@@ -30,11 +30,11 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
 });
 static PERMITS: Semaphore = Semaphore::const_new(OPERATIONS);
 
-/// Runs an operation of `deltalake` that may decode stored data of a table. It begins with the first poll, and goes on where
-/// its answer is not waited for.
+/// Runs an operation of `deltalake` that may decode stored data of a table. It begins with the first poll, and runs to
+/// its end even if its answer is no longer waited for.
 ///
 /// # Errors
-/// What the operation says, and [`Error::Corrupt`] where it panics.
+/// What the operation says, and [`Error::Corrupt`] if it panics.
 pub(crate) async fn decode<T: Send + 'static>(
     table: &str,
     work: impl Future<Output = T> + Send + 'static,
@@ -58,7 +58,7 @@ fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> R
     }
 }
 
-/// How many threads work on one write or read.
+/// Returns how many threads work on one write or read.
 pub(crate) fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -4,20 +4,19 @@ use deltalake::kernel::{Action, Add, DomainMetadata, Protocol};
 use metaxy_core::error::{Error, Result};
 use serde_json::{Value, json};
 
-use crate::prune::FileStats;
-
-use super::protocol::features;
+use super::protocol::has_writer_feature;
+use super::statistics::FileStats;
 
 /// The domain of the log that holds the greatest number.
 const DOMAIN: &str = "delta.rowTracking";
 const GREATEST: &str = "rowIdHighWaterMark";
 
-/// Whether rows of a table have ids.
+/// Returns whether rows of a table have ids.
 pub(super) fn are_tracked(protocol: &Protocol) -> bool {
-    features(protocol, "writerFeatures").iter().any(|feature| feature == "rowTracking")
+    has_writer_feature(protocol, "rowTracking")
 }
 
-/// The actions of a commit with ids above the `greatest` for the rows of the files that they add.
+/// Returns the actions of a commit with ids above the `greatest` for the rows of the files that they add.
 pub(super) fn assigned(table: &str, version: u64, mut greatest: i64, actions: Vec<Action>) -> Result<Vec<Action>> {
     if !actions.iter().any(|action| matches!(action, Action::Add(_))) {
         return Ok(actions);
@@ -47,7 +46,7 @@ fn rows(table: &str, add: &Add) -> Result<i64> {
     })
 }
 
-/// The greatest id of a row, where a commit states it.
+/// Returns the greatest id of a row, if a commit states it.
 pub(super) fn greatest(actions: &[Action]) -> Option<i64> {
     actions.iter().find_map(|action| match action {
         Action::DomainMetadata(found) if found.domain == DOMAIN && !found.removed => {

@@ -17,11 +17,11 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use crate::log::Table;
+use crate::table::log::Table;
+use crate::table::storage::upload::UploadStore;
 use crate::types::TableSchema;
-use crate::upload::UploadStore;
 
-/// Row groups of this many rows: large enough to pack well, small enough to be read by several hands.
+/// Row groups of this many rows: large enough to pack well, small enough to be read by several workers.
 pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
 
 /// Writes rows of a table into a new data file.
@@ -74,7 +74,7 @@ impl FileSink {
         Ok(())
     }
 
-    /// Finishes the file, and gives the action that adds it to the table.
+    /// Finishes the file, and returns the actions that add it to the table.
     pub async fn close(self) -> Result<Vec<Add>> {
         let Self { table, store, writer, .. } = self;
         let closed = writer.close().await;
@@ -82,7 +82,8 @@ impl FileSink {
     }
 }
 
-/// What a step of the writer has come to. A directory that is gone was dropped with its table: others may make another one.
+/// Returns the outcome of a step of the writer. A directory that is gone was dropped with its table, and the write can
+/// be made again.
 fn outcome<T>(table: &Table, store: &UploadStore, step: Result<T, DeltaTableError>) -> Result<T> {
     match (store.failure(), step) {
         (Some(StoreError::NotFound { .. }), _) if table.directory.is_some() => {

@@ -1,7 +1,7 @@
 //! The object store that data files are written through.
 //!
-//! The writer of `deltalake` aborts an upload that has failed, and the buffer below it panics then, in a task of its own. So
-//! it never sees a failure: the first one is kept here, with its type, and asked for by who writes the file.
+//! The writer of `deltalake` aborts an upload that has failed, and the buffer below it panics then, in a task of its
+//! own. So it never sees a failure: the first one is kept here, with its type, for the code that writes the file.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +45,7 @@ impl UploadStore {
         Self { inner, failure: Failure::default() }
     }
 
-    /// The first error of an upload since the last call.
+    /// Returns the first error of an upload since the last call.
     pub fn failure(&self) -> Option<Error> {
         self.failure.take()
     }
@@ -103,7 +103,7 @@ impl ObjectStore for UploadStore {
     }
 }
 
-/// An upload in parts; `None` where it could not begin.
+/// An upload in parts; `None` if it could not begin.
 #[derive(Debug)]
 struct PartUpload {
     upload: Option<Box<dyn MultipartUpload>>,

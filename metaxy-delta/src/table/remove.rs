@@ -1,12 +1,9 @@
-//! Keeping tables in shape, and taking them away.
+//! Removing a table, so that no reader ever sees half of it.
 
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use deltalake::DeltaTable;
 use deltalake::kernel::Action;
-use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::DeltaOperation;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::blocking;
@@ -16,74 +13,13 @@ use object_store::{Error as StoreError, ObjectStore};
 use uuid::Uuid;
 
 use crate::error::chain;
-use crate::log::{Commit, Table};
-use crate::storage::LOG_DIRECTORY;
-use crate::storage::{failed, sync_directory};
 
-/// A file that no commit names may belong to a write that is still under way; after this long it does not.
-const LONGEST_WRITE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often an operation of `deltalake` is tried against other writers.
+use super::log::{Commit, Table};
+use super::storage::LOG_DIRECTORY;
+use super::storage::local_file::{failed, sync_directory};
+
+/// How often the removal is tried against other writers.
 const ATTEMPTS: usize = 10;
-
-/// Removes files and log entries that no version within the retention needs; returns how many. A commit, a compaction or a
-/// drop that comes in between may take away what was about to be read: whether that is damage, the table itself tells.
-pub(crate) async fn vacuum(table: &Arc<Table>, retention: Duration) -> Result<u64> {
-    let mut removed = 0;
-    let mut attempt = 0;
-    while table.refresh().await?.is_some() {
-        attempt += 1;
-        match vacuum_once(table, retention, &mut removed).await {
-            Err(Error::Conflict { .. } | Error::Corrupt { .. } | Error::LocationNotFound { .. })
-                if attempt < ATTEMPTS =>
-            {
-                table.back_off(attempt).await;
-                table.forget();
-            }
-            outcome => return outcome.map(|()| removed),
-        }
-    }
-    Ok(removed)
-}
-
-async fn vacuum_once(table: &Arc<Table>, retention: Duration, removed: &mut u64) -> Result<()> {
-    // What the log once named, and what it never did.
-    for (mode, age) in [(VacuumMode::Lite, retention), (VacuumMode::Full, retention.max(LONGEST_WRITE))] {
-        let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
-        *removed += table
-            .on_loaded("vacuum", move |delta: DeltaTable| async move {
-                let vacuum = delta.vacuum().with_mode(mode).with_retention_period(age);
-                let (_, metrics) = vacuum.with_enforce_retention_duration(false).await?;
-                Ok(metrics.files_deleted.len() as u64)
-            })
-            .await?;
-    }
-    *removed += table
-        .on_loaded("vacuum", |delta: DeltaTable| async move {
-            Ok(deltalake::checkpoints::cleanup_metadata(&delta, None).await? as u64)
-        })
-        .await?;
-    if let Some(directory) = table.directory.clone() {
-        *removed += blocking::run(move || Ok(remove_staged(&directory, retention.max(LONGEST_WRITE)))).await?;
-    }
-    Ok(())
-}
-
-/// Removes what writers that were killed have left of files they had not finished.
-fn remove_staged(directory: &FsPath, age: Duration) -> u64 {
-    let Some(limit) = SystemTime::now().checked_sub(age) else { return 0 };
-    let entries = [directory.to_owned(), directory.join(LOG_DIRECTORY)]
-        .into_iter()
-        .filter_map(|directory| std::fs::read_dir(directory).ok())
-        .flatten()
-        .flatten();
-    let staged = entries.filter(|entry| {
-        let name = entry.file_name();
-        let suffix = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, suffix)| suffix);
-        let old = entry.metadata().and_then(|data| data.modified()).is_ok_and(|modified| modified < limit);
-        old && suffix.is_some_and(|suffix| !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_digit()))
-    });
-    staged.filter(|entry| std::fs::remove_file(entry.path()).is_ok()).count() as u64
-}
 
 /// Removes a table.
 pub(crate) async fn drop_table(table: &Arc<Table>) -> Result<()> {
@@ -115,8 +51,8 @@ fn drop_directory(directory: &FsPath) -> std::io::Result<()> {
     std::fs::remove_dir_all(gone)
 }
 
-/// An object store renames nothing at once. First a commit empties the table, so that nobody sees half of it; then the
-/// log goes, its last commit last, and then the data.
+/// An object store renames nothing at once. First a commit empties the table, so that no reader sees half of it; then
+/// the log goes, its last commit last, and then the data.
 async fn drop_objects(table: &Arc<Table>) -> Result<()> {
     empty(table).await?;
     let store = table.log.object_store(None);
@@ -143,8 +79,8 @@ async fn remove_log(table: &Arc<Table>, store: &Arc<dyn ObjectStore>, mut log: V
     remove(table, store, last.cloned().into_iter().collect()).await
 }
 
-/// Takes all files out of a table, in a commit that says all of the table by itself: when the log is removed and that stops
-/// half way, what is left reads as an empty table. One whose log cannot be read any more is dropped as it is.
+/// Takes all files out of a table, in a commit that says all of the table by itself: if the removal of the log
+/// stops half way, what is left reads as an empty table. One whose log cannot be read any more is removed as it is.
 async fn empty(table: &Arc<Table>) -> Result<()> {
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {

@@ -1,0 +1,18 @@
+//! Data files: how they are read, left out, written and written again.
+
+mod decoding;
+mod deletion;
+mod file_bytes;
+mod job;
+mod piece;
+pub(crate) mod prune;
+mod rewrite;
+mod row_groups;
+mod scan;
+mod sink;
+mod workers;
+
+pub(crate) use job::Filters;
+pub(crate) use rewrite::rewrite;
+pub(crate) use scan::rows;
+pub(crate) use sink::{FileSink, ROW_GROUP_ROWS};

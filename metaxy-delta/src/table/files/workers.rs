@@ -1,0 +1,125 @@
+//! The workers of a scan: tasks that take its pieces, decode them and send the rows on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+use futures::StreamExt;
+use metaxy_core::backend::BatchStream;
+use metaxy_core::error::Result;
+use metaxy_core::{blocking, fence};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::JoinHandle;
+
+use crate::table::storage::runtime::parallelism;
+
+use super::job::Job;
+use super::piece::{Piece, Reading};
+
+/// How many requests are under way at once if the store is far away.
+pub(super) const REMOTE_WORKERS: usize = 16;
+/// Batches that wait to be fetched, for each worker.
+const WAITING: usize = 2;
+
+type Pieces = Arc<Mutex<VecDeque<Piece>>>;
+type Sender = mpsc::Sender<Result<RecordBatch>>;
+
+/// The workers of one scan.
+pub(super) struct Workers {
+    batches: mpsc::Receiver<Result<RecordBatch>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts them; the rows come in the order in which they are ready.
+    pub(super) fn start(job: &Arc<Job>, pieces: VecDeque<Piece>) -> BatchStream {
+        let most = if job.table.directory.is_some() { parallelism() } else { REMOTE_WORKERS };
+        let count = most.min(pieces.len());
+        let (sender, batches) = mpsc::channel((count * WAITING).max(1));
+        let pieces = Arc::new(Mutex::new(pieces));
+        let handles = (0..count).map(|_| tokio::spawn(work(job.clone(), pieces.clone(), sender.clone()))).collect();
+        let workers = Self { batches, handles };
+        futures::stream::unfold(workers, |mut workers| async move {
+            let next = workers.next().await?;
+            Some((next, workers))
+        })
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        if let Some(batch) = self.batches.recv().await {
+            return Some(batch);
+        }
+        // A worker that has died must not look like one that is done.
+        while let Some(handle) = self.handles.pop() {
+            if let Err(error) = handle.await {
+                return Some(Err(error.into()));
+            }
+        }
+        None
+    }
+}
+
+/// Reads pieces until there are none, or the stream is dropped. A thread is taken to decode, and given back as long as
+/// the batches that are there are not taken: any number of scans may wait.
+async fn work(job: Arc<Job>, pieces: Pieces, sender: Sender) {
+    let mut reading = None;
+    loop {
+        let step = blocking::drive({
+            let (job, pieces, sender) = (job.clone(), pieces.clone(), sender.clone());
+            async move { decode(&job, &pieces, &sender, reading).await }
+        });
+        match step.await {
+            Ok(None) => return,
+            Ok(Some((batch, rest))) => {
+                if sender.send(Ok(batch)).await.is_err() {
+                    return;
+                }
+                reading = Some(rest);
+            }
+            Err(error) => {
+                lock(&pieces).clear();
+                // It fails if the stream was dropped, which needs no error.
+                let _ = sender.send(Err(error)).await;
+                return;
+            }
+        }
+    }
+}
+
+fn lock(pieces: &Mutex<VecDeque<Piece>>) -> MutexGuard<'_, VecDeque<Piece>> {
+    pieces.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads on until there is nothing left, or the channel is full: then the batch that did not fit, and where to go on.
+async fn decode(
+    job: &Job,
+    pieces: &Mutex<VecDeque<Piece>>,
+    sender: &Sender,
+    mut reading: Option<Reading>,
+) -> Result<Option<(RecordBatch, Reading)>> {
+    loop {
+        let mut current = match reading.take() {
+            Some(current) => current,
+            None => {
+                let Some(piece) = lock(pieces).pop_front() else { return Ok(None) };
+                let file = piece.file().clone();
+                let opened = fence::catch_async(Reading::open(job, piece)).await;
+                let Some(opened) = opened.unwrap_or_else(|panic| Err(job.corrupt(&file, panic)))? else {
+                    continue;
+                };
+                opened
+            }
+        };
+        match current.next(job)? {
+            None => continue,
+            Some(batch) if batch.num_rows() == 0 => {}
+            Some(batch) => match sender.try_send(Ok(batch)) {
+                Ok(()) => {}
+                Err(TrySendError::Full(Ok(batch))) => return Ok(Some((batch, current))),
+                Err(_) => return Ok(None),
+            },
+        }
+        reading = Some(current);
+    }
+}

@@ -1,0 +1,134 @@
+//! A table as its log tells it: the state in memory, its refresh, and commits.
+//!
+//! The first look at a table replays its log through `deltalake`. From then on the state is kept, and a refresh costs
+//! two small requests: is the commit that the state rests on still the same one (a table may have been dropped and
+//! written again), and is there a next one? A commit is a put of the next version's file that fails if the file exists;
+//! a writer that loses reads what the winner did and tries again. Nothing else guards a table: no lock file, no lock
+//! service.
+
+mod checkpoint;
+mod commit;
+pub(crate) mod constraints;
+mod hint;
+mod load;
+pub(crate) mod protocol;
+mod row_ids;
+pub(crate) mod state;
+pub(crate) mod statistics;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deltalake::logstore::LogStoreRef;
+use metaxy_core::FeatureKey;
+use metaxy_core::error::{Error, Result};
+
+use crate::error::ErrorContext;
+use crate::types::TableSchema;
+
+use state::TableState;
+
+pub(crate) use commit::Commit;
+
+/// How often a commit is tried against other writers before it is given up.
+pub(crate) const COMMIT_ATTEMPTS: usize = 300;
+
+/// A table of a store, with what is known of it.
+pub(crate) struct Table {
+    /// Its key.
+    pub key: FeatureKey,
+    /// Its name in errors.
+    pub name: String,
+    /// Its log, and its files.
+    pub log: LogStoreRef,
+    /// Its directory, if it is a local one.
+    pub directory: Option<PathBuf>,
+    /// What errors name, and what they must not show.
+    pub context: ErrorContext,
+    /// What is done about small files and long logs.
+    pub upkeep: Upkeep,
+    /// By which columns it is partitioned when it is made, as far as it has them.
+    pub partition_by: Vec<String>,
+    state: Mutex<Option<Arc<TableState>>>,
+    /// Writers of one process take turns, rather than race and lose.
+    pub turn: tokio::sync::Mutex<()>,
+}
+
+/// What is done about small files and long logs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upkeep {
+    /// After how many commits.
+    pub checkpoint_interval: u64,
+    /// Whether small files are put together then.
+    pub auto_compact: bool,
+}
+
+impl Table {
+    pub fn new(
+        key: FeatureKey,
+        log: LogStoreRef,
+        directory: Option<PathBuf>,
+        context: ErrorContext,
+        upkeep: Upkeep,
+        partition_by: Vec<String>,
+    ) -> Self {
+        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        let name = key.table_name();
+        Self { key, name, log, directory, context, upkeep, partition_by, state, turn }
+    }
+
+    /// Returns the table as it is now; `None` if there is none.
+    pub async fn refresh(&self) -> Result<Option<Arc<TableState>>> {
+        let known = self.known().clone();
+        let current = match known {
+            Some(state) => self.follow(state).await?,
+            None => self.load().await?,
+        };
+        self.remember(current.clone());
+        Ok(current)
+    }
+
+    /// Forgets what is known of the table.
+    pub fn forget(&self) {
+        *self.known() = None;
+    }
+
+    /// Returns the table as it was last seen.
+    pub fn known_state(&self) -> Option<Arc<TableState>> {
+        self.known().clone()
+    }
+
+    /// Returns the schema that the table had when it was last seen.
+    pub fn known_schema(&self) -> Option<Arc<TableSchema>> {
+        self.known_state().map(|state| state.schema.clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Arc<TableState>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a state, unless a later one of the same table has come in between.
+    fn remember(&self, current: Option<Arc<TableState>>) {
+        let mut known = self.known();
+        let later = match (known.as_ref(), current.as_ref()) {
+            (Some(known), Some(current)) => known.is_same_table(current) && known.version > current.version,
+            _ => false,
+        };
+        if !later {
+            *known = current;
+        }
+    }
+
+    /// Waits a little before the next attempt, longer each time, and by chance, so that two writers do not meet again.
+    pub async fn back_off(&self, attempt: usize) {
+        let longest = 4u64 << attempt.min(5);
+        let millis = rand::random_range(0..=longest);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// Returns the error of a commit that was tried too often.
+    pub fn conflict(&self) -> Error {
+        Error::Conflict { table: self.name.clone(), attempts: COMMIT_ATTEMPTS }
+    }
+}

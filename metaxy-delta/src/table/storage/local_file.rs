@@ -1,0 +1,106 @@
+//! Files of this machine: how they are opened, synced and waited for, and what the file system says of them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path as FsPath;
+
+use object_store::{Error, Result};
+
+use super::runtime;
+
+/// The name of the store in errors.
+pub(super) const STORE: &str = "LocalFileSystem";
+
+/// Runs blocking work on files.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    metaxy_core::blocking::run(move || Ok(work())).await.unwrap_or_else(|error| Err(unfinished(error)))
+}
+
+/// Runs a request of `object_store`'s local file system, which takes threads of the runtime that it runs on.
+pub(super) async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    runtime::request(work).await.unwrap_or_else(|error| Err(unfinished(error)))
+}
+
+fn unfinished(error: metaxy_core::Error) -> Error {
+    Error::Generic { store: STORE, source: error.into() }
+}
+
+/// Opens a file for reading, unless it is a device or a pipe: reading those may never end.
+pub(crate) fn open_regular(path: &FsPath) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    // A pipe is not waited for until it has a writer.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+/// Refuses to open a device or a pipe. What does not exist is left to the call that opens it.
+pub(super) fn check_regular(path: &FsPath) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => Err(failed(path, not_regular())),
+        _ => Ok(()),
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
+}
+
+/// What the file system says of a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+struct FileError {
+    path: String,
+    source: io::Error,
+}
+
+/// Returns what the file system says of a file as an error of an object store.
+pub(crate) fn failed(path: &FsPath, error: io::Error) -> Error {
+    let (name, kind) = (path.display().to_string(), error.kind());
+    let source = FileError { path: name.clone(), source: error }.into();
+    match kind {
+        io::ErrorKind::NotFound => Error::NotFound { path: name, source },
+        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path: name, source },
+        io::ErrorKind::PermissionDenied => Error::PermissionDenied { path: name, source },
+        _ => Error::Generic { store: STORE, source },
+    }
+}
+
+/// Waits until a file, and the directory that names it, are on the disk.
+pub(super) fn sync(path: &FsPath) -> Result<()> {
+    let synced = File::open(path).and_then(|file| file.sync_all()).and_then(|()| sync_directory(parent(path)));
+    synced.map_err(|error| failed(path, error))
+}
+
+/// Waits until the names in a directory are on the disk. Only Unix can; file systems that have nothing to do for it
+/// report that they cannot.
+pub(crate) fn sync_directory(directory: &FsPath) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(directory)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
+}
+
+/// Returns the directory of a file.
+pub(super) fn parent(path: &FsPath) -> &FsPath {
+    path.parent().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The system's own directory of processes cannot be synced.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn directories_that_cannot_be_synced_are_no_failure() {
+        let own = FsPath::new("/proc/self");
+        assert!(File::open(own).and_then(|directory| directory.sync_all()).is_err());
+        sync_directory(own).expect("no failure");
+    }
+}

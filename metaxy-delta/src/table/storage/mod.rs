@@ -1,0 +1,13 @@
+//! The storage systems that tables are in: a directory of this machine, or a bucket.
+
+pub(crate) mod file_system;
+pub(crate) mod local_file;
+pub(crate) mod locks;
+pub(crate) mod probe;
+pub(crate) mod remote;
+pub(crate) mod runtime;
+pub(crate) mod staged;
+pub(crate) mod upload;
+
+/// The directory of a log, below its table.
+pub(crate) const LOG_DIRECTORY: &str = "_delta_log";
