@@ -15,6 +15,7 @@ pub mod hash;
 pub mod ipc;
 pub mod key;
 mod lineage;
+mod memory;
 pub mod plan;
 pub mod registry;
 mod scan;
@@ -38,5 +39,7 @@ pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
 pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, FieldSpec, FieldsMapping, Lineage};
 #[cfg(feature = "serde")]
 pub use store::structs;
-pub use store::{Fallback, Increment, InputProgress, IntoBatches, MetadataStore, RowStream, Rows, VersioningEngine};
+pub use store::{
+    Fallback, Increment, InputProgress, IntoBatches, LazyIncrement, MetadataStore, RowStream, Rows, VersioningEngine,
+};
 pub use writer::BufferedMetadataWriter;

@@ -1,5 +1,7 @@
 //! Rows told apart by some of their columns: hashing, comparing, looking up.
 
+use std::borrow::Borrow;
+
 use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray};
 use arrow::buffer::NullBuffer;
@@ -112,8 +114,8 @@ pub(crate) fn count_distinct<'a>(rows: impl Iterator<Item = (&'a Keys, usize)>) 
 }
 
 /// Finds rows by their key.
-pub(crate) struct KeyIndex<'a> {
-    keys: &'a Keys,
+pub(crate) struct KeyIndex<K> {
+    keys: K,
     /// Whether a key with a null is found too.
     finds_nulls: bool,
     table: HashTable<u32>,
@@ -121,18 +123,19 @@ pub(crate) struct KeyIndex<'a> {
     next: Vec<u32>,
 }
 
-impl<'a> KeyIndex<'a> {
+impl<K: Borrow<Keys>> KeyIndex<K> {
     /// For joins: as in SQL, a key with a null equals nothing.
-    pub(crate) fn new(keys: &'a Keys) -> Self {
+    pub(crate) fn new(keys: K) -> Self {
         Self::of(keys, false)
     }
 
     /// A key with a null is found by one that has nulls in the same columns.
-    pub(crate) fn with_nulls(keys: &'a Keys) -> Self {
+    pub(crate) fn with_nulls(keys: K) -> Self {
         Self::of(keys, true)
     }
 
-    fn of(keys: &'a Keys, finds_nulls: bool) -> Self {
+    fn of(owner: K, finds_nulls: bool) -> Self {
+        let keys = owner.borrow();
         let mut table: HashTable<u32> = HashTable::with_capacity(keys.len());
         let mut next = Vec::new();
         for row in (0..keys.len()).filter(|row| finds_nulls || !keys.is_null(*row)) {
@@ -148,7 +151,7 @@ impl<'a> KeyIndex<'a> {
                 }
             }
         }
-        Self { keys, finds_nulls, table, next }
+        Self { keys: owner, finds_nulls, table, next }
     }
 
     /// One row with the key of `row` in `other`, [`NO_ROW`] where there is none.
@@ -156,7 +159,8 @@ impl<'a> KeyIndex<'a> {
         if !self.finds_nulls && other.is_null(row) {
             return NO_ROW;
         }
-        let same = |own: &u32| self.keys.equal(*own as usize, other, row);
+        let keys = self.keys.borrow();
+        let same = |own: &u32| keys.equal(*own as usize, other, row);
         self.table.find(other.hashes[row], same).copied().unwrap_or(NO_ROW)
     }
 

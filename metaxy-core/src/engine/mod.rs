@@ -1,5 +1,8 @@
 //! Runs an [`IncrementPlan`] on Arrow batches: the first executor of plans, and the reference for all others.
 //!
+//! Tables that fit into the memory are worked on as a whole. Others are divided by the hash of the join key: each partition
+//! is a smaller plan, run as a whole, and the answer is the stream of what the partitions give.
+//!
 //! Rows stay in the batches in which they came and are addressed by number. Only keys and versions are looked at; user
 //! columns are gathered at the end, for the rows that are new or stale.
 
@@ -17,23 +20,27 @@ mod latest;
 mod newest;
 mod orphans;
 mod parallel;
+mod partition;
 mod pick;
 mod provenance;
 mod rows;
 mod scan;
+mod sides;
 mod source;
 mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use futures::future::{OptionFuture, try_join_all};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 
 use crate::blocking;
 use crate::error::Result;
+use crate::memory::MemoryPool;
 use crate::plan::IncrementPlan;
-use crate::scan::{Scan, ScanRequest};
+use crate::plan::sql::RowKind;
 use crate::schema::plain_type;
 use crate::spec::FeatureSpec;
 
@@ -52,112 +59,144 @@ use expected::{Expected, Samples};
 use input::Input;
 use orphans::OrphanKeys;
 
-/// What is new, stale and orphaned.
-pub(crate) struct Outcome {
-    pub(crate) new: Vec<RecordBatch>,
-    pub(crate) stale: Vec<RecordBatch>,
-    pub(crate) orphaned: Vec<RecordBatch>,
-}
-
 /// How many input units there are, and how many of them are new. A unit is a distinct join key of expected rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Units {
     pub(crate) total: usize,
     pub(crate) missing: usize,
 }
 
-/// Runs a plan on the rows of its tables, or on the samples of a root, whose versions are complete.
-pub(crate) async fn resolve(plan: &IncrementPlan, source: &impl PlanSource, samples: Option<Table>) -> Result<Outcome> {
-    let rows = Rows::read(plan, source, samples).await?;
-    let (new, stale, orphans) = run(plan, rows, |expected, current, found| {
-        let orphans = match current {
-            Some(current) if !found.orphaned.is_empty() => {
-                Some(OrphanKeys::new(&current.key_columns, found.orphaned, expected.key_types())?)
+/// How many rows are new, stale and orphaned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) new: usize,
+    pub(crate) stale: usize,
+    pub(crate) orphaned: usize,
+}
+
+/// A plan with what it takes to run it.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) plan: Arc<IncrementPlan>,
+    pub(crate) source: Arc<dyn PlanSource>,
+    /// The samples of a root, whose versions are complete.
+    pub(crate) samples: Option<Table>,
+    pub(crate) pool: Arc<MemoryPool>,
+}
+
+/// What a part of a plan has found.
+struct Found {
+    changed: Vec<(RowKind, RecordBatch)>,
+    orphans: OrphanKeys,
+}
+
+impl Run {
+    /// Runs the plan. Gives the rows of the kinds that are wanted, each batch with its kind; orphaned ones come last.
+    pub(crate) fn rows(self, wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static) -> KindStream {
+        let wanted = Arc::new(wanted);
+        let orphans: Arc<Mutex<OrphanKeys>> = Arc::default();
+        let (collecting, run) = (orphans.clone(), self.clone());
+        let wanted_here = wanted.clone();
+        let changed = self.parts(move |expected, current, found| {
+            let mut changed = Vec::new();
+            for (kind, rows) in [(RowKind::New, found.new), (RowKind::Stale, found.stale)] {
+                if wanted_here(kind) {
+                    changed.extend(expected.batches(&rows)?.into_iter().map(|batch| (kind, batch)));
+                }
             }
-            _ => None,
-        };
-        Ok((expected.batches(&found.new)?, expected.batches(&found.stale)?, orphans))
-    })
-    .await?;
-    let orphaned = match orphans {
-        Some(keys) => keys.select(plan, source).await?,
-        None => Vec::new(),
-    };
-    Ok(Outcome { new, stale, orphaned })
-}
-
-/// Counts the input units of a plan.
-pub(crate) async fn count_units(plan: &IncrementPlan, source: &impl PlanSource) -> Result<Units> {
-    let rows = Rows::read(plan, source, None).await?;
-    run(plan, rows, |expected, _, found| {
-        let total = keys::count_distinct((0..expected.len()).map(|row| expected.key(row)));
-        let missing = keys::count_distinct(found.new.iter().map(|row| expected.key(*row as usize)));
-        Ok(Units { total, missing })
-    })
-    .await
-}
-
-/// What a plan works on.
-struct Rows {
-    /// The rows of each input of the plan.
-    inputs: Vec<Table>,
-    samples: Option<Table>,
-    /// The rows that are there, if the plan compares.
-    current: Option<Table>,
-}
-
-impl Rows {
-    /// Reads the tables of a plan, all at once.
-    ///
-    /// The current rows are those of an earlier moment than the inputs: a sample that is written and processed between the
-    /// two is done once more. The other way round its result would be taken for an orphan.
-    async fn read(plan: &IncrementPlan, source: &impl PlanSource, samples: Option<Table>) -> Result<Self> {
-        let current = match &plan.current {
-            Some(current) => Some((source.current(&current.request).await?, &current.request)),
-            None => None,
-        };
-        let current: OptionFuture<_> = current.map(|(scan, request)| collect(scan, request)).into();
-        let inputs = plan.inputs.iter().enumerate().map(|(index, input)| async move {
-            match source.input(index).await? {
-                InputScan::Table(scan) => collect(scan, &input.request).await,
-                InputScan::Missing(schema) => Table::new(schema, Vec::new()),
+            let mut orphans = OrphanKeys::default();
+            if let Some(current) = current.filter(|_| wanted_here(RowKind::Orphaned)) {
+                orphans.add(&current.key_columns, found.orphaned, expected.key_types())?;
             }
+            Ok(Found { changed, orphans })
         });
-        let (inputs, current) = futures::try_join!(try_join_all(inputs), async { current.await.transpose() })?;
-        Ok(Self { inputs, samples, current })
+        let changed = changed
+            .map_ok(move |found| {
+                collecting.lock().unwrap_or_else(PoisonError::into_inner).append(found.orphans);
+                stream::iter(found.changed.into_iter().map(Ok))
+            })
+            .try_flatten();
+        let orphaned = stream::once(async move {
+            let keys = std::mem::take(&mut *orphans.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok::<_, crate::Error>(keys.select(&run).map_ok(|batch| (RowKind::Orphaned, batch)))
+        });
+        changed.chain(orphaned.try_flatten()).boxed()
+    }
+
+    /// Counts what is new, stale and orphaned.
+    pub(crate) async fn counts(self) -> Result<Counts> {
+        let parts = self.parts(|_, _, found| {
+            Ok(Counts { new: found.new.len(), stale: found.stale.len(), orphaned: found.orphaned.len() })
+        });
+        let add = |sum: Counts, part: Counts| async move {
+            Ok(Counts {
+                new: sum.new + part.new,
+                stale: sum.stale + part.stale,
+                orphaned: sum.orphaned + part.orphaned,
+            })
+        };
+        parts.try_fold(Counts::default(), add).await
+    }
+
+    /// Counts the input units.
+    pub(crate) async fn units(self) -> Result<Units> {
+        let parts = self.parts(|expected, _, found| {
+            let total = keys::count_distinct((0..expected.len()).map(|row| expected.key(row)));
+            let missing = keys::count_distinct(found.new.iter().map(|row| expected.key(*row as usize)));
+            Ok(Units { total, missing })
+        });
+        let add = |sum: Units, part: Units| async move {
+            Ok(Units { total: sum.total + part.total, missing: sum.missing + part.missing })
+        };
+        parts.try_fold(Units::default(), add).await
+    }
+
+    /// Runs the plan part by part, as many at once as there are cores, off the async threads; `finish` takes what was
+    /// found out of each.
+    fn parts<T: Send + 'static>(
+        self,
+        finish: impl Fn(&Expected<'_>, Option<&Current>, Comparison) -> Result<T> + Send + Sync + 'static,
+    ) -> BoxStream<'static, Result<T>> {
+        let finish = Arc::new(finish);
+        let Self { plan, source, samples, pool } = self;
+        let reading = plan.clone();
+        stream::once(async move { sides::read(&reading, source.as_ref(), samples, &pool).await })
+            .try_flatten()
+            .map(move |rows| {
+                let (plan, finish) = (plan.clone(), finish.clone());
+                async move {
+                    let rows = rows?;
+                    blocking::run(move || compare_part(&plan, rows, finish.as_ref())).await
+                }
+            })
+            .buffered(parallel::cores())
+            .boxed()
     }
 }
 
-async fn collect(scan: Scan, request: &ScanRequest) -> Result<Table> {
-    let (schema, stream) = finish(scan, request).await?;
-    Table::collect(schema, stream).await
-}
+/// A stream of the rows of an increment, each batch with its kind.
+pub(crate) type KindStream = BoxStream<'static, Result<(RowKind, RecordBatch)>>;
 
-/// Compares what a plan expects with what is there, off the async threads, and hands over what was found.
-async fn run<T: Send + 'static>(
+/// Compares what a plan expects with what is there.
+fn compare_part<T>(
     plan: &IncrementPlan,
-    rows: Rows,
-    finish: impl FnOnce(&Expected<'_>, Option<&Current>, Comparison) -> Result<T> + Send + 'static,
+    rows: sides::Rows,
+    finish: &(impl Fn(&Expected<'_>, Option<&Current>, Comparison) -> Result<T> + ?Sized),
 ) -> Result<T> {
-    let plan = plan.clone();
-    blocking::run(move || {
-        let plan = &plan;
-        let current = match (&plan.current, rows.current) {
-            (Some(current_plan), Some(table)) => Some(Current::new(current_plan, &plan.join_columns, table)?),
-            _ => None,
-        };
-        let key_types: Vec<DataType> =
-            current.iter().flat_map(|current| &current.key_columns).map(|array| array.data_type().clone()).collect();
-        let finish = |expected: &Expected<'_>| finish(expected, current.as_ref(), compare(expected, current.as_ref())?);
-        if let Some(samples) = rows.samples {
-            return finish(&Expected::Given(Box::new(Samples::new(plan, samples, &key_types)?)));
-        }
-        let work: Vec<_> = plan.inputs.iter().zip(rows.inputs).collect();
-        let inputs = parallel::map(work, |(input, table)| Input::new(input, table, plan.recipe.hasher))?;
-        let joined = join::join(plan, &inputs, &key_types)?;
-        finish(&Expected::joined(plan, &inputs, &joined))
-    })
-    .await
+    let current = match (&plan.current, rows.current) {
+        (Some(current_plan), Some(table)) => Some(Current::new(current_plan, &plan.join_columns, table)?),
+        _ => None,
+    };
+    let key_types: Vec<DataType> =
+        current.iter().flat_map(|current| &current.key_columns).map(|array| array.data_type().clone()).collect();
+    let finish = |expected: &Expected<'_>| finish(expected, current.as_ref(), compare(expected, current.as_ref())?);
+    if let Some(samples) = rows.samples {
+        return finish(&Expected::Given(Box::new(Samples::new(plan, samples, &key_types)?)));
+    }
+    let work: Vec<_> = plan.inputs.iter().zip(rows.inputs).collect();
+    let inputs = parallel::map(work, |(input, table)| Input::new(input, table, plan.recipe.hasher))?;
+    let joined = join::join(plan, &inputs, &key_types)?;
+    finish(&Expected::joined(plan, &inputs, &joined))
 }
 
 /// The schema of new and stale rows of a feature whose inputs have these schemas, in the order of the plan.

@@ -1,58 +1,102 @@
 //! Current rows that nothing asks for: only their keys are held while a plan runs, for their columns are read afterwards.
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{filter_record_batch, take};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat, filter_record_batch, take};
 use arrow::datatypes::DataType;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::error::Result;
-use crate::plan::IncrementPlan;
+use crate::backend::{BatchStream, stream_of};
+use crate::error::{Error, Result};
 use crate::scan::ScanRequest;
 
+use super::Run;
 use super::keys::{KeyIndex, Keys};
 use super::latest::latest_rows;
+use super::parallel::cores;
 use super::scan::finish;
-use super::source::PlanSource;
 use super::table::{NO_ROW, Table};
 
-/// The keys of orphaned rows.
+/// The keys of orphaned rows, as they come from the parts of a plan.
+#[derive(Default)]
 pub(crate) struct OrphanKeys {
-    keys: Keys,
+    parts: Vec<Vec<ArrayRef>>,
     types: Vec<DataType>,
 }
 
 impl OrphanKeys {
-    pub(crate) fn new(columns: &[ArrayRef], rows: Vec<u32>, types: &[DataType]) -> Result<Self> {
-        let rows = UInt32Array::from(rows);
-        let columns = columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<Vec<ArrayRef>>>()?;
-        let typed: Vec<_> = columns.into_iter().zip(types.iter().cloned()).collect();
-        Ok(Self { keys: Keys::new(&typed)?, types: types.to_vec() })
+    /// Adds the keys of some rows, with the types in which they are compared.
+    pub(crate) fn add(&mut self, columns: &[ArrayRef], rows: Vec<u32>, types: &[DataType]) -> Result<()> {
+        if !rows.is_empty() {
+            let rows = UInt32Array::from(rows);
+            self.parts.push(columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?);
+            self.types = types.to_vec();
+        }
+        Ok(())
     }
 
-    /// Reads the current rows once more, with all their columns, and returns the orphaned ones among them.
-    pub(crate) async fn select(self, plan: &IncrementPlan, source: &impl PlanSource) -> Result<Vec<RecordBatch>> {
-        let Some(current) = &plan.current else { return Ok(Vec::new()) };
-        let request = ScanRequest { columns: None, ..current.request.clone() };
-        let (schema, mut stream) = finish(source.current(&request).await?, &request).await?;
-        let index = KeyIndex::with_nulls(&self.keys);
-        let mut found = Vec::new();
-        while let Some(batch) = stream.try_next().await? {
-            let mask = self.mask(&index, plan, &batch)?;
-            found.push(filter_record_batch(&batch, &mask)?);
+    pub(crate) fn append(&mut self, other: Self) {
+        if !other.parts.is_empty() {
+            self.parts.extend(other.parts);
+            self.types = other.types;
         }
-        let mut table = Table::new(schema, found)?;
-        if current.collapse {
-            table = table.take(&latest_rows(&table, &plan.join_columns)?)?;
-        }
-        Ok(table.project(&current.orphan_columns)?.into_batches())
     }
 
-    fn mask(&self, index: &KeyIndex<'_>, plan: &IncrementPlan, batch: &RecordBatch) -> Result<BooleanArray> {
-        let mut columns = Vec::with_capacity(plan.join_columns.len());
-        for (name, data_type) in plan.join_columns.iter().zip(&self.types) {
-            columns.push((batch.column(batch.schema().index_of(name)?).clone(), data_type.clone()));
+    /// Reads the current rows once more, with all their columns, and gives the orphaned ones among them. As many keys are
+    /// looked for at a time as fit into the memory.
+    pub(crate) fn select(self, run: &Run) -> BatchStream {
+        let Self { parts, types } = self;
+        let limit = run.pool.share(cores());
+        let mut readings: Vec<(Vec<Vec<ArrayRef>>, usize)> = Vec::new();
+        for part in parts {
+            let bytes: usize = part.iter().map(|column| column.get_array_memory_size()).sum();
+            match readings.last_mut().filter(|(_, held)| held + bytes <= limit) {
+                Some((parts, held)) => {
+                    parts.push(part);
+                    *held += bytes;
+                }
+                None => readings.push((vec![part], bytes)),
+            }
         }
-        let keys = Keys::new(&columns)?;
-        Ok((0..keys.len()).map(|row| Some(index.find(&keys, row) != NO_ROW)).collect())
+        let run = run.clone();
+        stream::iter(readings)
+            .then(move |(parts, _)| read_orphans(run.clone(), parts, types.clone()))
+            .try_flatten()
+            .boxed()
     }
+}
+
+async fn read_orphans(run: Run, parts: Vec<Vec<ArrayRef>>, types: Vec<DataType>) -> Result<BatchStream> {
+    let Some(current) = &run.plan.current else { return Ok(stream_of(Vec::new())) };
+    let mut columns = Vec::with_capacity(types.len());
+    for (index, data_type) in types.iter().enumerate() {
+        let parts: Vec<&dyn Array> = parts.iter().map(|part| part[index].as_ref()).collect();
+        columns.push((concat(&parts)?, data_type.clone()));
+    }
+    let index = KeyIndex::with_nulls(Keys::new(&columns)?);
+    let request = ScanRequest { columns: None, ..current.request.clone() };
+    let (schema, stream) = finish(run.source.current(&request).await?, &request, &run.pool).await?;
+    let plan = run.plan.clone();
+    let found = stream.map(move |batch| {
+        let batch = batch?;
+        let mask = mask(&index, &plan.join_columns, &types, &batch)?;
+        Ok::<_, Error>(filter_record_batch(&batch, &mask)?)
+    });
+    if !current.collapse {
+        let kept = current.orphan_columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(found.map(move |batch| Ok(batch?.project(&kept)?)).boxed());
+    }
+    let found = found.try_collect().await?;
+    let table = Table::new(schema, found)?;
+    let table = table.take(&latest_rows(&table, &run.plan.join_columns)?)?;
+    Ok(stream_of(table.project(&current.orphan_columns)?.into_batches()))
+}
+
+/// Returns which rows have one of the keys.
+fn mask(index: &KeyIndex<Keys>, names: &[String], types: &[DataType], batch: &RecordBatch) -> Result<BooleanArray> {
+    let mut columns = Vec::with_capacity(names.len());
+    for (name, data_type) in names.iter().zip(types) {
+        columns.push((batch.column(batch.schema_ref().index_of(name)?).clone(), data_type.clone()));
+    }
+    let keys = Keys::new(&columns)?;
+    Ok((0..keys.len()).map(|row| Some(index.find(&keys, row) != NO_ROW)).collect())
 }

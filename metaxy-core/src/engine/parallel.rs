@@ -41,6 +41,7 @@ pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T>
     })
 }
 
-fn cores() -> usize {
+/// Returns how many threads run at the same time.
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }

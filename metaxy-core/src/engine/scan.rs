@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
@@ -11,19 +10,26 @@ use crate::backend::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
 use crate::blocking;
 use crate::error::Result;
 use crate::filter::Predicate;
+use crate::memory::MemoryPool;
 
+use super::key_type::key_type;
 use super::latest::latest_rows;
 use super::newest::Newest;
-use super::table::Table;
+use super::partition::{PartitionKey, collect};
+use super::sides::tables_of;
 
 /// The rows and columns that were asked for: the columns of the request in its order, or all of the table's.
-pub(crate) async fn finish(scan: Scan, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
+pub(crate) async fn finish(
+    scan: Scan,
+    request: &ScanRequest,
+    pool: &Arc<MemoryPool>,
+) -> Result<(SchemaRef, BatchStream)> {
     let Scan { schema, mut stream, applied } = scan;
     if applied < ScanStage::RowFilter {
         stream = filtered(stream, request.row_filter.clone());
     }
     if let (true, Some(ids)) = (applied < ScanStage::KeepLatest, &request.keep_latest) {
-        stream = keep_latest(schema.clone(), stream, ids.clone()).await?;
+        stream = keep_latest(schema.clone(), stream, ids, pool).await?;
     }
     if applied < ScanStage::Filter {
         stream = filtered(stream, request.filter.clone());
@@ -54,15 +60,26 @@ fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {
         .boxed()
 }
 
-async fn keep_latest(schema: SchemaRef, stream: BatchStream, ids: Vec<String>) -> Result<BatchStream> {
-    let batches: Vec<RecordBatch> = stream.try_collect().await?;
-    let kept = blocking::run(move || {
-        let table = Table::new(schema, batches)?;
-        let rows = latest_rows(&table, &ids)?;
-        table.retain(&rows)
-    })
-    .await?;
-    Ok(stream_of(kept))
+/// Keeps the latest row of each sample. Rows that do not fit into the memory are divided by their ids.
+async fn keep_latest(
+    schema: SchemaRef,
+    stream: BatchStream,
+    ids: &[String],
+    pool: &Arc<MemoryPool>,
+) -> Result<BatchStream> {
+    let key_of = |id: &String| Ok((id.clone(), key_type(schema.field_with_name(id)?.data_type())?));
+    let key: PartitionKey = ids.iter().map(key_of).collect::<Result<_>>()?;
+    let key = (!ids.is_empty()).then_some(&key);
+    let collected = collect(schema.clone(), stream, key, pool).await?;
+    let ids: Arc<[String]> = ids.into();
+    let latest = tables_of(collected, pool).and_then(move |table| {
+        let ids = ids.clone();
+        blocking::run(move || {
+            let rows = latest_rows(&table, &ids)?;
+            table.retain(&rows)
+        })
+    });
+    Ok(latest.map_ok(stream_of).try_flatten().boxed())
 }
 
 fn project(schema: SchemaRef, stream: BatchStream, wanted: Option<&[String]>) -> Result<(SchemaRef, BatchStream)> {

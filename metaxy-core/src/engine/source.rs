@@ -15,7 +15,7 @@ pub(crate) enum InputScan {
 
 /// The tables of one plan.
 #[async_trait]
-pub(crate) trait PlanSource: Sync {
+pub(crate) trait PlanSource: Send + Sync {
     /// Begins to read an input, by its position in the plan, as its request says.
     async fn input(&self, index: usize) -> Result<InputScan>;
 

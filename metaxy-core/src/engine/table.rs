@@ -7,11 +7,9 @@ use arrow::array::{
 };
 use arrow::compute::{concat, filter_record_batch, interleave};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use futures::TryStreamExt;
 
-use crate::backend::BatchStream;
 use crate::error::{Error, Result};
-use crate::schema::{output_runs, plain_array, plain_batches, plain_type, struct_bytes};
+use crate::schema::{output_runs, plain_array, plain_type, struct_bytes};
 
 /// Stands for "no row" among row numbers.
 pub(crate) const NO_ROW: u32 = u32::MAX;
@@ -42,12 +40,6 @@ impl Table {
             });
         }
         Ok(Self { schema, batches, starts, rows })
-    }
-
-    pub(crate) async fn collect(schema: SchemaRef, stream: BatchStream) -> Result<Self> {
-        let batches: Vec<RecordBatch> = stream.try_collect().await?;
-        let plain = batches.into_iter().map(plain_batches).collect::<Result<Vec<_>>>()?;
-        Self::new(plain_schema(&schema), plain.concat())
     }
 
     pub(crate) fn num_rows(&self) -> usize {
@@ -180,7 +172,8 @@ pub(crate) fn output_chunks(rows: &[u32], bytes: impl Fn(u32) -> usize) -> Vec<&
     runs.into_iter().map(|run| &rows[run]).collect()
 }
 
-fn plain_schema(schema: &SchemaRef) -> SchemaRef {
+/// Returns the schema without encodings.
+pub(crate) fn plain_schema(schema: &SchemaRef) -> SchemaRef {
     let plain = |field: &Arc<Field>| Field::clone(field).with_data_type(plain_type(field.data_type()));
     let fields: Vec<Field> = schema.fields().iter().map(plain).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))

@@ -12,6 +12,7 @@ mod display;
 mod duplicates;
 mod fallback;
 mod known;
+mod lazy;
 mod made_from;
 mod maintain;
 mod named;
@@ -24,6 +25,7 @@ mod transfer;
 mod write;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::backend::{AccessMode, BackendInfo, SharedBackend, StoreBackend};
@@ -32,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::graph::{FeatureGraph, FeaturePlan};
 use crate::hash::{HashAlgorithm, MIN_TRUNCATION, RowHasher};
 use crate::key::{FeatureKey, IntoFeatureKey};
+use crate::memory::MemoryPool;
 
 pub use children::Replaced;
 pub use clock::{Clock, SystemClock};
@@ -39,6 +42,7 @@ pub use data::{Increment, IntoBatches, RowStream, Rows};
 pub use delete::DeleteRequest;
 pub use duplicates::Duplicates;
 pub use fallback::Fallback;
+pub use lazy::{IncrementCounts, IncrementStream, LazyIncrement};
 pub use maintain::FeatureLocation;
 pub use read::ReadRequest;
 pub use resolve::{InputProgress, ResolveRequest};
@@ -77,6 +81,7 @@ struct Inner {
     versioning_engine: VersioningEngine,
     stamps: Arc<Stamps>,
     table_stamps: Arc<TableStamps>,
+    pool: Arc<MemoryPool>,
 }
 
 /// Who computes increments.
@@ -107,6 +112,8 @@ pub struct StoreBuilder {
     maps: bool,
     versioning_engine: VersioningEngine,
     clock: Option<Arc<dyn Clock>>,
+    memory_limit: Option<usize>,
+    temp_dir: Option<PathBuf>,
 }
 
 impl StoreBuilder {
@@ -174,6 +181,26 @@ impl StoreBuilder {
         self
     }
 
+    /// Bounds the bytes that resolves and reads of this store hold; what does not fit waits in files of
+    /// [`temp_dir`](Self::temp_dir). By default all stores of the process share a limit: that of `METAXY_MEMORY_LIMIT`
+    /// (`4GB`, `512MiB`), else half of the memory that the machine or its control group has.
+    ///
+    /// An [`Increment`](crate::Increment) and collected rows are held in memory beyond that:
+    /// [`lazy`](ResolveRequest::lazy) gives them as a stream.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Chooses the directory for rows that do not fit into memory; by default that for temporary files. The files have no
+    /// names there, and are gone with the process, however it ends.
+    #[must_use]
+    pub fn temp_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.temp_dir = Some(directory.into());
+        self
+    }
+
     /// Stamps rows by another clock than the machine's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -190,6 +217,7 @@ impl StoreBuilder {
         let info = self.backend.info();
         let algorithm = self.hash_algorithm.unwrap_or(info.default_hash);
         let truncation = self.hash_truncation_length;
+        let pool = MemoryPool::of_store(self.memory_limit, self.temp_dir.as_deref())?;
         let inner = Inner {
             name: self.name.unwrap_or_else(|| format!("{} at {}", info.kind, info.location)),
             hasher: RowHasher::new(algorithm, truncation)?,
@@ -203,6 +231,7 @@ impl StoreBuilder {
             versioning_engine: self.versioning_engine,
             stamps: self.clock.map_or_else(Stamps::system, Stamps::new),
             table_stamps: Arc::default(),
+            pool,
             backend: self.backend,
             info,
         };
@@ -231,6 +260,8 @@ impl MetadataStore {
             maps: false,
             versioning_engine: VersioningEngine::default(),
             clock: None,
+            memory_limit: None,
+            temp_dir: None,
             graph,
         }
     }

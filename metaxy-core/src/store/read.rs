@@ -58,7 +58,7 @@ impl MetadataStore {
 
     /// Scans a table of this store's own backend, and finishes what the backend leaves undone.
     pub(super) async fn scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
-        engine::finish(self.begin_scan(key, request).await?, request).await
+        engine::finish(self.begin_scan(key, request).await?, request, &self.inner.pool).await
     }
 
     /// What the backend gives, held to the schema that it has promised.
@@ -85,7 +85,7 @@ impl MetadataStore {
     async fn scan_in_little_memory(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
         let scan = self.begin_scan(key, request).await?;
         let (Some(ids), true) = (&request.keep_latest, scan.applied < ScanStage::KeepLatest) else {
-            return engine::finish(scan, request).await;
+            return engine::finish(scan, request, &self.inner.pool).await;
         };
         drop(scan);
         let all = ScanRequest { row_filter: request.row_filter.clone(), ..ScanRequest::default() };

@@ -20,9 +20,9 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{NativeOutcome, ResolveOptions};
 
 use super::data::schema_of;
-use super::{Increment, IntoBatches, MetadataStore, Rows, VersioningEngine};
+use super::{Increment, IntoBatches, LazyIncrement, MetadataStore, Rows, VersioningEngine};
 
-use pipeline::Resolve;
+pub(super) use pipeline::Resolve;
 
 /// A resolve, to be awaited.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl MetadataStore {
         if self.plan(&key)?.spec.is_root() {
             return Ok(None);
         }
-        let units = Resolve::of_inputs(self, &key, &ResolveOptions::default()).await?.count_units().await?;
+        let units = Arc::new(Resolve::of_inputs(self, &key, &ResolveOptions::default()).await?).run().units().await?;
         Ok(Some(InputProgress { total: units.total, processed: units.total - units.missing }))
     }
 
@@ -144,6 +144,27 @@ impl ResolveRequest {
     pub fn versioning_engine(mut self, engine: VersioningEngine) -> Self {
         self.versioning_engine = Some(engine);
         self
+    }
+
+    /// Locates the tables and makes the plan, to compute the increment while it is read. The storage system's own engine is
+    /// not used.
+    ///
+    /// # Errors
+    /// As the resolve itself, but for those of reading.
+    pub async fn lazy(self) -> Result<LazyIncrement> {
+        let Self { store, parts, versioning_engine } = self;
+        let Parts { feature: key, samples, options } = parts.finish()?;
+        if versioning_engine == Some(VersioningEngine::Native) {
+            return Err(Error::Unsupported {
+                what: format!("a lazy resolve of `{key}` inside the storage system"),
+                hint: "await the request instead, or use versioning_engine `auto` or `arrow`".to_owned(),
+            });
+        }
+        Ok(LazyIncrement::new(match samples {
+            Some(samples) => Resolve::of_samples(&store, &key, samples, options).await?,
+            None if store.plan(&key)?.spec.is_root() => return Err(Error::RootWithoutSamples(key)),
+            None => Resolve::of_inputs(&store, &key, &options).await?,
+        }))
     }
 
     /// Adds an option.

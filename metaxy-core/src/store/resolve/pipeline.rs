@@ -5,14 +5,17 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use futures::{Stream, TryStreamExt};
 
 use crate::blocking;
-use crate::engine::{self, InputScan, Outcome, PlanSource, Table, Units};
+use crate::engine::{self, InputScan, PlanSource, Run, Table};
 use crate::error::Result;
 use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
+use crate::plan::sql::RowKind;
 use crate::plan::{IncrementPlan, NativeIncrement, NativeOutcome, PlanTable, ResolveOptions};
 use crate::scan::{Scan, ScanRequest};
+use crate::spec::FeatureSpec;
 
 use super::super::data::schema_of;
 use super::super::read::CurrentFields;
@@ -20,16 +23,19 @@ use super::super::{Increment, MetadataStore, Rows};
 use super::tables::Tables;
 
 /// A resolve whose tables are located and whose plan is made. No row has been read.
-pub(super) struct Resolve {
+pub(in crate::store) struct Resolve {
     store: MetadataStore,
+    spec: Arc<FeatureSpec>,
     tables: Tables,
-    plan: IncrementPlan,
+    plan: Arc<IncrementPlan>,
     /// The schemas of the tables behind the inputs of the plan.
     inputs: Vec<SchemaRef>,
     /// The samples of a root, in place of inputs.
     samples: Option<Table>,
     /// The schema of new and stale rows.
     expected: SchemaRef,
+    /// The schema of orphaned rows as they are stored.
+    orphan_schema: SchemaRef,
 }
 
 impl Resolve {
@@ -46,7 +52,7 @@ impl Resolve {
         let plan = IncrementPlan::new(feature, store.inner.hasher, &upstream, current.as_ref(), options)?;
         let inputs = tables.input_schemas(&plan);
         let expected = engine::expected_schema(&plan, &feature.spec, &inputs)?;
-        Ok(Self { store: store.clone(), tables, plan, inputs, samples: None, expected })
+        Self::new(store, feature.spec.clone(), tables, plan, inputs, None, expected)
     }
 
     /// Plans a resolve whose expected rows are given: nothing is read but the current rows.
@@ -58,12 +64,27 @@ impl Resolve {
     ) -> Result<Self> {
         let tables = Tables::own(store, key).await?;
         let feature = store.plan(key)?.clone();
+        let spec = feature.spec.clone();
         let current = tables.current_in_plan(&feature);
         let plan = IncrementPlan::new(&without_deps(&feature), store.inner.hasher, &[], current.as_ref(), &options)?;
         let completing = store.clone();
         let samples = blocking::run(move || completing.complete_samples(&feature, &samples, &options)).await?;
         let expected = samples.schema.clone();
-        Ok(Self { store: store.clone(), tables, plan, inputs: Vec::new(), samples: Some(samples), expected })
+        Self::new(store, spec, tables, plan, Vec::new(), Some(samples), expected)
+    }
+
+    fn new(
+        store: &MetadataStore,
+        spec: Arc<FeatureSpec>,
+        tables: Tables,
+        plan: IncrementPlan,
+        inputs: Vec<SchemaRef>,
+        samples: Option<Table>,
+        expected: SchemaRef,
+    ) -> Result<Self> {
+        let orphan_schema = orphan_schema(&plan, tables.current.as_ref(), &expected)?;
+        let (store, plan) = (store.clone(), Arc::new(plan));
+        Ok(Self { store, spec, tables, plan, inputs, samples, expected, orphan_schema })
     }
 
     /// Lets the storage system run the plan, if all tables live in it.
@@ -81,37 +102,84 @@ impl Resolve {
         own.resolve_natively(&self.plan).await
     }
 
-    /// Runs the plan in the Arrow engine.
-    pub(super) async fn in_engine(mut self) -> Result<Increment> {
-        let samples = self.samples.take();
-        let Outcome { new, stale, orphaned } = engine::resolve(&self.plan, &self, samples).await?;
-        self.increment_of(NativeIncrement { new, stale, orphaned })
+    /// Returns what the engine needs to run the plan.
+    pub(in crate::store) fn run(self: &Arc<Self>) -> Run {
+        Run {
+            plan: self.plan.clone(),
+            source: self.clone(),
+            samples: self.samples.clone(),
+            pool: self.store.inner.pool.clone(),
+        }
     }
 
-    /// Counts the units of input, and those that were never processed.
-    pub(super) async fn count_units(&self) -> Result<Units> {
-        engine::count_units(&self.plan, self).await
+    /// Returns the feature.
+    pub(in crate::store) fn feature(&self) -> &FeatureKey {
+        &self.plan.feature
+    }
+
+    /// Returns the schema of new and stale rows.
+    pub(in crate::store) fn expected_schema(&self) -> &SchemaRef {
+        &self.expected
+    }
+
+    /// Returns the schema of the rows of a kind.
+    pub(in crate::store) fn schema_of(&self, kind: RowKind) -> SchemaRef {
+        match kind {
+            RowKind::New | RowKind::Stale => self.expected.clone(),
+            RowKind::Orphaned => CurrentFields::new(&self.spec, &self.orphan_schema).schema,
+        }
+    }
+
+    /// Returns rows as users see them: orphaned ones as a read gives them, with the fields of the current definition.
+    pub(in crate::store) fn shown(&self, kind: RowKind, batch: RecordBatch) -> Result<RecordBatch> {
+        match kind {
+            RowKind::New | RowKind::Stale => Ok(batch),
+            RowKind::Orphaned => CurrentFields::new(&self.spec, batch.schema_ref()).apply(batch),
+        }
+    }
+
+    /// Runs the plan in the Arrow engine.
+    pub(super) async fn in_engine(self) -> Result<Increment> {
+        let resolve = Arc::new(self);
+        resolve.collect(resolve.run().rows(|_| true)).await
+    }
+
+    /// Assembles the answer of an engine.
+    pub(in crate::store) async fn collect(
+        &self,
+        mut rows: impl Stream<Item = Result<(RowKind, RecordBatch)>> + Unpin,
+    ) -> Result<Increment> {
+        let mut found = NativeIncrement::default();
+        while let Some((kind, batch)) = rows.try_next().await? {
+            match kind {
+                RowKind::New => found.new.push(batch),
+                RowKind::Stale => found.stale.push(batch),
+                RowKind::Orphaned => found.orphaned.push(batch),
+            }
+        }
+        self.increment_of(found)
     }
 
     /// Assembles the answer.
     pub(super) fn increment_of(&self, found: NativeIncrement) -> Result<Increment> {
-        let expected = |batches: Vec<RecordBatch>| Rows::new(schema_of(&batches, || self.expected.clone()), batches);
-        let feature = self.store.plan(&self.plan.feature)?;
+        let rows = |kind: RowKind, batches: Vec<RecordBatch>| -> Result<Rows> {
+            let batches = batches.into_iter().map(|batch| self.shown(kind, batch)).collect::<Result<Vec<_>>>()?;
+            Ok(Rows::new(schema_of(&batches, || self.schema_of(kind)), batches))
+        };
         Ok(Increment {
-            new: expected(found.new),
-            stale: expected(found.stale),
-            orphaned: orphaned_rows(feature, self.orphan_schema()?, found.orphaned)?,
+            new: rows(RowKind::New, found.new)?,
+            stale: rows(RowKind::Stale, found.stale)?,
+            orphaned: rows(RowKind::Orphaned, found.orphaned)?,
             matched_by: self.plan.join_columns.clone(),
         })
     }
+}
 
-    fn orphan_schema(&self) -> Result<SchemaRef> {
-        let (Some(current), Some(table)) = (&self.plan.current, &self.tables.current) else {
-            return Ok(self.expected.clone());
-        };
-        let fields = current.orphan_columns.iter().map(|name| table.index_of(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Arc::new(table.project(&fields)?))
-    }
+/// Returns the schema of orphaned rows as they are stored.
+fn orphan_schema(plan: &IncrementPlan, table: Option<&SchemaRef>, expected: &SchemaRef) -> Result<SchemaRef> {
+    let (Some(current), Some(table)) = (&plan.current, table) else { return Ok(expected.clone()) };
+    let fields = current.orphan_columns.iter().map(|name| table.index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(table.project(&fields)?))
 }
 
 #[async_trait]
@@ -134,11 +202,4 @@ fn without_deps(feature: &FeaturePlan) -> FeaturePlan {
     let mut spec = (*feature.spec).clone();
     spec.deps.clear();
     FeaturePlan { spec: Arc::new(spec), upstream: Vec::new(), ..feature.clone() }
-}
-
-/// Returns orphaned rows as a read gives them: with by-field columns of the current definition.
-fn orphaned_rows(feature: &FeaturePlan, table: SchemaRef, batches: Vec<RecordBatch>) -> Result<Rows> {
-    let fields = CurrentFields::new(&feature.spec, &schema_of(&batches, || table));
-    let batches = batches.into_iter().map(|batch| fields.apply(batch)).collect::<Result<_>>()?;
-    Ok(Rows::new(fields.schema, batches))
 }

@@ -1,0 +1,304 @@
+//! Rows of a table, whole in memory while they fit, else divided by the hash of their key among partitions in a file.
+//!
+//! Equal keys are in the same partition of all tables of a plan, so that each partition is a smaller plan. A partition that
+//! is too large for the memory is divided again, by other bits of the hash.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow_ipc::CompressionType;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
+use futures::TryStreamExt;
+
+use crate::backend::BatchStream;
+use crate::error::{Error, Result};
+use crate::memory::{MemoryPool, Reservation};
+use crate::schema::plain_batches;
+use crate::{blocking, fence};
+
+use super::keys::Keys;
+use super::table::{Table, plain_schema};
+
+/// Into how many partitions rows are divided at a time.
+const BITS: u32 = 6;
+pub(crate) const PARTITIONS: usize = 1 << BITS;
+
+/// How often a partition can be divided again: the hash has no more bits than that.
+const MAX_DEPTH: u32 = 5;
+
+/// Rows of one partition wait until they are this large, or a part of the memory, so that a file has no crumbs.
+const CHUNK_BYTES: usize = 512 << 10;
+const MIN_CHUNK_BYTES: usize = 8 << 10;
+
+/// The columns that say to which partition a row belongs, with the types in which they are compared.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionKey {
+    columns: Vec<(String, DataType)>,
+}
+
+impl FromIterator<(String, DataType)> for PartitionKey {
+    fn from_iter<I: IntoIterator<Item = (String, DataType)>>(columns: I) -> Self {
+        Self { columns: columns.into_iter().collect() }
+    }
+}
+
+impl PartitionKey {
+    /// Returns the rows of each partition.
+    fn rows(&self, batch: &RecordBatch, depth: u32) -> Result<Vec<Vec<u32>>> {
+        let column = |(name, data_type): &(String, DataType)| -> Result<(ArrayRef, DataType)> {
+            Ok((batch.column(batch.schema_ref().index_of(name)?).clone(), data_type.clone()))
+        };
+        let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let mut rows = vec![Vec::new(); PARTITIONS];
+        // The lowest and highest bits stay for the hash tables.
+        let shift = 32 - 7 + BITS * depth;
+        for (row, hash) in Keys::new(&columns)?.into_hashes().into_iter().enumerate() {
+            rows[(hash >> shift) as usize % PARTITIONS].push(row as u32);
+        }
+        Ok(rows)
+    }
+}
+
+/// The rows of a table.
+pub(crate) enum Collected {
+    /// All of them, in memory.
+    Whole(Table, Reservation),
+    /// Partition by partition, in a file.
+    Divided(Partitions),
+}
+
+/// Reads a table. Without a key it is held whole, however large it is.
+pub(crate) async fn collect(
+    schema: SchemaRef,
+    mut stream: BatchStream,
+    key: Option<&PartitionKey>,
+    pool: &Arc<MemoryPool>,
+) -> Result<Collected> {
+    let schema = plain_schema(&schema);
+    let mut held = Held { batches: Vec::new(), reservation: pool.reservation() };
+    let mut divided: Option<Divider> = None;
+    while let Some(batch) = stream.try_next().await? {
+        for batch in plain_batches(batch)? {
+            match (&mut divided, key) {
+                (Some(divider), _) => divider.push(batch).await?,
+                (None, None) => held.batches.push(batch),
+                (None, Some(_)) if held.reservation.try_grow(batch.get_array_memory_size()) => {
+                    held.batches.push(batch);
+                }
+                (None, Some(key)) => {
+                    let mut divider = Divider::new(schema.clone(), key, pool, 0)?;
+                    for batch in std::mem::take(&mut held.batches).into_iter().chain([batch]) {
+                        divider.push(batch).await?;
+                    }
+                    held.reservation = pool.reservation();
+                    divided = Some(divider);
+                }
+            }
+        }
+    }
+    match divided {
+        Some(divider) => Ok(Collected::Divided(divider.finish().await?)),
+        None => Ok(Collected::Whole(Table::new(schema, held.batches)?, held.reservation)),
+    }
+}
+
+struct Held {
+    batches: Vec<RecordBatch>,
+    reservation: Reservation,
+}
+
+impl Collected {
+    /// Returns whether the rows are in memory.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(..))
+    }
+
+    /// Returns the rows as partitions.
+    pub(crate) async fn divided(self, key: &PartitionKey, pool: &Arc<MemoryPool>) -> Result<Partitions> {
+        match self {
+            Self::Divided(partitions) => Ok(partitions),
+            Self::Whole(table, _held) => {
+                let mut divider = Divider::new(table.schema.clone(), key, pool, 0)?;
+                for batch in table.into_batches() {
+                    divider.push(batch).await?;
+                }
+                divider.finish().await
+            }
+        }
+    }
+}
+
+/// Divides batches among partitions.
+struct Divider {
+    work: Option<Work>,
+}
+
+/// What a divider owns, while it is lent to a thread that may block.
+struct Work {
+    schema: SchemaRef,
+    key: PartitionKey,
+    pool: Arc<MemoryPool>,
+    depth: u32,
+    chunk_bytes: usize,
+    file: File,
+    end: u64,
+    chunks: Vec<Vec<Chunk>>,
+    /// Rows that wait, and their bytes.
+    waiting: Vec<(Vec<RecordBatch>, usize)>,
+}
+
+/// A part of the rows of a partition, in the file.
+#[derive(Clone, Debug)]
+struct Chunk {
+    place: Range<u64>,
+    /// How large it is in memory.
+    bytes: usize,
+}
+
+impl Divider {
+    fn new(schema: SchemaRef, key: &PartitionKey, pool: &Arc<MemoryPool>, depth: u32) -> Result<Self> {
+        // The file has no name, so that it is gone with the process, however that ends.
+        let file = tempfile::tempfile_in(pool.directory()).map_err(|error| failed(pool, error))?;
+        let work = Work {
+            schema,
+            key: key.clone(),
+            pool: pool.clone(),
+            depth,
+            chunk_bytes: (pool.share(PARTITIONS)).clamp(MIN_CHUNK_BYTES, CHUNK_BYTES),
+            file,
+            end: 0,
+            chunks: vec![Vec::new(); PARTITIONS],
+            waiting: (0..PARTITIONS).map(|_| (Vec::new(), 0)).collect(),
+        };
+        Ok(Self { work: Some(work) })
+    }
+
+    async fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        self.lend(move |work| work.push(&batch)).await
+    }
+
+    async fn finish(mut self) -> Result<Partitions> {
+        self.lend(|work| (0..PARTITIONS).try_for_each(|partition| work.flush(partition))).await?;
+        let work = self.work.take().ok_or_else(lost)?;
+        Ok(Partitions {
+            schema: work.schema,
+            key: work.key,
+            pool: work.pool,
+            depth: work.depth,
+            file: Arc::new(Mutex::new(work.file)),
+            chunks: work.chunks,
+        })
+    }
+
+    async fn lend(&mut self, work: impl FnOnce(&mut Work) -> Result<()> + Send + 'static) -> Result<()> {
+        let mut lent = self.work.take().ok_or_else(lost)?;
+        let back = blocking::run(move || work(&mut lent).map(|()| lent)).await?;
+        self.work = Some(back);
+        Ok(())
+    }
+}
+
+impl Work {
+    fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        for (partition, rows) in self.key.rows(batch, self.depth)?.into_iter().enumerate() {
+            if rows.is_empty() {
+                continue;
+            }
+            let part = take_record_batch(batch, &UInt32Array::from(rows))?;
+            let (waiting, bytes) = &mut self.waiting[partition];
+            *bytes += part.get_array_memory_size();
+            waiting.push(part);
+            if *bytes >= self.chunk_bytes {
+                self.flush(partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, partition: usize) -> Result<()> {
+        let (waiting, _) = std::mem::take(&mut self.waiting[partition]);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let batch = concat_batches(&self.schema, &waiting)?;
+        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+        let mut writer = StreamWriter::try_new_with_options(Vec::new(), &self.schema, options)?;
+        writer.write(&batch)?;
+        let encoded = writer.into_inner()?;
+        self.file.write_all(&encoded).map_err(|error| failed(&self.pool, error))?;
+        let place = self.end..self.end + encoded.len() as u64;
+        self.end = place.end;
+        self.chunks[partition].push(Chunk { place, bytes: batch.get_array_memory_size() });
+        Ok(())
+    }
+}
+
+/// Rows that have been divided.
+pub(crate) struct Partitions {
+    schema: SchemaRef,
+    key: PartitionKey,
+    pool: Arc<MemoryPool>,
+    depth: u32,
+    file: Arc<Mutex<File>>,
+    chunks: Vec<Vec<Chunk>>,
+}
+
+impl Partitions {
+    /// Returns how many bytes the rows of a partition take in memory.
+    pub(crate) fn bytes(&self, partition: usize) -> usize {
+        self.chunks[partition].iter().map(|chunk| chunk.bytes).sum()
+    }
+
+    /// Returns whether partitions can be divided again.
+    pub(crate) fn can_divide(&self) -> bool {
+        self.depth + 1 < MAX_DEPTH
+    }
+
+    /// Reads a partition.
+    pub(crate) async fn table(&self, partition: usize) -> Result<Table> {
+        let mut batches = Vec::with_capacity(self.chunks[partition].len());
+        for chunk in &self.chunks[partition] {
+            batches.extend(self.read(chunk).await?);
+        }
+        Table::new(self.schema.clone(), batches)
+    }
+
+    /// Divides a partition again.
+    pub(crate) async fn divide(&self, partition: usize) -> Result<Partitions> {
+        let mut divider = Divider::new(self.schema.clone(), &self.key, &self.pool, self.depth + 1)?;
+        for chunk in &self.chunks[partition] {
+            for batch in self.read(chunk).await? {
+                divider.push(batch).await?;
+            }
+        }
+        divider.finish().await
+    }
+
+    async fn read(&self, chunk: &Chunk) -> Result<Vec<RecordBatch>> {
+        let (file, pool, place) = (self.file.clone(), self.pool.clone(), chunk.place.clone());
+        blocking::run(move || {
+            let mut bytes = vec![0; (place.end - place.start) as usize];
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(place.start)).map_err(|error| failed(&pool, error))?;
+            file.read_exact(&mut bytes).map_err(|error| failed(&pool, error))?;
+            drop(file);
+            let name = pool.directory().display().to_string();
+            fence::decode(&name, || Ok(StreamReader::try_new(bytes.as_slice(), None)?.collect::<Result<Vec<_>, _>>()?))
+        })
+        .await
+    }
+}
+
+fn failed(pool: &MemoryPool, error: std::io::Error) -> Error {
+    Error::of_io(pool.directory().display(), "keep rows in a temporary file", error)
+}
+
+fn lost() -> Error {
+    Error::Task("rows that were divided among partitions were lost".to_owned())
+}

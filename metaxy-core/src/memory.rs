@@ -1,0 +1,171 @@
+//! How much memory the resolves of a process may hold, and where rows wait that do not fit.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::error::{Error, Result};
+
+/// The environment variable that sets the limit of all stores without one of their own.
+const MEMORY_LIMIT_VARIABLE: &str = "METAXY_MEMORY_LIMIT";
+
+/// Of the limit this part holds rows as they were read; the rest is for what is computed from them.
+const SHARE_OF_ROWS: usize = 3;
+
+/// The rows of one table that are held together never exceed this, because a column of texts has offsets of 32 bits.
+const MAX_HELD: usize = 1 << 30;
+
+/// The memory that resolves and reads share, and the directory for what does not fit.
+pub(crate) struct MemoryPool {
+    limit: usize,
+    held: AtomicUsize,
+    directory: PathBuf,
+}
+
+impl MemoryPool {
+    /// Returns a pool of its own.
+    pub(crate) fn new(limit: usize, directory: Option<&Path>) -> Arc<Self> {
+        let directory = directory.map_or_else(std::env::temp_dir, Path::to_owned);
+        Arc::new(Self { limit, held: AtomicUsize::new(0), directory })
+    }
+
+    /// Returns the pool of all stores that have no settings of their own: its limit is that of the environment, or half of
+    /// the memory that the machine or its control group has.
+    fn of_process() -> Result<Arc<Self>> {
+        static POOL: LazyLock<Result<Arc<MemoryPool>, String>> = LazyLock::new(|| {
+            let limit = match std::env::var(MEMORY_LIMIT_VARIABLE) {
+                Ok(text) => parse_bytes(&text).map_err(|reason| format!("`{text}`: {reason}"))?,
+                Err(_) => memory_of_machine() / 2,
+            };
+            Ok(MemoryPool::new(limit, None))
+        });
+        POOL.clone().map_err(|reason| Error::Config {
+            file: None,
+            line: None,
+            key: MEMORY_LIMIT_VARIABLE.to_owned(),
+            reason,
+        })
+    }
+
+    /// Returns the pool of a store with these settings.
+    pub(crate) fn of_store(limit: Option<usize>, directory: Option<&Path>) -> Result<Arc<Self>> {
+        let shared = Self::of_process();
+        match (limit, directory) {
+            (None, None) => shared,
+            (Some(limit), directory) => Ok(Self::new(limit, directory)),
+            (None, directory) => Ok(Self::new(shared?.limit, directory)),
+        }
+    }
+
+    /// Returns how many bytes of rows a step may work on at a time, if `steps` run side by side.
+    pub(crate) fn share(&self, steps: usize) -> usize {
+        (self.limit / SHARE_OF_ROWS / steps.max(1)).clamp(1, MAX_HELD)
+    }
+
+    /// Returns the directory for temporary files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Begins to hold rows of a table.
+    pub(crate) fn reservation(self: &Arc<Self>) -> Reservation {
+        Reservation { pool: self.clone(), bytes: 0 }
+    }
+
+    fn try_hold(&self, bytes: usize) -> bool {
+        let limit = self.limit / SHARE_OF_ROWS;
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
+        self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+impl fmt::Debug for MemoryPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryPool").field("limit", &self.limit).field("directory", &self.directory).finish()
+    }
+}
+
+/// Memory that is held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    pool: Arc<MemoryPool>,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Reserves more. Returns whether there was enough.
+    pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
+        let fits = self.bytes.saturating_add(bytes) <= MAX_HELD && self.pool.try_hold(bytes);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.pool.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn memory_of_machine() -> usize {
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(memory);
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+    usize::try_from(system.total_memory().min(limit)).unwrap_or(usize::MAX)
+}
+
+/// Returns the number of bytes that a text such as `1GB`, `512 MiB` or `1000000` names: `kB`, `MB`, `GB` and `TB` are
+/// powers of 1000, `KiB`, `MiB`, `GiB` and `TiB` powers of 1024.
+pub(crate) fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        other => return Err(format!("`{other}` is not a unit of memory; write `1GB` or `512MiB`")),
+    };
+    let number: f64 =
+        number.parse().map_err(|_| "it does not begin with a number; write `1GB` or `512MiB`".to_owned())?;
+    match number * factor {
+        bytes if bytes >= 1.0 && bytes < usize::MAX as f64 => Ok(bytes as usize),
+        _ => Err("a limit has at least one byte".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let sizes = [("1GB", 1_000_000_000), ("1.5 MiB", 1_572_864), ("4096", 4096), (" 2 kb", 2000)];
+        for (text, bytes) in sizes {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GB", "0", "-1", "1 XB", "1e400"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pool_gives_no_more_than_it_has() {
+        let pool = MemoryPool::new(300, None);
+        let (mut one, mut other) = (pool.reservation(), pool.reservation());
+        assert!(one.try_grow(60) && !other.try_grow(41) && other.try_grow(40));
+        drop(one);
+        assert!(other.try_grow(60));
+    }
+}

@@ -1,0 +1,158 @@
+//! An increment that is computed while it is read.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::{Stream, StreamExt, TryStreamExt};
+
+use crate::engine::KindStream;
+use crate::error::Result;
+use crate::plan::sql::RowKind;
+
+use super::resolve::Resolve;
+use super::{Increment, RowStream};
+
+/// An increment of which nothing has been computed: the tables are located and the plan is made.
+///
+/// Each way to read it runs the plan. Memory is bounded by `memory_limit`, whatever the size of the tables; dropping a
+/// stream stops the work.
+///
+/// ```no_run
+/// # async fn run(store: metaxy_core::MetadataStore) -> metaxy_core::Result<()> {
+/// use futures::TryStreamExt;
+/// use metaxy_core::plan::sql::RowKind;
+///
+/// let increment = store.resolve_update("processed/transcript").lazy().await?;
+/// println!("{:?}", increment.counts().await?);
+/// let mut rows = increment.stream();
+/// while let Some((kind, batch)) = rows.try_next().await? {
+///     if kind != RowKind::Orphaned { /* process the samples of the batch */ }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LazyIncrement {
+    resolve: Arc<Resolve>,
+    limit: Option<usize>,
+}
+
+/// How many rows of an increment are new, stale and orphaned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IncrementCounts {
+    /// Samples that have no row yet; for N:1 one row for each upstream row.
+    pub new: usize,
+    /// Samples whose row was made from something else.
+    pub stale: usize,
+    /// Rows that nothing upstream asks for; for 1:N one for each parent.
+    pub orphaned: usize,
+}
+
+impl LazyIncrement {
+    pub(super) fn new(resolve: Resolve) -> Self {
+        Self { resolve: Arc::new(resolve), limit: None }
+    }
+
+    /// Gives at most this many rows, of whatever kind, and stops the work there.
+    #[must_use]
+    pub fn limit(mut self, rows: usize) -> Self {
+        self.limit = Some(rows);
+        self
+    }
+
+    /// Returns the schema of new and stale rows.
+    pub fn schema(&self) -> &SchemaRef {
+        self.resolve.expected_schema()
+    }
+
+    /// Returns all rows from one pass, each batch with its kind. Orphaned rows come last.
+    pub fn stream(&self) -> IncrementStream {
+        self.stream_of(|_| true)
+    }
+
+    /// Returns the new rows alone.
+    pub fn new_rows(&self) -> RowStream {
+        self.rows_of(RowKind::New)
+    }
+
+    /// Returns the stale rows alone.
+    pub fn stale_rows(&self) -> RowStream {
+        self.rows_of(RowKind::Stale)
+    }
+
+    /// Returns the orphaned rows alone.
+    pub fn orphaned_rows(&self) -> RowStream {
+        self.rows_of(RowKind::Orphaned)
+    }
+
+    /// Returns the numbers of rows, without making one. A limit does not count.
+    ///
+    /// # Errors
+    /// What the backends say.
+    pub async fn counts(&self) -> Result<IncrementCounts> {
+        let counts = self.resolve.run().counts().await?;
+        Ok(IncrementCounts { new: counts.new, stale: counts.stale, orphaned: counts.orphaned })
+    }
+
+    /// Returns all rows in memory.
+    ///
+    /// # Errors
+    /// What the backends say.
+    pub async fn collect(&self) -> Result<Increment> {
+        self.resolve.collect(self.stream()).await
+    }
+
+    fn rows_of(&self, kind: RowKind) -> RowStream {
+        let rows = self.stream_of(move |other| other == kind).map_ok(|(_, batch)| batch);
+        RowStream::new(self.resolve.schema_of(kind), rows.boxed())
+    }
+
+    fn stream_of(&self, wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static) -> IncrementStream {
+        let resolve = self.resolve.clone();
+        let rows = resolve.run().rows(wanted);
+        let rows = rows.map(move |item| {
+            let (kind, batch) = item?;
+            Ok((kind, resolve.shown(kind, batch)?))
+        });
+        IncrementStream { stream: rows.boxed(), left: self.limit }
+    }
+}
+
+impl fmt::Debug for LazyIncrement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazyIncrement").field("feature", self.resolve.feature()).finish_non_exhaustive()
+    }
+}
+
+/// The rows of an increment as they are computed, each batch with its kind.
+pub struct IncrementStream {
+    stream: KindStream,
+    /// How many rows are still to be given.
+    left: Option<usize>,
+}
+
+impl Stream for IncrementStream {
+    type Item = Result<(RowKind, RecordBatch)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == Some(0) {
+            self.stream = futures::stream::empty().boxed();
+            return Poll::Ready(None);
+        }
+        let polled = self.stream.as_mut().poll_next(cx);
+        let (Some(left), Poll::Ready(Some(Ok((kind, batch))))) = (self.left, &polled) else { return polled };
+        let batch = batch.slice(0, batch.num_rows().min(left));
+        self.left = Some(left - batch.num_rows());
+        Poll::Ready(Some(Ok((*kind, batch))))
+    }
+}
+
+impl fmt::Debug for IncrementStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncrementStream").field("left", &self.left).finish_non_exhaustive()
+    }
+}
