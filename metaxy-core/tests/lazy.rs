@@ -188,13 +188,18 @@ proptest! {
 }
 
 #[tokio::test]
-async fn partitions_are_divided_again_as_often_as_they_can_be() {
-    let store =
-        play("lazy-divided", &[Step::Write(vec![1, 2, 50], 0), Step::Process, Step::Write(vec![2, 3], 1)]).await;
+async fn large_partitions_are_divided_again() {
+    let store = opened("lazy-divided", |builder| builder).await;
+    let videos: Vec<i64> = (0..10_000).collect();
+    write_videos(&store, &videos, "v1").await;
+    let increment = store.resolve_update("made/album").await.unwrap();
+    store.write("made/album", increment.new).await.unwrap();
+    write_videos(&store, &videos[..100], "v2").await;
+    store.delete("raw/frame").filter("video >= 9900").await.unwrap();
     let small = opened("lazy-divided", |builder| builder.memory_limit(1)).await;
-    for feature in ["made/album", "made/both"] {
-        assert_eq!(lazy(&small, feature).await, eager(&store, feature).await, "{feature}");
-    }
+    let counts = small.resolve_update("made/album").lazy().await.unwrap().counts().await.unwrap();
+    assert_eq!(counts, IncrementCounts { new: 0, stale: 300, orphaned: 100 });
+    assert_eq!(eager(&small, "made/album").await, eager(&store, "made/album").await);
 }
 
 #[tokio::test]
@@ -210,6 +215,28 @@ async fn samples_of_a_root_are_compared_within_any_limit() {
         assert_eq!(counts, IncrementCounts { new: 1_000, stale: 0, orphaned: 1_000 });
         assert_eq!(increment.collect().await.unwrap().new.num_rows(), 1_000);
     }
+}
+
+#[tokio::test]
+async fn the_limit_is_a_setting() {
+    use metaxy_core::MetaxyConfig;
+    use metaxy_core::config::Environment;
+    let open = async |settings: &str| {
+        let text = format!("[stores.dev]\ntype = 'memory'\nconfig = {{ root_path = 'lazy-setting', {settings} }}");
+        let config = MetaxyConfig::loader().environment(Environment::empty()).load_text(&text)?;
+        config.open_store("dev", graph(), AccessMode::ReadWrite).await
+    };
+    let videos: Vec<i64> = (0..3_000).collect();
+    write_videos(&open("memory_limit = 1000000000").await.unwrap(), &videos, "v1").await;
+    let small = open("memory_limit = '10 kB', temp_dir = '/nowhere/at/all'").await.unwrap();
+    let error = small.resolve_update("made/both").await.unwrap_err();
+    assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+    assert_eq!(
+        open("memory_limit = '10 kB'").await.unwrap().resolve_update("made/both").await.unwrap().new.num_rows(),
+        9_000
+    );
+    let error = open("memory_limit = '10 parsecs'").await.unwrap_err();
+    assert!(error.to_string().contains("`parsecs` is not a unit of memory"), "{error}");
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@
 //! - **`METAXY_MATERIALIZATION_ID`** is the value of `metaxy_materialization_id` in writes, unless the store has its
 //!   own `materialization_id`: an orchestrator sets it for a run. The Python package does not have that setting in a
 //!   file.
+//! - **`METAXY_MEMORY_LIMIT`** (`4GB`, `512MiB`) bounds what resolves and reads of the process hold, but for stores with a
+//!   `memory_limit` of their own. What does not fit waits in files of the store's `temp_dir`. The Python package does not
+//!   know these settings in a file.
 //!
 //! | field | meaning | default |
 //! |---|---|---|

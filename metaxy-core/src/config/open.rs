@@ -207,6 +207,14 @@ impl StoreParts {
             Some(create) => builder.auto_create_tables(create),
             None => builder,
         };
+        let builder = match self.common.memory_limit {
+            Some(bytes) => builder.memory_limit(bytes),
+            None => builder,
+        };
+        let builder = match &self.common.temp_dir {
+            Some(directory) => builder.temp_dir(directory),
+            None => builder,
+        };
         self.fallbacks.iter().cloned().fold(builder, StoreBuilder::fallback)
     }
 

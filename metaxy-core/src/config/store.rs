@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use serde::Deserialize;
 
 use crate::error::{Error, Result, config_location, nearest};
 use crate::hash::{HashAlgorithm, MIN_TRUNCATION};
+use crate::memory;
 use crate::registry::{self, BackendRegistration, BackendSettings, Origin, push_path, read};
 use crate::secret;
 use crate::store::{Duplicates, VersioningEngine};
@@ -49,9 +51,15 @@ pub struct CommonSettings {
     /// What a write does with several rows of one sample.
     #[serde(default)]
     pub duplicates: Duplicates,
+    /// How many bytes resolves and reads hold: a number, or a text such as `4GB`.
+    #[serde(default, deserialize_with = "bytes")]
+    pub memory_limit: Option<usize>,
+    /// The directory for rows that do not fit into memory.
+    #[serde(default)]
+    pub temp_dir: Option<PathBuf>,
 }
 
-const COMMON: [&str; 7] = [
+const COMMON: [&str; 9] = [
     "hash_algorithm",
     "fallback_stores",
     "versioning_engine",
@@ -59,7 +67,24 @@ const COMMON: [&str; 7] = [
     "hash_truncation_length",
     "materialization_id",
     "duplicates",
+    "memory_limit",
+    "temp_dir",
 ];
+
+/// Reads a number of bytes, or a text that names one.
+fn bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<usize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a number of bytes, or a text such as `4GB`")]
+    enum Bytes {
+        Number(usize),
+        Text(String),
+    }
+    match Option::<Bytes>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Bytes::Number(bytes)) => Ok(Some(bytes)),
+        Some(Bytes::Text(text)) => memory::parse_bytes(&text).map(Some).map_err(serde::de::Error::custom),
+    }
+}
 
 /// Reads the engine. The Python package calls the one outside the storage system `polars`.
 fn engine<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<VersioningEngine, D::Error> {

@@ -190,6 +190,9 @@ fn depends_on_all_rows(input: &InputPlan) -> bool {
     matches!(input.lineage, InputLineage::Groups { order: GroupOrder::Arrival { .. }, .. })
 }
 
+/// Partitions up to this size are not divided again, however little memory there is.
+const SMALL_PARTITION: usize = 64 << 10;
+
 /// The partitions that are still to be worked on.
 struct Queue {
     waiting: Vec<(Arc<Sides<Partitions>>, usize)>,
@@ -199,7 +202,7 @@ struct Queue {
 
 impl Queue {
     fn new(sides: Sides<Partitions>, pool: &Arc<MemoryPool>) -> Self {
-        let mut queue = Self { waiting: Vec::new(), limit: pool.share(cores()) };
+        let mut queue = Self { waiting: Vec::new(), limit: pool.share(cores()).max(SMALL_PARTITION) };
         queue.add(sides);
         queue
     }
