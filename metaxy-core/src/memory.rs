@@ -60,6 +60,11 @@ impl MemoryPool {
         }
     }
 
+    /// Returns a pool of its own with another limit.
+    pub(crate) fn limited(&self, limit: usize) -> Arc<Self> {
+        Self::new(limit, Some(&self.directory))
+    }
+
     /// Returns how many bytes of rows a step may work on at a time, if `steps` run side by side.
     pub(crate) fn share(&self, steps: usize) -> usize {
         (self.limit / SHARE_OF_ROWS / steps.max(1)).clamp(1, MAX_HELD)

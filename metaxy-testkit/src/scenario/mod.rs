@@ -18,6 +18,7 @@ pub use bundled::BUNDLED;
 pub use diff::compare;
 pub use engines::compare_engines;
 pub use rows::{json_rows, record_batch};
+pub(crate) use runner::assert_same_increment;
 pub use runner::{Failure, parse, run, run_by, run_configured, run_text};
 
 /// A row of a scenario: values by column.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use metaxy_core::backend::SharedBackend;
-use metaxy_core::store::StoreBuilder;
-use metaxy_core::{AccessMode, FeatureGraph, MetadataStore, Result};
+use metaxy_core::store::{ResolveRequest, StoreBuilder};
+use metaxy_core::{AccessMode, FeatureGraph, Increment, MetadataStore, Result, VersioningEngine};
 
 use super::{Definitions, Delete, Read, Resolve, Scenario, Step, Versions, compare, json_rows, record_batch};
 use crate::clock::ManualClock;
@@ -189,7 +189,26 @@ pub(super) async fn play_delete(store: &MetadataStore, step: &Delete) -> Result<
     if step.soft == Some(false) { delete.hard().await } else { delete.await }
 }
 
-pub(super) async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Result<metaxy_core::Increment> {
+/// Resolves in one piece, and as a stream of partitions in files, which has to give the same.
+pub(super) async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Result<Increment> {
+    let increment = resolve_request(store, step)?.await?;
+    let streamed = resolve_request(store, step)?.versioning_engine(VersioningEngine::Arrow).memory_limit(1);
+    let streamed = streamed.lazy().await?.collect().await?;
+    assert_same_increment("the resolve in partitions", &increment, &streamed)?;
+    Ok(increment)
+}
+
+/// Panics if two increments differ.
+pub(crate) fn assert_same_increment(what: &str, expected: &Increment, found: &Increment) -> Result<()> {
+    let parts = [("new", &expected.new, &found.new), ("stale", &expected.stale, &found.stale)];
+    for (part, expected, found) in parts.into_iter().chain([("orphaned", &expected.orphaned, &found.orphaned)]) {
+        let compared = compare(part, &json_rows(expected.batches())?, &json_rows(found.batches())?);
+        compared.unwrap_or_else(|difference| panic!("{what} answers otherwise: {difference}"));
+    }
+    Ok(())
+}
+
+fn resolve_request(store: &MetadataStore, step: &Resolve) -> Result<ResolveRequest> {
     let mut resolve = store.resolve_update(&step.feature);
     if let Some(samples) = &step.samples {
         resolve = resolve.samples(record_batch(samples)?);
@@ -209,5 +228,5 @@ pub(super) async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Resul
     if step.skip_comparison == Some(true) {
         resolve = resolve.skip_comparison();
     }
-    resolve.await
+    Ok(resolve)
 }

@@ -146,6 +146,13 @@ impl ResolveRequest {
         self
     }
 
+    /// Bounds the bytes that this resolve holds, instead of what the store says
+    /// ([`memory_limit`](super::StoreBuilder::memory_limit)).
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.store = self.store.with(|inner| inner.pool = inner.pool.limited(bytes));
+        self
+    }
+
     /// Locates the tables and makes the plan, to compute the increment while it is read. The storage system's own engine is
     /// not used.
     ///
