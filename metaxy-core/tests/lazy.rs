@@ -18,7 +18,7 @@ use proptest::prelude::*;
 
 /// Features of every lineage over two roots.
 fn graph() -> FeatureGraph {
-    let dep = |feature: &str| FeatureDep::new(feature).unwrap();
+    let dep = |feature: &str| FeatureDep::new(feature);
     let made = |key: &str, ids: &[&str], deps: Vec<FeatureDep>| {
         let spec = FeatureSpec::builder(key).id_columns(ids.iter().copied());
         deps.into_iter().fold(spec, |spec, dep| spec.dep(dep)).build().unwrap()
