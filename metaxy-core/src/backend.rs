@@ -219,3 +219,28 @@ pub fn not_found(info: &BackendInfo, table: &FeatureKey) -> Error {
 pub fn closed(info: &BackendInfo) -> Error {
     Error::Closed { store: format!("{} at {}", info.kind, info.location) }
 }
+
+/// The line in the comment of a table by which a storage system remembers that the table has held rows, where it has no
+/// better place for what [`StoreBackend::has_held_rows`] answers.
+pub const HELD_MARK: &str = "metaxy: has held rows";
+
+/// Returns whether [`HELD_MARK`] is a line of a comment.
+pub fn has_held_mark(comment: &str) -> bool {
+    comment.lines().any(|line| line == HELD_MARK)
+}
+
+/// Returns a comment with [`HELD_MARK`] behind what else it says; `None` if the mark is there.
+///
+/// ```
+/// use metaxy_core::backend::{has_held_mark, with_held_mark};
+/// let comment = with_held_mark("Videos of the lab").unwrap();
+/// assert!(comment.starts_with("Videos of the lab\n") && has_held_mark(&comment));
+/// assert_eq!(with_held_mark(&comment), None);
+/// ```
+pub fn with_held_mark(comment: &str) -> Option<String> {
+    match comment {
+        marked if has_held_mark(marked) => None,
+        "" => Some(HELD_MARK.to_owned()),
+        other => Some(format!("{other}\n{HELD_MARK}")),
+    }
+}

@@ -55,7 +55,7 @@ static BACKENDS: Mutex<Vec<Arc<PostgresBackend>>> = Mutex::new(Vec::new());
 
 /// A backend whose tables start with the name of the round's directory.
 fn backend(dir: &Path) -> Result<SharedBackend, BoxError> {
-    let mut config = PostgresConfig::from_url(std::env::var(URL)?);
+    let mut config = PostgresConfig::new(std::env::var(URL)?);
     config.table_prefix = Some(prefix(dir));
     let backend = Arc::new(PostgresBackend::new(config)?);
     BACKENDS.lock().unwrap_or_else(PoisonError::into_inner).push(backend.clone());

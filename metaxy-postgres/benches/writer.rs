@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 
 /// A backend whose tables start with the name of the measurement's directory.
 fn backend(dir: &Path) -> Result<SharedBackend, BoxError> {
-    let mut config = PostgresConfig::from_url(std::env::var(URL)?);
+    let mut config = PostgresConfig::new(std::env::var(URL)?);
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     config.table_prefix = Some(format!("{}_", name.trim_start_matches('.')));
     Ok(Arc::new(PostgresBackend::new(config)?))

@@ -18,9 +18,10 @@ use crate::config::{PostgresConfig, Settings};
 use crate::connection::{Connection, Counters, Session};
 use crate::delete;
 use crate::error::During;
-use crate::held;
 use crate::native;
 use crate::read;
+use crate::server::held;
+use crate::server::newest;
 use crate::types;
 use crate::write;
 
@@ -41,7 +42,7 @@ pub struct Traffic {
 }
 
 impl PostgresBackend {
-    /// A backend from its settings. Opens nothing.
+    /// Creates a backend from its settings. Opens nothing.
     ///
     /// # Errors
     /// [`Error::Config`] that names the setting that does not fit.
@@ -49,7 +50,7 @@ impl PostgresBackend {
         Ok(Self { settings: config.check()?, session: RwLock::new(None), counters: Arc::default() })
     }
 
-    /// How many bytes of rows went over the wire, without what the protocol adds.
+    /// Returns how many bytes of rows went over the wire, without what the protocol adds.
     pub fn traffic(&self) -> Traffic {
         let (sent, received) = self.counters.read();
         Traffic { sent, received }
@@ -68,7 +69,7 @@ impl PostgresBackend {
         TableName::new(&session.schema, &self.settings.table_prefix, key)
     }
 
-    /// A table that has to exist.
+    /// Returns a table that has to exist.
     async fn existing(&self, connection: &mut Connection<'_>, name: &TableName) -> Result<Table> {
         catalog::table(connection, name).await?.ok_or_else(|| not_found(&self.info(), &name.key))
     }
@@ -165,7 +166,7 @@ impl StoreBackend for PostgresBackend {
         let session = self.session()?;
         let name = self.name(&session, table)?;
         let mut connection = session.connection().await?;
-        let found = catalog::newest_stamp(&mut connection, &name).await?;
+        let found = newest::newest_stamp(&mut connection, &name).await?;
         connection.done();
         Ok(found)
     }
@@ -183,7 +184,7 @@ impl StoreBackend for PostgresBackend {
         native::resolve(self.session()?, &self.settings.table_prefix, plan).await
     }
 
-    /// `VACUUM (ANALYZE)`: space of deleted rows is used again, and the planner learns what the table holds.
+    /// Runs `VACUUM (ANALYZE)`: the space of deleted rows is used again, and the planner learns what the table holds.
     async fn compact(&self, table: &FeatureKey) -> Result<()> {
         let session = self.session()?;
         let name = self.name(&session, table)?;
@@ -196,7 +197,7 @@ impl StoreBackend for PostgresBackend {
         Ok(())
     }
 
-    /// Old rows are the server's own business (`autovacuum`); nothing is left to remove.
+    /// Does nothing: the server removes old rows by itself (`autovacuum`).
     async fn vacuum(&self, _table: &FeatureKey, _retention: Duration) -> Result<u64> {
         Ok(0)
     }

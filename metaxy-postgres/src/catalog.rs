@@ -1,36 +1,21 @@
-//! What the database says of a table, and the statements that make or change one.
+//! What the database says of its tables.
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use metaxy_core::schema::{convert, grown_schema};
 use metaxy_core::{Error, FeatureKey, Result, columns};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use crate::KIND;
 use crate::connection::Connection;
-use crate::error::{During, UNDEFINED_COLUMN, UNDEFINED_TABLE, code};
-use crate::sql::text::{literal, quote};
+use crate::error::During;
+use crate::sql::names::{literal, quoted};
 use crate::types::comment::{self, Backup};
 use crate::types::shape::{self, Shape};
 use crate::types::{self, PgType, Storage, Wire};
 
 /// The longest name that PostgreSQL does not cut.
-const NAME_BYTES: usize = 63;
-/// How many columns a table of PostgreSQL has at most.
-const COLUMNS: usize = 1_600;
-/// Names that every table of PostgreSQL has already.
-const RESERVED: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
-
-/// The line in a table's comment that says that it has held rows. A new table gets it with its first rows.
-pub(crate) const HELD_MARK: &str = "metaxy: has held rows";
-
-/// The statement that gives a table its comment.
-pub(crate) fn set_comment(quoted: &str, comment: &str) -> String {
-    format!("COMMENT ON TABLE {quoted} IS {};\n", literal(comment))
-}
+pub(crate) const NAME_BYTES: usize = 63;
 
 /// A table by its names.
 #[derive(Clone, Debug)]
@@ -40,7 +25,7 @@ pub(crate) struct TableName {
     pub(crate) plain: String,
     /// With the schema, quoted.
     pub(crate) quoted: String,
-    schema: String,
+    pub(crate) schema: String,
 }
 
 impl TableName {
@@ -53,7 +38,7 @@ impl TableName {
                 hint: format!("shorten the key of `{key}`, or the `table_prefix`"),
             });
         }
-        let quoted = format!("{}.{}", quote(schema), quote(&plain));
+        let quoted = format!("{}.{}", quoted(schema), quoted(&plain));
         Ok(Self { key: key.clone(), plain, quoted, schema: schema.to_owned() })
     }
 
@@ -68,9 +53,9 @@ pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) storage: Storage,
     /// Its number in the table.
-    number: i16,
+    pub(crate) number: i16,
     /// Whether its Arrow type is written down, or follows from its PostgreSQL type.
-    is_typed: bool,
+    pub(crate) is_typed: bool,
 }
 
 impl Column {
@@ -93,9 +78,9 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<Column>,
     /// Whether rows have a place of their own (`ctid`): views and the like do not.
     pub(crate) is_plain: bool,
-    comment: Option<String>,
+    pub(crate) comment: Option<String>,
     /// The highest number that a column has had.
-    numbers: i16,
+    pub(crate) numbers: i16,
 }
 
 impl Table {
@@ -125,8 +110,8 @@ pub(crate) async fn table(connection: &mut Connection<'_>, name: &TableName) -> 
     Ok(Some(table))
 }
 
-/// Looks a table up to write rows of a schema. A `jsonb` column whose type is not written down takes nested values too: in
-/// the type of what it holds, else in theirs.
+/// Looks a table up to write rows of a schema. A `jsonb` column whose type is not written down takes nested values too:
+/// in the type of what it holds, else in theirs.
 pub(crate) async fn for_write(
     connection: &mut Connection<'_>,
     name: &TableName,
@@ -144,12 +129,12 @@ pub(crate) async fn for_write(
     Ok(Some(table))
 }
 
-/// Gives by-field columns of other programs the type of a struct where they hold something else than texts: as texts such
-/// values would be written back as other ones, and the hash of a float is that of its own text.
+/// Gives by-field columns of other programs the type of a struct if they hold something else than texts: as texts
+/// such values would be written back as other ones, and the hash of a float is that of its own text.
 async fn type_by_field(connection: &mut Connection<'_>, name: &TableName, table: &mut Table) -> Result<()> {
     for column in table.columns.iter_mut().filter(|column| column.is_untyped_by_field()) {
         let during = During::table("look up", &name.plain);
-        let rows = connection.rows(during, &shape::sample(&name.quoted, &quote(&column.name))).await?;
+        let rows = connection.rows(during, &shape::sample(&name.quoted, &quoted(&column.name))).await?;
         let others = rows.first().map(|row| row.try_get("others")).transpose();
         if others.map_err(|error| connection.failed(during, error))? != Some(true) {
             continue;
@@ -161,10 +146,10 @@ async fn type_by_field(connection: &mut Connection<'_>, name: &TableName, table:
     Ok(())
 }
 
-/// What a `jsonb` column holds.
+/// Returns what a `jsonb` column holds.
 async fn shape(connection: &mut Connection<'_>, name: &TableName, column: &Column) -> Result<Shape> {
     let during = During::table("look up", &name.plain);
-    let rows = connection.rows(during, &shape::query(&name.quoted, &quote(&column.name))).await?;
+    let rows = connection.rows(during, &shape::query(&name.quoted, &quoted(&column.name))).await?;
     let mut shape = Shape::default();
     for row in &rows {
         let read = |error| connection.failed(during, error);
@@ -201,7 +186,7 @@ fn read_table(first: &PgRow, rows: &[PgRow]) -> sqlx::Result<Table> {
     Ok(Table { columns, is_plain: kind == "r" || kind == "m", comment, numbers: first.try_get("numbers")? })
 }
 
-/// A column from its row; `None` for a table without any.
+/// Reads a column from its row; `None` for a table without columns.
 fn column(row: &PgRow, backup: &Backup) -> sqlx::Result<Option<Column>> {
     let Some(name) = row.try_get::<Option<String>, _>("name")? else { return Ok(None) };
     let (oid, number): (i64, i16) = (row.try_get("type")?, row.try_get("number")?);
@@ -212,7 +197,7 @@ fn column(row: &PgRow, backup: &Backup) -> sqlx::Result<Option<Column>> {
     Ok(Some(Column { name, storage, number, is_typed }))
 }
 
-/// The names of all tables of a schema.
+/// Returns the names of all tables of a schema.
 pub(crate) async fn tables(connection: &mut Connection<'_>, schema: &str) -> Result<Vec<String>> {
     let during = During::store("list tables");
     let question = format!(
@@ -224,202 +209,4 @@ pub(crate) async fn tables(connection: &mut Connection<'_>, schema: &str) -> Res
     let rows = connection.rows(during, &question).await?;
     let names = rows.iter().map(|row| row.try_get("name")).collect::<sqlx::Result<_>>();
     names.map_err(|error| connection.failed(during, error))
-}
-
-/// The time of the newest row, in microseconds from 1970; `None` for no table, no rows, or rows without times.
-pub(crate) async fn newest_stamp(connection: &mut Connection<'_>, name: &TableName) -> Result<Option<i64>> {
-    let newest = |column: &str| {
-        let column = quote(column);
-        format!("(extract(epoch FROM max({column}) FILTER (WHERE isfinite({column}))) * 1000000)::bigint")
-    };
-    let (updated, deleted) = (newest(columns::UPDATED_AT), newest(columns::DELETED_AT));
-    let question = format!("SELECT greatest({updated}, {deleted}) AS answer FROM {}", name.quoted);
-    ask(connection, name, &question).await.map(Option::flatten)
-}
-
-/// The answer to a question about a table; `None` where there is no such table or column.
-async fn ask<T>(connection: &mut Connection<'_>, name: &TableName, question: &str) -> Result<Option<T>>
-where
-    T: for<'a> sqlx::Decode<'a, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    let during = During::table("read", &name.plain);
-    let rows = match connection.try_rows(question).await {
-        Err(error) if [UNDEFINED_TABLE, UNDEFINED_COLUMN].contains(&code(&error).as_str()) => return Ok(None),
-        rows => rows.map_err(|error| connection.failed(during, error))?,
-    };
-    let answer = rows.first().map(|row| row.try_get("answer")).transpose();
-    answer.map_err(|error| connection.failed(during, error))
-}
-
-/// How rows are written: the columns in their order, and what has to be done to the table first.
-pub(crate) struct WritePlan {
-    pub(crate) columns: Vec<Column>,
-    /// Statements that create or change the table; empty where it fits.
-    pub(crate) changes: String,
-}
-
-/// Compares a schema to write with the table that is there.
-pub(crate) fn plan_write(
-    name: &TableName,
-    table: Option<&Table>,
-    schema: &Schema,
-    nested_as_jsonb: bool,
-) -> Result<WritePlan> {
-    let mut changes = Changes { next: table.map_or(0, |table| table.numbers), ..Changes::default() };
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        check_name(name, field.name())?;
-        columns.push(match table.and_then(|table| table.find(field.name())) {
-            Some(column) => {
-                let grown = grown(name, column, field)?;
-                if grown.storage.data_type != column.storage.data_type {
-                    changes.comment(name, &grown);
-                }
-                grown
-            }
-            None => changes.add(name, field, nested_as_jsonb)?,
-        });
-    }
-    let count = changes.added.len() + table.map_or(0, |table| table.columns.len());
-    if count > COLUMNS {
-        return Err(Error::LimitExceeded {
-            what: format!("table `{}` of {count} columns", name.plain),
-            limit: format!("{COLUMNS} columns in PostgreSQL"),
-            hint: "nest some of them in a struct".to_owned(),
-        });
-    }
-    Ok(WritePlan { columns, changes: changes.sql(name, table) })
-}
-
-/// What a write changes about a table.
-#[derive(Default)]
-struct Changes {
-    /// Definitions of new columns.
-    added: Vec<String>,
-    /// Statements that write down types.
-    comments: String,
-    /// Columns whose types are written down.
-    commented: Vec<Column>,
-    /// The number of the last column.
-    next: i16,
-}
-
-impl Changes {
-    fn add(&mut self, name: &TableName, field: &Field, nested_as_jsonb: bool) -> Result<Column> {
-        self.next += 1;
-        let column = new_column(field, self.next, nested_as_jsonb)?;
-        self.added.push(format!("{} {}", quote(&column.name), column.storage.sql));
-        if types::needs_comment(&column.storage) {
-            self.comment(name, &column);
-        }
-        Ok(column)
-    }
-
-    fn comment(&mut self, name: &TableName, column: &Column) {
-        let Some(text) = comment::write(&column.storage.data_type) else { return };
-        let quoted = quote(&column.name);
-        self.comments.push_str(&format!("COMMENT ON COLUMN {}.{quoted} IS {};\n", name.quoted, literal(&text)));
-        self.commented.push(column.clone());
-    }
-
-    fn sql(self, name: &TableName, table: Option<&Table>) -> String {
-        let mut sql = match table {
-            None => format!("CREATE TABLE {} ({});\n", name.quoted, self.added.join(", ")),
-            Some(_) if self.added.is_empty() => String::new(),
-            Some(_) => {
-                let added: Vec<String> = self.added.iter().map(|column| format!("ADD COLUMN {column}")).collect();
-                format!("ALTER TABLE {} {};\n", name.quoted, added.join(", "))
-            }
-        };
-        sql.push_str(&self.comments);
-        if let Some(comment) = self.table_comment(table) {
-            sql.push_str(&set_comment(&name.quoted, &comment));
-        }
-        sql
-    }
-
-    /// The new comment of the table. Another program may write its own comments on columns, so the types stand there too.
-    fn table_comment(&self, table: Option<&Table>) -> Option<String> {
-        let comment = table.map_or(Some(HELD_MARK), |table| table.comment.as_deref());
-        if self.commented.is_empty() {
-            return comment.filter(|_| table.is_none()).map(str::to_owned);
-        }
-        let comment = comment.unwrap_or_default();
-        let mut backup = Backup::read(comment);
-        for column in &self.commented {
-            backup.set(&column.name, column.number, &column.storage.data_type);
-        }
-        Some(backup.write(comment))
-    }
-}
-
-fn check_name(name: &TableName, column: &str) -> Result<()> {
-    if column.len() > NAME_BYTES {
-        let reason = format!("its name has {} bytes, and PostgreSQL keeps {NAME_BYTES}; rename it", column.len());
-        return Err(name.invalid(column, reason));
-    }
-    if column.contains('\0') {
-        return Err(name.invalid(column, "its name holds a NUL character; rename it".to_owned()));
-    }
-    if RESERVED.contains(&column) {
-        return Err(name.invalid(column, "PostgreSQL keeps this name for itself; rename it".to_owned()));
-    }
-    Ok(())
-}
-
-fn new_column(field: &Field, number: i16, nested_as_jsonb: bool) -> Result<Column> {
-    let storage = types::storage(field.name(), field.data_type())?;
-    if storage.wire == Wire::Jsonb && !nested_as_jsonb && !columns::is_system(field.name()) {
-        return Err(Error::UnsupportedType {
-            backend: KIND,
-            column: field.name().clone(),
-            data_type: field.data_type().to_string(),
-            hint: "`auto_cast_struct_for_jsonb` is off; switch it on, or write the value as text".to_owned(),
-        });
-    }
-    Ok(Column { name: field.name().clone(), storage, number, is_typed: true })
-}
-
-/// A column that exists, in the type that it has with values of a field.
-fn grown(name: &TableName, column: &Column, field: &Field) -> Result<Column> {
-    let stored = &column.storage.data_type;
-    let mismatch = || Error::TypeMismatch {
-        table: name.plain.clone(),
-        column: column.name.clone(),
-        stored: format!("{stored} ({})", column.storage.sql),
-        given: field.data_type().to_string(),
-    };
-    if column.storage.wire == Wire::Other {
-        return Err(mismatch());
-    }
-    let own = Schema::new(vec![Field::new(&column.name, stored.clone(), true)]);
-    let given = Schema::new(vec![field.clone()]);
-    let grown = grown_schema(&name.key, &own, &given).map_err(|_| mismatch())?;
-    let data_type = grown.field(0).data_type().clone();
-    if data_type != *stored {
-        types::storage(&column.name, &data_type)?;
-    }
-    let storage = Storage { data_type, ..column.storage.clone() };
-    Ok(Column { storage, ..column.clone() })
-}
-
-/// The batches in the types of the columns that they are written to.
-pub(crate) fn conform(name: &TableName, columns: &[Column], batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let field = |column: &Column| Field::new(&column.name, column.storage.data_type.clone(), true);
-    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
-    let conformed = |batch: RecordBatch| {
-        let arrays = columns
-            .iter()
-            .zip(batch.columns())
-            .map(|(column, array)| convert(&name.key, &column.name, array, &column.storage.data_type));
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(schema.clone(), arrays.collect::<Result<_>>()?, &options)?)
-    };
-    batches.into_iter().map(conformed).collect()
-}
-
-/// The statement that makes writers who create or change one table wait for each other, until the transaction ends.
-pub(crate) fn lock(name: &TableName) -> String {
-    let key = literal(&format!("metaxy:{}.{}", name.schema, name.plain));
-    format!("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({key}, 0))")
 }

@@ -7,7 +7,7 @@ use metaxy_core::{Error, Result};
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::conninfo::{Parameters, Target};
+use crate::server::conninfo::{Parameters, Target};
 
 /// How long a connection may take to come about, in seconds.
 const CONNECT_TIMEOUT: f64 = 30.0;
@@ -17,7 +17,7 @@ const STALL_TIMEOUT: f64 = 60.0;
 /// The settings of a PostgreSQL store, as they stand in `metaxy.toml`.
 ///
 /// ```
-/// let config = metaxy_postgres::PostgresConfig::from_url("postgresql://metaxy:secret@db.example.org/corpus");
+/// let config = metaxy_postgres::PostgresConfig::new("postgresql://metaxy:secret@db.example.org/corpus");
 /// assert!(!format!("{config:?}").contains("secret"));
 /// ```
 #[derive(Clone, Default, Deserialize)]
@@ -35,8 +35,8 @@ pub struct PostgresConfig {
     pub pool_size: Option<u32>,
     /// How many seconds a connection may take to come about; 30 by default.
     pub connect_timeout: Option<f64>,
-    /// How many seconds a connection may be silent before the server is asked, over another connection, whether it still
-    /// works on it; where it does not, the call ends with [`Error::Unreachable`]. 60 by default, 0 for never.
+    /// How many seconds a connection may be silent before the server is asked, over another connection, whether it
+    /// still works on it; if it does not, the call ends with [`Error::Unreachable`]. 60 by default, 0 for never.
     pub stall_timeout: Option<f64>,
     /// The schema in which the tables are; by default the first of the connection's search path, mostly `public`.
     pub schema: Option<String>,
@@ -49,8 +49,8 @@ pub struct PostgresConfig {
     pub auto_cast_struct_for_jsonb: Option<bool>,
 }
 
-/// The parts of a connection. What is left out comes from libpq's environment variables (`PGHOST`, `PGPASSWORD`, …), its
-/// password file, or its defaults.
+/// The parts of a connection. What is left out comes from libpq's environment variables (`PGHOST`, `PGPASSWORD`, …),
+/// its password file, or its defaults.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionParams {
@@ -87,40 +87,41 @@ pub(crate) struct Settings {
 }
 
 impl PostgresConfig {
-    /// The settings of a database by its URL.
-    pub fn from_url(url: impl Into<String>) -> Self {
-        Self { connection_string: Some(url.into()), ..Self::default() }
+    /// Creates the settings of a database from its URL, or from a list `host=… dbname=…`.
+    pub fn new(connection_string: impl Into<String>) -> Self {
+        Self { connection_string: Some(connection_string.into()), ..Self::default() }
     }
 
-    /// The schema in which the tables are.
+    /// Sets the schema in which the tables are.
     #[must_use]
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
     }
 
-    /// What all table names start with.
+    /// Sets what all table names start with.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = Some(prefix.into());
         self
     }
 
-    /// Whether a write may create a table.
+    /// Sets whether a write may create a table.
     #[must_use]
     pub fn auto_create_tables(mut self, create: bool) -> Self {
         self.auto_create_tables = Some(create);
         self
     }
 
-    /// The most connections that are open at once.
+    /// Sets how many connections are open at once at most.
     #[must_use]
     pub fn pool_size(mut self, connections: u32) -> Self {
         self.pool_size = Some(connections);
         self
     }
 
-    /// Whether, and against what, the server's certificate is checked: `sslmode`, and the file of the root certificates.
+    /// Sets whether, and against what, the server's certificate is checked: `sslmode`, and the file of the root
+    /// certificates.
     #[must_use]
     pub fn tls(mut self, sslmode: impl Into<String>, sslrootcert: Option<String>) -> Self {
         self.sslmode = Some(sslmode.into());
@@ -130,25 +131,23 @@ impl PostgresConfig {
 
     pub(crate) fn check(&self) -> Result<Settings> {
         let (key, parameters) = self.parameters()?;
-        let target = parameters.target().map_err(|reason| invalid(named(&reason, key), &reason))?;
+        let target = parameters.target().map_err(|reason| Error::setting(named(&reason, key), reason))?;
         let schema = self.schema.clone().or_else(|| target.schema.clone());
         let connect_timeout = self.connect_timeout.or(target.connect_timeout).unwrap_or(CONNECT_TIMEOUT);
         let stall_timeout = self.stall_timeout.or(target.stall_timeout).unwrap_or(STALL_TIMEOUT);
         Ok(Settings {
             location: location(&target.hosts, schema.as_deref()),
             pool_size: match self.pool_size {
-                Some(0) => return Err(invalid("pool_size", "at least one connection is needed")),
+                Some(0) => return Err(Error::setting("pool_size", "at least one connection is needed")),
                 size => size.unwrap_or(8),
             },
             connect_timeout: seconds(connect_timeout)
-                .ok_or_else(|| invalid("connect_timeout", "give a number of seconds greater than 0"))?,
+                .ok_or_else(|| Error::setting("connect_timeout", "give a number of seconds greater than 0"))?,
             stall_timeout: match stall_timeout {
                 0.0 => None,
-                timeout => {
-                    Some(seconds(timeout).ok_or_else(|| {
-                        invalid("stall_timeout", "give a number of seconds, or 0 to wait for any time")
-                    })?)
-                }
+                timeout => Some(seconds(timeout).ok_or_else(|| {
+                    Error::setting("stall_timeout", "give a number of seconds, or 0 to wait for any time")
+                })?),
             },
             schema,
             table_prefix: self.table_prefix.clone().unwrap_or_default(),
@@ -158,19 +157,21 @@ impl PostgresConfig {
         })
     }
 
-    /// All parameters of the connection, and the setting that they come from.
+    /// Returns all parameters of the connection, and the setting that they come from.
     fn parameters(&self) -> Result<(&'static str, Parameters)> {
         let (key, mut parameters) = match (&self.connection_string, &self.connection_params) {
             (Some(text), None) => {
-                let parsed = Parameters::parse(text).map_err(|reason| invalid("connection_string", &reason))?;
+                let parsed = Parameters::parse(text).map_err(|reason| Error::setting("connection_string", reason))?;
                 ("connection_string", parsed)
             }
             (None, Some(params)) => ("connection_params", params.parameters()),
-            (Some(_), Some(_)) => return Err(invalid("connection_params", "give either this or `connection_string`")),
+            (Some(_), Some(_)) => {
+                return Err(Error::setting("connection_params", "give either this or `connection_string`"));
+            }
             (None, None) => {
                 let hint = "it is missing; give `connection_string = \"postgresql://user:password@host/database\"` or \
                             a table `connection_params`";
-                return Err(invalid("connection_string", hint));
+                return Err(Error::setting("connection_string", hint));
             }
         };
         parameters.set_some("sslmode", self.sslmode.as_deref());
@@ -197,11 +198,7 @@ impl ConnectionParams {
     }
 }
 
-fn invalid(key: &str, reason: &str) -> Error {
-    Error::Config { file: None, line: None, key: key.to_owned(), reason: reason.to_owned() }
-}
-
-/// The setting that a reason is about: one of its own, or the whole connection.
+/// Returns the setting that a reason is about: one of its own, or the whole connection.
 fn named(reason: &str, connection: &'static str) -> &'static str {
     let own = ["sslmode", "sslrootcert"].into_iter().find(|name| reason.starts_with(&format!("`{name}")));
     own.unwrap_or(connection)
@@ -211,7 +208,7 @@ fn seconds(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())
 }
 
-/// The place, for people to read; never with the password.
+/// Returns the place, for people to read; never with the password.
 fn location(hosts: &[PgConnectOptions], schema: Option<&str>) -> String {
     let Some(first) = hosts.first() else { return "postgresql://".to_owned() };
     let place = |options: &PgConnectOptions| match options.get_socket() {
@@ -255,18 +252,18 @@ mod tests {
 
     #[test]
     fn the_password_is_shown_nowhere() {
-        let mut config = PostgresConfig::from_url("postgresql+psycopg://me:s3cret@db:5433/corpus?connect_timeout=3");
+        let mut config = PostgresConfig::new("postgresql+psycopg://me:s3cret@db:5433/corpus?connect_timeout=3");
         config.schema = Some("meta".to_owned());
         let settings = config.check().unwrap();
         assert_eq!(settings.location, "postgresql://me@db:5433/corpus?schema=meta");
         assert!(!format!("{config:?}").contains("s3cret"));
-        let broken = PostgresConfig::from_url("postgresql://me:s3cret@db:99999/corpus").check();
+        let broken = PostgresConfig::new("postgresql://me:s3cret@db:99999/corpus").check();
         assert!(broken.is_err_and(|error| !error.to_string().contains("s3cret")));
     }
 
     #[test]
     fn several_hosts_and_addresses_are_a_place() {
-        let place = |url: &str| PostgresConfig::from_url(url).check().unwrap().location;
+        let place = |url: &str| PostgresConfig::new(url).check().unwrap().location;
         assert_eq!(place("postgresql://me@[::1]:5433/x"), "postgresql://me@[::1]:5433/x");
         assert_eq!(place("postgresql://me@a:1,b:2/x?schema=s"), "postgresql://me@a:1,b:2/x?schema=s");
         assert_eq!(place("host=a,b port=5433 dbname=x user=me"), "postgresql://me@a:5433,b:5433/x");
@@ -278,7 +275,7 @@ mod tests {
             Err(Error::Config { key, .. }) => key,
             _ => panic!("accepted"),
         };
-        let url = || PostgresConfig::from_url("postgresql://db/corpus");
+        let url = || PostgresConfig::new("postgresql://db/corpus");
         assert_eq!(key(PostgresConfig::default()), "connection_string");
         assert_eq!(key(PostgresConfig { sslmode: Some("maybe".to_owned()), ..url() }), "sslmode");
         assert_eq!(key(PostgresConfig { pool_size: Some(0), ..url() }), "pool_size");

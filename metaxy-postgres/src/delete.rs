@@ -6,10 +6,10 @@ use metaxy_core::{Error, Result};
 use crate::catalog::{Table, TableName};
 use crate::connection::{Connection, Session};
 use crate::error::During;
-use crate::held;
+use crate::server::held;
 use crate::sql;
 
-/// Deletes the rows for which a predicate is true, in the transaction of the connection; gives their number.
+/// Deletes the rows for which a predicate is true, in the transaction of the connection, and returns their number.
 pub(crate) async fn delete(
     mut connection: Connection<'_>,
     name: &TableName,
@@ -29,8 +29,8 @@ pub(crate) async fn delete(
     Ok(deleted)
 }
 
-/// Drops a table, where it exists. In a transaction: where the call is given up, the server undoes it, rather than to do it
-/// when it is no longer expected.
+/// Drops a table if it exists. In a transaction: if the call is cancelled, the server undoes it, instead of doing it
+/// later, when it is no longer expected.
 pub(crate) async fn drop_table(session: &Session, name: &TableName) -> Result<()> {
     let during = During::table("drop", &name.plain);
     let mut connection = session.begin(during).await?;

@@ -22,12 +22,12 @@ pub(crate) struct During<'a> {
 }
 
 impl<'a> During<'a> {
-    /// Work on a table.
+    /// Describes work on a table.
     pub(crate) fn table(operation: &'static str, table: &'a str) -> Self {
         Self { operation, table: Some(table) }
     }
 
-    /// Work on the whole store.
+    /// Describes work on the whole store.
     pub(crate) fn store(operation: &'static str) -> Self {
         Self { operation, table: None }
     }
@@ -39,25 +39,20 @@ impl<'a> During<'a> {
         }
     }
 
-    /// The error, at a place. What PostgreSQL says never holds a password.
+    /// Turns an error of the driver into one of the project. What PostgreSQL says never holds a password.
     pub(crate) fn error(self, location: &str, error: sqlx::Error) -> Error {
         if let Some(reason) = unreachable_reason(&error) {
             return Error::unreachable(location, reason).with_source(error);
         }
         match &error {
             sqlx::Error::PoolClosed => Error::Closed { store: format!("{KIND} at {location}") },
-            sqlx::Error::Configuration(source) => Error::Config {
-                file: None,
-                line: None,
-                key: "connection_string".to_owned(),
-                reason: source.to_string(),
-            },
+            sqlx::Error::Configuration(source) => Error::setting("connection_string", source.to_string()),
             sqlx::Error::Database(_) => self.refusal(location, error),
             _ => self.other(error, false),
         }
     }
 
-    /// The error of the server, by its code.
+    /// Turns an error of the server into one of the project, by its code.
     fn refusal(self, location: &str, error: sqlx::Error) -> Error {
         let code = code(&error);
         let said = error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
@@ -89,8 +84,8 @@ impl<'a> During<'a> {
     }
 }
 
-/// Whether the same statement may succeed later: serialization, resources, locks, a time limit; a table that was dropped
-/// since it was looked up.
+/// Returns whether the same statement may succeed later: serialization, resources, locks, a time limit; a table that
+/// was dropped since it was looked up.
 fn passes(code: &str) -> bool {
     code.starts_with("40")
         || code.starts_with("53")
@@ -133,7 +128,7 @@ fn tls_reason(source: &(impl Display + ?Sized)) -> String {
     format!("TLS failed: {source}; check `sslmode` and `sslrootcert`")
 }
 
-/// The code of what the server said, empty where it said nothing.
+/// Returns the code of what the server said, empty if it said nothing.
 pub(crate) fn code(error: &sqlx::Error) -> String {
     error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
 }

@@ -2,26 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::filter;
-use arrow::datatypes::SchemaRef;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::backend::BatchStream;
-use metaxy_core::{Error, Result, Scan, ScanRequest, fence};
+use metaxy_core::spill::Spill;
+use metaxy_core::{Error, Result, Scan, ScanRequest, blocking, fence};
 use tokio::sync::mpsc;
 
 use crate::catalog::{Column, Table, TableName};
 use crate::connection::{Session, closed};
 use crate::error::During;
-use crate::spill::Spill;
 use crate::sql::{self, Pushdown};
-use crate::types::decode::{self, Decoder, Fields};
-use crate::types::{SIGNATURE, Storage};
-
-/// How large a batch of rows that are read becomes.
-const BATCH_ROWS: usize = 16 * 1024;
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
+use crate::types::rows::{Piece, RowReader};
 
 /// Reads a table, as far as the server takes the request.
 pub(crate) fn scan(session: Arc<Session>, name: &TableName, table: &Table, request: &ScanRequest) -> Result<Scan> {
@@ -40,148 +33,6 @@ pub(crate) fn scan(session: Arc<Session>, name: &TableName, table: &Table, reque
     Ok(Scan { schema, stream, applied: pushdown.applied })
 }
 
-/// Rows that a query gives, one decoder for each of its columns.
-pub(crate) struct RowReader {
-    table: String,
-    columns: Vec<(String, Box<dyn Decoder>)>,
-    /// The columns that rows are known by.
-    ids: Vec<usize>,
-    /// Rows before those that are collected.
-    before: usize,
-    rows: usize,
-    bytes: usize,
-    started: bool,
-    bad: Vec<BadValue>,
-}
-
-/// A value that Arrow does not have.
-struct BadValue {
-    row: usize,
-    column: String,
-    reason: String,
-}
-
-/// Rows that have been read, and an error for each row that cannot be.
-struct Piece {
-    arrays: Vec<ArrayRef>,
-    rows: usize,
-    errors: Vec<Error>,
-}
-
-impl RowReader {
-    pub(crate) fn new<'a>(table: &str, columns: impl IntoIterator<Item = (&'a str, &'a Storage)>) -> Result<Self> {
-        let columns = columns.into_iter().map(|(name, storage)| {
-            let decoder =
-                fence::decode(table, || decode::decoder(storage).map_err(|reason| corrupt(table, name, &reason)))?;
-            Ok((name.to_owned(), decoder))
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        let table = table.to_owned();
-        Ok(Self { table, columns, ids: Vec::new(), before: 0, rows: 0, bytes: 0, started: false, bad: Vec::new() })
-    }
-
-    /// Names the columns that tell which row an error is about.
-    pub(crate) fn with_ids(mut self, ids: &[String]) -> Self {
-        let position = |id: &String| self.columns.iter().position(|(name, _)| name == id);
-        self.ids = ids.iter().filter_map(position).collect();
-        if self.ids.is_empty() {
-            let is_own = |(_, (name, _)): &(usize, &(String, _))| !metaxy_core::columns::is_system(name);
-            self.ids = self.columns.iter().enumerate().filter(is_own).map(|(index, _)| index).take(3).collect();
-        }
-        self
-    }
-
-    /// Takes one message, which holds whole rows.
-    fn take(&mut self, message: &[u8]) -> Result<()> {
-        let mut rest = message;
-        if !self.started {
-            let header = rest.split_at_checked(SIGNATURE.len() + 8).filter(|(header, _)| header.starts_with(SIGNATURE));
-            rest = header.ok_or_else(|| self.broken("the server sent something else than rows"))?.1;
-            self.started = true;
-        }
-        self.bytes += rest.len();
-        while let Some((count, fields)) = rest.split_first_chunk::<2>() {
-            let count = i16::from_be_bytes(*count);
-            if count < 0 {
-                break;
-            }
-            if usize::from(count.unsigned_abs()) != self.columns.len() {
-                return Err(self.broken("the server sent another number of columns than it was asked for"));
-            }
-            rest = self.take_row(fields)?;
-        }
-        Ok(())
-    }
-
-    fn broken(&self, reason: &str) -> Error {
-        Error::corrupt(&self.table, reason)
-    }
-
-    /// Takes a row; gives the bytes that follow it.
-    fn take_row<'a>(&mut self, row: &'a [u8]) -> Result<&'a [u8]> {
-        let mut fields = Fields(row);
-        for (name, decoder) in &mut self.columns {
-            let field = fields.field().map_err(|reason| corrupt(&self.table, name, &reason))?;
-            let Some(bytes) = field else {
-                decoder.null();
-                continue;
-            };
-            let Err(reason) = decoder.value(bytes) else { continue };
-            if !decoder.recovers() {
-                return Err(corrupt(&self.table, name, &reason));
-            }
-            decoder.null();
-            self.bad.push(BadValue { row: self.rows, column: name.clone(), reason });
-        }
-        self.rows += 1;
-        Ok(fields.0)
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows >= BATCH_ROWS || self.bytes >= BATCH_BYTES
-    }
-
-    /// The rows taken since the last call.
-    fn finish(&mut self) -> Result<Piece> {
-        let finished = self
-            .columns
-            .iter_mut()
-            .map(|(name, decoder)| decoder.finish().map_err(|reason| corrupt(&self.table, name, &reason)));
-        let arrays = finished.collect::<Result<Vec<_>>>()?;
-        let (rows, bad) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.bad));
-        let errors = bad.iter().map(|bad| self.bad_value(bad, &arrays)).collect();
-        self.bytes = 0;
-        self.before += rows;
-        if bad.is_empty() {
-            return Ok(Piece { arrays, rows, errors });
-        }
-        let good: BooleanArray = (0..rows).map(|row| Some(bad.iter().all(|bad| bad.row != row))).collect();
-        let arrays = arrays.iter().map(|array| filter(array, &good)).collect::<Result<_, _>>()?;
-        Ok(Piece { arrays, rows: good.true_count(), errors })
-    }
-
-    /// The error of a row, which tells by its ids which one it is.
-    fn bad_value(&self, bad: &BadValue, arrays: &[ArrayRef]) -> Error {
-        let shown = |index: &usize| {
-            let (name, array) = (&self.columns.get(*index)?.0, arrays.get(*index)?);
-            let options = FormatOptions::default().with_null("null");
-            let value = ArrayFormatter::try_new(array.as_ref(), &options).ok()?.value(bad.row).try_to_string().ok()?;
-            Some(format!("{name}={}", value.chars().take(80).collect::<String>()))
-        };
-        let ids: Vec<String> = self.ids.iter().filter_map(shown).collect();
-        Error::InvalidValue {
-            table: self.table.clone(),
-            column: bad.column.clone(),
-            row: self.before + bad.row,
-            reason: format!("{} (in the row with {}); correct or delete that row", bad.reason, ids.join(", ")),
-        }
-    }
-}
-
-fn corrupt(table: &str, column: &str, reason: &str) -> Error {
-    Error::corrupt(table, format!("column `{column}`: {reason}"))
-}
-
 /// What comes out of the task that reads.
 enum Message {
     Rows(Vec<ArrayRef>, usize),
@@ -198,8 +49,8 @@ pub(crate) type ColumnStream = futures::stream::BoxStream<'static, Result<(Vec<A
 pub(crate) enum Planner {
     /// As it likes.
     AsItIs,
-    /// Knowing that whole tables are joined. A table that was just written has no statistics, and a nested loop over what
-    /// was thought to be a few rows would never end.
+    /// Knowing that whole tables are joined. A table that was just written has no statistics, and a nested loop over
+    /// what was thought to be a few rows would never end.
     ForWholeTables,
 }
 
@@ -252,8 +103,8 @@ struct Reading<'a> {
 enum Sink<'a> {
     /// To the stream, as it takes them: slowly, or never.
     Stream(&'a mpsc::Sender<Result<Message>>),
-    /// To a place where they wait, at once.
-    Spill(Box<Spill>, Vec<Error>),
+    /// To a file where they wait, at once; to memory the errors among them.
+    Spill(Option<Spill>, Vec<Error>),
 }
 
 impl Sink<'_> {
@@ -267,34 +118,53 @@ impl Sink<'_> {
             }
             Self::Spill(spill, errors) => {
                 errors.extend(piece.errors);
-                spill.push(piece.arrays, piece.rows).await
+                let batch = unnamed(piece.arrays, piece.rows)?;
+                *spill = Some(spilled(spill.take(), batch).await?);
+                Ok(())
             }
         }
     }
 }
 
-/// An error means that the stream has been dropped, and no one sees it.
+/// Sends a message to the stream. An error means that the stream has been dropped; it is not shown.
 async fn send(sender: &mpsc::Sender<Result<Message>>, message: Message) -> Result<()> {
     sender.send(Ok(message)).await.map_err(|_| Error::Task("the stream of rows was dropped".to_owned()))
 }
 
+/// Adds rows to those that wait.
+async fn spilled(spill: Option<Spill>, rows: RecordBatch) -> Result<Spill> {
+    blocking::run(move || {
+        let mut spill = spill.map_or_else(|| Spill::new(rows.schema_ref()), Ok)?;
+        spill.push(&rows)?;
+        Ok(spill)
+    })
+    .await
+}
+
+/// Returns columns as a batch; their names do not matter.
+fn unnamed(arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let fields = arrays.iter().map(|array| Field::new("", array.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    Ok(RecordBatch::try_new_with_options(schema, arrays, &RecordBatchOptions::new().with_row_count(Some(rows)))?)
+}
+
 impl Reading<'_> {
-    /// Half of the connections are lent to streams, which may be read slowly. For more streams the rows are read at once,
-    /// and wait elsewhere.
+    /// Runs the query. Half of the connections are for streams, which may be read slowly. For more streams the rows are
+    /// read at once, and wait elsewhere.
     async fn run(self, reader: RowReader) -> Result<()> {
         let permit = self.session.reader();
         let mut sink = match permit {
             Some(_) => Sink::Stream(self.sender),
-            None => Sink::Spill(Box::default(), Vec::new()),
+            None => Sink::Spill(None, Vec::new()),
         };
         self.query(reader, &mut sink).await?;
         let Sink::Spill(spill, errors) = sink else { return Ok(()) };
         for error in errors {
             send(self.sender, Message::BadRow(error)).await?;
         }
-        let mut spilled = spill.finish().await?;
-        while let Some((arrays, rows)) = spilled.next().await? {
-            send(self.sender, Message::Rows(arrays, rows)).await?;
+        let Some(mut rows) = spill.map(Spill::into_stream) else { return Ok(()) };
+        while let Some(batch) = rows.try_next().await? {
+            send(self.sender, Message::Rows(batch.columns().to_vec(), batch.num_rows())).await?;
         }
         Ok(())
     }
@@ -329,7 +199,7 @@ impl Reading<'_> {
     }
 }
 
-/// Batches of a schema from the columns of a stream.
+/// Returns batches of a schema from the columns of a stream.
 fn batches(schema: SchemaRef, columns: ColumnStream) -> BatchStream {
     columns
         .map(move |piece| {

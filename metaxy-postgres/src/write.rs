@@ -1,13 +1,16 @@
 //! Writing rows: the table is made to fit, then the rows go in, all in one transaction.
 //!
-//! Many rows go as a binary `COPY`, few as one `INSERT`. The end of a `COPY` is a small packet behind another one that the
-//! server has nothing to answer to, and TCP holds it back until that one is acknowledged: 40 milliseconds, as a rule. An
-//! `INSERT` waits for nothing.
+//! Many rows go as a binary `COPY`, few as one `INSERT`. The end of a `COPY` is a small packet behind another one that
+//! the server has nothing to answer to, and TCP holds it back until that one is acknowledged: 40 milliseconds, as a
+//! rule. An `INSERT` waits for nothing.
+
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use metaxy_core::schema::conform;
 use metaxy_core::{Error, Result, blocking};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -15,10 +18,12 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo, Postgres};
 use sqlx::{Arguments, AssertSqlSafe, Encode, Type};
 
-use crate::catalog::{self, Column, TableName, plan_write};
+use crate::catalog::{self, Column, TableName};
 use crate::connection::{Connection, Session};
 use crate::error::During;
-use crate::sql::quote;
+use crate::server::newest;
+use crate::sql::alter::{lock, plan_write};
+use crate::sql::quoted;
 use crate::types::encode::Encoder;
 use crate::types::{self, SIGNATURE};
 
@@ -28,7 +33,7 @@ const VALUES: usize = 2_000;
 /// How many bytes of a `COPY` are gathered before they are sent.
 const CHUNK_BYTES: usize = 512 * 1024;
 
-/// Appends rows; creates or changes the table where their schema asks for it.
+/// Appends rows; creates or changes the table if their schema asks for it.
 pub(crate) async fn append(
     session: &Session,
     name: &TableName,
@@ -39,16 +44,20 @@ pub(crate) async fn append(
     let during = During::table("write", &name.plain);
     let mut connection = session.begin(during).await?;
     let columns = prepare(&mut connection, name, schema, nested_as_jsonb).await?;
-    let batches = catalog::conform(name, &columns, batches)?;
+    let stored = columns.iter().map(|column| Field::new(&column.name, column.storage.data_type.clone(), true));
+    let stored = Arc::new(Schema::new(stored.collect::<Vec<_>>()));
+    let batches = batches.iter().map(|batch| conform(&name.key, &stored, batch)).collect::<Result<Vec<_>>>()?;
     if is_small(&columns, &batches) {
         insert(session, &mut connection, name, &columns, &batches).await?;
     } else {
         copy(session, &mut connection, name, columns, batches).await?;
     }
-    connection.commit(during).await
+    connection.commit(during).await?;
+    newest::index(session, name).await;
+    Ok(())
 }
 
-/// Creates or changes the table where the schema asks for it; gives the columns to write.
+/// Creates or changes the table if the schema asks for it, and returns the columns to write.
 async fn prepare(
     connection: &mut Connection<'_>,
     name: &TableName,
@@ -61,7 +70,7 @@ async fn prepare(
         return Ok(plan.columns);
     }
     // Another writer may be about to make the same change: one after the other, and each looks again.
-    connection.execute(During::table("change", &name.plain), &catalog::lock(name)).await?;
+    connection.execute(During::table("change", &name.plain), &lock(name)).await?;
     let table = catalog::for_write(connection, name, schema).await?;
     let plan = plan_write(name, table.as_ref(), schema, nested_as_jsonb)?;
     if !plan.changes.is_empty() {
@@ -71,7 +80,7 @@ async fn prepare(
     Ok(plan.columns)
 }
 
-/// An encoder for each column of a batch.
+/// Returns an encoder for each column of a batch.
 fn encoders(name: &TableName, columns: &[Column], batch: &RecordBatch) -> Result<Vec<Encoder>> {
     let encoder = |(column, array): (&Column, &ArrayRef)| {
         Encoder::new(&column.name, &column.storage, array).map_err(|reason| name.invalid(&column.name, reason))
@@ -79,12 +88,13 @@ fn encoders(name: &TableName, columns: &[Column], batch: &RecordBatch) -> Result
     columns.iter().zip(batch.columns()).map(encoder).collect()
 }
 
-/// The error of a value that PostgreSQL cannot hold.
+/// Returns the error of a value that PostgreSQL cannot hold.
 fn bad_value(name: &TableName, column: &str, row: usize, reason: String) -> Error {
     Error::InvalidValue { table: name.plain.clone(), column: column.to_owned(), row, reason }
 }
 
-// ---- few rows --------------------------------------------------------------------------------------------------------
+// ---- few rows
+// --------------------------------------------------------------------------------------------------------
 
 fn is_small(columns: &[Column], batches: &[RecordBatch]) -> bool {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
@@ -126,7 +136,7 @@ async fn insert(
 }
 
 fn names(columns: &[Column]) -> String {
-    columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ")
+    columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// A value as a `COPY` has it, which is how a statement has it too.
@@ -158,10 +168,11 @@ impl Type<Postgres> for Value {
     }
 }
 
-// ---- many rows -------------------------------------------------------------------------------------------------------
+// ---- many rows
+// -------------------------------------------------------------------------------------------------------
 
-/// Sends the rows in chunks, each encoded while the one before is sent. An error leaves the transaction open; cutting the
-/// connection undoes it.
+/// Sends the rows in chunks, each encoded while the one before is sent. An error leaves the transaction open; cutting
+/// the connection undoes it.
 async fn copy(
     session: &Session,
     connection: &mut Connection<'_>,
@@ -213,7 +224,7 @@ impl Encoding {
         blocking::spawn(|| self.next()).boxed()
     }
 
-    /// A chunk, and what follows it: nothing after the last one.
+    /// Returns a chunk, and what follows it: nothing after the last one.
     fn next(mut self) -> Result<(Vec<u8>, Option<Self>)> {
         let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
         if !self.started {
@@ -232,7 +243,7 @@ impl Encoding {
         Ok((chunk, None))
     }
 
-    /// The batch to go on with.
+    /// Returns the batch to go on with.
     fn batch(&mut self) -> Result<Option<Batch>> {
         if let Some(current) = self.current.take() {
             return Ok(Some(current));

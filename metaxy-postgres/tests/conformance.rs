@@ -21,7 +21,7 @@ struct Place {
 #[async_trait]
 impl Location for Place {
     async fn backend(&self) -> Result<SharedBackend> {
-        let mut config = PostgresConfig::from_url(self.schema.url());
+        let mut config = PostgresConfig::new(self.schema.url());
         config.schema = Some(self.schema.name().to_owned());
         Ok(Arc::new(PostgresBackend::new(config)?))
     }

@@ -10,7 +10,7 @@ use metaxy_testkit::scenario::{self, Scenario};
 use metaxy_testkit::servers::postgres;
 
 fn backend(url: &str, schema: &str) -> SharedBackend {
-    let mut config = PostgresConfig::from_url(url);
+    let mut config = PostgresConfig::new(url);
     config.schema = Some(schema.to_owned());
     Arc::new(PostgresBackend::new(config).unwrap())
 }

@@ -20,7 +20,7 @@ fn database(directory: &Path) -> Database {
 async fn backend(location: PathBuf) -> Result<SharedBackend> {
     let url = std::fs::read_to_string(location.with_file_name(URL)).unwrap();
     let number = location.file_name().unwrap_or_default().to_string_lossy();
-    let mut config = PostgresConfig::from_url(url);
+    let mut config = PostgresConfig::new(url);
     config.table_prefix = Some(format!("location_{number}_"));
     Ok(Arc::new(PostgresBackend::new(config)?))
 }

@@ -523,6 +523,11 @@ impl Error {
         }
     }
 
+    /// Returns the error of a setting that cannot be used. The core adds the file and the line that it stands in.
+    pub fn setting(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Config { file: None, line: None, key: key.into(), reason: reason.into() }
+    }
+
     /// Returns a final [`Error::Backend`] with an error of a storage system.
     pub fn backend(backend: &'static str, operation: &'static str, source: impl Into<BoxError>) -> Self {
         Self::Backend { backend, operation, table: None, transient: false, source: source.into() }

@@ -44,7 +44,7 @@ pub(super) fn expected(plan: &IncrementPlan, sources: &[Source]) -> Result<Expec
     Ok(Expected { sql, columns })
 }
 
-/// A column as it is sent: what is no type of ours goes as text.
+/// Returns a column as it is sent: what is no type of ours goes as text.
 pub(super) fn sent(storage: &Storage) -> Storage {
     match storage.wire {
         Wire::Other => Storage { sql: "text".to_owned(), ..storage.clone() },
@@ -52,7 +52,7 @@ pub(super) fn sent(storage: &Storage) -> Storage {
     }
 }
 
-/// The text that is hashed for a field.
+/// Returns the text that is hashed for a field.
 fn field_text(plan: &IncrementPlan, field: &FieldRecipe) -> Result<String, String> {
     let parts = hash_parts(plan, field)?.into_iter().map(|part| match part {
         HashPart::Fixed(fixed) => format!("{}::text", literal(&fixed)),
@@ -61,7 +61,8 @@ fn field_text(plan: &IncrementPlan, field: &FieldRecipe) -> Result<String, Strin
     Ok(parts.collect::<Vec<_>>().join(" || "))
 }
 
-/// Whether values of two key columns can be compared: integers with integers, else what is stored in the same way.
+/// Returns whether values of two key columns can be compared: integers with integers, else what is stored in the same
+/// way.
 pub(super) fn comparable(left: &Storage, right: &Storage) -> bool {
     let integer = |storage: &Storage| storage.data_type.is_integer();
     let text = |storage: &Storage| {

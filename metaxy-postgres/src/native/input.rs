@@ -8,10 +8,10 @@ use metaxy_core::{ScanRequest, ScanStage, columns};
 
 use super::{ONCE, Source, hash};
 use crate::catalog::{Column, Table};
-use crate::sql::{self, Pushdown, Relation, literal, quote};
+use crate::sql::{self, Pushdown, Relation, literal, quoted};
 use crate::types::Wire;
 
-/// All of a scan, or the reason why the server would not do all of it.
+/// Returns all of a scan, or the reason why the server would not do all of it.
 pub(super) fn whole_scan(
     source: &Source,
     request: &ScanRequest,
@@ -25,12 +25,12 @@ pub(super) fn whole_scan(
     }
 }
 
-/// A column of a table that has to be there.
+/// Returns a column of a table that has to be there.
 pub(super) fn find<'a>(source: &'a Source, name: &str) -> Result<&'a Column, String> {
     source.table.find(name).ok_or_else(|| format!("`{}` has no column `{name}`", source.name.key))
 }
 
-/// The `SELECT` of an input.
+/// Returns the `SELECT` of an input.
 pub(super) fn select(
     number: usize,
     input: &InputPlan,
@@ -65,7 +65,7 @@ pub(super) fn select(
     Ok(format!("SELECT {} {}{window} {ONCE}", outputs.join(", "), relation.sql()))
 }
 
-/// A column that rows are joined, grouped or sorted by.
+/// Returns a column that rows are joined, grouped or sorted by.
 pub(super) fn key(column: &Column) -> Result<String, String> {
     sql::key(column).ok_or_else(|| {
         format!(
@@ -75,7 +75,7 @@ pub(super) fn key(column: &Column) -> Result<String, String> {
     })
 }
 
-/// The data version of a field, empty where there is none.
+/// Returns the data version of a field, empty if there is none.
 fn data_version(source: &Source, field: &str) -> Result<String, String> {
     let column = find(source, columns::DATA_VERSION_BY_FIELD)?;
     let nested = matches!(column.storage.data_type, DataType::Struct(_) | DataType::Map(_, _));
@@ -93,7 +93,7 @@ fn data_version(source: &Source, field: &str) -> Result<String, String> {
     }
 }
 
-/// The type of a member whose text in JSON is not the one that is hashed.
+/// Returns the type of a member whose text in JSON is not the one that is hashed.
 fn other_text<'a>(data_type: &'a DataType, field: &str) -> Option<&'a DataType> {
     let DataType::Struct(members) = data_type else { return None };
     let member = members.iter().find(|member| member.name() == field)?.data_type();
@@ -102,7 +102,7 @@ fn other_text<'a>(data_type: &'a DataType, field: &str) -> Option<&'a DataType> 
     Some(member).filter(|_| !is_alike)
 }
 
-/// The window of a group: its rows, in the order in which their versions are hashed.
+/// Returns the window of a group: its rows, in the order in which their versions are hashed.
 fn window(
     relation: &mut Relation,
     source: &Source,
@@ -130,7 +130,8 @@ fn window(
     ))
 }
 
-/// Numbers the rows as [`GroupOrder::Arrival`] says; the relation gets a column with the number, whose name is returned.
+/// Numbers the rows as [`GroupOrder::Arrival`] says; the relation gets a column with the number, whose name is
+/// returned.
 fn arrival(relation: &mut Relation, table: &Table, ids: &[String]) -> Result<String, String> {
     if table.find(columns::UPDATED_AT).is_none() {
         return Err("the table does not say when its rows were written".to_owned());
@@ -140,7 +141,7 @@ fn arrival(relation: &mut Relation, table: &Table, ids: &[String]) -> Result<Str
         while table.find(&name).is_some() {
             name.push('_');
         }
-        quote(&name)
+        quoted(&name)
     };
     let [number, total, single, arrival] = ["number", "total", "single", "arrival"].map(free);
     let updated = sql::column(columns::UPDATED_AT);

@@ -20,13 +20,14 @@ use metaxy_core::{FeatureKey, HashAlgorithm, Result, columns};
 
 use crate::catalog::{self, Table, TableName};
 use crate::connection::Session;
-use crate::read::{Planner, RowReader, read};
+use crate::read::{Planner, read};
+use crate::types::rows::RowReader;
 use crate::types::{Storage, Wire};
 
 use query::Query;
 
-/// At the end of a `SELECT` whose columns are used several times: keeps the planner from putting their expressions, hashes
-/// among them, wherever they are used, to be computed again and again.
+/// At the end of a `SELECT` whose columns are used several times: keeps the planner from putting their expressions,
+/// hashes among them, wherever they are used, to be computed again and again.
 pub(super) const ONCE: &str = "OFFSET 0";
 
 /// A table that takes part.
@@ -75,7 +76,7 @@ async fn sources_of(
     Ok(sources)
 }
 
-/// The SQL of a hash.
+/// Returns the SQL of a hash.
 pub(super) fn hash(hasher: RowHasher, text: &str) -> Result<String, String> {
     let digest = match hasher.algorithm() {
         HashAlgorithm::Md5 => format!("md5({text})"),
@@ -85,7 +86,7 @@ pub(super) fn hash(hasher: RowHasher, text: &str) -> Result<String, String> {
     Ok(format!("left({digest}, {})", hasher.truncation()))
 }
 
-/// Text as it is stored by default.
+/// Returns text as it is stored by default.
 pub(super) fn text() -> Storage {
     Storage { sql: "text".to_owned(), wire: Wire::Text, data_type: DataType::Utf8 }
 }

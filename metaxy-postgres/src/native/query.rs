@@ -11,8 +11,8 @@ use crate::catalog::Column;
 use crate::sql::{self, collated};
 use crate::types::{Storage, Wire};
 
-/// The statement, and what its rows hold behind their kind: the expected columns, a hash for each field, the provenance,
-/// the columns of orphaned rows.
+/// The statement, and what its rows hold behind their kind: the expected columns, a hash for each field, the
+/// provenance, the columns of orphaned rows.
 pub(super) struct Query {
     pub(super) sql: String,
     pub(super) expected: Vec<(String, Storage)>,
@@ -40,7 +40,8 @@ impl Query {
         let differences = format!(
             "SELECT CASE WHEN c.here IS NULL THEN {} WHEN e.p IS NULL THEN {} ELSE {} END AS kind, {}, c.places \
              FROM ({sql}) AS e FULL JOIN ({rows}) AS c ON {} \
-             WHERE c.here IS NULL OR e.p IS NULL OR c.low IS DISTINCT FROM e.p OR c.high IS DISTINCT FROM e.p OR c.forced",
+             WHERE c.here IS NULL OR e.p IS NULL OR c.low IS DISTINCT FROM e.p OR c.high IS DISTINCT FROM e.p \
+             OR c.forced",
             RowKind::New.sql(),
             RowKind::Orphaned.sql(),
             RowKind::Stale.sql(),
@@ -72,7 +73,7 @@ impl Query {
     }
 }
 
-/// Join columns have to be of one kind in every table, or the engine's own rules decide.
+/// Checks that join columns are of one kind in every table; if not, the rules of the engine decide.
 fn check_keys(plan: &IncrementPlan, sources: &[Source], current: Option<&Source>) -> Result<(), String> {
     for name in &plan.join_columns {
         let mut first: Option<&Column> = None;
@@ -97,8 +98,8 @@ fn check_keys(plan: &IncrementPlan, sources: &[Source], current: Option<&Source>
     Ok(())
 }
 
-/// Current rows: a row for each key (`k0`, …), with the least and the greatest provenance, whether a staleness predicate
-/// is true, and the places of its rows in the table.
+/// Selects the current rows: a row for each key (`k0`, …), with the least and the greatest provenance, whether a
+/// staleness predicate is true, and the places of its rows in the table.
 fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) -> Result<String, String> {
     if !source.table.is_plain {
         return Err(format!("`{}` is no plain table", source.name.key));

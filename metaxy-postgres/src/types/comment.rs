@@ -86,12 +86,12 @@ enum Type {
     Map(Box<Member>, bool),
 }
 
-/// The comment of a column of this type; `None` for a type that no column has.
+/// Returns the comment of a column of this type; `None` for a type that no column has.
 pub(crate) fn write(data_type: &DataType) -> Option<String> {
     serde_json::to_string(&Comment { arrow: from_arrow(data_type)? }).ok()
 }
 
-/// The type that a comment names; `None` for a comment of another program, and for a type that does not exist.
+/// Returns the type that a comment names; `None` for a comment of another program, and for a type that does not exist.
 pub(crate) fn read(comment: &str) -> Option<DataType> {
     let comment: Comment = serde_json::from_str(comment).ok()?;
     checked(comment.arrow)
@@ -119,7 +119,7 @@ impl Backup {
         Self(own.next().map(|comment| comment.arrow).unwrap_or_default())
     }
 
-    /// The type of a column.
+    /// Returns the type of a column.
     pub(crate) fn find(&self, name: &str, number: i16) -> Option<DataType> {
         let entry = self.0.get(name).filter(|entry| entry.number == number)?;
         checked(entry.arrow.clone())
@@ -131,7 +131,7 @@ impl Backup {
         }
     }
 
-    /// The comment with these types; what else stands in it is kept.
+    /// Returns the comment with these types; what else stands in it is kept.
     pub(crate) fn write(self, comment: &str) -> String {
         let own = |line: &&str| serde_json::from_str::<TableComment>(line).is_ok();
         let foreign: Vec<&str> = comment.lines().filter(|line| !own(line)).collect();
@@ -140,7 +140,7 @@ impl Backup {
     }
 }
 
-/// The type, where it is one: a comment is input.
+/// Returns the type if it is one: a comment is input.
 fn checked(data_type: Type) -> Option<DataType> {
     let data_type = to_arrow(data_type);
     is_valid(&data_type).then_some(data_type)

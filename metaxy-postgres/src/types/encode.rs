@@ -26,7 +26,7 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder for a column; `column` is its name.
+    /// Returns an encoder for a column; `column` is its name.
     pub(crate) fn new(column: &str, storage: &Storage, array: &ArrayRef) -> Result<Self, String> {
         let by_field = column == columns::PROVENANCE_BY_FIELD || column == columns::DATA_VERSION_BY_FIELD;
         let array = plain(array)?;
@@ -55,7 +55,7 @@ impl Encoder {
     }
 }
 
-/// The array without its dictionary.
+/// Returns the array without its dictionary.
 fn plain(array: &ArrayRef) -> Result<ArrayRef, String> {
     match array.data_type() {
         DataType::Dictionary(_, value) => cast(array, value).map_err(|error| error.to_string()),
@@ -128,7 +128,7 @@ fn canonical(value: f32) -> f32 {
     if value.is_nan() { f32::NAN } else { value }
 }
 
-/// The numbers behind temporal values.
+/// Returns the numbers behind temporal values.
 fn counted(array: &ArrayRef, count: &DataType) -> Result<ArrayRef, String> {
     cast(array, count).map_err(|error| error.to_string())
 }
@@ -152,7 +152,7 @@ fn micros_in(unit: TimeUnit) -> i64 {
     }
 }
 
-/// A timestamp in microseconds from 2000.
+/// Returns a timestamp in microseconds from 2000.
 fn timestamp(value: i64, scale: i64) -> Result<i64, String> {
     let micros = value.checked_mul(scale).and_then(|micros| micros.checked_sub(EPOCH_MICROS));
     micros
@@ -235,7 +235,8 @@ fn json_value(wire: &Wire, writer: json::Writer) -> EncodeValue {
 /// Where the items of a row begin and end.
 type ItemsOf = Box<dyn Fn(usize) -> (usize, usize) + Send>;
 
-/// An array of PostgreSQL: dimensions, whether there are nulls, the element type, the bounds, the elements.
+/// Returns what encodes lists as arrays of PostgreSQL: dimensions, whether there are nulls, the element type, the
+/// bounds, the elements.
 fn list(element: &Wire, oid: u32, array: &ArrayRef) -> Result<EncodeValue, String> {
     let (items, range): (ArrayRef, ItemsOf) = match array.data_type() {
         DataType::List(_) => {

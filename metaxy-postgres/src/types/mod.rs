@@ -9,6 +9,7 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod json;
 pub(crate) mod numeric;
+pub(crate) mod rows;
 pub(crate) mod shape;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::KIND;
 
 /// The start of a binary `COPY`.
 pub(crate) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-/// Microseconds from 1970 to 2000, where PostgreSQL counts from.
+/// Microseconds from 1970 to 2000, from which PostgreSQL counts.
 pub(crate) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Days from 1970 to 2000.
 pub(crate) const EPOCH_DAYS: i32 = 10_957;
@@ -71,7 +72,7 @@ pub(crate) struct PgType {
     pub(crate) modifier: i32,
 }
 
-/// How a column of this Arrow type is stored.
+/// Returns how a column of this Arrow type is stored.
 ///
 /// # Errors
 /// [`Error::UnsupportedType`] that names the column.
@@ -137,7 +138,7 @@ fn scalar_storage(data_type: &DataType) -> Option<(String, Wire)> {
     Some((sql.to_owned(), wire))
 }
 
-/// The object id that the header of an array names.
+/// Returns the object id that the header of an array names.
 fn element_oid(wire: &Wire) -> u32 {
     match wire {
         Wire::Bool => 16,
@@ -156,8 +157,8 @@ fn element_oid(wire: &Wire) -> u32 {
     }
 }
 
-/// How a column that exists is read and written: by the first of the types written down that fits, or else by its
-/// PostgreSQL type. Comes with whether one of them fits.
+/// Returns how a column that exists is read and written: by the first of the types written down that fits, or else by
+/// its PostgreSQL type. Comes with whether one of them fits.
 pub(crate) fn existing(
     column: &str,
     pg: PgType,
@@ -178,8 +179,8 @@ pub(crate) fn existing(
     (Storage { sql, wire, data_type }, false)
 }
 
-/// `numeric` and its arrays, whatever their precision: with a comment they are read in its type, else as text where they
-/// have none.
+/// Returns `numeric` and its arrays, whatever their precision: with a comment they are read in its type, else as text
+/// if they have none.
 fn plain_numeric(oid: u32) -> Option<Wire> {
     match oid {
         1700 => Some(Wire::Numeric),
@@ -188,7 +189,7 @@ fn plain_numeric(oid: u32) -> Option<Wire> {
     }
 }
 
-/// By-field columns of tables that others made: which fields they have is only known row by row.
+/// Returns the type of by-field columns of other programs: which fields they have is only known row by row.
 fn string_map() -> DataType {
     let key = Field::new("keys", DataType::Utf8, false);
     let value = Field::new("values", DataType::Utf8, true);
@@ -196,7 +197,7 @@ fn string_map() -> DataType {
     DataType::Map(Arc::new(entries), false)
 }
 
-/// The Arrow type that a PostgreSQL type suggests.
+/// Returns the Arrow type that a PostgreSQL type suggests.
 fn natural(pg: PgType) -> (Wire, DataType) {
     use DataType as T;
     let micros = TimeUnit::Microsecond;
@@ -252,12 +253,12 @@ const ARRAYS: [(u32, u32); 16] = [
     (199, 114),
 ];
 
-/// The element type of an array type.
+/// Returns the element type of an array type.
 fn element_of_array(oid: u32) -> Option<u32> {
     ARRAYS.iter().find(|(array, _)| *array == oid).map(|(_, element)| *element)
 }
 
-/// Whether a column of this type needs a comment to come back as it is.
+/// Returns whether a column of this type needs a comment to come back as it is.
 pub(crate) fn needs_comment(storage: &Storage) -> bool {
     let implied = match &storage.wire {
         Wire::Numeric => match &storage.data_type {
@@ -273,7 +274,7 @@ pub(crate) fn needs_comment(storage: &Storage) -> bool {
     implied != storage.data_type
 }
 
-/// The object id of the type whose values travel so.
+/// Returns the object id of the type whose values travel so.
 pub(crate) fn oid_of(wire: &Wire) -> u32 {
     match wire {
         Wire::Array(_, element) => {

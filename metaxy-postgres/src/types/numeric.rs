@@ -4,8 +4,8 @@ use arrow::datatypes::DataType;
 
 const NEGATIVE: u16 = 0x4000;
 
-/// The Arrow type of a `numeric(p, s)`, by the modifier in the catalog; `None` where it has no precision, or one beyond
-/// Arrow's.
+/// Returns the Arrow type of a `numeric(p, s)`, by the modifier in the catalog; `None` if it has no precision, or
+/// one beyond Arrow's.
 pub(crate) fn type_of(modifier: i32) -> Option<DataType> {
     let modifier = modifier.checked_sub(4).filter(|modifier| *modifier >= 0)?;
     let precision = u8::try_from(modifier >> 16).ok()?;
@@ -54,7 +54,7 @@ pub(crate) fn encode(integer: &str, scale: i32, out: &mut Vec<u8>) {
     kept.iter().for_each(|group| out.extend(group.to_be_bytes()));
 }
 
-/// The value times ten to the power of `scale`, as the digits of an integer.
+/// Returns the value times ten to the power of `scale`, as the digits of an integer.
 pub(crate) fn decode(bytes: &[u8], scale: i32) -> Result<String, String> {
     let short = || "a numeric value is cut short".to_owned();
     let word = |index: usize| -> Result<u16, String> {

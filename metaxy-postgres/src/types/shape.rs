@@ -1,4 +1,5 @@
-//! What a `jsonb` column holds whose Arrow type is not written down: the Python package's, or one whose comment is lost.
+//! What a `jsonb` column holds whose Arrow type is not written down: the Python package's, or one whose comment is
+//! lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ pub(crate) struct Shape {
     item: Option<Box<Shape>>,
 }
 
-/// A query for the kinds of values at each path of a column: `path` is a JSON list of member names, in which a number
-/// stands for the items of a list.
+/// Returns a query for the kinds of values at each path of a column: `path` is a JSON list of member names, in which a
+/// number stands for the items of a list.
 pub(crate) fn query(table: &str, column: &str) -> String {
     format!(
         "WITH RECURSIVE parts(path, value) AS ( \
@@ -38,12 +39,12 @@ pub(crate) fn query(table: &str, column: &str) -> String {
     )
 }
 
-/// A query for whether members of the first objects of a column are something else than texts (`others`).
+/// Returns a query for whether members of the first objects of a column are something else than texts (`others`).
 pub(crate) fn sample(table: &str, column: &str) -> String {
     format!(
         "SELECT EXISTS (SELECT 1 FROM (SELECT t.{column}::jsonb AS value FROM {table} AS t LIMIT 100) AS first \
-         CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(first.value) WHEN 'object' THEN first.value ELSE '{{}}' END) AS m \
-         WHERE jsonb_typeof(m.value) NOT IN ('string', 'null')) AS others"
+         CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(first.value) WHEN 'object' THEN first.value ELSE '{{}}' END) \
+         AS m WHERE jsonb_typeof(m.value) NOT IN ('string', 'null')) AS others"
     )
 }
 
@@ -61,12 +62,12 @@ impl Shape {
         part.kinds.insert(kind.to_owned());
     }
 
-    /// The struct, where every value is an object (or null), as the Python package reads them.
+    /// Returns the struct if every value is an object (or null), as the Python package reads them.
     pub(crate) fn object_type(&self) -> Option<DataType> {
         self.data_type().ok().flatten().filter(|data_type| matches!(data_type, DataType::Struct(_)))
     }
 
-    /// The type to write values of another one; `None` where what is there does not go with it.
+    /// Returns the type to write values of another one; `None` if what is there does not go with it.
     pub(crate) fn type_for(&self, given: &DataType) -> Option<DataType> {
         match self.counted_as(given).data_type() {
             Ok(Some(data_type)) if std::mem::discriminant(&data_type) == std::mem::discriminant(given) => {
@@ -77,7 +78,7 @@ impl Shape {
         }
     }
 
-    /// The type, where the values have one: none of nulls alone; an error for values of several kinds.
+    /// Returns the type of the values; `None` for nulls alone, an error for values of several kinds.
     fn data_type(&self) -> Result<Option<DataType>, Mixed> {
         let kinds: Vec<&str> = self.kinds.iter().map(String::as_str).filter(|kind| *kind != "null").collect();
         Ok(Some(match kinds.as_slice() {
@@ -106,7 +107,7 @@ impl Shape {
         }))
     }
 
-    /// Integers as the times that they are counts of, where times are to be written.
+    /// Returns the shape with integers as the times that they are counts of, if times are to be written.
     fn counted_as(&self, given: &DataType) -> Self {
         let mut shape = self.clone();
         match given {
@@ -132,7 +133,7 @@ impl Shape {
 /// Values of several kinds in one place.
 struct Mixed;
 
-/// Types whose values are stored as 64-bit counts.
+/// Returns types whose values are stored as 64-bit counts.
 fn counts() -> Vec<DataType> {
     use TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
     let mut types = vec![DataType::Date64, DataType::Time64(Microsecond), DataType::Time64(Nanosecond)];

@@ -39,7 +39,7 @@ async fn a_wrong_password_is_denied_and_never_shown() {
 async fn a_server_that_is_not_there_is_unreachable() {
     let refused = open_error("postgresql://me@127.0.0.1:1/x").await;
     assert!(matches!(refused, Error::Unreachable { .. }), "{refused}");
-    // Nobody answers there (RFC 5737); some networks refuse at once.
+    // Nothing answers there (RFC 5737); some networks refuse at once.
     let start = Instant::now();
     let silent = open_error_within(2.0, "postgresql://me@192.0.2.1:5432/x").await;
     assert!(matches!(silent, Error::Unreachable { .. }), "{silent}");

@@ -4,6 +4,7 @@
 mod errors;
 mod evolution;
 mod network;
+mod newest;
 mod pooler;
 mod python;
 mod settings;

@@ -18,7 +18,8 @@ fn pooler(database: &Database) -> Pooler {
 /// What both sessions of the pooler are set to, beside what PgBouncer itself sets for each client.
 fn settings(database: &Database, pooler: &Pooler) -> Vec<String> {
     let ask = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings \
-               WHERE (source IN ('session', 'interactive') AND name NOT IN ('TimeZone', 'DateStyle', 'client_encoding')) \
+               WHERE (source IN ('session', 'interactive') AND \
+               name NOT IN ('TimeZone', 'DateStyle', 'client_encoding')) \
                OR name IN ('jit', 'work_mem', 'default_transaction_read_only')";
     // Two clients at once get a session each.
     let hold = format!("{ask}; SELECT pg_sleep(0.3)");

@@ -32,7 +32,8 @@ const RECORDED: [(&str, &str); 11] = [
 /// The table of `t/root`, as metaxy 0.1.11 has made it.
 fn recorded(database: &Database) {
     let system = "metaxy_feature_version varchar, metaxy_project_version varchar, metaxy_provenance varchar, \
-                  metaxy_created_at timestamptz(6), metaxy_updated_at timestamptz(6), metaxy_deleted_at timestamptz(6), \
+                  metaxy_created_at timestamptz(6), metaxy_updated_at timestamptz(6), \
+                  metaxy_deleted_at timestamptz(6), \
                   metaxy_materialization_id varchar, metaxy_data_version_by_field jsonb, metaxy_data_version varchar";
     let mut sql = format!("CREATE TABLE t__root (id bigint, metaxy_provenance_by_field jsonb, box jsonb, {system}); ");
     for (id, (float, _)) in RECORDED.iter().enumerate() {

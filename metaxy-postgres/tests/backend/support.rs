@@ -15,7 +15,7 @@ pub fn database() -> Database {
 
 /// The settings of a database.
 pub fn config(url: &str) -> PostgresConfig {
-    let mut config = PostgresConfig::from_url(url);
+    let mut config = PostgresConfig::new(url);
     config.auto_create_tables = Some(true);
     config.connect_timeout = Some(10.0);
     config

@@ -19,8 +19,10 @@ const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                    WHERE application_name = 'metaxy' AND datname = current_database()";
 
 /// Makes the writing of a certain row take for ever.
-const WAIT: &str = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END'; \
-                    CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.text = 'wait') EXECUTE FUNCTION wait()";
+const WAIT: &str = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql \
+                    AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END'; \
+                    CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.text = 'wait') \
+                    EXECUTE FUNCTION wait()";
 
 /// Rows of one write: its number in each.
 fn write_of(number: i64, rows: usize) -> RecordBatch {
@@ -139,8 +141,8 @@ async fn a_connection_that_is_cut_in_the_middle_leaves_no_half_write() {
     assert_whole(&backend, &returned, 60_000).await;
 }
 
-/// Every write that is there is there as a whole, those that have returned among them. The first has one row, those from
-/// 100 on have ten, and the others so many.
+/// Checks that every write that is there is there as a whole, and that those that have returned are there. The first
+/// has one row, those from 100 on have ten, and the others have `rows`.
 async fn assert_whole(backend: &PostgresBackend, returned: &[i64], rows: usize) -> BTreeMap<i64, usize> {
     let counts = counted(backend).await;
     for (number, count) in &counts {

@@ -19,7 +19,7 @@ pub(super) fn write(table: &Table, predicate: &Predicate) -> Result<String, Stri
     })
 }
 
-/// Two columns are compared as they are stored, which has to be in the same way, or both as numbers.
+/// Checks that columns that are compared with each other are stored in the same way, or both as numbers.
 fn check_pairs(table: &Table, predicate: &Predicate) -> Result<(), String> {
     match predicate {
         Predicate::CompareColumns { left, right, .. } => {
@@ -92,7 +92,7 @@ impl SqlDialect for Dialect<'_> {
     }
 }
 
-/// A column in the form in which it is compared.
+/// Returns a column in the form in which it is compared.
 fn whole(found: &Column) -> String {
     let name = column(&found.name);
     match &found.storage.wire {
@@ -103,7 +103,7 @@ fn whole(found: &Column) -> String {
     }
 }
 
-/// A member of a struct in `jsonb`.
+/// Returns a member of a struct in `jsonb`.
 fn member(found: &Column, members: &[String], data_type: &DataType) -> Result<String> {
     let refuse = |why: &str| refused(format!("a filter on a member of `{}` inside PostgreSQL", found.name), why);
     if found.storage.wire != Wire::Jsonb {
@@ -125,7 +125,7 @@ fn member(found: &Column, members: &[String], data_type: &DataType) -> Result<St
     })
 }
 
-/// An element in the text of an array.
+/// Returns an element in the text of an array.
 fn array_element(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -20,7 +20,7 @@ pub(super) fn parse(text: &str) -> Result<Parameters, String> {
     Ok(found)
 }
 
-/// A value and what follows it. A backslash takes the next character as it is.
+/// Returns a value and what follows it. A backslash takes the next character as it is.
 fn value(text: &str) -> Result<(String, &str), String> {
     let (quoted, text) = text.strip_prefix('\'').map_or((false, text), |text| (true, text));
     let mut value = String::new();

@@ -1,8 +1,8 @@
 //! Connections that have gone silent.
 //!
-//! A server that computes for an hour and one that no packet reaches any more look alike: nothing comes. The driver hands
-//! out no socket on which TCP's own timers could be set, and these see nothing where a proxy or a pooler holds the
-//! connection. So a second connection asks: does the server work on this, or does it wait for us?
+//! A server that computes for an hour and one that no packet reaches any more look alike: nothing comes. The driver
+//! hands out no socket on which TCP's own timers could be set, and these see nothing if a proxy or a pooler holds
+//! the connection. So a second connection asks: does the server work on this, or does it wait for us?
 
 use std::io;
 use std::time::Duration;
@@ -29,7 +29,7 @@ enum Finding {
 
 impl Watch {
     /// Waits for work on a connection, as long as the server works on it too. `server` is the process that serves the
-    /// connection, where it is known.
+    /// connection, if it is known.
     ///
     /// # Errors
     /// Those of the work; [`io::ErrorKind::TimedOut`] for a connection that is dead.
@@ -62,7 +62,7 @@ impl Watch {
         }
     }
 
-    /// Asks over a connection of its own; `None` where that cannot be made either.
+    /// Asks over a connection of its own; `None` if that cannot be made either.
     async fn look(&self, options: PgConnectOptions, server: Option<i32>) -> Option<Finding> {
         let asked = async {
             let mut connection = PgConnection::connect_with(&options).await?;

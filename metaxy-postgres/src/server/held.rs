@@ -1,16 +1,15 @@
-//! Whether a table has held a row. PostgreSQL does not say, so the table's comment does: a line after what a user wrote.
+//! Whether a table has held a row. PostgreSQL does not say, so the table's comment does: a line after what a user
+//! wrote.
 
 use metaxy_core::Result;
+use metaxy_core::backend::{has_held_mark, with_held_mark};
 use sqlx::Row;
 
-use crate::catalog::{HELD_MARK, TableName, set_comment};
+use crate::catalog::TableName;
 use crate::connection::Connection;
 use crate::error::{During, UNDEFINED_TABLE, code};
-use crate::sql::text::literal;
-
-fn is_marked(comment: &str) -> bool {
-    comment.lines().any(|line| line == HELD_MARK)
-}
+use crate::sql::alter::set_comment;
+use crate::sql::names::literal;
 
 /// What there is to know of a table.
 struct Held {
@@ -20,7 +19,7 @@ struct Held {
     may_comment: bool,
 }
 
-/// Looks a table up; `None` where there is none.
+/// Looks a table up; `None` if there is none.
 async fn look(connection: &mut Connection<'_>, name: &TableName) -> Result<Option<Held>> {
     let during = During::table("read", &name.plain);
     let question = format!(
@@ -46,19 +45,19 @@ async fn look(connection: &mut Connection<'_>, name: &TableName) -> Result<Optio
     rows.first().map(held).transpose().map_err(|error| connection.failed(during, error))
 }
 
-/// Whether a table has a row, or is known to have had one.
+/// Returns whether a table has a row, or is known to have had one.
 pub(crate) async fn has_held_rows(connection: &mut Connection<'_>, name: &TableName) -> Result<bool> {
     let held = look(connection, name).await?;
-    Ok(held.is_some_and(|held| held.has_rows || is_marked(&held.comment)))
+    Ok(held.is_some_and(|held| held.has_rows || has_held_mark(&held.comment)))
 }
 
 /// Writes down that a table has held rows if none is left, within the transaction that has removed some.
 pub(crate) async fn mark_if_empty(connection: &mut Connection<'_>, name: &TableName) -> Result<()> {
     let Some(held) = look(connection, name).await? else { return Ok(()) };
-    if held.has_rows || !held.may_comment || is_marked(&held.comment) {
+    if held.has_rows || !held.may_comment {
         return Ok(());
     }
-    let comment = if held.comment.is_empty() { HELD_MARK.to_owned() } else { format!("{}\n{HELD_MARK}", held.comment) };
+    let Some(comment) = with_held_mark(&held.comment) else { return Ok(()) };
     let during = During::table("delete from", &name.plain);
     connection.execute(during, &set_comment(&name.quoted, &comment)).await.map(drop)
 }

@@ -47,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<Parameters, String> {
     Ok(found)
 }
 
-/// Whether something in the query is no `name=value`.
+/// Returns whether something in the query is no `name=value`.
 fn has_stray_parts(query: &str) -> bool {
     let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.any(|pair| pair.split_once('=').is_none_or(|(name, _)| name.contains(['@', '/', ':'])))
@@ -72,7 +72,7 @@ fn set_places(found: &mut Parameters, places: &[(String, Option<String>)]) {
     }
 }
 
-/// A host, without the brackets of an IPv6 address, and its port.
+/// Returns a host, without the brackets of an IPv6 address, and its port.
 fn host_and_port(text: &str) -> Result<(String, Option<String>), String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
