@@ -3,6 +3,7 @@
 
 mod errors;
 mod evolution;
+mod logs;
 mod network;
 mod newest;
 mod pooler;

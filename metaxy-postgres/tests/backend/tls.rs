@@ -10,14 +10,15 @@ use metaxy_testkit::servers::postgres::{Database, Server};
 use super::support::{config, database};
 
 /// A server whose certificate is for `localhost` alone.
-struct Encrypted {
+pub struct Encrypted {
     server: Arc<Server>,
-    database: Database,
+    pub database: Database,
     folder: tempfile::TempDir,
 }
 
 impl Encrypted {
-    fn start() -> Self {
+    /// Starts it.
+    pub fn start() -> Self {
         let server = Arc::new(Server::start().unwrap_or_else(|reason| panic!("{reason}")));
         let database = server.database().unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -42,7 +43,8 @@ impl Encrypted {
         self.server.resume().unwrap();
     }
 
-    fn root(&self) -> PathBuf {
+    /// The file of its certificate.
+    pub fn root(&self) -> PathBuf {
         self.folder.path().join("root.crt")
     }
 

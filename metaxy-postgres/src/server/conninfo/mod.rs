@@ -1,9 +1,11 @@
 //! Connection strings: URLs and `key=value` lists, with the parameters of libpq.
 //!
-//! The driver passes over what it does not know, and logs its value. So a string is read here, every parameter works or is
-//! refused by name, and the driver is given only what it knows. No message shows a value, for it may be the password.
+//! The driver passes over what it does not know, and logs its value. So a string is read here, every parameter works or
+//! is refused by name, and the driver is given only what it knows. No message shows a value, for it may be the
+//! password.
 
 mod key_value;
+mod passfile;
 mod target;
 mod url;
 

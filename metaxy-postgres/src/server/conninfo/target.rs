@@ -8,6 +8,7 @@ use metaxy_core::error::nearest;
 use sqlx::postgres::PgConnectOptions;
 
 use super::Parameters;
+use super::passfile::{self, Login};
 
 /// Where and how to connect.
 pub(crate) struct Target {
@@ -49,12 +50,12 @@ impl SessionAttrs {
         ATTRS.iter().find(|(_, attrs)| *attrs == self).map_or("any", |(name, _)| name)
     }
 
-    /// What is asked for first, and what then.
+    /// Returns what is asked for first, and what then.
     pub(crate) fn in_turn(self) -> Vec<Self> {
         if self == Self::PreferStandby { vec![Self::Standby, Self::Any] } else { vec![self] }
     }
 
-    /// What the server answers with true.
+    /// Returns the condition that holds on a server of this kind; `None` for any server.
     pub(crate) fn condition(self) -> Option<&'static str> {
         match self {
             Self::Any | Self::PreferStandby => None,
@@ -95,7 +96,7 @@ const GRANTED: [(&str, &[&str]); 9] = [
 const KEEPALIVES: [&str; 4] = ["keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"];
 
 impl Parameters {
-    /// What the parameters mean.
+    /// Returns what the parameters mean.
     ///
     /// # Errors
     /// Names the parameter that cannot be used.
@@ -121,7 +122,7 @@ impl Parameters {
         })
     }
 
-    /// Every parameter is one that works.
+    /// Checks that every parameter works.
     fn check(&self) -> Result<(), String> {
         for (name, value) in &self.0 {
             let name = name.as_str();
@@ -142,7 +143,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// The hosts with their ports; empty where the environment or a default decides.
+    /// Returns the hosts with their ports; empty if the environment or a default decides.
     fn places(&self, ssl_mode: Option<&str>) -> Result<Vec<(String, String)>, String> {
         let list = |given: Option<&str>, variable: &str| -> Vec<String> {
             let list = given.map(str::to_owned).or_else(|| environment(variable)).unwrap_or_default();
@@ -181,7 +182,7 @@ impl Parameters {
         Ok(places)
     }
 
-    /// `sslrootcert=system` means `verify-full`, and nothing less.
+    /// Returns the `sslmode`. `sslrootcert=system` means `verify-full`, and nothing less.
     fn ssl_mode(&self, system: bool) -> Result<Option<String>, String> {
         let mode = self.get("sslmode").map(str::to_owned).or_else(|| environment("PGSSLMODE"));
         match mode.as_deref() {
@@ -211,7 +212,8 @@ impl Parameters {
         number.map(Some).ok_or_else(|| format!("`{name}` is not a number"))
     }
 
-    /// The options of the driver for one host. They go in as a URL, for only then does the driver read `~/.pgpass`.
+    /// Returns the options of the driver for one host. They go in as a URL, which alone sets `options`. It always names
+    /// a password: for want of one the driver would read the password file by itself.
     fn options(
         &self,
         host: &str,
@@ -219,6 +221,8 @@ impl Parameters {
         ssl_mode: Option<&str>,
         root: Option<&PathBuf>,
     ) -> Result<PgConnectOptions, String> {
+        let password = self.get("password").map(str::to_owned).filter(|password| !password.is_empty());
+        let password = password.or_else(|| environment("PGPASSWORD"));
         let mut url = ::url::Url::parse("postgresql:///").map_err(|error| error.to_string())?;
         {
             let mut pairs = url.query_pairs_mut();
@@ -227,10 +231,11 @@ impl Parameters {
                     pairs.append_pair(name, value);
                 }
             }
+            pairs.append_pair("password", password.as_deref().unwrap_or_default());
             if self.get("application_name").is_none() {
                 pairs.append_pair("application_name", "metaxy");
             }
-            for name in PASSED.into_iter().filter(|name| *name != "sslmode") {
+            for name in PASSED.into_iter().filter(|name| !["password", "sslmode"].contains(name)) {
                 if let Some(value) = self.get(name).filter(|value| !value.is_empty()) {
                     pairs.append_pair(name, value);
                 }
@@ -238,19 +243,28 @@ impl Parameters {
         }
         let options = PgConnectOptions::from_str(url.as_str())
             .map_err(|_| "one of its parts is not understood; check the port and what follows the `?`".to_owned())?;
-        Ok(match root {
-            Some(root) => options.ssl_root_cert(root),
-            None => options,
-        })
+        let found = password.is_none().then(|| password_in_file(&options)).flatten();
+        let options = found.iter().fold(options, |options, password| options.password(password));
+        Ok(root.iter().fold(options, |options, root| options.ssl_root_cert(root)))
     }
 }
 
-/// The variable of libpq.
+fn password_in_file(options: &PgConnectOptions) -> Option<String> {
+    let socket = options.get_socket().map(|socket| socket.display().to_string());
+    passfile::password(&Login {
+        host: socket.as_deref().unwrap_or(options.get_host()),
+        port: options.get_port(),
+        database: options.get_database().unwrap_or(options.get_username()),
+        user: options.get_username(),
+    })
+}
+
+/// Returns the value of a variable of libpq.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The file of root certificates: a name, or the system's.
+/// Returns the file of root certificates: a name, or the system's.
 fn root_file(name: &str) -> Result<PathBuf, String> {
     if name != "system" {
         return Ok(PathBuf::from(name));
@@ -268,7 +282,7 @@ fn root_file(name: &str) -> Result<PathBuf, String> {
     })
 }
 
-/// A name is shown only where it is one: what else stands there may be a part of a password.
+/// Returns why a parameter is refused. Only a text that can be a name is shown: others may be a part of a password.
 fn unknown(name: &str) -> String {
     let is_name = name.len() <= 40 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-[].".contains(c));
     if !is_name {
