@@ -102,8 +102,8 @@ impl StoreBackend for DeltaBackend {
     }
 
     fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
-        let known = self.session()?.table(table)?.known_schema();
-        check_storable(table, known.as_deref(), rows)
+        let known = self.session()?.table(table)?;
+        check_storable(table, known.known_schema().as_deref(), &known.partition_by, rows)
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {

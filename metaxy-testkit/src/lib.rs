@@ -8,6 +8,7 @@ pub mod fixtures;
 pub mod location;
 pub mod memory;
 pub mod oracle;
+pub mod python;
 pub mod scenario;
 pub mod servers;
 pub mod workload;

@@ -13,6 +13,8 @@ mod convert;
 mod forms;
 mod grow;
 mod mapping;
+mod partition;
+mod stored;
 
 use std::sync::Arc;
 
@@ -25,9 +27,10 @@ use metaxy_core::error::{Error, Result};
 
 use crate::KIND;
 
-pub(crate) use convert::{conform, partition_values};
+pub(crate) use convert::conform;
 pub(crate) use forms::with_signed_integers;
 pub(crate) use mapping::{Mapping, renamed};
+pub(crate) use partition::partition_values;
 
 /// Field metadata: the Arrow type of a column that is stored as another.
 const TYPE_KEY: &str = "metaxy.arrowType";
@@ -123,9 +126,9 @@ impl TableSchema {
     /// Partitions a new table by those of the columns that it has.
     pub fn partition_by(&mut self, names: &[String]) -> Result<()> {
         for column in self.columns.iter_mut().filter(|column| names.contains(column.logical.name())) {
-            if column.stored_type.is_nested() {
+            if !partition::is_partitionable(&column.stored_type) {
                 let (name, data_type) = (column.logical.name(), column.logical.data_type());
-                return Err(unsupported(name, data_type, "partition the table by columns of single values"));
+                return Err(unsupported(name, data_type, "partition the table by columns of texts, numbers or times"));
             }
             column.is_partition = true;
         }
@@ -156,11 +159,19 @@ impl TableSchema {
 }
 
 /// Refuses rows that no table could have.
-pub(crate) fn check_storable(table: &FeatureKey, known: Option<&TableSchema>, rows: &RecordBatch) -> Result<()> {
+pub(crate) fn check_storable(
+    table: &FeatureKey,
+    known: Option<&TableSchema>,
+    partition_by: &[String],
+    rows: &RecordBatch,
+) -> Result<()> {
     let given = rows.schema_ref();
     // What is known of the table may be out of date: whether the rows fit it is found when they are written.
     let fitting = known.and_then(|known| TableSchema::merge(table, Some(known), given).ok());
-    let (schema, _) = fitting.map_or_else(|| TableSchema::merge(table, None, given), Ok)?;
+    let (mut schema, _) = fitting.map_or_else(|| TableSchema::merge(table, None, given), Ok)?;
+    if known.is_none() {
+        schema.partition_by(partition_by)?;
+    }
     schema.check_values(table, rows)
 }
 

@@ -111,7 +111,7 @@ async fn a_commit_that_other_writers_have_built_on() {
         // The look that follows the commit waits, too.
         let look = race.bucket.hold("HEAD", "00000000000000000002.json");
         commit.release();
-        look.arrived().await;
+        tokio::time::timeout(Duration::from_secs(20), look.arrived()).await.expect("the commit is looked at");
         append(&opened(&on_s3(&race.bucket)).await, rows([14])).await.unwrap();
         look.release();
     };

@@ -12,12 +12,14 @@ mod incarnations;
 mod large_values;
 mod locations;
 mod maintenance;
+mod partitions;
 mod processes;
 mod reference_store;
 mod remote;
 mod storage_errors;
 mod threads;
 mod three_commits;
+mod two_programs;
 
 use std::path::Path;
 use std::sync::Arc;

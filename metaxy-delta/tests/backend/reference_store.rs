@@ -1,12 +1,12 @@
 //! A store that the Python package wrote, and one that it reads after this crate has written to it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use metaxy_core::{AccessMode, MetadataStore, columns};
 use metaxy_delta::DeltaBackend;
 use metaxy_testkit::fixtures::stores;
+use metaxy_testkit::python::Python;
 use tempfile::TempDir;
 
 use crate::{actions, local};
@@ -73,27 +73,14 @@ protocol = table.protocol()
 print(json.dumps([rows.height, protocol.min_reader_version, protocol.min_writer_version, json.loads(table.schema().to_json())]))
 ";
 
-/// A Python with the reference's libraries; says so where there is none.
-fn python() -> Option<String> {
-    let named = std::env::var("METAXY_REFERENCE_PYTHON").ok().filter(|name| !name.is_empty());
-    let python = named.unwrap_or_else(|| "python3".to_owned());
-    let found = Command::new(&python).args(["-c", "import metaxy, deltalake, polars"]).output();
-    if found.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    println!("Not asked: {python} has no metaxy; METAXY_REFERENCE_PYTHON can name an interpreter that does.");
-    None
-}
-
-fn look(python: &str, table: &Path) -> serde_json::Value {
-    let output = Command::new(python).args(["-c", LOOK]).arg(table).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+fn look(python: &Python, table: &Path) -> serde_json::Value {
+    let seen = python.run(table, LOOK, &[&table.display().to_string()]);
+    serde_json::from_str(&seen).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_package_reads_it_after_an_append() {
-    let Some(python) = python() else { return };
+    let Some(python) = Python::for_test(&["deltalake", "polars"]) else { return };
     let root = copied();
     let mut before = look(&python, &table(root.path()));
     let added = write_again(root.path()).await;

@@ -10,30 +10,18 @@ use super::data::Case;
 use super::measure::Measures;
 use super::process::{ALLOCATOR, rounds_at_once};
 use super::subject::{Phase, Subject};
+use crate::python::Python;
 
 /// A Python interpreter that has the package, and the script.
 pub(super) struct Reference {
-    python: PathBuf,
+    python: Python,
     script: PathBuf,
 }
 
 impl Reference {
     /// Finds both, or says what is missing.
     pub(super) fn find() -> Result<Self, String> {
-        let named = std::env::var_os("METAXY_REFERENCE_PYTHON").filter(|name| !name.is_empty());
-        let python = named.clone().map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-        let has_package = Command::new(&python)
-            .args(["-c", "import metaxy"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !has_package {
-            return Err(match named {
-                Some(_) => format!("METAXY_REFERENCE_PYTHON names {}, which has no `metaxy`", python.display()),
-                None => "METAXY_REFERENCE_PYTHON names no interpreter, and python3 has no `metaxy`".to_owned(),
-            });
-        }
+        let python = Python::find(&[])?;
         let script = match std::env::var_os("METAXY_REFERENCE_BASELINE").filter(|name| !name.is_empty()) {
             Some(path) => PathBuf::from(path),
             None => beside_the_workspace()
@@ -48,7 +36,7 @@ impl Reference {
     /// Measures a store of the package.
     pub(super) fn measure(&self, kind: &str, subject: &Subject, case: Case) -> Result<Measures, BoxError> {
         let rounds = rounds_at_once(case.size, false);
-        let output = Command::new(&self.python)
+        let output = Command::new(self.python.interpreter())
             .arg(&self.script)
             .args([kind, &case.scenario.to_string(), &case.size.to_string(), &rounds.to_string()])
             .envs(ALLOCATOR)

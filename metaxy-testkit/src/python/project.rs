@@ -1,0 +1,234 @@
+//! One project of both programs: they take turns on its store, and each has to go on where the other one stopped.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::compute::{CastOptions, cast_with_options, concat_batches, sort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::FileWriter;
+use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, MetadataStore, MetaxyConfig, col, columns};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Conversation, Python};
+
+const STEPS: &str = include_str!("steps.py");
+
+/// The feature whose samples are given, and the one that is made of it.
+const UP: &str = "raw/video";
+const DOWN: &str = "made/video-text";
+
+/// Who takes a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// This one.
+    Rust,
+    /// The Python package.
+    Python,
+}
+
+impl Program {
+    fn other(self) -> Self {
+        match self {
+            Self::Rust => Self::Python,
+            Self::Python => Self::Rust,
+        }
+    }
+}
+
+/// A directory with one `metaxy.toml` and one graph: `raw/video` of two fields, and `made/video-text` of the first one.
+#[derive(Debug)]
+pub struct Project {
+    python: Mutex<Conversation>,
+    graph: FeatureGraph,
+    directory: TempDir,
+}
+
+impl Project {
+    /// A project whose default store is this entry of a `metaxy.toml`; `${HOME}` in it is the project's directory.
+    ///
+    /// # Panics
+    /// Where the directory cannot be written.
+    pub fn new(python: &Python, config: &str) -> Self {
+        let spec = |key: &str| FeatureSpec::builder(key).id_columns(["id"]);
+        let text = metaxy_core::FieldSpec::new("text").depends_on(UP, ["audio"]);
+        let specs = [spec(UP).fields(["audio", "frames"]), spec(DOWN).dep(UP).field(text)];
+        let specs = specs.map(|spec| spec.build().expect("a spec"));
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = config.replace("${HOME}", &directory.path().display().to_string());
+        std::fs::write(directory.path().join("metaxy.toml"), config).expect("the file is written");
+        let features = serde_json::to_string(&specs).expect("specs are JSON");
+        std::fs::write(directory.path().join("features.json"), features).expect("the file is written");
+        let python = Mutex::new(python.start(directory.path(), STEPS));
+        Self { python, graph: FeatureGraph::new(specs).expect("a graph"), directory }
+    }
+
+    /// The project's directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Rows of `raw/video` with this version of the field `audio`, and these columns beside their ids.
+    ///
+    /// # Panics
+    /// Where the columns are not as long as the ids.
+    pub fn samples(version: &str, columns_: RecordBatch) -> RecordBatch {
+        let texts = |text: &str| crate::fixtures::tables::texts(&vec![text; columns_.num_rows()]);
+        let by_field = columns::by_field([("audio", texts(version)), ("frames", texts("same"))]).expect("texts");
+        columns::with_column(&columns_, columns::PROVENANCE_BY_FIELD, by_field).expect("one length")
+    }
+
+    /// Both programs take turns on the store, which the first one makes. `columns` gives the columns of samples, `id`
+    /// first, as a program writes them; what [`Program::Rust`] writes is what has to be read.
+    ///
+    /// # Panics
+    /// Where one of them does not find what the other one left.
+    pub async fn take_turns(&self, first: Program, columns: impl Fn(Program, &[i64]) -> RecordBatch) {
+        let second = first.other();
+        let read = |ids: &[i64]| columns(Program::Rust, ids);
+        self.write(first, "one", columns(first, &[1, 2, 3])).await;
+        self.reads_alike(UP, &read(&[1, 2, 3])).await;
+        self.processes(second, [3, 0, 0]).await;
+        // One sample is another one now, and two are new.
+        self.write(second, "two", columns(second, &[3, 4, 5])).await;
+        self.processes(first, [2, 1, 0]).await;
+        let all = read(&[1, 2, 3, 4, 5]);
+        self.reads_alike(UP, &all).await;
+        self.reads_alike(DOWN, &all).await;
+        for (deletes, sample) in [(first, 1), (second, 2)] {
+            self.delete(deletes, UP, sample).await;
+            assert_eq!(self.process(deletes.other()).await, [0, 0, 1], "deleted by {deletes:?}");
+            self.delete(deletes.other(), DOWN, sample).await;
+            self.processes(deletes, [0, 0, 0]).await;
+        }
+        self.write(first, "three", columns(first, &[6])).await;
+        self.processes(second, [1, 0, 0]).await;
+        self.reads_alike(UP, &read(&[3, 4, 5, 6])).await;
+        self.reads_alike(DOWN, &read(&[3, 4, 5, 6])).await;
+    }
+
+    /// Both programs write samples into the table that the first one makes, of which Python processes all. The columns are
+    /// as in [`take_turns`](Self::take_turns).
+    ///
+    /// # Panics
+    /// Where one of them does not find what the other one wrote.
+    pub async fn exchange(&self, first: Program, columns: impl Fn(Program, &[i64]) -> RecordBatch) {
+        self.write(first, "one", columns(first, &[1, 2, 3])).await;
+        self.write(first.other(), "two", columns(first.other(), &[3, 4, 5])).await;
+        self.write(first, "three", columns(first, &[6])).await;
+        self.reads_alike(UP, &columns(Program::Rust, &[1, 2, 3, 4, 5, 6])).await;
+        self.processes(Program::Python, [6, 0, 0]).await;
+    }
+
+    /// A program finds so many new, stale and orphaned samples, and neither finds any once it has processed them.
+    async fn processes(&self, by: Program, expected: [usize; 3]) {
+        assert_eq!(self.process(by).await, expected, "{by:?}");
+        for program in [by, by.other()] {
+            assert_eq!(self.process(program).await, [0, 0, 0], "{program:?}, after {by:?}");
+        }
+    }
+
+    /// Both programs read these columns, and give each row the same versions.
+    async fn reads_alike(&self, feature: &str, expected: &RecordBatch) {
+        let versions = [columns::PROVENANCE, columns::DATA_VERSION, columns::FEATURE_VERSION]
+            .map(|name| Field::new(name, DataType::Utf8, true));
+        let fields: Vec<Field> = expected.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        let wanted = Schema::new(fields.into_iter().chain(versions).collect::<Vec<_>>());
+        let ours = typed(&self.read(Program::Rust, feature).await, &wanted);
+        let theirs = typed(&self.read(Program::Python, feature).await, &wanted);
+        let width: Vec<usize> = (0..expected.num_columns()).collect();
+        assert_eq!(ours.project(&width).expect("columns").columns(), expected.columns(), "{feature}, read here");
+        assert_eq!(ours, theirs, "{feature}, read by Python");
+    }
+
+    /// Writes samples.
+    async fn write(&self, by: Program, version: &str, columns: RecordBatch) {
+        let samples = Self::samples(version, columns);
+        match by {
+            Program::Rust => {
+                let store = self.store().await;
+                store.write(UP, samples).await.expect("samples are written");
+                store.close().await.expect("the store closes");
+            }
+            Program::Python => {
+                let file = File::create(self.directory().join("rows.arrow")).expect("the file is made");
+                let mut writer = FileWriter::try_new(file, samples.schema_ref()).expect("the schema is written");
+                writer.write(&samples).and_then(|()| writer.finish()).expect("the rows are written");
+                self.step(json!(["write", UP, "rows.arrow"]));
+            }
+        }
+    }
+
+    async fn read(&self, by: Program, feature: &str) -> RecordBatch {
+        match by {
+            Program::Rust => {
+                let store = self.store().await;
+                let rows = store.read(feature).await.expect("a read").rows().await.expect("rows");
+                store.close().await.expect("the store closes");
+                rows.to_batch().expect("a batch")
+            }
+            Program::Python => {
+                self.step(json!(["read", feature, "rows.arrow"]));
+                let file = File::open(self.directory().join("rows.arrow")).expect("the file is there");
+                let reader = FileReader::try_new(file, None).expect("an Arrow file");
+                let schema = reader.schema();
+                let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().expect("batches");
+                concat_batches(&schema, &batches).expect("a batch")
+            }
+        }
+    }
+
+    /// Writes a result for what is new or stale; how many samples are new, stale and orphaned.
+    async fn process(&self, by: Program) -> [usize; 3] {
+        match by {
+            Program::Rust => {
+                let store = self.store().await;
+                let increment = store.resolve_update(DOWN).await.expect("an increment");
+                let counts = [&increment.new, &increment.stale, &increment.orphaned].map(metaxy_core::Rows::num_rows);
+                for rows in [increment.new, increment.stale].into_iter().filter(|rows| !rows.is_empty()) {
+                    store.write(DOWN, rows).await.expect("results are written");
+                }
+                store.close().await.expect("the store closes");
+                counts
+            }
+            Program::Python => serde_json::from_str(&self.step(json!(["process", DOWN]))).expect("three numbers"),
+        }
+    }
+
+    async fn delete(&self, by: Program, feature: &str, sample: i64) {
+        match by {
+            Program::Rust => {
+                let store = self.store().await;
+                store.delete(feature).filter(col("id").eq(sample)).await.expect("the sample is deleted");
+                store.close().await.expect("the store closes");
+            }
+            Program::Python => drop(self.step(json!(["delete", feature, sample]))),
+        }
+    }
+
+    /// The store as this program opens it; to be closed, since another process cannot always open what is open here.
+    async fn store(&self) -> MetadataStore {
+        let config = MetaxyConfig::loader().directory(self.directory()).load().expect("a configuration");
+        config.open_default_store(self.graph.clone(), AccessMode::ReadWrite).await.expect("the store opens")
+    }
+
+    fn step(&self, step: Value) -> String {
+        self.python.lock().unwrap_or_else(PoisonError::into_inner).ask(&step.to_string())
+    }
+}
+
+/// The columns in these types, sorted by id.
+fn typed(rows: &RecordBatch, schema: &Schema) -> RecordBatch {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let column = |field: &FieldRef| {
+        let column = rows.column_by_name(field.name()).unwrap_or_else(|| panic!("no column `{}`", field.name()));
+        cast_with_options(column, field.data_type(), &strict).unwrap_or_else(|error| panic!("{field}: {error}"))
+    };
+    let cast = RecordBatch::try_new(schema.clone().into(), schema.fields().iter().map(column).collect());
+    let cast = cast.expect("columns of one length");
+    let order = sort_to_indices(cast.column(0), None, None).expect("ids have an order");
+    take_record_batch(&cast, &order).expect("rows")
+}
