@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use metaxy_core::{HashAlgorithm, SharedBackend};
 use metaxy_duckdb::DuckDbBackend;
 use metaxy_testkit::fixtures::stores;
+use metaxy_testkit::python::Python;
 use metaxy_testkit::scenario::{self, Scenario};
 
 /// Returns a copy of the store that the Python package wrote.
@@ -73,17 +73,6 @@ fn tables(path: &Path) -> Tables {
     tables
 }
 
-/// Returns an interpreter that has the `duckdb` module, or why there is none.
-fn python() -> Result<PathBuf, String> {
-    let named = std::env::var_os("METAXY_REFERENCE_PYTHON").filter(|name| !name.is_empty());
-    let python = PathBuf::from(named.unwrap_or_else(|| "python3".into()));
-    let answer = Command::new(&python).args(["-c", "import duckdb"]).output();
-    match answer {
-        Ok(output) if output.status.success() => Ok(python),
-        _ => Err(format!("{} has no module `duckdb`", python.display())),
-    }
-}
-
 const SCRIPT: &str = r#"
 import duckdb, json, sys
 connection = duckdb.connect(sys.argv[1], read_only=True)
@@ -113,15 +102,8 @@ async fn the_python_package_reads_what_is_written_here() {
         assert_eq!(columns, &theirs[table].0, "{table}");
         assert_eq!(*rows, 2, "{table}");
     }
-    let python = match python() {
-        Ok(python) => python,
-        Err(reason) => {
-            eprintln!("not read by the Python package: {reason}");
-            return;
-        }
-    };
-    let output = Command::new(python).args(["-c", SCRIPT]).arg(&path).arg(COLUMNS).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let seen: Tables = serde_json::from_slice(&output.stdout).unwrap();
+    let Some(python) = Python::for_test(&["duckdb"]) else { return };
+    let seen = python.run(dir.path(), SCRIPT, &["ours.duckdb", COLUMNS]);
+    let seen: Tables = serde_json::from_str(&seen).unwrap();
     assert_eq!(seen, written);
 }

@@ -9,6 +9,7 @@ mod others;
 mod storage;
 mod streams;
 mod tables;
+mod two_programs;
 
 mod wide;
 
