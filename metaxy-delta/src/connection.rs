@@ -16,7 +16,7 @@ use crate::config::DeltaConfig;
 use crate::error::ErrorContext;
 use crate::location::Root;
 use crate::table::log::{Table, Upkeep};
-use crate::table::storage::{LOG_DIRECTORY, file_system::DurableFileSystem, locks, probe, remote};
+use crate::table::storage::{LOG_DIRECTORY, endpoint, file_system::DurableFileSystem, locks, probe, remote};
 
 /// An open store.
 pub(crate) struct Session {
@@ -44,6 +44,9 @@ impl Session {
             None => {
                 if mode == AccessMode::ReadWrite && root.is_s3() {
                     locks::check(config)?;
+                }
+                if root.is_s3() {
+                    endpoint::check(config)?;
                 }
                 remote::open(config, root, context)?
             }

@@ -47,6 +47,9 @@ impl Counters {
 /// An open store.
 pub(crate) struct Session {
     pool: PgPool,
+    /// A permit for each connection of the pool. Calls of this program wait here for each other as long as it takes: the time
+    /// limit of the pool is one for the server.
+    turns: Semaphore,
     /// Where to connect to, in the order in which it is tried.
     targets: Vec<PgConnectOptions>,
     wanted: SessionAttrs,
@@ -95,6 +98,7 @@ impl Session {
         let access = if mode == AccessMode::ReadOnly { "BEGIN READ ONLY" } else { "BEGIN" };
         Ok(Self {
             pool,
+            turns: Semaphore::new(settings.pool_size as usize),
             targets,
             wanted,
             current: Mutex::new(chosen),
@@ -135,6 +139,7 @@ impl Session {
     /// Returns a connection of the pool that has been tested.
     pub(crate) async fn connection(&self) -> Result<Connection<'_>> {
         let failed = |error| During::store("connect").error(&self.location, error);
+        let turn = self.turns.acquire().await.map_err(|_| closed(&self.location))?;
         let acquired = match self.acquire().await {
             Err(error) if self.targets.len() > 1 && !matches!(error, sqlx::Error::PoolClosed) => {
                 self.choose_target().await?;
@@ -142,7 +147,7 @@ impl Session {
             }
             acquired => acquired,
         };
-        Ok(Connection { session: self, inner: Some(acquired.map_err(failed)?), server: None })
+        Ok(Connection { session: self, inner: Some(acquired.map_err(failed)?), server: None, _turn: turn })
     }
 
     /// Returns a connection that answers. One that went silent while it was idle must not use up the time for another.
@@ -192,6 +197,7 @@ pub(crate) struct Connection<'a> {
     inner: Option<PoolConnection<Postgres>>,
     /// The server's process, inside a transaction.
     server: Option<i32>,
+    _turn: SemaphorePermit<'a>,
 }
 
 impl<'a> Connection<'a> {

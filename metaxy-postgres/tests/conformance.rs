@@ -31,6 +31,10 @@ impl Location for Place {
         settings.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
     }
 
+    fn environment(&self) -> Vec<(String, String)> {
+        postgres::environment().expect("a server that runs")
+    }
+
     fn configure(&self, store: StoreBuilder) -> StoreBuilder {
         store.versioning_engine(self.engine).hash_algorithm(self.hash)
     }

@@ -28,6 +28,9 @@ use metaxy_core::{
     AccessMode, BufferedMetadataWriter, FeatureGraph, FeatureSpec, MetadataStore, Result, SharedBackend, columns,
 };
 
+use crate::long_runs::{KILLS, number};
+use crate::process;
+
 const LOCATION: &str = "METAXY_CRASH_LOCATION";
 const FIRST_BATCH: &str = "METAXY_CRASH_FIRST_BATCH";
 const FEATURE: &str = "crash/sample";
@@ -49,7 +52,7 @@ pub enum Victim {
     SpoolingWriter,
 }
 
-/// Starts and kills a writing process `rounds` times. After each time everything that it had said was safe has to be
+/// Starts and kills a writing process `rounds` times, or as often as the variable [`KILLS`] says. After each time everything that it had said was safe has to be
 /// there, every batch whole or not at all, and every sample once. `backend` makes the backend of a location: it is
 /// called in this process and in the one that is killed. The rounds are spread over several locations, which are
 /// directories in `directory`, so that one can be looked at while another is written.
@@ -69,6 +72,7 @@ pub async fn survives_kills<F>(
         let location = PathBuf::from(location);
         write_until_killed(victim, &location, backend(location.clone())).await;
     }
+    let rounds = number(KILLS, rounds);
     let lanes = (0..LANES).map(|lane| {
         let location = directory.join(lane.to_string());
         std::fs::create_dir_all(&location).expect("a directory for a store");
@@ -165,8 +169,7 @@ where
     }
 
     fn victim_command(&self) -> Command {
-        let mut command = Command::new(std::env::current_exe().expect("the test binary has a path"));
-        command.args(["--exact", &self.test, "--nocapture", "--test-threads", "1"]);
+        let mut command = process::command(&self.test);
         command.env(LOCATION, &self.location).env(FIRST_BATCH, self.said.first_unused.to_string());
         // Temporary files of a killed process go with the location.
         command.env("TMPDIR", &self.location);

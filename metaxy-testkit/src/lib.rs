@@ -5,12 +5,17 @@ pub mod conformance;
 pub mod crash;
 pub mod faults;
 pub mod fixtures;
+pub mod ledger;
 pub mod location;
+pub mod logs;
+pub mod long_runs;
 pub mod memory;
 pub mod oracle;
+pub mod process;
 pub mod python;
 pub mod scenario;
 pub mod servers;
+pub mod sizes;
 pub mod workload;
 
 pub use location::{Location, OtherProcesses, SharedLocation, Support};

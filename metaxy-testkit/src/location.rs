@@ -28,6 +28,11 @@ pub trait Location: Send + Sync + 'static {
         self.settings()
     }
 
+    /// Returns what other processes of a test find in their environment, such as the URL of a server that runs already.
+    fn environment(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Returns the directory whose files hold the rows, and nothing else, if the backend keeps them in files.
     fn directory(&self) -> Option<PathBuf> {
         None

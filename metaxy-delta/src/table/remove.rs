@@ -12,8 +12,6 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
 use uuid::Uuid;
 
-use crate::error::chain;
-
 use super::log::{Commit, Table};
 use super::storage::LOG_DIRECTORY;
 use super::storage::local_file::{failed, sync_directory};
@@ -115,10 +113,7 @@ async fn remove(table: &Table, store: &Arc<dyn ObjectStore>, paths: Vec<Path>) -
     while let Some(result) = removed.next().await {
         match result {
             Ok(_) | Err(StoreError::NotFound { .. }) => {}
-            Err(error) => {
-                tracing::debug!(table = table.name, error = chain(&error), "an object could not be removed");
-                return Err(table.context.store("drop", Some(&table.name), error));
-            }
+            Err(error) => return Err(table.context.store("drop", Some(&table.name), error)),
         }
     }
     Ok(())

@@ -17,8 +17,10 @@ fn is_of_kind(fault: Fault, error: &Error) -> bool {
     match fault {
         Fault::Denied => matches!(error, Error::AccessDenied { .. }) && !error.is_transient(),
         Fault::Full => matches!(error, Error::StorageFull { .. }) && error.is_transient(),
-        Fault::Unavailable | Fault::Silence => matches!(error, Error::Unreachable { .. }) && error.is_transient(),
-        Fault::Broken | Fault::LostAnswer | Fault::Busy => {
+        Fault::Unavailable | Fault::Silence | Fault::HangUp | Fault::LostConnection => {
+            matches!(error, Error::Unreachable { .. }) && error.is_transient()
+        }
+        Fault::Broken | Fault::LostAnswer | Fault::Busy | Fault::CutShort => {
             matches!(error, Error::Backend { .. } | Error::Unreachable { .. }) && error.is_transient()
         }
     }

@@ -1,22 +1,15 @@
 //! A store needs none of the blocking threads of its user's runtime, and damage prints no panic.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
-use metaxy_core::{Error, ScanRequest, StoreBackend, col};
-use metaxy_testkit::fixtures::tables;
-use tokio::process::Command;
-use tokio::runtime::{Builder, Runtime};
+use metaxy_core::{Error, StoreBackend, col};
+use metaxy_testkit::process;
+use tokio::runtime::Builder;
 
 use crate::{TABLE, append, key, local, on_s3, opened, read, read_ids, rows};
 
 const LONG: Duration = Duration::from_secs(120);
-
-fn few_threads(count: usize) -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).max_blocking_threads(count).enable_all().build().unwrap()
-}
 
 /// All that a store does, once.
 async fn all_operations(settings: metaxy_delta::DeltaConfig) {
@@ -40,7 +33,8 @@ async fn all_operations(settings: metaxy_delta::DeltaConfig) {
 fn a_runtime_without_a_blocking_thread_to_spare() {
     let (root, bucket) = (tempfile::tempdir().unwrap(), metaxy_testkit::servers::s3::bucket().unwrap());
     for settings in [local(root.path()), on_s3(&bucket)] {
-        let runtime = few_threads(1);
+        let runtime =
+            Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
         let handle = runtime.handle().clone();
         runtime.block_on(async {
             let work = tokio::task::spawn_blocking(move || handle.block_on(all_operations(settings)));
@@ -49,48 +43,6 @@ fn a_runtime_without_a_blocking_thread_to_spare() {
         runtime.shutdown_background();
     }
 }
-
-#[test]
-fn many_writes_at_once_need_few_threads() {
-    const WRITES: i64 = 300;
-    let root = tempfile::tempdir().unwrap();
-    let runtime = few_threads(4);
-    runtime.block_on(async {
-        let backend = opened(&local(root.path()).auto_compact(false)).await;
-        let writes = (0..WRITES).map(|id| {
-            let (backend, table) = (&backend, format!("t/{}", id % 50));
-            async move { tables::append(backend, &table, rows([id])).await }
-        });
-        let all = futures::future::try_join_all(writes);
-        tokio::time::timeout(LONG, all).await.expect("no hang").unwrap();
-        assert_eq!(backend.tables().await.unwrap().len(), 50);
-    });
-}
-
-/// Streams that are not read hold no thread: others go on.
-#[test]
-fn streams_that_wait_hold_no_thread() {
-    let root = tempfile::tempdir().unwrap();
-    let runtime = few_threads(2);
-    runtime.block_on(async {
-        let backend = opened(&local(root.path())).await;
-        for part in 0..4 {
-            append(&backend, rows(part * 20_000..(part + 1) * 20_000)).await.unwrap();
-        }
-        let mut held = Vec::new();
-        for _ in 0..200 {
-            let mut scan = backend.scan(&key(TABLE), &ScanRequest::default()).await.unwrap();
-            tokio::time::timeout(LONG, scan.stream.next()).await.expect("no hang").unwrap().unwrap();
-            held.push(scan.stream);
-        }
-        append(&backend, rows([-1])).await.unwrap();
-        assert_eq!(read(&backend).await.unwrap().num_rows(), 80_001);
-        let last: Vec<_> = held.pop().unwrap().try_collect().await.unwrap();
-        assert!(!last.is_empty());
-    });
-}
-
-const INSIDE: &str = "METAXY_DELTA_DAMAGE";
 
 fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -122,7 +74,7 @@ async fn damaged(root: &Path, file: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_anywhere_is_an_error_and_prints_no_panic() {
-    if std::env::var_os(INSIDE).is_some() {
+    if process::told().is_some() {
         let root = tempfile::tempdir().unwrap();
         let backend = opened(&local(root.path())).await;
         for number in 0..3 {
@@ -140,11 +92,7 @@ async fn damage_anywhere_is_an_error_and_prints_no_panic() {
         }
         return;
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
     let test = "threads::damage_anywhere_is_an_error_and_prints_no_panic";
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
-    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).output().await.unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let text = process::assert_passes(&mut process::second(test, ""));
     assert!(!text.contains("panicked"), "{text}");
 }

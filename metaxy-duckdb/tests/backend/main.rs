@@ -6,6 +6,7 @@ mod holders;
 mod identity;
 mod input;
 mod others;
+mod sizes;
 mod storage;
 mod streams;
 mod tables;

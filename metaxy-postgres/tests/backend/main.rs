@@ -9,6 +9,7 @@ mod newest;
 mod pooler;
 mod python;
 mod settings;
+mod sizes;
 mod support;
 mod tls;
 mod types;

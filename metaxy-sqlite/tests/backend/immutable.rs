@@ -5,6 +5,7 @@ use std::path::Path;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::{AccessMode, Error, Result, ScanRequest, StoreBackend};
 use metaxy_sqlite::{SqliteBackend, SqliteConfig};
+use metaxy_testkit::process;
 
 use super::{append, batch, beside, fresh, ints, key, one_row, open, read};
 
@@ -129,18 +130,16 @@ async fn a_reader_without_rights_sees_what_a_live_writer_writes() {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
 
-    if let Some(path) = std::env::var_os(super::CHILD) {
+    if let Some(path) = process::told() {
         return count_rows(Path::new(&path)).await;
     }
     let (dir, path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o555)).unwrap();
-    // Not by the path of the test binary, which other users need not be able to reach.
-    let mut reader = Command::new("/proc/self/exe");
-    reader.args(["--exact", "immutable::a_reader_without_rights_sees_what_a_live_writer_writes", "--nocapture"]);
-    reader.env(super::CHILD, &path).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut reader = process::second("immutable::a_reader_without_rights_sees_what_a_live_writer_writes", &path);
+    reader.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
     if std::fs::write(dir.path().join("probe"), "").is_ok() {
         // A user whom permissions bind.
         reader.uid(65_534).gid(65_534);

@@ -2,6 +2,7 @@
 
 mod filters;
 mod immutable;
+mod sizes;
 mod storage;
 mod streams;
 mod types;
@@ -35,30 +36,6 @@ async fn fresh() -> (tempfile::TempDir, PathBuf, SqliteBackend) {
 /// Returns a file beside the database.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(format!("{}{ending}", path.display()))
-}
-
-/// What is told to a process that runs a test again.
-const CHILD: &str = "METAXY_CHILD";
-
-/// Runs a test of this program again, in a process that may open so many files.
-#[cfg(unix)]
-fn run_child(test: &str, handles: usize, told: impl AsRef<std::ffi::OsStr>) {
-    let script = format!("ulimit -n {handles} && exec \"$0\" --exact {test} --nocapture");
-    let mut child = std::process::Command::new("sh");
-    child.arg("-c").arg(script).arg(std::env::current_exe().unwrap()).env(CHILD, told);
-    let output = child.output().unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
-}
-
-/// As [`run_child`]. Says whether this is that process.
-#[cfg(unix)]
-fn in_child(test: &str, handles: usize) -> bool {
-    let inside = std::env::var_os(CHILD).is_some();
-    if !inside {
-        run_child(test, handles, "");
-    }
-    inside
 }
 
 #[tokio::test]

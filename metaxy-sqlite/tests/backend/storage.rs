@@ -8,8 +8,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 use metaxy_core::{AccessMode, Error, ScanRequest, StoreBackend, columns, ipc};
 use metaxy_sqlite::SqliteBackend;
+use metaxy_testkit::process;
 
-use super::{append, batch, beside, fresh, in_child, ints, key, one_row, open, read, texts};
+use super::{append, batch, beside, fresh, ints, key, one_row, open, read, texts};
 
 /// From here on, whatever this thread writes, and threads that it starts, meets this error.
 #[cfg(target_os = "linux")]
@@ -45,8 +46,8 @@ fn write_refused(path: PathBuf, error: i32) {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_is_named_and_may_pass() {
-    if let Ok(told) = std::env::var(super::CHILD) {
-        let (error, path) = told.split_once(' ').unwrap();
+    if let Some(told) = process::told() {
+        let (error, path) = told.to_str().unwrap().split_once(' ').unwrap();
         return write_refused(path.into(), error.parse().unwrap());
     }
     for (error, is_open) in [(libc::ENOSPC, true), (libc::ENOSPC, false), (libc::EDQUOT, true)] {
@@ -56,7 +57,7 @@ async fn a_full_disk_is_named_and_may_pass() {
             store.close().await.unwrap();
         }
         let told = format!("{error} {}", path.display());
-        super::run_child("storage::a_full_disk_is_named_and_may_pass", 1024, told);
+        process::assert_passes(&mut process::second("storage::a_full_disk_is_named_and_may_pass", told));
         let store = open(&path, AccessMode::ReadWrite).await;
         append(&store, "t", one_row()).await.unwrap();
         assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
@@ -186,7 +187,7 @@ async fn a_file_with_other_bytes_is_read_or_refused() {
 #[cfg(unix)]
 #[test]
 fn a_process_without_handles_may_try_again() {
-    if !in_child("storage::a_process_without_handles_may_try_again", 64) {
+    if !process::is_second("storage::a_process_without_handles_may_try_again", 64) {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

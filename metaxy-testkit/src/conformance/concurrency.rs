@@ -10,21 +10,23 @@ use arrow::datatypes::Int64Type;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::key::IntoFeatureKey;
-use metaxy_core::{AccessMode, Error, MetadataStore, Result, ScanRequest, VersioningEngine};
+use metaxy_core::{Error, MetadataStore, Result, ScanRequest, VersioningEngine};
 
 use super::kit::{
     GENERATION, LEAF, PASSED, ROOT, generation, ids, only_generation, pair, read, read_ids, samples, sorted, texts,
 };
-use super::second_process::{as_child, assert_child_passes, child};
 use super::{Bench, Outcome};
-use crate::location::OtherProcesses;
+
+/// How many rows a write of a task has.
+pub(super) const ROWS_OF_ONE: usize = 4;
 
 /// Long enough for anything that does not wait for a stream.
 const HELD_LIMIT: Duration = Duration::from_secs(60);
 
-async fn write_own(store: &MetadataStore, task: usize, writes: usize) -> Result<()> {
+/// Makes writes that only this task makes, of [`ROWS_OF_ONE`] rows each.
+pub(super) async fn write_own(store: &MetadataStore, task: usize, writes: usize) -> Result<()> {
     for write in 0..writes {
-        write_patiently(store, [samples(ids(&format!("t{task}-w{write}-"), 4), "v1").batch()]).await?;
+        write_patiently(store, [samples(ids(&format!("t{task}-w{write}-"), ROWS_OF_ONE), "v1").batch()]).await?;
     }
     Ok(())
 }
@@ -50,7 +52,7 @@ pub(super) async fn tasks_write_at_once(bench: Bench) -> Result<Outcome> {
     for outcome in try_join_all(tasks).await? {
         outcome?;
     }
-    assert_eq!(read_ids(&store, ROOT).await?.len(), 8 * 5 * 4);
+    assert_eq!(read_ids(&store, ROOT).await?.len(), 8 * 5 * ROWS_OF_ONE);
     PASSED
 }
 
@@ -102,7 +104,7 @@ pub(super) async fn writes_and_deletes_at_once(bench: Bench) -> Result<Outcome> 
     futures::try_join!(write_own(&store, 1, 10), write_own(&store, 2, 10), deletes)?;
     let left = read_ids(&store, ROOT).await?;
     assert!(left.iter().all(|id| !id.starts_with("doomed")), "deleted rows are back: {left:?}");
-    assert_eq!(left.len(), 2 * 10 * 4, "rows that were written while others were deleted are lost");
+    assert_eq!(left.len(), 2 * 10 * ROWS_OF_ONE, "rows that were written while others were deleted are lost");
     PASSED
 }
 
@@ -114,7 +116,7 @@ pub(super) async fn stores_write_at_once(bench: Bench) -> Result<Outcome> {
     let second = bench.store(pair()?).await?;
     futures::try_join!(write_own(&first, 1, 10), write_own(&second, 2, 10))?;
     for store in [&first, &second] {
-        assert_eq!(read_ids(store, ROOT).await?.len(), 2 * 10 * 4);
+        assert_eq!(read_ids(store, ROOT).await?.len(), 2 * 10 * ROWS_OF_ONE);
     }
     PASSED
 }
@@ -315,41 +317,5 @@ pub(super) async fn a_table_that_comes_and_goes(bench: Bench) -> Result<Outcome>
     )?;
     store.drop_feature(ROOT).await?;
     assert!(!store.has_feature(ROOT).await?, "a table that was dropped is still there");
-    PASSED
-}
-
-pub(super) async fn a_second_process_reads(bench: Bench) -> Result<Outcome> {
-    if let Some(store) = as_child(&bench, AccessMode::ReadOnly).await? {
-        assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
-        return PASSED;
-    }
-    let support = bench.location.support();
-    if support.other_processes == OtherProcesses::Never {
-        return Ok(Outcome::Refused("its rows live in one process".to_owned()));
-    }
-    let store = bench.store(pair()?).await?;
-    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
-    if support.other_processes == OtherProcesses::AfterClose {
-        store.close().await?;
-    }
-    assert_child_passes(child(&bench)).await;
-    PASSED
-}
-
-pub(super) async fn two_processes_write(bench: Bench) -> Result<Outcome> {
-    if let Some(store) = as_child(&bench, AccessMode::ReadWrite).await? {
-        write_own(&store, 2, 10).await?;
-        return PASSED;
-    }
-    let support = bench.location.support();
-    if support.other_processes != OtherProcesses::AtAnyTime || !support.several_writers {
-        return Ok(Outcome::Refused("only one process may write at a time".to_owned()));
-    }
-    let store = bench.store(pair()?).await?;
-    store.write(ROOT, samples(["s0"], "v1").batch()).await?;
-    let second = tokio::spawn(assert_child_passes(child(&bench)));
-    write_own(&store, 1, 10).await?;
-    second.await?;
-    assert_eq!(read_ids(&store, ROOT).await?.len(), 1 + 2 * 10 * 4);
     PASSED
 }

@@ -20,6 +20,7 @@ use metaxy_core::{Error, MetadataStore, Result};
 use super::kit::{LEAF, PASSED, ROOT, ids, pair, read, samples, sorted};
 use super::{Bench, Outcome};
 use crate::fixtures::tables::key;
+use crate::long_runs::{TYPE_ROUNDS, number};
 
 const ROWS: usize = 4;
 /// Columns that are written together.
@@ -41,9 +42,8 @@ pub(super) async fn every_type_in_every_other(bench: Bench) -> Result<Outcome> {
 }
 
 pub(super) async fn types_in_depth(bench: Bench) -> Result<Outcome> {
-    let rounds = std::env::var("METAXY_TYPE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
     let mut random = Rng::with_seed(20);
-    for _ in 0..rounds {
+    for _ in 0..number(TYPE_ROUNDS, 1) {
         let columns = (0..DEEP_COLUMNS).map(|_| deep(&mut random, ROWS + 2)).collect();
         keep_or_refuse(&bench, columns).await?;
     }

@@ -236,8 +236,10 @@ macro_rules! __each_case {
                 a_half_read_stream_keeps_its_state "A stream of which a part has been read goes on with the state with which it started, after writes, deletions and compactions."
                 an_open_stream_blocks_nothing "Streams that are not read to their end block no write, no other read, and no closing."
                 a_table_that_comes_and_goes "While a table is written and dropped over and over, every call finds it whole, finds none, or says that the same call may succeed later."
+            }
+            processes {
                 a_second_process_reads "Another process reads what this one has written."
-                two_processes_write "Two processes may write at once, and no row is lost."
+                many_processes_write "Sixteen processes may write at once, and no row is lost or written twice."
             }
             faults {
                 dropped_write_is_whole "A write that is dropped half way is there as a whole, or not at all."

@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use super::Bench;
 use super::kit::{builder_over, pair};
+use crate::process;
 
 /// Tells the second process where the rows are.
 const SETTINGS: &str = "METAXY_CONFORMANCE_CHILD";
@@ -29,11 +30,10 @@ pub(super) fn child(bench: &Bench) -> Command {
 /// As [`child`], with other settings.
 pub(super) fn child_with(bench: &Bench, settings: &toml::Table) -> Command {
     let name = bench.test.split_once("::").map_or(bench.test, |(_, name)| name);
-    let mut command = Command::new(std::env::current_exe().expect("the test binary is a file"));
+    let mut command = Command::from(process::command(name));
     command
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(SETTINGS, toml::to_string(settings).expect("settings are TOML"))
-        .env_remove("METAXY_CONFORMANCE_REPORT")
+        .envs(bench.location.environment())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
@@ -42,7 +42,5 @@ pub(super) fn child_with(bench: &Bench, settings: &toml::Table) -> Command {
 
 /// Waits until the second process has done its part.
 pub(super) async fn assert_child_passes(mut command: Command) {
-    let output = command.output().await.expect("the second process starts");
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && text.contains("1 passed"), "the second process fails:\n{text}");
+    process::assert_passed(&command.output().await.expect("the second process starts"));
 }

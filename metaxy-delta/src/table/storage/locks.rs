@@ -42,7 +42,7 @@ pub(crate) fn check(config: &DeltaConfig) -> Result<()> {
 }
 
 /// Returns the option, or else the environment variable of its name.
-fn value_of(config: &DeltaConfig, name: &str) -> Option<String> {
+pub(super) fn value_of(config: &DeltaConfig, name: &str) -> Option<String> {
     let option = config.storage_options.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     option.map(|(_, value)| value.to_string()).or_else(|| std::env::var(name).ok())
 }

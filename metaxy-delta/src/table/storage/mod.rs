@@ -1,5 +1,6 @@
 //! The storage systems that tables are in: a directory of this machine, or a bucket.
 
+pub(crate) mod endpoint;
 pub(crate) mod file_system;
 pub(crate) mod local_file;
 pub(crate) mod locks;

@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use uuid::Uuid;
 
-use crate::error::ErrorContext;
+use crate::error::{ErrorContext, chain};
 
 /// The places of this process that have been found to do it.
 static KNOWN: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
@@ -33,7 +33,7 @@ pub(crate) async fn conditional_puts(
         Err(error) => return Err(refused(context, error)),
     };
     if let Err(error) = store.delete(&path).await {
-        tracing::debug!(%error, "a probe is left in the store");
+        tracing::debug!(error = context.redact(&chain(&error)), "a probe is left in the store");
     }
     match second {
         Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {

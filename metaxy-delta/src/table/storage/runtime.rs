@@ -30,6 +30,11 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
 });
 static PERMITS: Semaphore = Semaphore::const_new(OPERATIONS);
 
+/// How many requests to the local file system run at once. Each may have a file open, of which a process may often have
+/// 1,024.
+const REQUESTS: usize = 128;
+static FILES: Semaphore = Semaphore::const_new(REQUESTS);
+
 /// Runs an operation of `deltalake` that may decode stored data of a table. It begins with the first poll, and runs to
 /// its end even if its answer is no longer waited for.
 ///
@@ -44,8 +49,9 @@ pub(crate) async fn decode<T: Send + 'static>(
     outcome.map_err(|panic| panic.damaged(table))
 }
 
-/// Runs a request to the local file system.
+/// Runs a request to the local file system, which closes what it opens.
 pub(crate) async fn request<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    let _permit = FILES.acquire().await.map_err(|error| Error::Task(error.to_string()))?;
     spawn(work)?.await.map_err(Error::from)
 }
 

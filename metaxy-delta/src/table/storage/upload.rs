@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{FutureExt, TryFutureExt};
+use metaxy_core::secret::mask_url;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
+
+use crate::error::chain;
 
 /// A store that accepts all uploads, and knows which one has failed.
 #[derive(Clone, Debug)]
@@ -143,7 +146,8 @@ impl MultipartUpload for PartUpload {
         if let Some(upload) = &mut self.upload
             && let Err(error) = upload.abort().await
         {
-            tracing::debug!(%error, "parts of a file that is not wanted any more are left in the store");
+            let error = mask_url(&chain(&error));
+            tracing::debug!(error, "parts of a file that is not wanted any more are left in the store");
         }
         Ok(())
     }

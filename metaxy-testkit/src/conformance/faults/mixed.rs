@@ -16,12 +16,12 @@ use tokio::task::JoinHandle;
 use crate::conformance::kit::{LEAF, PASSED, ROOT, ids, pair, samples, texts};
 use crate::conformance::second_process::{as_child, child};
 use crate::conformance::{Bench, Outcome};
+use crate::ledger::{Ledger, Progress};
 use crate::location::OtherProcesses;
+use crate::long_runs::{MIXED_SECONDS, number};
 
 /// Tells a process its number, which makes its rows its own.
 const NUMBER: &str = "METAXY_CONFORMANCE_NUMBER";
-/// For how many seconds processes run; a few unless it is set.
-const SECONDS: &str = "METAXY_MIXED_SECONDS";
 /// What a process says begins so, to tell it from what the test harness prints.
 const SAID: &str = "mixed: ";
 const PROCESSES: usize = 3;
@@ -44,14 +44,14 @@ pub(in crate::conformance) async fn mixed_processes(bench: Bench) -> Result<Outc
     let claims = disturb(&bench).await;
     let store = bench.store(pair()?).await?;
     claims.check(&count(&store).await?);
-    assert!(claims.written() > PROCESSES, "the processes wrote too little to show anything");
+    assert!(claims.ledger.written() > PROCESSES, "the processes wrote too little to show anything");
     PASSED
 }
 
 /// Runs processes, stops and kills some of them at random moments, and starts others instead; what all of them
 /// said.
 async fn disturb(bench: &Bench) -> Claims {
-    let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let seconds = number(MIXED_SECONDS, 4);
     let (begun, random) = (Instant::now(), &mut Rng::with_seed(seconds));
     let claims = Arc::<Mutex<Claims>>::default();
     let mut numbers = 0..;
@@ -67,7 +67,7 @@ async fn disturb(bench: &Bench) -> Claims {
         }
     }
     // A busy machine has started little in that time: what is left of them works on undisturbed.
-    let written = || claims.lock().unwrap_or_else(PoisonError::into_inner).written();
+    let written = || claims.lock().unwrap_or_else(PoisonError::into_inner).ledger.written();
     while written() <= PROCESSES && begun.elapsed() < Duration::from_secs(seconds) + LONGEST_WAIT {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -117,15 +117,8 @@ impl Worker {
 /// What processes said of their writes and deletions, by the write's name.
 #[derive(Default)]
 struct Claims {
-    writes: BTreeMap<String, Progress>,
-    deletes: BTreeMap<String, Progress>,
+    ledger: Ledger,
     failures: Vec<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Begun,
-    Done,
 }
 
 impl Claims {
@@ -134,29 +127,17 @@ impl Claims {
         let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
         let progress = if word == "done" { Progress::Done } else { Progress::Begun };
         match rest.split_once(' ') {
-            Some(("write", name)) if word != "failed" => self.writes.insert(name.to_owned(), progress),
-            Some(("delete", name)) if word != "failed" => self.deletes.insert(name.to_owned(), progress),
-            _ => {
-                self.failures.push(rest.to_owned());
-                None
-            }
-        };
+            Some(("write", name)) if word != "failed" => self.ledger.write(name, progress),
+            Some(("delete", name)) if word != "failed" => self.ledger.delete(name, progress),
+            _ => self.failures.push(rest.to_owned()),
+        }
     }
 
-    fn written(&self) -> usize {
-        self.writes.values().filter(|progress| **progress == Progress::Done).count()
-    }
-
-    /// Whether the rows that were found are those that must be there.
+    /// Whether the rows that were found are those that must be there. A failure for good is one of the library's own
+    /// ([`Error::Task`]) too.
     fn check(&self, found: &BTreeMap<String, usize>) {
         assert!(self.failures.is_empty(), "calls failed for good:\n{}", self.failures.join("\n"));
-        for (name, rows) in found {
-            assert_eq!(*rows, ROWS, "write {name} is there in part");
-            assert!(self.deletes.get(name) != Some(&Progress::Done), "write {name} was deleted, and is back");
-        }
-        let is_safe = |name: &String| self.writes[name] == Progress::Done && !self.deletes.contains_key(name);
-        let lost: Vec<_> = self.writes.keys().filter(|name| is_safe(name) && !found.contains_key(*name)).collect();
-        assert!(lost.is_empty(), "these writes had returned, and are lost: {lost:?}");
+        self.ledger.check(found, ROWS);
     }
 }
 

@@ -85,16 +85,27 @@ impl ServerRef {
     }
 }
 
+/// The server of this process.
+fn shared() -> Result<&'static Server> {
+    static SHARED: OnceLock<Result<Server>> = OnceLock::new();
+    let shared = SHARED.get_or_init(|| if named().is_some() { Server::named() } else { Server::start() });
+    shared.as_ref().map_err(String::clone)
+}
+
 /// Returns a new database on the server of this process.
 ///
 /// # Errors
 /// One line that says what is missing.
 pub fn database() -> Result<Database> {
-    static SHARED: OnceLock<Result<Server>> = OnceLock::new();
-    match SHARED.get_or_init(|| if named().is_some() { Server::named() } else { Server::start() }) {
-        Ok(server) => Database::create(ServerRef::Shared(server)),
-        Err(reason) => Err(reason.clone()),
-    }
+    Database::create(ServerRef::Shared(shared()?))
+}
+
+/// Returns the environment with which another process uses the server of this one.
+///
+/// # Errors
+/// One line that says what is missing.
+pub fn environment() -> Result<Vec<(String, String)>> {
+    Ok(vec![(URL_VARIABLE.to_owned(), shared()?.url.clone())])
 }
 
 /// A schema of one test, in a database that is shared; removed when it is dropped.

@@ -8,6 +8,7 @@
 //! long as this one lives. It speaks HTTP, checks signatures, and does conditional puts as Amazon does: of several that
 //! ask at once for the same new key, one gets it. Objects live in memory, so that a test can look at every byte.
 
+mod faults;
 mod objects;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,9 @@ use s3s::HttpError;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
+pub use faults::{Fault, Held};
 use objects::Objects;
-pub use objects::{Fault, Held, Request};
+pub use objects::Request;
 
 const ACCESS_KEY: &str = "throwaway-access-key";
 const SECRET_KEY: &str = "throwaway-secret-key";
@@ -113,10 +115,13 @@ async fn serve(listener: TcpListener, service: S3Service, open: Arc<AtomicBool>)
         let answer = hyper::service::service_fn(move |request| {
             let (service, open) = (service.clone(), open.clone());
             async move {
+                // An error closes the connection.
+                let cut_off = || HttpError::new(Box::new(std::io::Error::other("cut off")));
                 if !open.load(Ordering::SeqCst) {
-                    return Err(HttpError::new(Box::new(std::io::Error::other("cut off"))));
+                    return Err(cut_off());
                 }
-                hyper::service::Service::call(&service, request).await
+                let response = hyper::service::Service::call(&service, request).await?;
+                if response.headers().contains_key(faults::HANG_UP) { Err(cut_off()) } else { Ok(response) }
             }
         });
         // A client may leave at any time.
@@ -181,17 +186,31 @@ impl Bucket {
 
     /// Breaks the next requests of a verb (as in [`Request`]) for keys or prefixes that end so, one for each fault.
     pub fn break_requests(&self, verb: &'static str, ending: &str, faults: impl IntoIterator<Item = Fault>) {
-        self.server.objects.break_requests(&self.name, verb, ending, faults);
+        self.with_trouble(|trouble| trouble.break_requests(verb, ending, faults));
+    }
+
+    /// Breaks one request in so many from now on, in ways that are drawn at random.
+    pub fn break_at_random(&self, seed: u64, one_in: usize) {
+        self.with_trouble(|trouble| trouble.break_at_random(seed, one_in));
+    }
+
+    /// Returns how many requests have met a fault.
+    pub fn struck(&self) -> usize {
+        self.with_trouble(|trouble| trouble.struck()).unwrap_or_default()
     }
 
     /// Takes back the faults that have not shown yet.
     pub fn mend(&self) {
-        self.server.objects.mend(&self.name);
+        self.with_trouble(faults::Trouble::mend);
     }
 
     /// Holds the next request of a verb for a key or prefix that ends so, before anything is done.
     pub fn hold(&self, verb: &'static str, ending: &str) -> Held {
-        self.server.objects.hold(&self.name, verb, ending)
+        self.with_trouble(|trouble| trouble.hold(verb, ending)).unwrap_or_default()
+    }
+
+    fn with_trouble<T>(&self, work: impl FnOnce(&mut faults::Trouble) -> T) -> Option<T> {
+        self.server.objects.with_trouble(&self.name, work)
     }
 
     /// From now on conditions of puts (`If-Match`, `If-None-Match`) are ignored, as by servers that do not know them.

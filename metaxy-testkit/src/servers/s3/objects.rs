@@ -1,7 +1,7 @@
 //! The objects of the S3 server, and the requests that it answers. One lock guards them all: a condition and the put
 //! that depends on it are one step.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -12,7 +12,8 @@ use futures::TryStreamExt;
 use md5::{Digest, Md5};
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
-use tokio::sync::Notify;
+
+use super::faults::{Fault, Held, Trouble};
 
 /// The most keys of one answer to a listing, as Amazon has it.
 const PAGE: usize = 1000;
@@ -24,68 +25,6 @@ pub struct Request {
     pub verb: &'static str,
     /// The key, or the prefix that is listed.
     pub key: String,
-}
-
-/// What goes wrong with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It is done, but the answer is that of a server that has failed.
-    LostAnswer,
-    /// It is not done, as another one of this key is under way.
-    Busy,
-    /// It is not done: this user may not do it (403).
-    Denied,
-    /// It is not done: the server has failed (500).
-    Broken,
-    /// It is not done: the server is too busy (503).
-    Unavailable,
-    /// It is not done: no space is left (507).
-    Full,
-    /// It is not done, and there is no answer.
-    Silence,
-}
-
-impl Fault {
-    /// The answer, if the request is not done.
-    async fn answer(self) -> S3Result<()> {
-        Err(match self {
-            Self::LostAnswer => return Ok(()),
-            Self::Busy => error(S3ErrorCode::ConditionalRequestConflict),
-            Self::Denied => error(S3ErrorCode::AccessDenied),
-            Self::Broken => error(S3ErrorCode::InternalError),
-            Self::Unavailable => error(S3ErrorCode::SlowDown),
-            Self::Full => {
-                let mut full = error(S3ErrorCode::Custom("InsufficientStorage".into()));
-                full.set_status_code(hyper::StatusCode::INSUFFICIENT_STORAGE);
-                full
-            }
-            Self::Silence => std::future::pending().await,
-        })
-    }
-}
-
-/// A request that waits until a test lets it go on.
-#[derive(Clone, Debug, Default)]
-pub struct Held {
-    arrived: Arc<Notify>,
-    released: Arc<Notify>,
-}
-
-impl Held {
-    /// Waits until a client has made the request.
-    pub async fn arrived(&self) {
-        self.arrived.notified().await;
-    }
-
-    /// Lets the request go on.
-    pub fn release(&self) {
-        self.released.notify_one();
-    }
-
-    async fn hold(&self) {
-        self.arrived.notify_one();
-        self.released.notified().await;
-    }
 }
 
 /// All buckets.
@@ -103,23 +42,8 @@ struct State {
 struct BucketState {
     objects: BTreeMap<String, Object>,
     requests: Vec<Request>,
-    faults: VecDeque<Trap<Fault>>,
-    holds: VecDeque<Trap<Held>>,
+    trouble: Trouble,
     ignores_conditions: bool,
-}
-
-/// Something that happens to one request.
-#[derive(Debug)]
-struct Trap<T> {
-    verb: &'static str,
-    ending: String,
-    what: T,
-}
-
-/// Takes out the first trap for a request.
-fn sprung<T>(traps: &mut VecDeque<Trap<T>>, verb: &str, key: &str) -> Option<T> {
-    let index = traps.iter().position(|trap| trap.verb == verb && key.ends_with(trap.ending.as_str()))?;
-    traps.remove(index).map(|trap| trap.what)
 }
 
 #[derive(Clone, Debug)]
@@ -187,30 +111,9 @@ impl Objects {
         self.lock().buckets.get_mut(bucket).map(|bucket| std::mem::take(&mut bucket.requests)).unwrap_or_default()
     }
 
-    pub fn break_requests(
-        &self,
-        bucket: &str,
-        verb: &'static str,
-        ending: &str,
-        faults: impl IntoIterator<Item = Fault>,
-    ) {
-        if let Some(bucket) = self.lock().buckets.get_mut(bucket) {
-            bucket.faults.extend(faults.into_iter().map(|what| Trap { verb, ending: ending.to_owned(), what }));
-        }
-    }
-
-    pub fn mend(&self, bucket: &str) {
-        if let Some(bucket) = self.lock().buckets.get_mut(bucket) {
-            bucket.faults.clear();
-        }
-    }
-
-    pub fn hold(&self, bucket: &str, verb: &'static str, ending: &str) -> Held {
-        let held = Held::default();
-        if let Some(bucket) = self.lock().buckets.get_mut(bucket) {
-            bucket.holds.push_back(Trap { verb, ending: ending.to_owned(), what: held.clone() });
-        }
-        held
+    /// Returns what `work` does with the trouble that requests to a bucket meet; nothing where there is no such bucket.
+    pub fn with_trouble<T>(&self, bucket: &str, work: impl FnOnce(&mut Trouble) -> T) -> Option<T> {
+        self.lock().buckets.get_mut(bucket).map(|bucket| work(&mut bucket.trouble))
     }
 
     pub fn ignore_conditions(&self, bucket: &str) {
@@ -221,20 +124,21 @@ impl Objects {
 
     /// Lets a request in once nothing holds it. The fault is one that shows after it is done.
     async fn admit(&self, bucket: &str, verb: &'static str, key: &str) -> S3Result<Option<Fault>> {
-        let held = self.lock().buckets.get_mut(bucket).and_then(|bucket| sprung(&mut bucket.holds, verb, key));
+        let held: Option<Held> = self.with_trouble(bucket, |trouble| trouble.hold_of(verb, key)).flatten();
         if let Some(held) = held {
             held.hold().await;
         }
-        let fault = self.lock().buckets.get_mut(bucket).and_then(|bucket| sprung(&mut bucket.faults, verb, key));
+        let fault = self.with_trouble(bucket, |trouble| trouble.fault_of(verb, key)).flatten();
         if let Some(fault) = fault {
-            fault.answer().await?;
+            fault.before().await?;
         }
         Ok(fault)
     }
 }
 
-fn lost(fault: Option<Fault>) -> S3Result<()> {
-    if fault == Some(Fault::LostAnswer) { Err(error(S3ErrorCode::InternalError)) } else { Ok(()) }
+/// Ends a request that is done, where its answer does not arrive.
+fn answered(fault: Option<Fault>) -> S3Result<()> {
+    fault.map_or(Ok(()), Fault::after)
 }
 
 impl State {
@@ -287,8 +191,11 @@ async fn collected(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     Ok(bytes.await.map_err(|_| error(S3ErrorCode::IncompleteBody))?.freeze())
 }
 
-fn body(bytes: Bytes) -> StreamingBlob {
-    StreamingBlob::wrap(futures::stream::iter([Ok::<_, std::io::Error>(bytes)]))
+/// The bytes of an object, or some of them before the connection breaks.
+fn body(bytes: Bytes, is_cut: bool) -> StreamingBlob {
+    let half = bytes.slice(..bytes.len() / 2);
+    let parts = if is_cut { vec![Ok(half), Err(std::io::Error::other("cut short"))] } else { vec![Ok(bytes)] };
+    StreamingBlob::wrap(futures::stream::iter(parts))
 }
 
 #[async_trait]
@@ -300,13 +207,14 @@ impl S3 for Objects {
         let mut state = self.lock();
         let bucket = state.asked(&bucket, "PUT", &key)?;
         let object = bucket.store(key, bytes, if_match.as_ref(), if_none_match.as_ref())?;
-        lost(fault)?;
+        answered(fault)?;
         Ok(S3Response::new(PutObjectOutput { e_tag: Some(object.tag()), ..PutObjectOutput::default() }))
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = request.input;
-        lost(self.admit(&input.bucket, "GET", &input.key).await?)?;
+        let fault = self.admit(&input.bucket, "GET", &input.key).await?;
+        answered(fault)?;
         let object = self.lock().asked(&input.bucket, "GET", &input.key)?.object(&input.key)?;
         if input.if_match.is_some_and(|condition| !meets(&condition, &object.tag())) {
             return Err(error(S3ErrorCode::PreconditionFailed));
@@ -324,14 +232,14 @@ impl S3 for Objects {
             content_range,
             e_tag: Some(object.tag()),
             last_modified: Some(object.modified.into()),
-            body: Some(body(bytes)),
+            body: Some(body(bytes, fault == Some(Fault::CutShort))),
             ..GetObjectOutput::default()
         }))
     }
 
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = request.input;
-        lost(self.admit(&input.bucket, "HEAD", &input.key).await?)?;
+        answered(self.admit(&input.bucket, "HEAD", &input.key).await?)?;
         let object = self.lock().asked(&input.bucket, "HEAD", &input.key)?.object(&input.key)?;
         Ok(S3Response::new(HeadObjectOutput {
             content_length: number(object.bytes.len()),
@@ -345,7 +253,7 @@ impl S3 for Objects {
         let input = request.input;
         let fault = self.admit(&input.bucket, "DELETE", &input.key).await?;
         self.lock().asked(&input.bucket, "DELETE", &input.key)?.objects.remove(&input.key);
-        lost(fault)?;
+        answered(fault)?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
@@ -354,15 +262,16 @@ impl S3 for Objects {
         request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
         let input = request.input;
+        let mut faults = Vec::new();
         for object in &input.delete.objects {
-            self.admit(&input.bucket, "DELETE", &object.key).await?;
+            faults.push(self.admit(&input.bucket, "DELETE", &object.key).await?);
         }
-        let mut state = self.lock();
         let mut deleted = Vec::new();
         for object in input.delete.objects {
-            state.asked(&input.bucket, "DELETE", &object.key)?.objects.remove(&object.key);
+            self.lock().asked(&input.bucket, "DELETE", &object.key)?.objects.remove(&object.key);
             deleted.push(DeletedObject { key: Some(object.key), ..DeletedObject::default() });
         }
+        faults.into_iter().try_for_each(answered)?;
         Ok(S3Response::new(DeleteObjectsOutput { deleted: Some(deleted), ..DeleteObjectsOutput::default() }))
     }
 
@@ -394,7 +303,7 @@ impl S3 for Objects {
             page: input.max_keys.and_then(|keys| usize::try_from(keys).ok()).map_or(PAGE, |keys| keys.min(PAGE)),
             prefix: prefix.clone(),
         };
-        lost(self.admit(&input.bucket, "LIST", &prefix).await?)?;
+        answered(self.admit(&input.bucket, "LIST", &prefix).await?)?;
         let found = listing.of(&self.lock().asked(&input.bucket, "LIST", &prefix)?.objects);
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
@@ -460,7 +369,7 @@ impl S3 for Objects {
         let bucket = state.asked(&input.bucket, "PUT", &input.key)?;
         let object = bucket.store(input.key.clone(), bytes.freeze(), if_match, if_none_match)?;
         state.uploads.remove(&input.upload_id);
-        lost(fault)?;
+        answered(fault)?;
         Ok(S3Response::new(CompleteMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),

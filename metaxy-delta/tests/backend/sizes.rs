@@ -1,0 +1,15 @@
+//! Thousands of writes at once, hundreds of streams that are held, thousands of features.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use metaxy_core::{Result, SharedBackend};
+use metaxy_delta::DeltaBackend;
+
+use crate::local;
+
+async fn backend(location: PathBuf) -> Result<SharedBackend> {
+    Ok(Arc::new(DeltaBackend::new(local(&location.join("store")))?))
+}
+
+metaxy_testkit::sizes!(backend);

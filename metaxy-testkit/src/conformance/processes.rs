@@ -1,0 +1,61 @@
+//! Other processes: one that reads, and many that write.
+
+use metaxy_core::{AccessMode, Result};
+
+use super::concurrency::{ROWS_OF_ONE, write_own};
+use super::kit::{PASSED, ROOT, pair, read_ids, samples};
+use super::second_process::{as_child, assert_child_passes, child};
+use super::{Bench, Outcome};
+use crate::location::OtherProcesses;
+use crate::long_runs::{PROCESS_WRITES, number};
+
+/// How many processes write at once, this one among them.
+const PROCESSES: usize = 16;
+/// Tells a process which one it is.
+const NUMBER: &str = "METAXY_CONFORMANCE_NUMBER";
+
+pub(super) async fn a_second_process_reads(bench: Bench) -> Result<Outcome> {
+    if let Some(store) = as_child(&bench, AccessMode::ReadOnly).await? {
+        assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
+        return PASSED;
+    }
+    let support = bench.location.support();
+    if support.other_processes == OtherProcesses::Never {
+        return Ok(Outcome::Refused("its rows live in one process".to_owned()));
+    }
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+    if support.other_processes == OtherProcesses::AfterClose {
+        store.close().await?;
+    }
+    assert_child_passes(child(&bench)).await;
+    PASSED
+}
+
+pub(super) async fn many_processes_write(bench: Bench) -> Result<Outcome> {
+    let writes = number(PROCESS_WRITES, 5);
+    if let Some(store) = as_child(&bench, AccessMode::ReadWrite).await? {
+        write_own(&store, number(NUMBER, 0), writes).await?;
+        return PASSED;
+    }
+    let support = bench.location.support();
+    if support.other_processes != OtherProcesses::AtAnyTime || !support.several_writers {
+        return Ok(Outcome::Refused("only one process may write at a time".to_owned()));
+    }
+    let store = bench.store(pair()?).await?;
+    let others = (1..PROCESSES).map(|process| {
+        let mut command = child(&bench);
+        command.env(NUMBER, process.to_string());
+        tokio::spawn(assert_child_passes(command))
+    });
+    let others: Vec<_> = others.collect();
+    write_own(&store, 0, writes).await?;
+    for other in others {
+        other.await?;
+    }
+    let rows = store.read(ROOT).with_sample_history().columns(["id"]).await?.rows().await?;
+    let distinct = read_ids(&store, ROOT).await?.len();
+    let expected = PROCESSES * writes * ROWS_OF_ONE;
+    assert_eq!((rows.num_rows(), distinct), (expected, expected), "rows are lost, or there twice");
+    PASSED
+}
