@@ -1,10 +1,9 @@
 //! Records whether a table has ever had a row. DuckDB does not, so a line at the end of the table's comment does.
 
 use duckdb::Connection;
+use metaxy_core::backend::{has_held_mark, with_held_mark};
 
 use crate::sql::names::{quoted, text};
-
-const MARK: &str = "metaxy: has held rows";
 
 /// Reads the comment of a table; `None` if there is no such table.
 fn comment(connection: &Connection, sql_name: &str) -> duckdb::Result<Option<String>> {
@@ -21,23 +20,17 @@ fn has_rows(connection: &Connection, sql_name: &str) -> duckdb::Result<bool> {
     connection.query_row(&sql, [], |row| row.get(0))
 }
 
-fn is_marked(comment: &str) -> bool {
-    comment.lines().any(|line| line == MARK)
-}
-
 /// Returns whether a table has a row, or is known to have had one. A missing table had none.
 pub(crate) fn has_held_rows(connection: &Connection, sql_name: &str) -> duckdb::Result<bool> {
     let Some(comment) = comment(connection, sql_name)? else { return Ok(false) };
-    Ok(is_marked(&comment) || has_rows(connection, sql_name)?)
+    Ok(has_held_mark(&comment) || has_rows(connection, sql_name)?)
 }
 
 /// Records that a table has had rows, within the transaction that fills or empties it.
 pub(crate) fn mark(connection: &Connection, sql_name: &str) -> duckdb::Result<()> {
-    match comment(connection, sql_name)? {
+    match comment(connection, sql_name)?.as_deref().and_then(with_held_mark) {
         None => Ok(()),
-        Some(comment) if is_marked(&comment) => Ok(()),
         Some(comment) => {
-            let comment = if comment.is_empty() { MARK.to_owned() } else { format!("{comment}\n{MARK}") };
             connection.execute_batch(&format!("COMMENT ON TABLE {} IS {}", quoted(sql_name), text(&comment)))
         }
     }
