@@ -1,6 +1,5 @@
 //! Rows between a table and its files.
 
-use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
