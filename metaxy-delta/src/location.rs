@@ -86,7 +86,7 @@ impl Root {
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
         if matches!(url.scheme(), "s3" | "s3a") {
-            // A user says nothing there, and dependencies log the URL. Only URLs without a host refuse.
+            // A user means nothing there, and dependencies log the URL. Only URLs without a host refuse this.
             let _ = (url.set_username(""), url.set_password(None));
         }
         Self { url, directory: None, layout }
@@ -236,8 +236,8 @@ mod tests {
         assert_eq!(nested.table_location(&key("a/b")), "/data/store/a/b.delta");
         let flat = Root::parse("s3://bucket/prefix/", Layout::Flat).expect("a root");
         assert_eq!(flat.table_url(&key("faces/per-video")).as_str(), "s3://bucket/prefix/faces__per_video.delta");
-        let masked = Root::parse("s3://ada:secret@bucket/x", Layout::Flat).expect("a root").table_location(&key("a/b"));
-        assert_eq!(masked, "s3://ada:***@bucket/x/a__b.delta");
+        let bare = Root::parse("s3://ada:secret@bucket/x", Layout::Flat).expect("a root").table_location(&key("a/b"));
+        assert_eq!(bare, "s3://bucket/x/a__b.delta", "a user means nothing there, and dependencies log the URL");
         assert_eq!(flat.table_name("faces__per_video.delta").as_deref(), Some("faces__per_video"));
         assert_eq!(flat.table_name("a/b.delta"), None);
     }
