@@ -23,6 +23,7 @@ mod parallel;
 mod partition;
 mod pick;
 mod provenance;
+mod read;
 mod rows;
 mod scan;
 mod sides;
@@ -160,7 +161,7 @@ impl Run {
         let finish = Arc::new(finish);
         let Self { plan, source, samples, pool } = self;
         let reading = plan.clone();
-        stream::once(async move { sides::read(&reading, source.as_ref(), samples, &pool).await })
+        stream::once(async move { read::read(&reading, source.as_ref(), samples, &pool).await })
             .try_flatten()
             .map(move |rows| {
                 let (plan, finish) = (plan.clone(), finish.clone());
