@@ -88,7 +88,7 @@ enum Kind {
 }
 
 /// The meanings of DuckDB's messages, in this order. Its binding passes on nothing but text.
-const MEANINGS: [(&str, Kind); 27] = [
+const MEANINGS: [(&str, Kind); 28] = [
     ("Could not set lock on file", Kind::Locked),
     ("Conflicting lock is held", Kind::Locked),
     ("has been invalidated", Kind::Passing),
@@ -97,6 +97,7 @@ const MEANINGS: [(&str, Kind); 27] = [
     ("File too large", Kind::Full),
     ("Permission denied", Kind::Io(ErrorKind::PermissionDenied)),
     ("Operation not permitted", Kind::Io(ErrorKind::PermissionDenied)),
+    ("attached in read-only mode", Kind::Io(ErrorKind::PermissionDenied)),
     ("Read-only file system", Kind::Io(ErrorKind::ReadOnlyFilesystem)),
     ("No such file or directory", Kind::Io(ErrorKind::NotFound)),
     ("Stale file handle", Kind::Io(ErrorKind::StaleNetworkFileHandle)),

@@ -98,7 +98,7 @@ fn whole(collected: Sides<Collected>) -> Result<Rows> {
     let inputs = collected.inputs.into_iter().map(&mut table).collect::<Result<_>>()?;
     let samples = collected.samples.map(&mut table).transpose()?;
     let current = collected.current.map(&mut table).transpose()?;
-    Ok(Rows { inputs, samples, current, held })
+    Ok(Rows { inputs, samples, current, _held: held })
 }
 
 fn pair<T>(sides: Sides<T>, keys: Option<&Sides<PartitionKey>>) -> Sides<(T, Option<&PartitionKey>)> {

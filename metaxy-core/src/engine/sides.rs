@@ -22,7 +22,7 @@ pub(crate) struct Rows {
     /// The rows that are there, if the plan compares.
     pub(crate) current: Option<Table>,
     /// The memory that they take.
-    pub(super) held: Vec<Reservation>,
+    pub(super) _held: Vec<Reservation>,
 }
 
 /// One value for each table of a plan.
@@ -85,7 +85,7 @@ impl Queue {
                 continue;
             }
             let Sides { inputs, samples, current } = sides.as_ref().as_ref().map(|side| side.table(partition)).await?;
-            return Ok(Some(Rows { inputs, samples, current, held: Vec::new() }));
+            return Ok(Some(Rows { inputs, samples, current, _held: Vec::new() }));
         }
         Ok(None)
     }

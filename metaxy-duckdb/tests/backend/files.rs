@@ -121,5 +121,5 @@ async fn closed_and_opened_again() {
     store.open(AccessMode::ReadOnly).await.unwrap();
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
     let error = append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap_err();
-    assert!(matches!(error, Error::ReadOnly { .. }), "{error}");
+    assert!(matches!(error, Error::AccessDenied { .. }), "{error}");
 }
