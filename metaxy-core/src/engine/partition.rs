@@ -34,7 +34,7 @@ const MAX_DEPTH: u32 = 5;
 
 /// Rows of one partition wait until they are this large, or a part of the memory, so that a file has no crumbs.
 const CHUNK_BYTES: usize = 512 << 10;
-const MIN_CHUNK_BYTES: usize = 8 << 10;
+const MIN_CHUNK_BYTES: usize = 32 << 10;
 
 /// The columns that say to which partition a row belongs, with the types in which they are compared.
 #[derive(Clone, Debug)]

@@ -53,7 +53,7 @@ impl<T> Sides<T> {
 }
 
 /// Partitions up to this size are not divided again, however little memory there is.
-const SMALL_PARTITION: usize = 64 << 10;
+const SMALL_PARTITION: usize = 1 << 20;
 
 /// The partitions that are still to be worked on.
 pub(super) struct Queue {
