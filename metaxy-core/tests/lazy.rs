@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::util::display::array_value_to_string;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::plan::sql::RowKind;
@@ -186,36 +185,6 @@ proptest! {
             }
         });
     }
-}
-
-#[tokio::test]
-async fn large_partitions_are_divided_again() {
-    let store = opened("lazy-divided", |builder| builder).await;
-    let videos: Vec<i64> = (0..3_000).collect();
-    // Large rows: each of the first partitions has more than a megabyte of them.
-    let large = |videos: &[i64], version: &str| {
-        let payload = videos.iter().map(|video| video.to_string().repeat(8_000));
-        let payload = Arc::new(StringArray::from_iter_values(payload));
-        columns::with_column(&rows(&[("video", videos)], version), "payload", payload).unwrap()
-    };
-    store.write("raw/video", large(&videos, "v1")).await.unwrap();
-    let increment = store.resolve_update("made/text").await.unwrap();
-    store.write("made/text", increment.new).await.unwrap();
-    store.write("raw/video", large(&videos[..100], "v2")).await.unwrap();
-    store.delete("raw/video").filter("video >= 2900").await.unwrap();
-    let small = opened("lazy-divided", |builder| builder.memory_limit(1)).await;
-    let increment = small.resolve_update("made/text").lazy().await.unwrap();
-    let counts = increment.counts().await.unwrap();
-    assert_eq!(counts, IncrementCounts { new: 0, stale: 100, orphaned: 100 });
-    let ids = |rows: &Rows| {
-        let ids = rows.batches().iter().flat_map(|batch| batch["video"].as_primitive::<Int64Type>().values().to_vec());
-        let mut ids: Vec<i64> = ids.collect();
-        ids.sort_unstable();
-        ids
-    };
-    let increment = increment.collect().await.unwrap();
-    assert_eq!(ids(&increment.stale), videos[..100]);
-    assert_eq!(ids(&increment.orphaned), videos[2_900..]);
 }
 
 #[tokio::test]

@@ -63,8 +63,12 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(sides: Sides<Partitions>, pool: &Arc<MemoryPool>) -> Self {
-        let mut queue = Self { waiting: Vec::new(), limit: pool.share(cores()).max(SMALL_PARTITION) };
+    pub(super) fn new(sides: Sides<Partitions>, pool: &MemoryPool) -> Self {
+        Self::with_limit(sides, pool.share(cores()).max(SMALL_PARTITION))
+    }
+
+    fn with_limit(sides: Sides<Partitions>, limit: usize) -> Self {
+        let mut queue = Self { waiting: Vec::new(), limit };
         queue.add(sides);
         queue
     }
@@ -108,5 +112,34 @@ pub(crate) fn tables_of(collected: Collected, pool: &Arc<MemoryPool>) -> BoxStre
             let tables = Queue::new(sides, pool).into_stream();
             tables.try_filter_map(|mut rows| async move { Ok(rows.inputs.pop()) }).boxed()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Int64Type};
+
+    use super::super::partition::{PartitionKey, collect};
+    use super::*;
+    use crate::backend::stream_of;
+
+    #[tokio::test]
+    async fn partitions_that_are_too_large_are_divided_again() {
+        let ids: Vec<i64> = (0..3_000).collect();
+        let column = Arc::new(Int64Array::from(ids.clone())) as _;
+        let batch = RecordBatch::try_from_iter([("id", column)]).expect("one column");
+        let key: PartitionKey = [("id".to_owned(), DataType::Int64)].into_iter().collect();
+        let pool = MemoryPool::new(1, None);
+        let collected = collect(batch.schema(), stream_of(vec![batch]), Some(&key), &pool).await.expect("a file");
+        let partitions = collected.divided(&key, &pool).await.expect("partitions");
+        let sides = Sides { inputs: vec![partitions], samples: None, current: None };
+        let parts: Vec<Rows> = Queue::with_limit(sides, 100).into_stream().try_collect().await.expect("all parts");
+        assert!(parts.len() > 10 * PARTITIONS, "{} parts", parts.len());
+        let batches = parts.iter().flat_map(|rows| rows.inputs[0].batches());
+        let mut found: Vec<i64> =
+            batches.flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values()).copied().collect();
+        found.sort_unstable();
+        assert_eq!(found, ids, "each row is in one part");
     }
 }

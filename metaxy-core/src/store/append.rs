@@ -30,16 +30,23 @@ pub(crate) struct Preparation {
     stamping: Option<Stamping>,
     /// What becomes of several rows of one sample; `None` keeps all of them.
     duplicates: Option<Duplicates>,
+    /// Whether small batches are joined. Those of a plain write reach the backend as they are.
+    joins: bool,
 }
 
 impl Preparation {
     /// For rows that are complete, as copies and deletions are.
-    pub(crate) const COMPLETE: Self = Self { stamping: None, duplicates: None };
+    pub(crate) const COMPLETE: Self = Self { stamping: None, duplicates: None, joins: true };
 
     /// For rows of a user, who may have put several of one sample into a write.
     pub(crate) fn of_rows(stamping: Stamping, duplicates: Duplicates) -> Self {
         let duplicates = (!stamping.preserve).then_some(duplicates);
-        Self { stamping: Some(stamping), duplicates }
+        Self { stamping: Some(stamping), duplicates, joins: false }
+    }
+
+    /// For rows of many puts: of several rows of one sample the one that was put last counts.
+    pub(crate) fn of_puts(stamping: Stamping) -> Self {
+        Self { stamping: Some(stamping), duplicates: Some(Duplicates::Last), joins: true }
     }
 }
 
@@ -69,7 +76,7 @@ impl MetadataStore {
         let table = self.table_to_write(key).await?;
         let (store, key) = (self.clone(), key.clone());
         blocking::run(move || {
-            let mut batches = joined(batches)?;
+            let mut batches = if preparation.joins { joined(batches)? } else { batches };
             if let Some(stamping) = &preparation.stamping {
                 let plan = store.plan(&key)?;
                 batches = batches.iter().map(|batch| store.complete(plan, batch, stamping)).collect::<Result<_>>()?;

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 
 use crate::error::Result;
 use crate::key::FeatureKey;
-use crate::store::{Duplicates, MetadataStore, Preparation, PreparedRows};
+use crate::store::{MetadataStore, Preparation, PreparedRows};
 
 use super::flush_batch::Entry;
 
@@ -69,7 +69,7 @@ impl PendingRows<Vec<RecordBatch>> {
     fn preparation(store: &MetadataStore, is_from_spool: bool, at: i64) -> Preparation {
         match is_from_spool {
             true => Preparation::COMPLETE,
-            false => Preparation::of_rows(store.stamping(at), Duplicates::Last),
+            false => Preparation::of_puts(store.stamping(at)),
         }
     }
 
