@@ -132,8 +132,8 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Reads a table, as far into the [`ScanRequest`] as the storage system can take it. Sees one state of the table: no
-    /// half of a write, whatever happens while the stream is read. The stream may be dropped before its end, and holds up
-    /// nobody while it is not read. The request names columns that the table has.
+    /// half of a write, whatever happens while the stream is read. The stream may be dropped before its end, and delays no
+    /// other call while it is not read. The request names columns that the table has.
     ///
     /// # Errors
     /// [`Error::FeatureNotFound`] where there is no table (see [`not_found`]). An error on the way is an item of the stream.
