@@ -52,11 +52,10 @@ impl MemoryPool {
 
     /// Returns the pool of a store with these settings.
     pub(crate) fn of_store(limit: Option<usize>, directory: Option<&Path>) -> Result<Arc<Self>> {
-        let shared = Self::of_process();
         match (limit, directory) {
-            (None, None) => shared,
+            (None, None) => Self::of_process(),
             (Some(limit), directory) => Ok(Self::new(limit, directory)),
-            (None, directory) => Ok(Self::new(shared?.limit, directory)),
+            (None, directory) => Ok(Self::new(Self::of_process()?.limit, directory)),
         }
     }
 

@@ -67,12 +67,15 @@ pub(crate) struct Units {
     pub(crate) missing: usize,
 }
 
-/// How many rows are new, stale and orphaned.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) new: usize,
-    pub(crate) stale: usize,
-    pub(crate) orphaned: usize,
+/// How many rows of an increment are new, stale and orphaned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IncrementCounts {
+    /// Samples that have no row yet; for N:1 one row for each upstream row.
+    pub new: usize,
+    /// Samples whose row was made from something else.
+    pub stale: usize,
+    /// Rows that nothing upstream asks for; for 1:N one for each parent.
+    pub orphaned: usize,
 }
 
 /// A plan with what it takes to run it.
@@ -125,18 +128,18 @@ impl Run {
     }
 
     /// Counts what is new, stale and orphaned.
-    pub(crate) async fn counts(self) -> Result<Counts> {
+    pub(crate) async fn counts(self) -> Result<IncrementCounts> {
         let parts = self.parts(|_, _, found| {
-            Ok(Counts { new: found.new.len(), stale: found.stale.len(), orphaned: found.orphaned.len() })
+            Ok(IncrementCounts { new: found.new.len(), stale: found.stale.len(), orphaned: found.orphaned.len() })
         });
-        let add = |sum: Counts, part: Counts| async move {
-            Ok(Counts {
+        let add = |sum: IncrementCounts, part: IncrementCounts| async move {
+            Ok(IncrementCounts {
                 new: sum.new + part.new,
                 stale: sum.stale + part.stale,
                 orphaned: sum.orphaned + part.orphaned,
             })
         };
-        parts.try_fold(Counts::default(), add).await
+        parts.try_fold(IncrementCounts::default(), add).await
     }
 
     /// Counts the input units.

@@ -81,22 +81,20 @@ pub(crate) async fn collect(
     pool: &Arc<MemoryPool>,
 ) -> Result<Collected> {
     let schema = plain_schema(&schema);
-    let mut held = Held { batches: Vec::new(), reservation: pool.reservation() };
+    let (mut held, mut reservation) = (Vec::new(), pool.reservation());
     let mut divided: Option<Divider> = None;
     while let Some(batch) = stream.try_next().await? {
         for batch in plain_batches(batch)? {
             match (&mut divided, key) {
                 (Some(divider), _) => divider.push(batch).await?,
-                (None, None) => held.batches.push(batch),
-                (None, Some(_)) if held.reservation.try_grow(batch.get_array_memory_size()) => {
-                    held.batches.push(batch);
-                }
+                (None, None) => held.push(batch),
+                (None, Some(_)) if reservation.try_grow(batch.get_array_memory_size()) => held.push(batch),
                 (None, Some(key)) => {
                     let mut divider = Divider::new(schema.clone(), key, pool, 0)?;
-                    for batch in std::mem::take(&mut held.batches).into_iter().chain([batch]) {
+                    for batch in std::mem::take(&mut held).into_iter().chain([batch]) {
                         divider.push(batch).await?;
                     }
-                    held.reservation = pool.reservation();
+                    reservation = pool.reservation();
                     divided = Some(divider);
                 }
             }
@@ -104,13 +102,8 @@ pub(crate) async fn collect(
     }
     match divided {
         Some(divider) => Ok(Collected::Divided(divider.finish().await?)),
-        None => Ok(Collected::Whole(Table::new(schema, held.batches)?, held.reservation)),
+        None => Ok(Collected::Whole(Table::new(schema, held)?, reservation)),
     }
-}
-
-struct Held {
-    batches: Vec<RecordBatch>,
-    reservation: Reservation,
 }
 
 impl Collected {

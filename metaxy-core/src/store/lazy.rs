@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::{Stream, StreamExt, TryStreamExt};
 
-use crate::engine::KindStream;
+use crate::engine::{IncrementCounts, KindStream};
 use crate::error::Result;
 use crate::plan::sql::RowKind;
 
@@ -18,8 +18,9 @@ use super::{Increment, RowStream};
 
 /// An increment of which nothing has been computed: the tables are located and the plan is made.
 ///
-/// Each way to read it runs the plan. Memory is bounded by `memory_limit`, whatever the size of the tables; dropping a
-/// stream stops the work.
+/// Each way to read it runs the plan; dropping a stream stops the work. Tables that exceed `memory_limit` are worked on in
+/// partitions, which wait in temporary files. Not bounded are the keys of orphaned rows, and tables that cannot be divided:
+/// those of a feature that aggregates (N:1) an input whose `select` drops id columns.
 ///
 /// ```no_run
 /// # async fn run(store: metaxy_core::MetadataStore) -> metaxy_core::Result<()> {
@@ -39,17 +40,6 @@ use super::{Increment, RowStream};
 pub struct LazyIncrement {
     resolve: Arc<Resolve>,
     limit: Option<usize>,
-}
-
-/// How many rows of an increment are new, stale and orphaned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IncrementCounts {
-    /// Samples that have no row yet; for N:1 one row for each upstream row.
-    pub new: usize,
-    /// Samples whose row was made from something else.
-    pub stale: usize,
-    /// Rows that nothing upstream asks for; for 1:N one for each parent.
-    pub orphaned: usize,
 }
 
 impl LazyIncrement {
@@ -94,8 +84,7 @@ impl LazyIncrement {
     /// # Errors
     /// What the backends say.
     pub async fn counts(&self) -> Result<IncrementCounts> {
-        let counts = self.resolve.run().counts().await?;
-        Ok(IncrementCounts { new: counts.new, stale: counts.stale, orphaned: counts.orphaned })
+        self.resolve.run().counts().await
     }
 
     /// Returns all rows in memory.

@@ -36,13 +36,14 @@ use crate::hash::{HashAlgorithm, MIN_TRUNCATION, RowHasher};
 use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::memory::MemoryPool;
 
+pub use crate::engine::IncrementCounts;
 pub use children::Replaced;
 pub use clock::{Clock, SystemClock};
 pub use data::{Increment, IntoBatches, RowStream, Rows};
 pub use delete::DeleteRequest;
 pub use duplicates::Duplicates;
 pub use fallback::Fallback;
-pub use lazy::{IncrementCounts, IncrementStream, LazyIncrement};
+pub use lazy::{IncrementStream, LazyIncrement};
 pub use maintain::FeatureLocation;
 pub use read::ReadRequest;
 pub use resolve::{InputProgress, ResolveRequest};
@@ -181,8 +182,9 @@ impl StoreBuilder {
         self
     }
 
-    /// Bounds the bytes that resolves and reads of this store hold; what does not fit waits in files of
-    /// [`temp_dir`](Self::temp_dir). By default all stores of the process share a limit: that of `METAXY_MEMORY_LIMIT`
+    /// Limits the bytes of rows that resolves and reads of this store hold; what does not fit waits in files of
+    /// [`temp_dir`](Self::temp_dir). A third of it is for the rows as they were read, the rest for what is computed from
+    /// them. ([`LazyIncrement`] names what is not bounded.) By default all stores of the process share a limit: that of `METAXY_MEMORY_LIMIT`
     /// (`4GB`, `512MiB`), else half of the memory that the machine or its control group has.
     ///
     /// An [`Increment`](crate::Increment) and collected rows are held in memory beyond that:
