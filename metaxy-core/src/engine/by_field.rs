@@ -1,4 +1,4 @@
-//! By-field columns: one string for each field of a row, as a struct (or, in tables of others, a map).
+//! By-field columns: one string for each field of a row, stored as a struct, or as a map in tables of other programs.
 
 use std::fmt::LowerExp;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::hash::RowHasher;
 use super::float_text::{self, float_text};
 use super::parallel;
 
-/// The values of one member; null where the row, or the whole column, has no such member.
+/// Returns the values of one member; null if the row, or the whole column, has no such member.
 pub(crate) fn member(array: &ArrayRef, struct_key: &str) -> Result<StringArray> {
     let values = match array.data_type() {
         DataType::Struct(_) => {
@@ -33,12 +33,13 @@ pub(crate) fn member(array: &ArrayRef, struct_key: &str) -> Result<StringArray> 
     Ok(values)
 }
 
-/// The values of some members, each in the chunks of the column. The column goes, so that members can go one by one.
+/// Returns the values of some members, one array per chunk of the column. Takes the column, so that its members can be
+/// freed one by one.
 pub(crate) fn members(chunks: Vec<ArrayRef>, struct_keys: &[String]) -> Result<Vec<Vec<StringArray>>> {
     struct_keys.iter().map(|key| chunks.iter().map(|chunk| member(chunk, key)).collect()).collect()
 }
 
-/// The values of all chunks.
+/// Concatenates the values of all chunks.
 pub(crate) fn joined(chunks: Vec<StringArray>) -> Result<StringArray> {
     match chunks.as_slice() {
         [] => Ok(null_strings(0)),
@@ -47,7 +48,7 @@ pub(crate) fn joined(chunks: Vec<StringArray>) -> Result<StringArray> {
     }
 }
 
-/// The names of the members, sorted; of a map those that occur.
+/// Returns the sorted names of the members; of a map the keys that occur.
 pub(crate) fn member_names(array: &ArrayRef) -> Result<Vec<String>> {
     let mut names: Vec<String> = match array.data_type() {
         DataType::Struct(fields) => fields.iter().map(|field| field.name().clone()).collect(),
@@ -62,20 +63,20 @@ pub(crate) fn member_names(array: &ArrayRef) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A by-field column from the values of its members, in the order of `struct_keys`.
+/// Builds a by-field column from the values of its members, in the order of `struct_keys`.
 pub(crate) fn build(struct_keys: &[String], values: Vec<StringArray>, rows: usize) -> Result<ArrayRef> {
     let arrays = values.into_iter().map(|array| Arc::new(array) as ArrayRef).collect();
     let fields = columns::by_field_fields(struct_keys);
     Ok(Arc::new(StructArray::try_new_with_length(fields, arrays, None, rows)?))
 }
 
-/// The column with exactly these members, null where it lacks one.
+/// Returns the column with exactly these members; members that it lacks are null.
 pub(crate) fn conform(array: &ArrayRef, struct_keys: &[String]) -> Result<ArrayRef> {
     let values = struct_keys.iter().map(|key| member(array, key)).collect::<Result<Vec<_>>>()?;
     build(struct_keys, values, array.len())
 }
 
-/// For each row the hash of all values joined by `|`, in the order of the members given; nulls count as empty.
+/// Returns for each row the hash of all values joined by `|`, in the order of the given members; nulls count as empty.
 pub(crate) fn combined_hash(values: &[StringArray], rows: usize, hasher: RowHasher) -> Result<StringArray> {
     let parts = parallel::over_rows(rows, |range| {
         let mut builder = StringBuilder::with_capacity(range.len(), range.len() * hasher.truncation().min(20));
@@ -89,17 +90,17 @@ pub(crate) fn combined_hash(values: &[StringArray], rows: usize, hasher: RowHash
     joined(parts)
 }
 
-/// Values joined by `|`, in parts.
+/// Returns the parts of the text in which the values are joined by `|`.
 pub(crate) fn line<'a>(values: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     values.enumerate().flat_map(|(index, value)| [if index == 0 { "" } else { "|" }, value])
 }
 
-/// The value of a row, empty for a null.
+/// Returns the value of a row, or the empty string for a null.
 pub(crate) fn value_or_empty(array: &StringArray, row: usize) -> &str {
     if array.is_valid(row) { array.value(row) } else { "" }
 }
 
-/// Any text column as the one text type that the engine works with.
+/// Casts any text column to the one text type that the engine works with.
 pub(crate) fn text(array: &ArrayRef) -> Result<StringArray> {
     Ok(match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().clone(),
@@ -121,7 +122,7 @@ fn null_strings(rows: usize) -> StringArray {
     new_null_array(&DataType::Utf8, rows).as_string::<i32>().clone()
 }
 
-/// A null struct has null members, whatever its children hold.
+/// Sets the members of null structs to null, whatever the child arrays hold.
 fn with_nulls(array: StringArray, outer: Option<&NullBuffer>) -> StringArray {
     let Some(outer) = outer else { return array };
     let nulls = NullBuffer::union(array.nulls(), Some(outer));

@@ -1,4 +1,4 @@
-//! Compares what should be with what is stored.
+//! Compares the expected rows with the stored ones.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +17,7 @@ use super::parallel;
 use super::provenance::Scratch;
 use super::table::Table;
 
-/// The rows that are there already, ready to be compared.
+/// The stored rows, ready to be compared.
 pub(crate) struct Current {
     /// Their join columns.
     pub(crate) key_columns: Vec<ArrayRef>,
@@ -26,7 +26,7 @@ pub(crate) struct Current {
     forced: Option<BooleanArray>,
 }
 
-/// Row numbers by what has to be done: of expected rows, and of current ones.
+/// The row numbers of new and stale expected rows, and of orphaned current rows.
 pub(crate) struct Comparison {
     pub(crate) new: Vec<u32>,
     pub(crate) stale: Vec<u32>,
@@ -60,13 +60,13 @@ impl Current {
         !same || self.forced.as_ref().is_some_and(|forced| forced.is_valid(row) && forced.value(row))
     }
 
-    /// The keys of all rows, or of some of them.
+    /// Returns the keys of all rows, or of some of them.
     pub(crate) fn keys(&self, types: &[DataType]) -> Result<Keys> {
         Keys::new(&self.key_columns.iter().cloned().zip(types.iter().cloned()).collect::<Vec<_>>())
     }
 }
 
-/// What is new, stale and orphaned. A sample is compared with every current row of its key.
+/// Returns what is new, stale and orphaned. A sample is compared with every current row of its key.
 pub(crate) fn compare(expected: &Expected<'_>, current: Option<&Current>) -> Result<Comparison> {
     let Some(current) = current else {
         let all = (0..expected.len() as u32).collect();

@@ -15,7 +15,7 @@ use crate::spec::FeatureSpec;
 
 use super::by_field;
 
-/// The version columns of a batch, complete, by name.
+/// Returns the complete version columns of a batch, with their names.
 pub(crate) fn complete_versions(
     spec: &FeatureSpec,
     batch: &RecordBatch,
@@ -44,7 +44,7 @@ pub(crate) fn complete_versions(
     ])
 }
 
-/// The given provenance of each row; where it has none, the hash over its fields.
+/// Returns the given provenance of each row, or the hash over its fields if none is given.
 fn row_provenance(batch: &RecordBatch, by_field: &[StringArray], hasher: RowHasher) -> Result<StringArray> {
     let given = batch.column_by_name(columns::PROVENANCE).map(by_field::text).transpose()?;
     match given {
@@ -54,12 +54,12 @@ fn row_provenance(batch: &RecordBatch, by_field: &[StringArray], hasher: RowHash
     }
 }
 
-/// Checks that a batch says of every row what each of its fields was made from.
+/// Checks that a batch has a provenance value for each field of every row.
 pub(crate) fn check_provenance(spec: &FeatureSpec, batch: &RecordBatch) -> Result<()> {
     given_provenance(spec, batch, &spec.struct_keys()).map(|_| ())
 }
 
-/// The values of `metaxy_provenance_by_field`, one array for each field.
+/// Returns the values of `metaxy_provenance_by_field`, one array for each field.
 fn given_provenance(spec: &FeatureSpec, batch: &RecordBatch, struct_keys: &[String]) -> Result<Vec<StringArray>> {
     let column = columns::PROVENANCE_BY_FIELD;
     let Some(array) = batch.column_by_name(column) else {
@@ -82,7 +82,7 @@ fn given_provenance(spec: &FeatureSpec, batch: &RecordBatch, struct_keys: &[Stri
     Ok(values)
 }
 
-/// The given data versions; nulls are filled from the provenance.
+/// Returns the given data versions; nulls are filled from the provenance.
 fn filled_data_versions(
     feature: &FeatureKey,
     given: &ArrayRef,
@@ -121,7 +121,7 @@ fn wrong_members(feature: &FeatureKey, column: &str, array: &ArrayRef, struct_ke
     })
 }
 
-/// The values of `given`, and where it has none those of `other`.
+/// Returns the values of `given`, with those of `other` in place of nulls.
 fn fill(given: &StringArray, other: &StringArray) -> Result<StringArray> {
     if given.null_count() == 0 {
         return Ok(given.clone());

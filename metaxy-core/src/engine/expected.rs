@@ -1,4 +1,4 @@
-//! What should be there: the joined inputs of a feature, or the samples that the caller gives for a root.
+//! The expected rows: the joined inputs of a feature, or the samples that the caller gives for a root.
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::{cast, is_not_null, kernels::zip::zip};
@@ -17,11 +17,11 @@ use super::parallel;
 use super::provenance::{Hashing, Scratch};
 use super::table::{NO_ROW, Table, batch_of, output_chunks};
 
-/// The rows that should be there.
+/// The rows that a plan expects.
 pub(crate) enum Expected<'a> {
-    /// Made from inputs; versions are computed when they are needed.
+    /// Joined from inputs; versions are computed when they are needed.
     Joined { plan: &'a IncrementPlan, inputs: &'a [Input], joined: &'a Joined, hashing: Hashing<'a> },
-    /// Given, with their versions.
+    /// Given by the caller, with their versions.
     Given(Box<Samples>),
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Samples whose versions are complete, with the types of the current key columns, where there are any.
+    /// Creates samples with complete versions; `current` are the types of the current key columns, if there is a table.
     pub(crate) fn new(plan: &IncrementPlan, table: Table, current: &[DataType]) -> Result<Self> {
         let mut typed: Vec<(ArrayRef, DataType)> = Vec::with_capacity(plan.join_columns.len());
         for (index, name) in plan.join_columns.iter().enumerate() {
@@ -65,7 +65,7 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// The type in which each join column is compared.
+    /// Returns the type in which each join column is compared.
     pub(crate) fn key_types(&self) -> &[DataType] {
         match self {
             Self::Joined { joined, .. } => &joined.key_types,
@@ -73,7 +73,7 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// The key of a row: a table of keys, and the row in it.
+    /// Returns the key of a row: a table of keys, and the row in it.
     pub(crate) fn key(&self, row: usize) -> (&Keys, usize) {
         match self {
             Self::Joined { joined, .. } => {
@@ -84,7 +84,7 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// The provenance of a row.
+    /// Returns the provenance of a row.
     pub(crate) fn provenance<'s>(&'s self, row: usize, scratch: &'s mut Scratch) -> &'s str {
         match self {
             Self::Joined { hashing, .. } => {
@@ -95,9 +95,9 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// Some rows with all their columns.
+    /// Returns some rows with all their columns.
     pub(crate) fn batches(&self, rows: &[u32]) -> Result<Vec<RecordBatch>> {
-        // Where nothing is new or stale, the sizes of all rows need not be known.
+        // If nothing is new or stale, the sizes of all rows need not be known.
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -117,7 +117,7 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// The bytes that inputs bring to an expected row, from those of their own rows.
+/// Returns the size of an expected row in bytes, as the sum of the sizes of its input rows.
 fn joined_bytes(joined: &Joined, sizes: &[Vec<usize>], row: u32) -> usize {
     let of_input = |(rows, sizes): (&Vec<u32>, &Vec<usize>)| match rows[row as usize] {
         NO_ROW => 0,
@@ -126,7 +126,7 @@ fn joined_bytes(joined: &Joined, sizes: &[Vec<usize>], row: u32) -> usize {
     joined.rows.iter().zip(sizes).map(of_input).sum()
 }
 
-/// The columns that inputs bring, for some expected rows.
+/// Returns the columns of some expected rows that come from inputs.
 fn input_columns(
     plan: &IncrementPlan,
     inputs: &[Input],
@@ -153,7 +153,7 @@ fn input_columns(
     Ok(columns)
 }
 
-/// The values of `first`, and where it has none those of `second`.
+/// Returns the values of `first`, with those of `second` in place of nulls.
 fn coalesce(first: &ArrayRef, second: &ArrayRef) -> Result<ArrayRef> {
     let second =
         if first.data_type() == second.data_type() { second.clone() } else { cast(second, first.data_type())? };

@@ -1,12 +1,12 @@
-//! Floats as text: what is hashed where a data version is a float. The Python package hashes what Polars writes.
+//! Floats as text, which is hashed if a data version is a float. The Python package hashes the text that Polars writes.
 
 use std::fmt::LowerExp;
 
-/// Exponents of ten from which on, and up to which, a number is written without an exponent.
+/// The lowest and the highest exponent of ten of numbers that are written without an exponent.
 pub(super) const DOUBLE: (i32, i32) = (-5, 15);
 pub(super) const SINGLE: (i32, i32) = (-6, 12);
 
-/// The shortest text that stands for the value alone: `1.0`, `0.00001`, `1e-7`, `1.5e+16`, `inf`, `NaN`.
+/// Returns the shortest text that parses to this value: `1.0`, `0.00001`, `1e-7`, `1.5e+16`, `inf`, `NaN`.
 pub(super) fn float_text<F: LowerExp + Copy + Into<f64>>(value: F, plain: (i32, i32)) -> String {
     let wide: f64 = value.into();
     if wide.is_nan() {

@@ -11,12 +11,12 @@ use crate::store::Rows;
 use super::keys::Keys;
 use super::table::Table;
 
-/// Returns a hash of the key in each row: equal keys have equal hashes, in whatever batch.
+/// Returns a hash of the key of each row; equal keys have equal hashes in all batches.
 pub(crate) fn key_hashes(columns: Vec<ArrayRef>) -> Result<Vec<u64>> {
     Ok(Keys::within(columns)?.into_hashes())
 }
 
-/// Returns all rows, those of one key beside each other: batches of whole groups, with the number of rows of each group.
+/// Returns all rows grouped by key: batches of whole groups, with the number of rows of each group.
 pub(crate) fn by_key(rows: &Rows, columns: &[String]) -> Result<Vec<(RecordBatch, Vec<usize>)>> {
     let table = Table::new(rows.schema().clone(), rows.batches().to_vec())?;
     let groups = Keys::within(columns.iter().map(|name| table.column(name)).collect::<Result<_>>()?)?.groups();
@@ -40,10 +40,10 @@ pub(crate) fn by_key(rows: &Rows, columns: &[String]) -> Result<Vec<(RecordBatch
     output_runs(units.iter().copied()).into_iter().map(batch).collect()
 }
 
-/// The last row of each key, and whether a key has several.
+/// The last row of each key, and whether a key has several rows.
 pub(crate) struct LastRows {
     pub(crate) rows: Vec<u32>,
-    /// The second row of a key that has several, and how many it has.
+    /// The second row of a key that has several, and their number.
     pub(crate) repeated: Option<(u32, usize)>,
 }
 

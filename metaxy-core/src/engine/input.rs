@@ -31,7 +31,7 @@ struct Versions {
 }
 
 impl Input {
-    /// Takes the data versions out of the rows that were read, and applies the lineage.
+    /// Takes the data versions from the rows of an input and applies the lineage.
     pub(crate) fn new(plan: &InputPlan, table: Table, hasher: RowHasher) -> Result<Self> {
         let mut versions = HashMap::new();
         if table.schema.column_with_name(columns::DATA_VERSION_BY_FIELD).is_none() {
@@ -56,7 +56,7 @@ impl Input {
         Ok(Self { table: table.project(&kept)?, versions })
     }
 
-    /// The data versions of a field, as a function of the row.
+    /// Returns the data versions of a field, as a function of the row.
     pub(crate) fn versions<'a>(&'a self, struct_key: &str) -> impl Fn(usize) -> &'a str + use<'a> {
         let versions = self.versions.get(struct_key);
         move |row| match versions {
@@ -68,7 +68,7 @@ impl Input {
         }
     }
 
-    /// A column by its name in the increment.
+    /// Returns a column by its name in the increment.
     pub(crate) fn column(&self, plan: &InputPlan, name: &str) -> Result<ArrayRef> {
         self.table.column(plan.source_of(name))
     }
@@ -79,12 +79,12 @@ struct RowGroups {
     of_row: std::sync::Arc<Vec<u32>>,
     /// All rows, group by group, in the order in which their values are hashed.
     rows: Vec<u32>,
-    /// Where each group ends in `rows`.
+    /// The end of each group in `rows`.
     ends: Vec<usize>,
 }
 
 impl RowGroups {
-    /// For each group the hash of its values joined by `|`.
+    /// Returns for each group the hash of its values joined by `|`.
     fn hash(&self, values: &StringArray, hasher: RowHasher) -> StringArray {
         let mut builder = StringBuilder::with_capacity(self.ends.len(), self.ends.len() * 20);
         let mut hashes = hasher.many(|hash| builder.append_value(hash));
@@ -116,7 +116,7 @@ fn group(plan: &InputPlan, table: &Table, on: &[String], order: &GroupOrder) -> 
     Ok(RowGroups { of_row: std::sync::Arc::new(groups.of_row), rows, ends })
 }
 
-/// All rows in the order in which values of a group follow each other.
+/// Returns all rows in the order in which the values of a group are hashed.
 fn ordered_rows(table: &Table, order: &GroupOrder) -> Result<Vec<u32>> {
     let mut rows: Vec<u32> = (0..table.num_rows() as u32).collect();
     match order {
@@ -133,7 +133,7 @@ fn ordered_rows(table: &Table, order: &GroupOrder) -> Result<Vec<u32>> {
     Ok(rows)
 }
 
-/// Sorts rows as [`GroupOrder::Arrival`] says, but for the id columns that are kept.
+/// Sorts rows by [`GroupOrder::Arrival`], except for the id columns that are kept.
 fn arrival_order(table: &Table, ids: &[String], rows: &mut [u32]) -> Result<()> {
     let ids = sortable(table, ids)?;
     let updated = cast(&table.column(columns::UPDATED_AT)?, &DataType::Timestamp(TimeUnit::Microsecond, None))?;

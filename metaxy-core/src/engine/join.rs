@@ -11,9 +11,9 @@ use super::key_type::common_type;
 use super::keys::{KeyIndex, Keys};
 use super::table::NO_ROW;
 
-/// Expected rows: for each the row of every input that it is made from.
+/// Expected rows: for each, the row of every input that it is made from.
 pub(crate) struct Joined {
-    /// One list for each input; [`NO_ROW`] where an optional input has none.
+    /// One list for each input; [`NO_ROW`] if an optional input has none.
     pub(crate) rows: Vec<Vec<u32>>,
     /// The keys of each input's rows, comparable across inputs.
     pub(crate) keys: Vec<Keys>,
@@ -26,14 +26,14 @@ impl Joined {
         self.rows.first().map_or(0, Vec::len)
     }
 
-    /// The first input that has a row for an expected row, and that row.
+    /// Returns the first input that has a row for an expected row, and that row.
     pub(crate) fn source(&self, row: usize) -> (usize, usize) {
         let found = self.rows.iter().enumerate().find(|(_, rows)| rows[row] != NO_ROW);
         found.map_or((0, 0), |(input, rows)| (input, rows[row] as usize))
     }
 }
 
-/// Joins: required inputs inner; optional ones left, or in full where no input is required.
+/// Joins the inputs: required ones by an inner join; optional ones by a left join, or a full join if none is required.
 pub(crate) fn join(plan: &IncrementPlan, inputs: &[Input], also: &[DataType]) -> Result<Joined> {
     let (keys, key_types) = input_keys(plan, inputs, also)?;
     let first = inputs.first().map_or(0, |input| input.table.num_rows());
@@ -49,7 +49,7 @@ pub(crate) fn join(plan: &IncrementPlan, inputs: &[Input], also: &[DataType]) ->
     Ok(joined)
 }
 
-/// The rows of the join with one more input; `keep` says whether rows without a match stay.
+/// Joins one more input; `keep` says whether rows without a match stay.
 fn match_rows(joined: &Joined, number: usize, keep: bool) -> Vec<Vec<u32>> {
     let index = KeyIndex::new(&joined.keys[number]);
     let mut rows: Vec<Vec<u32>> = (0..=number).map(|_| Vec::with_capacity(joined.len())).collect();
@@ -76,7 +76,7 @@ fn push_row(rows: &mut [Vec<u32>], joined: &Joined, row: usize, other: u32) {
     last.push(other);
 }
 
-/// The other side of a full join: rows of the last input that nothing has matched.
+/// Completes a full join with the rows of the last input that have no match.
 fn add_unmatched(joined: &mut Joined, number: usize, count: usize) {
     let mut seen = vec![false; count];
     for row in joined.rows[number].iter().filter(|row| **row != NO_ROW) {
@@ -88,7 +88,7 @@ fn add_unmatched(joined: &mut Joined, number: usize, count: usize) {
     }
 }
 
-/// The join columns of every input, each in a type that all inputs and the types in `also` share.
+/// Returns the join columns of every input, each in a type that all inputs and the types in `also` share.
 fn input_keys(plan: &IncrementPlan, inputs: &[Input], also: &[DataType]) -> Result<(Vec<Keys>, Vec<DataType>)> {
     let mut columns: Vec<Vec<ArrayRef>> = Vec::with_capacity(inputs.len());
     for (input, input_plan) in inputs.iter().zip(&plan.inputs) {
@@ -111,7 +111,7 @@ fn input_keys(plan: &IncrementPlan, inputs: &[Input], also: &[DataType]) -> Resu
     Ok((keys, types))
 }
 
-/// Rows that cannot be matched by a column.
+/// Returns the error for a join column whose types cannot be compared.
 pub(crate) fn mismatch(plan: &IncrementPlan, column: &str, left: &DataType, right: &DataType) -> Error {
     let inputs: Vec<String> = plan.inputs.iter().map(|input: &InputPlan| format!("`{}`", input.feature)).collect();
     let among = match inputs.as_slice() {

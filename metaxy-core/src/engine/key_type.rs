@@ -1,8 +1,8 @@
-//! The types in which ids are compared: ids that are equal are equal keys, however each table stores them.
+//! The types in which ids are compared: equal ids are equal keys, whatever type each table stores them in.
 //!
 //! Texts, bytes, integers, decimals, floats, dates, times, lists and structs are each compared in one type, which holds
-//! the values of all their physical types without loss. Common types form a semilattice, so that it does not matter in
-//! which order tables are compared.
+//! the values of all their physical types without loss. Common types form a semilattice, so the order in which tables
+//! are compared does not matter.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type
 use crate::error::{Error, Result};
 use crate::schema::{item_of, plain_array};
 
-/// As many digits as a 64-bit integer may have.
+/// The number of digits that a 64-bit integer may have.
 const SIGNED_DIGITS: u8 = 19;
 const UNSIGNED_DIGITS: u8 = 20;
 
-/// The type in which values of two types are compared as keys, where there is one.
+/// Returns the type in which values of two types are compared as keys, if there is one.
 pub(crate) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
     joined(&canonical_type(left)?, &canonical_type(right)?)
 }
 
-/// The type in which values of a type are compared among themselves.
+/// Returns the type in which values of a type are compared among themselves.
 pub(crate) fn key_type(data_type: &DataType) -> Result<DataType> {
     canonical_type(data_type).ok_or_else(|| Error::Unsupported {
-        what: format!("telling samples apart by a column of type {data_type}"),
+        what: format!("an id column of type {data_type}"),
         hint: "use a column of texts, numbers, dates or bytes, or several of them".to_owned(),
     })
 }
@@ -65,7 +65,7 @@ fn canonical_type(data_type: &DataType) -> Option<DataType> {
     })
 }
 
-/// The common type of two canonical ones.
+/// Returns the common type of two canonical ones.
 fn joined(left: &DataType, right: &DataType) -> Option<DataType> {
     use DataType::{Duration, List, Null, Struct, Time32, Time64, Timestamp};
     Some(match (left, right) {
@@ -89,7 +89,7 @@ fn joined(left: &DataType, right: &DataType) -> Option<DataType> {
     })
 }
 
-/// Ticks of different units are compared as nanoseconds, which hold those of all.
+/// Returns the unit in which ticks of two units are compared: nanoseconds if the units differ.
 fn joined_unit(left: &TimeUnit, right: &TimeUnit) -> TimeUnit {
     if left == right { *left } else { TimeUnit::Nanosecond }
 }
@@ -98,7 +98,7 @@ fn list_of(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new_list_field(item, true)))
 }
 
-/// The digits before and behind the point that an exact number may have.
+/// Returns how many digits an exact number may have before and after the decimal point.
 fn digits(data_type: &DataType) -> Option<(u8, u8)> {
     match data_type {
         DataType::Int64 => Some((SIGNED_DIGITS, 0)),
@@ -127,7 +127,7 @@ fn decimal(whole: u8, fraction: u8) -> Option<DataType> {
     }
 }
 
-/// Values as they are compared in a key type: equal ones have the same bits.
+/// Converts values to the form in which a key type compares them: equal values have the same bits.
 pub(super) fn comparable(array: &ArrayRef, key_type: &DataType) -> Result<ArrayRef> {
     let array = plain_array(array)?;
     match key_type {
@@ -164,7 +164,7 @@ pub(super) fn comparable(array: &ArrayRef, key_type: &DataType) -> Result<ArrayR
     }
 }
 
-/// The type of what [`comparable`] gives.
+/// Returns the type of the values that [`comparable`] returns.
 pub(super) fn compared_type(key_type: &DataType) -> DataType {
     match key_type {
         DataType::Timestamp(TimeUnit::Nanosecond, _) | DataType::Duration(TimeUnit::Nanosecond) => {
@@ -185,7 +185,7 @@ pub(super) fn compared_type(key_type: &DataType) -> DataType {
     }
 }
 
-/// A cast of which no value may fail: a null equals others.
+/// Casts an array, and fails if a value cannot be cast: a null would equal other nulls.
 fn exactly(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     if array.data_type() == data_type {
         return Ok(array.clone());
@@ -193,14 +193,14 @@ fn exactly(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     Ok(cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })?)
 }
 
-/// As in SQL, -0.0 is 0.0 and every NaN is the same.
+/// Returns the bits of a float such that, as in SQL, -0.0 equals 0.0 and all NaNs are equal.
 fn float_bits(value: f64) -> i64 {
     let value = if value == 0.0 { 0.0 } else { value };
     let value = if value.is_nan() { f64::NAN } else { value };
     value.to_bits() as i64
 }
 
-/// Ticks of any unit as nanoseconds, for which 64 bits are too few.
+/// Converts ticks of any unit to nanoseconds, for which 64 bits are too few.
 fn nanoseconds(array: &ArrayRef) -> Result<ArrayRef> {
     let (DataType::Timestamp(unit, _) | DataType::Duration(unit)) = array.data_type() else {
         return exactly(array, &DataType::Decimal128(38, 0));
@@ -216,7 +216,7 @@ fn nanoseconds(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(nanos.with_precision_and_scale(38, 0)?))
 }
 
-/// The first row whose id is a NaN or a negative zero, at any depth: databases disagree on what these are equal to.
+/// Returns the first row whose id is a NaN or a negative zero, at any depth: databases disagree on what these equal.
 pub(crate) fn ambiguous_float(array: &ArrayRef) -> Result<Option<usize>> {
     let array = plain_array(array)?;
     let data_type = array.data_type();
@@ -246,7 +246,7 @@ fn has_floats(data_type: &DataType) -> bool {
     }
 }
 
-/// What a list or a struct holds in a row.
+/// Returns the values of a list or a struct in a row.
 fn values_of(array: &ArrayRef, row: usize) -> Result<Vec<ArrayRef>> {
     let Some(item) = item_of(array.data_type()) else {
         return Ok(array.as_struct().columns().iter().map(|column| column.slice(row, 1)).collect());
@@ -355,7 +355,7 @@ mod tests {
         same(Arc::new(decimal), Arc::new(UInt64Array::from(vec![7])));
         let (millis, nanos) = (vec![1_700_000_000_123], vec![1_700_000_000_123_000_000]);
         same(Arc::new(TimestampMillisecondArray::from(millis)), Arc::new(TimestampNanosecondArray::from(nanos)));
-        // A time that nanoseconds of 64 bits cannot hold is compared all the same.
+        // A time that does not fit into 64 bits of nanoseconds can still be compared.
         let far: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![i64::MAX]));
         comparable(&far, &DataType::Timestamp(TimeUnit::Nanosecond, None)).unwrap();
         same(Arc::new(Float64Array::from(vec![0.0, f64::NAN])), Arc::new(Float64Array::from(vec![-0.0, -f64::NAN])));
@@ -373,7 +373,7 @@ mod tests {
         for ids in [lists, structs] {
             assert_eq!(ambiguous_float(&ids).unwrap(), Some(1));
             assert_eq!(ambiguous_float(&ids.slice(2, 1)).unwrap(), Some(0));
-            assert_eq!(ambiguous_float(&ids.slice(0, 1)).unwrap(), None, "what a slice leaves out does not count");
+            assert_eq!(ambiguous_float(&ids.slice(0, 1)).unwrap(), None, "values outside a slice do not count");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rows told apart by some of their columns: hashing, comparing, looking up.
+//! Keys of rows: hashing, comparing, looking up.
 
 use std::borrow::Borrow;
 
@@ -32,7 +32,7 @@ enum KeyColumn {
 }
 
 impl Keys {
-    /// The keys of the rows in `columns`, each compared in the type beside it.
+    /// Reads the keys of the rows in `columns`, each compared in the given type.
     pub(crate) fn new(columns: &[(ArrayRef, DataType)]) -> Result<Self> {
         let mut nulls: Option<NullBuffer> = None;
         let mut keys = Vec::with_capacity(columns.len());
@@ -47,7 +47,7 @@ impl Keys {
         Ok(Self { columns: keys, hashes, nulls })
     }
 
-    /// The keys of rows compared among themselves only.
+    /// Reads the keys of rows that are compared only with each other.
     pub(crate) fn within(columns: Vec<ArrayRef>) -> Result<Self> {
         let typed = columns.into_iter().map(|array| Ok((key_type(array.data_type())?, array)));
         let typed =
@@ -67,7 +67,7 @@ impl Keys {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
-    /// Whether two keys are the same; nulls are the same as nulls.
+    /// Returns whether two keys are equal; nulls equal nulls.
     fn equal(&self, row: usize, other: &Keys, other_row: usize) -> bool {
         self.is_null(row) == other.is_null(other_row)
             && self.columns.iter().zip(&other.columns).all(|(left, right)| left.equal(row, right, other_row))
@@ -101,7 +101,7 @@ pub(crate) struct Groups {
     pub(crate) firsts: Vec<u32>,
 }
 
-/// How many distinct keys there are among rows of several tables.
+/// Returns how many distinct keys there are among rows of several tables.
 pub(crate) fn count_distinct<'a>(rows: impl Iterator<Item = (&'a Keys, usize)>) -> usize {
     let mut table: HashTable<(&Keys, usize)> = HashTable::new();
     for (keys, row) in rows {
@@ -116,20 +116,20 @@ pub(crate) fn count_distinct<'a>(rows: impl Iterator<Item = (&'a Keys, usize)>) 
 /// Finds rows by their key.
 pub(crate) struct KeyIndex<K> {
     keys: K,
-    /// Whether a key with a null is found too.
+    /// Whether a key with a null is found.
     finds_nulls: bool,
     table: HashTable<u32>,
-    /// For each row the next one with the same key.
+    /// For each row, the next one with the same key.
     next: Vec<u32>,
 }
 
 impl<K: Borrow<Keys>> KeyIndex<K> {
-    /// For joins: as in SQL, a key with a null equals nothing.
+    /// Creates an index for joins: as in SQL, a key with a null equals no other key.
     pub(crate) fn new(keys: K) -> Self {
         Self::of(keys, false)
     }
 
-    /// A key with a null is found by one that has nulls in the same columns.
+    /// Creates an index in which a key with a null is found by a key that has nulls in the same columns.
     pub(crate) fn with_nulls(keys: K) -> Self {
         Self::of(keys, true)
     }
@@ -154,7 +154,7 @@ impl<K: Borrow<Keys>> KeyIndex<K> {
         Self { keys: owner, finds_nulls, table, next }
     }
 
-    /// One row with the key of `row` in `other`, [`NO_ROW`] where there is none.
+    /// Returns one row with the key of `row` in `other`, or [`NO_ROW`].
     pub(crate) fn find(&self, other: &Keys, row: usize) -> u32 {
         if !self.finds_nulls && other.is_null(row) {
             return NO_ROW;
@@ -164,7 +164,7 @@ impl<K: Borrow<Keys>> KeyIndex<K> {
         self.table.find(other.hashes[row], same).copied().unwrap_or(NO_ROW)
     }
 
-    /// All rows with the key of `row` in `other`.
+    /// Returns all rows with the key of `row` in `other`.
     pub(crate) fn find_all(&self, other: &Keys, row: usize) -> impl Iterator<Item = u32> + '_ {
         let first = self.find(other, row);
         std::iter::successors((first != NO_ROW).then_some(first), |row| {
@@ -200,7 +200,7 @@ impl KeyColumn {
     }
 
     fn equal(&self, row: usize, other: &KeyColumn, other_row: usize) -> bool {
-        // What lies where a null is means nothing.
+        // The value behind a null is undefined.
         match (self, other) {
             (Self::Int(left), Self::Int(right)) => match (left.is_valid(row), right.is_valid(other_row)) {
                 (true, true) => left.values()[row] == right.values()[other_row],

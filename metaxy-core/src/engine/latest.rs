@@ -1,4 +1,4 @@
-//! Keep-latest: of all rows of a key (a sample, a parent of children) the one that was written or deleted last.
+//! Keep-latest: of all rows of a key (a sample, a parent of children), the one that was written or deleted last.
 
 use std::cell::LazyCell;
 use std::cmp::Ordering;
@@ -13,7 +13,7 @@ use crate::error::Result;
 use super::keys::Keys;
 use super::table::Table;
 
-/// Returns the latest row of each key; of several with the same time the one with the greatest values.
+/// Returns the latest row of each key; if several have the same time, the one with the greatest values.
 pub(crate) fn latest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
     let keys = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?;
     let times = last_touched(table)?;
@@ -30,11 +30,11 @@ pub(crate) fn latest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
     Ok(best)
 }
 
-/// An order of rows by what they hold: rows come in another order each time, and the answer must not depend on it.
+/// An order of rows by their values: rows arrive in a different order each time, and the result must not depend on it.
 struct Values(Vec<DynComparator>);
 
 impl Values {
-    /// The versions decide first, so that all questions that look at them get the same answer.
+    /// Creates an order in which versions come first, so that all reads that include them give the same result.
     fn of(table: &Table) -> Self {
         let versions = [columns::PROVENANCE, columns::DATA_VERSION_BY_FIELD, columns::PROVENANCE_BY_FIELD];
         let others = table.schema.fields().iter().map(|field| field.name().as_str());
@@ -51,8 +51,8 @@ impl Values {
     }
 }
 
-/// When each row was written or deleted, in microseconds; rows without a time are older than all others. A table that
-/// was read without `metaxy_deleted_at` holds living rows only.
+/// Returns the time when each row was written or deleted, in microseconds; rows without a time are the oldest. A table
+/// that was read without `metaxy_deleted_at` has no deleted rows.
 pub(crate) fn last_touched(table: &Table) -> Result<Int64Array> {
     let micros = |name: &str| -> Result<ArrayRef> {
         let array = match table.schema.column_with_name(name) {

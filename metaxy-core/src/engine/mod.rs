@@ -1,9 +1,9 @@
-//! Runs an [`IncrementPlan`] on Arrow batches: the first executor of plans, and the reference for all others.
+//! Runs an [`IncrementPlan`] on Arrow batches. All other executors of plans must give the results of this one.
 //!
-//! Tables that fit into the memory are worked on as a whole. Others are divided by the hash of the join key: each partition
-//! is a smaller plan, run as a whole, and the answer is the stream of what the partitions give.
+//! Tables that fit into the memory limit are processed as a whole. Others are divided by the hash of the join key: each
+//! partition is a smaller plan, and the result is the stream of the results of all partitions.
 //!
-//! Rows stay in the batches in which they came and are addressed by number. Only keys and versions are looked at; user
+//! Rows stay in the batches in which they arrived and are addressed by number. Only keys and versions are read; user
 //! columns are gathered at the end, for the rows that are new or stale.
 
 mod by_field;
@@ -60,42 +60,42 @@ use expected::{Expected, Samples};
 use input::Input;
 use orphans::OrphanKeys;
 
-/// How many input units there are, and how many of them are new. A unit is a distinct join key of expected rows.
+/// The number of input units, and of those that are new. A unit is a distinct join key of expected rows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Units {
     pub(crate) total: usize,
     pub(crate) missing: usize,
 }
 
-/// How many rows of an increment are new, stale and orphaned.
+/// The number of new, stale and orphaned rows of an increment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IncrementCounts {
     /// Samples that have no row yet; for N:1 one row for each upstream row.
     pub new: usize,
-    /// Samples whose row was made from something else.
+    /// Samples whose row was made from different input versions.
     pub stale: usize,
-    /// Rows that nothing upstream asks for; for 1:N one for each parent.
+    /// Rows that nothing upstream expects; for 1:N one for each parent.
     pub orphaned: usize,
 }
 
-/// A plan with what it takes to run it.
+/// A plan with everything that is needed to run it.
 #[derive(Clone)]
 pub(crate) struct Run {
     pub(crate) plan: Arc<IncrementPlan>,
     pub(crate) source: Arc<dyn PlanSource>,
-    /// The samples of a root, whose versions are complete.
+    /// The samples of a root, with complete versions.
     pub(crate) samples: Option<Table>,
     pub(crate) pool: Arc<MemoryPool>,
 }
 
-/// What a part of a plan has found.
+/// The result of a part of a plan.
 struct Found {
     changed: Vec<(RowKind, RecordBatch)>,
     orphans: OrphanKeys,
 }
 
 impl Run {
-    /// Runs the plan. Gives the rows of the kinds that are wanted, each batch with its kind; orphaned ones come last.
+    /// Runs the plan and returns the rows of the wanted kinds, each batch with its kind; orphaned rows come last.
     pub(crate) fn rows(self, wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static) -> KindStream {
         let wanted = Arc::new(wanted);
         let orphans: Arc<Mutex<OrphanKeys>> = Arc::default();
@@ -127,7 +127,7 @@ impl Run {
         changed.chain(orphaned.try_flatten()).boxed()
     }
 
-    /// Counts what is new, stale and orphaned.
+    /// Counts the new, stale and orphaned rows.
     pub(crate) async fn counts(self) -> Result<IncrementCounts> {
         let parts = self.parts(|_, _, found| {
             Ok(IncrementCounts { new: found.new.len(), stale: found.stale.len(), orphaned: found.orphaned.len() })
@@ -155,8 +155,8 @@ impl Run {
         parts.try_fold(Units::default(), add).await
     }
 
-    /// Runs the plan part by part, as many at once as there are cores, off the async threads; `finish` takes what was
-    /// found out of each.
+    /// Runs the plan part by part outside the async threads, as many parts at once as there are cores; `finish` gets
+    /// the result of each.
     fn parts<T: Send + 'static>(
         self,
         finish: impl Fn(&Expected<'_>, Option<&Current>, Comparison) -> Result<T> + Send + Sync + 'static,
@@ -181,7 +181,7 @@ impl Run {
 /// A stream of the rows of an increment, each batch with its kind.
 pub(crate) type KindStream = BoxStream<'static, Result<(RowKind, RecordBatch)>>;
 
-/// Compares what a plan expects with what is there.
+/// Compares the expected rows of a part with the stored ones.
 fn compare_part<T>(
     plan: &IncrementPlan,
     rows: sides::Rows,
@@ -203,7 +203,7 @@ fn compare_part<T>(
     finish(&Expected::joined(plan, &inputs, &joined))
 }
 
-/// The schema of new and stale rows of a feature whose inputs have these schemas, in the order of the plan.
+/// Returns the schema of the new and stale rows of a feature; `inputs` has the schemas of its inputs in plan order.
 pub(crate) fn expected_schema(plan: &IncrementPlan, spec: &FeatureSpec, inputs: &[SchemaRef]) -> Result<SchemaRef> {
     let mut fields = Vec::new();
     for (input, column) in plan.expected_columns() {

@@ -1,5 +1,5 @@
-//! Keep-latest for tables whose rows do not fit into memory: one reading learns which row of each sample is the newest, a
-//! second one picks it. Only ids and times are held.
+//! Keep-latest for tables whose rows do not fit into memory: a first read finds the newest row of each sample, a second
+//! one picks it. Only ids and times are held in memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +18,7 @@ use super::key_type::{comparable, compared_type, key_type};
 use super::latest::last_touched;
 use super::table::Table;
 
-/// Which row of each sample is the newest, by the sample's encoded ids.
+/// The newest row of each sample, by the sample's encoded ids.
 pub(crate) struct Newest {
     ids: Vec<String>,
     types: Vec<DataType>,
@@ -26,14 +26,15 @@ pub(crate) struct Newest {
     found: AHashMap<Box<[u8]>, Found>,
 }
 
-/// When the newest row of a sample was written or deleted, and how many rows have that time: the last of them counts.
+/// The time when the newest row of a sample was written or deleted, and the number of rows with that time, of which the
+/// last one is picked.
 struct Found {
     time: i64,
     rows: u32,
 }
 
 impl Newest {
-    /// Learns from a reading of the ids and of the columns that hold times.
+    /// Finds the newest rows in a read of the ids and of the time columns.
     pub(crate) async fn learn(schema: &Schema, ids: &[String], stream: BatchStream) -> Result<Self> {
         let types = ids.iter().map(|id| key_type(schema.field_with_name(id)?.data_type()));
         let types = types.collect::<Result<Vec<_>>>()?;
@@ -42,7 +43,7 @@ impl Newest {
         stream.try_fold(newest, |newest, batch| in_background(newest, move |newest| newest.note(&batch))).await
     }
 
-    /// Of a second reading the newest rows, each once.
+    /// Returns the newest rows of a second read, each once.
     pub(crate) fn pick(self, stream: BatchStream) -> BatchStream {
         let newest = Arc::new(Mutex::new(self));
         stream

@@ -1,4 +1,4 @@
-//! Current rows that nothing asks for: only their keys are held while a plan runs, for their columns are read afterwards.
+//! Current rows that nothing upstream expects: a plan collects only their keys; their columns are read afterwards.
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat, filter_record_batch, take};
@@ -16,7 +16,7 @@ use super::parallel::cores;
 use super::scan::finish;
 use super::table::{NO_ROW, Table};
 
-/// The keys of orphaned rows, as they come from the parts of a plan.
+/// The keys of orphaned rows, collected from the parts of a plan.
 #[derive(Default)]
 pub(crate) struct OrphanKeys {
     parts: Vec<Vec<ArrayRef>>,
@@ -41,8 +41,8 @@ impl OrphanKeys {
         }
     }
 
-    /// Reads the current rows once more, with all their columns, and gives the orphaned ones among them. As many keys are
-    /// looked for at a time as fit into the memory.
+    /// Reads the current rows again, with all their columns, and returns the orphaned ones. Looks for as many keys at a
+    /// time as fit into the memory limit.
     pub(crate) fn select(self, run: &Run) -> BatchStream {
         let Self { parts, types } = self;
         let limit = run.pool.share(cores());

@@ -1,4 +1,4 @@
-//! Work on all cores.
+//! Runs work on all cores.
 
 use std::num::NonZero;
 use std::ops::Range;
@@ -6,10 +6,10 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::fence;
 
-/// Fewer rows than this are not worth a thread.
+/// A thread is not worth its cost for fewer rows than this.
 const ROWS_PER_THREAD: usize = 16 * 1024;
 
-/// Splits `0..rows` over the cores; the answers come in the order of the ranges.
+/// Splits `0..rows` over the cores; the results are in the order of the ranges.
 pub(crate) fn over_rows<T: Send>(rows: usize, work: impl Fn(Range<usize>) -> Result<T> + Sync) -> Result<Vec<T>> {
     let threads = cores().min(rows / ROWS_PER_THREAD + 1);
     let size = rows.div_ceil(threads).max(1);
@@ -17,7 +17,7 @@ pub(crate) fn over_rows<T: Send>(rows: usize, work: impl Fn(Range<usize>) -> Res
     map(ranges, work)
 }
 
-/// Runs `work` on every item, each core taking its share; the answers come in the order of the items.
+/// Runs `work` on every item, each core on its share; the results are in the order of the items.
 pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T> + Sync) -> Result<Vec<T>> {
     let threads = cores().min(items.len());
     if threads <= 1 {
@@ -41,7 +41,7 @@ pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T>
     })
 }
 
-/// Returns how many threads run at the same time.
+/// Returns the number of threads that run at the same time.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }

@@ -1,7 +1,7 @@
-//! Rows of a table, whole in memory while they fit, else divided by the hash of their key among partitions in a file.
+//! Rows of a table, held in memory if they fit, otherwise partitioned by the hash of their key into a temporary file.
 //!
-//! Equal keys are in the same partition of all tables of a plan, so that each partition is a smaller plan. A partition that
-//! is too large for the memory is divided again, by other bits of the hash.
+//! Equal keys are in the same partition of all tables of a plan, so each partition is a smaller plan. A partition that
+//! is too large for the memory limit is divided again, by other bits of the hash.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -25,18 +25,19 @@ use crate::{blocking, fence};
 use super::keys::Keys;
 use super::table::{Table, plain_schema};
 
-/// Into how many partitions rows are divided at a time.
+/// The bits of the hash that number the partitions of one division.
 const BITS: u32 = 6;
 pub(crate) const PARTITIONS: usize = 1 << BITS;
 
-/// How often a partition can be divided again: the hash has no more bits than that.
+/// How many times a partition can be divided again: the hash has no more bits.
 const MAX_DEPTH: u32 = 5;
 
-/// Rows of one partition wait until they are this large, or a part of the memory, so that a file has no crumbs.
+/// Rows of one partition are buffered up to this size, or a part of the memory limit, to avoid many small chunks in the
+/// file.
 const CHUNK_BYTES: usize = 512 << 10;
 const MIN_CHUNK_BYTES: usize = 32 << 10;
 
-/// The columns that say to which partition a row belongs, with the types in which they are compared.
+/// The columns whose hash decides to which partition a row belongs, with the types in which they are compared.
 #[derive(Clone, Debug)]
 pub(crate) struct PartitionKey {
     columns: Vec<(String, DataType)>,
@@ -56,7 +57,7 @@ impl PartitionKey {
         };
         let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
         let mut rows = vec![Vec::new(); PARTITIONS];
-        // The lowest and highest bits stay for the hash tables.
+        // The lowest and highest bits are left for the hash tables.
         let shift = 32 - 7 + BITS * depth;
         for (row, hash) in Keys::new(&columns)?.into_hashes().into_iter().enumerate() {
             rows[(hash >> shift) as usize % PARTITIONS].push(row as u32);
@@ -67,13 +68,13 @@ impl PartitionKey {
 
 /// The rows of a table.
 pub(crate) enum Collected {
-    /// All of them, in memory.
+    /// All rows, in memory.
     Whole(Table, Reservation),
-    /// Partition by partition, in a file.
+    /// Rows by partition, in a file.
     Divided(Partitions),
 }
 
-/// Reads a table. Without a key it is held whole, however large it is.
+/// Collects the rows of a table. Without a key all of them are held in memory, however large they are.
 pub(crate) async fn collect(
     schema: SchemaRef,
     mut stream: BatchStream,
@@ -132,7 +133,7 @@ struct Divider {
     work: Option<Work>,
 }
 
-/// What a divider owns, while it is lent to a thread that may block.
+/// The state of a divider, which moves to a thread that may block.
 struct Work {
     schema: SchemaRef,
     key: PartitionKey,
@@ -142,21 +143,21 @@ struct Work {
     file: File,
     end: u64,
     chunks: Vec<Vec<Chunk>>,
-    /// Rows that wait, and their bytes.
+    /// The buffered rows of each partition, and their size in bytes.
     waiting: Vec<(Vec<RecordBatch>, usize)>,
 }
 
-/// A part of the rows of a partition, in the file.
+/// A chunk of the rows of a partition in the file.
 #[derive(Clone, Debug)]
 struct Chunk {
     place: Range<u64>,
-    /// How large it is in memory.
+    /// The size in memory.
     bytes: usize,
 }
 
 impl Divider {
     fn new(schema: SchemaRef, key: &PartitionKey, pool: &Arc<MemoryPool>, depth: u32) -> Result<Self> {
-        // The file has no name, so that it is gone with the process, however that ends.
+        // The file has no name, so the operating system removes it however the process ends.
         let file = tempfile::tempfile_in(pool.directory()).map_err(|error| failed(pool, error))?;
         let work = Work {
             schema,
@@ -232,7 +233,7 @@ impl Work {
     }
 }
 
-/// Rows that have been divided.
+/// The partitions of the rows of a table.
 pub(crate) struct Partitions {
     schema: SchemaRef,
     key: PartitionKey,
@@ -243,7 +244,7 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    /// Returns how many bytes the rows of a partition take in memory.
+    /// Returns the size in bytes of the rows of a partition in memory.
     pub(crate) fn bytes(&self, partition: usize) -> usize {
         self.chunks[partition].iter().map(|chunk| chunk.bytes).sum()
     }
@@ -289,7 +290,7 @@ impl Partitions {
 }
 
 fn failed(pool: &MemoryPool, error: std::io::Error) -> Error {
-    Error::of_io(pool.directory().display(), "keep rows in a temporary file", error)
+    Error::of_io(pool.directory().display(), "write rows to a temporary file", error)
 }
 
 fn lost() -> Error {

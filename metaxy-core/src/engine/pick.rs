@@ -1,4 +1,4 @@
-//! Picks rows by their keys: keys are encoded, so that those of several tables can be looked up in each other.
+//! Picks rows by their keys: keys are encoded, so those of several tables can be looked up in each other.
 
 use ahash::AHashSet;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
@@ -9,14 +9,14 @@ use crate::error::Result;
 
 use super::key_type::{common_type, comparable, compared_type};
 
-/// Encodes the keys of rows of two tables alike.
+/// Encodes the keys of rows of two tables in the same way.
 pub(crate) struct KeyEncoder {
     columns: Vec<(String, DataType)>,
     converter: RowConverter,
 }
 
 impl KeyEncoder {
-    /// For tables of two schemas that both have the columns; `None` where values of the two cannot be compared.
+    /// Creates an encoder for two schemas that have the columns; `None` if their values cannot be compared.
     pub(crate) fn new(names: &[String], one: &Schema, other: &Schema) -> Result<Option<Self>> {
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
@@ -31,7 +31,7 @@ impl KeyEncoder {
         Ok(Some(Self { columns, converter: RowConverter::new(fields)? }))
     }
 
-    /// The keys of some rows; nulls equal nulls.
+    /// Encodes the keys of some rows; nulls equal nulls.
     pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<Rows> {
         let column = |(name, data_type): &(String, DataType)| -> Result<ArrayRef> {
             comparable(batch.column(batch.schema_ref().index_of(name)?), data_type)
@@ -40,7 +40,7 @@ impl KeyEncoder {
     }
 }
 
-/// Keys to pick rows by.
+/// A set of keys by which rows are picked.
 pub(crate) struct KeySet {
     encoder: KeyEncoder,
     keys: AHashSet<Box<[u8]>>,
@@ -51,7 +51,7 @@ impl KeySet {
         Self { encoder, keys: AHashSet::new() }
     }
 
-    /// Adds the keys of some rows; gives the first row whose key was there already.
+    /// Adds the keys of some rows, and returns the first row whose key is a duplicate.
     pub(crate) fn insert(&mut self, batch: &RecordBatch) -> Result<Option<usize>> {
         let mut again = None;
         for (row, key) in self.encoder.encode(batch)?.iter().enumerate() {
@@ -62,7 +62,7 @@ impl KeySet {
         Ok(again)
     }
 
-    /// Whether each row has one of the keys.
+    /// Returns for each row whether its key is in the set.
     pub(crate) fn contains(&self, batch: &RecordBatch) -> Result<BooleanArray> {
         let rows = self.encoder.encode(batch)?;
         Ok(rows.iter().map(|key| Some(self.keys.contains(key.as_ref()))).collect())

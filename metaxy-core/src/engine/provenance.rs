@@ -12,7 +12,7 @@ use super::input::Input;
 use super::join::Joined;
 use super::table::NO_ROW;
 
-/// Where the text that is hashed for a row comes from.
+/// The source of the texts that are hashed for a row.
 pub(crate) struct Hashing<'a> {
     hasher: RowHasher,
     fields: Vec<FieldHashing<'a>>,
@@ -31,7 +31,7 @@ struct ParentVersions<'a> {
     versions: Box<dyn Fn(usize) -> &'a str + Send + Sync + 'a>,
 }
 
-/// Buffers that one row after the other is hashed in.
+/// Buffers that are reused from row to row.
 #[derive(Default)]
 pub(crate) struct Scratch {
     text: String,
@@ -62,7 +62,7 @@ impl<'a> Hashing<'a> {
         Self { hasher: recipe.hasher, fields, joined }
     }
 
-    /// Hashes a row; calls `each` with the number and hash of every field on the way.
+    /// Hashes a row; calls `each` with the number and hash of every field.
     pub(crate) fn hash_row(&self, row: usize, scratch: &mut Scratch, mut each: impl FnMut(usize, &str)) {
         scratch.joined.clear();
         for (number, field) in self.fields.iter().enumerate() {
@@ -89,7 +89,7 @@ impl<'a> Hashing<'a> {
         }
     }
 
-    /// The four version columns of some expected rows.
+    /// Returns the four version columns of some expected rows.
     pub(crate) fn columns(&self, struct_keys: &[String], rows: &[u32]) -> Result<Vec<(String, ArrayRef)>> {
         let mut fields: Vec<StringBuilder> = self.fields.iter().map(|_| StringBuilder::new()).collect();
         let mut provenance = StringBuilder::new();

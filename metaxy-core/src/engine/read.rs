@@ -1,4 +1,4 @@
-//! Reads the tables of a plan: whole, or divided into partitions that are worked on one after the other.
+//! Reads the tables of a plan: as a whole, or divided into partitions that are processed one after the other.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::sides::{Queue, Rows, Sides};
 use super::source::{InputScan, PlanSource};
 use super::table::Table;
 
-/// A table that is about to be read.
+/// A table whose scan has begun.
 enum Opened<'a> {
     Scan(Scan, &'a ScanRequest),
     Rows(Table),
@@ -43,11 +43,11 @@ impl Opened<'_> {
     }
 }
 
-/// Reads the tables of a plan, all at once. Gives them as one set of rows, or, if they do not fit into the memory, as one
-/// for each partition.
+/// Reads all tables of a plan concurrently. Returns them as one set of rows or, if they do not fit into the memory
+/// limit, as one set for each partition.
 ///
-/// The current rows are those of an earlier moment than the inputs: a sample that is written and processed between the two
-/// is done once more. The other way round its result would be taken for an orphan.
+/// The current rows are read from an earlier snapshot than the inputs: a sample that is written and processed in
+/// between is processed again. In the other order its result would be taken for an orphan.
 pub(crate) async fn read(
     plan: &IncrementPlan,
     source: &dyn PlanSource,
@@ -74,7 +74,7 @@ pub(crate) async fn read(
             let divided = keyed.map(|(side, key)| async move {
                 match key {
                     Some(key) => side.divided(key, pool).await,
-                    None => Err(Error::Task("a table without a key was divided".to_owned())),
+                    None => Err(Error::Task("a table without a key was partitioned".to_owned())),
                 }
             });
             Ok(Queue::new(divided.await?, pool).into_stream())
@@ -93,7 +93,7 @@ fn whole(collected: Sides<Collected>) -> Result<Rows> {
             held.push(reservation);
             Ok(table)
         }
-        Collected::Divided(_) => Err(Error::Task("a divided table was taken for a whole one".to_owned())),
+        Collected::Divided(_) => Err(Error::Task("a partitioned table was used as a whole".to_owned())),
     };
     let inputs = collected.inputs.into_iter().map(&mut table).collect::<Result<_>>()?;
     let samples = collected.samples.map(&mut table).transpose()?;
@@ -110,8 +110,8 @@ fn pair<T>(sides: Sides<T>, keys: Option<&Sides<PartitionKey>>) -> Sides<(T, Opt
     }
 }
 
-/// Returns the columns by which each table is divided, in the types in which they are compared: join columns, of which
-/// those of groups (N:1) alone, so that no group is divided. `None` if there are none.
+/// Returns the columns by which each table is partitioned, in the types in which they are compared: the join columns.
+/// For groups (N:1) only those that are constant within a group, so that no group is divided. `None` if there are none.
 fn partition_keys(plan: &IncrementPlan, opened: &Sides<Opened<'_>>) -> Option<Sides<PartitionKey>> {
     let names: Vec<&String> = plan.join_columns.iter().filter(|name| is_whole_in_groups(plan, name)).collect();
     if names.is_empty() || plan.inputs.iter().any(depends_on_all_rows) {
@@ -138,7 +138,7 @@ fn partition_keys(plan: &IncrementPlan, opened: &Sides<Opened<'_>>) -> Option<Si
     })
 }
 
-/// Returns whether all rows of a group agree in a column.
+/// Returns whether all rows of a group have the same value in a column.
 fn is_whole_in_groups(plan: &IncrementPlan, name: &String) -> bool {
     plan.inputs.iter().all(|input| match &input.lineage {
         InputLineage::Rows => true,
@@ -146,7 +146,7 @@ fn is_whole_in_groups(plan: &IncrementPlan, name: &String) -> bool {
     })
 }
 
-/// Returns whether the hash of a group depends on rows of other groups: whether all come from a single write.
+/// Returns whether the hash of a group depends on rows of other groups: on whether all rows come from a single write.
 fn depends_on_all_rows(input: &InputPlan) -> bool {
     matches!(input.lineage, InputLineage::Groups { order: GroupOrder::Arrival { .. }, .. })
 }

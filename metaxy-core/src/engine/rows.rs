@@ -18,12 +18,12 @@ use super::key_type::common_type;
 use super::keys::{KeyIndex, Keys};
 use super::table::{NO_ROW, Table, batch_of};
 
-/// The column of the data versions of an upstream feature among rows that have been joined already.
+/// Returns the name of the column with the data versions of an upstream feature, among rows that are already joined.
 fn upstream_versions(feature: &FeatureKey) -> String {
     format!("{}__{}", columns::DATA_VERSION_BY_FIELD, feature.parts().join("_"))
 }
 
-/// A batch whose rows carry the data versions of what they are made from, with the four version columns in their place.
+/// Computes the four version columns of a batch whose rows carry the data versions of their upstream rows.
 pub(crate) fn provenance_of_batch(plan: &FeaturePlan, hasher: RowHasher, batch: &RecordBatch) -> Result<RecordBatch> {
     let mut versions: HashMap<String, StringArray> = HashMap::new();
     for field in plan.parents.iter().flatten() {
@@ -65,8 +65,8 @@ pub(crate) fn provenance_of_batch(plan: &FeaturePlan, hasher: RowHasher, batch: 
     batch_of(all, batch.num_rows())
 }
 
-/// Rows of an old definition with the provenance that the current one expects of them. User columns stay, and so do data
-/// versions that the user gave; rows that nothing expects are left out.
+/// Returns rows of an old definition with the provenance that the current one expects. User columns are kept, and so
+/// are data versions that the user gave; rows that nothing upstream expects are left out.
 pub(crate) fn carry_over(plan: &FeaturePlan, old: &Rows, expected: &Rows) -> Result<Vec<RecordBatch>> {
     let old = Table::new(old.schema().clone(), old.batches().to_vec())?;
     let expected = Table::new(expected.schema().clone(), expected.batches().to_vec())?;
@@ -116,8 +116,8 @@ pub(crate) fn carry_over(plan: &FeaturePlan, old: &Rows, expected: &Rows) -> Res
         .collect()
 }
 
-/// A batch of old rows under new provenance. Where a row's data version is not its provenance, the user has given it, and
-/// all of its data versions are kept.
+/// Returns a batch of old rows with new provenance. If a row's data version differs from its provenance, the user has
+/// given it, and all of its data versions are kept.
 fn with_provenance(plan: &FeaturePlan, batch: &RecordBatch, provenance: ArrayRef) -> Result<RecordBatch> {
     let struct_keys = plan.spec.struct_keys();
     let column = |name: &str| Ok::<_, Error>(batch.column(batch.schema_ref().index_of(name)?).clone());

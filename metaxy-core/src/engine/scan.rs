@@ -1,4 +1,4 @@
-//! Finishes what a backend has left undone of a scan.
+//! Completes a scan with the work that the backend has left to the engine.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::newest::Newest;
 use super::partition::{PartitionKey, collect};
 use super::sides::tables_of;
 
-/// The rows and columns that were asked for: the columns of the request in its order, or all of the table's.
+/// Returns the requested rows and columns: the columns of the request in its order, or all columns of the table.
 pub(crate) async fn finish(
     scan: Scan,
     request: &ScanRequest,
@@ -37,8 +37,8 @@ pub(crate) async fn finish(
     project(schema, stream, request.columns.as_deref())
 }
 
-/// The same from two readings, without holding more of the rows than their ids and times: what `narrow` gives are those,
-/// and `wide` gives all rows with all columns, both without regard to `keep_latest`.
+/// Returns the same rows from two reads, and holds only ids and times in memory: `narrow` reads these columns, `wide`
+/// reads all columns, both without `keep_latest`.
 pub(crate) async fn finish_in_two(
     narrow: (SchemaRef, BatchStream),
     wide: (SchemaRef, BatchStream),
@@ -60,7 +60,7 @@ fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {
         .boxed()
 }
 
-/// Keeps the latest row of each sample. Rows that do not fit into the memory are divided by their ids.
+/// Keeps the latest row of each sample. Rows that do not fit into the memory limit are partitioned by their ids.
 async fn keep_latest(
     schema: SchemaRef,
     stream: BatchStream,

@@ -1,4 +1,4 @@
-//! The tables of a plan, side by side: the rows that it works on, and the partitions that wait for their turn.
+//! The tables of a plan side by side: the rows that are processed together, and the partitions that are still queued.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use super::parallel::cores;
 use super::partition::{Collected, PARTITIONS, Partitions};
 use super::table::Table;
 
-/// The rows that a plan, or a part of it, works on.
+/// The rows that a plan, or a part of it, processes.
 pub(crate) struct Rows {
     /// The rows of each input of the plan.
     pub(crate) inputs: Vec<Table>,
-    /// The samples of a root, in place of inputs.
+    /// The samples of a root, instead of inputs.
     pub(crate) samples: Option<Table>,
-    /// The rows that are there, if the plan compares.
+    /// The stored rows, if the plan compares.
     pub(crate) current: Option<Table>,
-    /// The memory that they take.
+    /// The memory reserved for the rows.
     pub(super) _held: Vec<Reservation>,
 }
 
@@ -37,7 +37,7 @@ impl<T> Sides<T> {
         self.inputs.iter().chain(&self.samples).chain(&self.current)
     }
 
-    /// Changes every side, all at once.
+    /// Maps every side concurrently.
     pub(super) async fn map<U, F: Future<Output = Result<U>>>(self, change: impl Fn(T) -> F) -> Result<Sides<U>> {
         let inputs = try_join_all(self.inputs.into_iter().map(&change));
         let samples: OptionFuture<_> = self.samples.map(&change).into();
@@ -52,10 +52,10 @@ impl<T> Sides<T> {
     }
 }
 
-/// Partitions up to this size are not divided again, however little memory there is.
+/// Partitions up to this size are not divided again, however low the memory limit is.
 const SMALL_PARTITION: usize = 1 << 20;
 
-/// The partitions that are still to be worked on.
+/// The partitions that are still to be processed.
 pub(super) struct Queue {
     waiting: Vec<(Arc<Sides<Partitions>>, usize)>,
     /// Partitions above this size are divided again.
@@ -99,7 +99,7 @@ impl Queue {
     }
 }
 
-/// Gives the rows of one table that has been collected, whole or partition by partition.
+/// Returns the rows of one collected table, as a whole or partition by partition.
 pub(crate) fn tables_of(collected: Collected, pool: &Arc<MemoryPool>) -> BoxStream<'static, Result<Table>> {
     match collected {
         Collected::Whole(table, held) => stream::once(async move {

@@ -1,4 +1,4 @@
-//! Where the engine gets the rows of a plan from.
+//! The source from which the engine reads the tables of a plan.
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -9,14 +9,14 @@ use crate::scan::{Scan, ScanRequest};
 /// The rows of an input.
 pub(crate) enum InputScan {
     Table(Scan),
-    /// An optional input without a table, with the schema of the columns that are known of it.
+    /// An optional input without a table, with the schema of its known columns.
     Missing(SchemaRef),
 }
 
 /// The tables of one plan.
 #[async_trait]
 pub(crate) trait PlanSource: Send + Sync {
-    /// Begins to read an input, by its position in the plan, as its request says.
+    /// Begins to read an input, given by its position in the plan, with the plan's request.
     async fn input(&self, index: usize) -> Result<InputScan>;
 
     /// Begins to read the feature's own table.

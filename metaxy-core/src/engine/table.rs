@@ -1,4 +1,4 @@
-//! Rows in memory: the batches as they came, addressed by one running number.
+//! Rows in memory: the batches as they arrived, addressed by consecutive numbers.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl Table {
         self.batches
     }
 
-    /// All values of a column in one array, without encodings.
+    /// Returns all values of a column in one array, without dictionary or run-end encoding.
     pub(crate) fn column(&self, name: &str) -> Result<ArrayRef> {
         let index = self.schema.index_of(name)?;
         let chunks = self.chunks(index)?;
@@ -65,12 +65,13 @@ impl Table {
         }
     }
 
-    /// The values of a column batch by batch. Dictionaries of several batches cannot be joined when their keys are short.
+    /// Returns the values of a column batch by batch. Dictionaries of several batches cannot be concatenated if their
+    /// keys are short.
     fn chunks(&self, column: usize) -> Result<Vec<ArrayRef>> {
         self.batches.iter().map(|batch| plain_array(batch.column(column))).collect()
     }
 
-    /// The table with these columns alone.
+    /// Returns the table with only these columns.
     pub(crate) fn project(&self, columns: &[String]) -> Result<Self> {
         let indices = columns.iter().map(|name| self.schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
         let schema = Arc::new(self.schema.project(&indices)?);
@@ -78,7 +79,7 @@ impl Table {
         Ok(Self { schema, batches, starts: self.starts.clone(), rows: self.rows })
     }
 
-    /// The rows with these numbers, in their order.
+    /// Returns the rows with these numbers, in their order.
     pub(crate) fn take(&self, rows: &[u32]) -> Result<Table> {
         if rows.is_empty() {
             return Table::new(plain_schema(&self.schema), Vec::new());
@@ -92,7 +93,7 @@ impl Table {
         Table::new(plain_schema(&self.schema), batches)
     }
 
-    /// The rows with these numbers in one batch.
+    /// Returns the rows with these numbers in one batch.
     pub(crate) fn take_in_one(&self, rows: &[u32]) -> Result<RecordBatch> {
         let places = self.places(rows.iter().copied());
         let columns =
@@ -101,12 +102,12 @@ impl Table {
         Ok(RecordBatch::try_new_with_options(plain_schema(&self.schema), columns, &options)?)
     }
 
-    /// The bytes of the values of each row.
+    /// Returns the size in bytes of the values of each row.
     pub(crate) fn row_bytes(&self) -> Vec<usize> {
         self.batches.iter().flat_map(|batch| struct_bytes(batch.num_rows(), batch.columns())).collect()
     }
 
-    /// The batches with these rows alone, in whatever order: what goes is let go batch by batch.
+    /// Returns the batches with only these rows, in any order, and frees the others batch by batch.
     pub(crate) fn retain(self, rows: &[u32]) -> Result<Vec<RecordBatch>> {
         if rows.len() == self.rows {
             return Ok(self.batches);
@@ -126,7 +127,7 @@ impl Table {
         Ok(batches.collect::<Result<_, _>>()?)
     }
 
-    /// Takes a column out: the rest, and the values of each batch.
+    /// Removes a column, and returns the rest and the column's values batch by batch.
     pub(crate) fn without(self, name: &str) -> Result<(Self, Vec<ArrayRef>)> {
         let index = self.schema.index_of(name)?;
         let (mut batches, mut taken) = (Vec::with_capacity(self.batches.len()), Vec::with_capacity(self.batches.len()));
@@ -139,12 +140,12 @@ impl Table {
         Ok((Self { schema, batches, starts: self.starts, rows: self.rows }, taken))
     }
 
-    /// The values of a column at these rows; [`NO_ROW`] gives null.
+    /// Returns the values of a column at these rows; [`NO_ROW`] gives null.
     pub(crate) fn values(&self, name: &str, rows: impl Iterator<Item = u32>) -> Result<ArrayRef> {
         self.gather(self.schema.index_of(name)?, &self.places(rows))
     }
 
-    /// Batch and row of each row number; one past the last batch stands for null.
+    /// Returns the batch and the row in it for each row number; a null is one past the last batch.
     fn places(&self, rows: impl Iterator<Item = u32>) -> Vec<(usize, usize)> {
         if let [_] = self.batches.as_slice() {
             return rows.map(|row| if row == NO_ROW { (1, 0) } else { (0, row as usize) }).collect();
@@ -166,7 +167,7 @@ impl Table {
     }
 }
 
-/// Cuts row numbers into the chunks of output batches; `bytes` says how large a row is.
+/// Divides row numbers into the chunks of output batches; `bytes` returns the size of a row.
 pub(crate) fn output_chunks(rows: &[u32], bytes: impl Fn(u32) -> usize) -> Vec<&[u32]> {
     let runs = output_runs(rows.iter().map(|row| (1, bytes(*row))));
     runs.into_iter().map(|run| &rows[run]).collect()
@@ -179,7 +180,7 @@ pub(crate) fn plain_schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
-/// A batch from named columns.
+/// Builds a batch from named columns.
 pub(crate) fn batch_of(columns: Vec<(String, ArrayRef)>, rows: usize) -> Result<RecordBatch> {
     let fields: Vec<Field> =
         columns.iter().map(|(name, array)| Field::new(name, array.data_type().clone(), true)).collect();
