@@ -1,4 +1,4 @@
-//! How much memory the resolves of a process may hold, and where rows wait that do not fit.
+//! The memory limit of resolves and reads, and the directory for rows beyond it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::error::{Error, Result};
 
-/// The environment variable that sets the limit of all stores without one of their own.
+/// The environment variable that sets the limit of all stores without their own.
 const MEMORY_LIMIT_VARIABLE: &str = "METAXY_MEMORY_LIMIT";
 
-/// Of the limit this part holds rows as they were read; the rest is for what is computed from them.
+/// The divisor of the limit for rows as they were read; the rest is for computed data.
 const SHARE_OF_ROWS: usize = 3;
 
-/// The rows of one table that are held together never exceed this, because a column of texts has offsets of 32 bits.
+/// The limit for the rows of one table that are held together, because a text column has 32-bit offsets.
 const MAX_HELD: usize = 1 << 30;
 
-/// The memory that resolves and reads share, and the directory for what does not fit.
+/// The memory that resolves and reads share, and the directory for rows that do not fit.
 pub(crate) struct MemoryPool {
     limit: usize,
     held: AtomicUsize,
@@ -26,14 +26,14 @@ pub(crate) struct MemoryPool {
 }
 
 impl MemoryPool {
-    /// Returns a pool of its own.
+    /// Creates a separate pool.
     pub(crate) fn new(limit: usize, directory: Option<&Path>) -> Arc<Self> {
         let directory = directory.map_or_else(std::env::temp_dir, Path::to_owned);
         Arc::new(Self { limit, held: AtomicUsize::new(0), directory })
     }
 
-    /// Returns the pool of all stores that have no settings of their own: its limit is that of the environment, or half of
-    /// the memory that the machine or its control group has.
+    /// Returns the pool of all stores without settings of their own: its limit is set by the environment, or is half of
+    /// the memory of the machine or its control group.
     fn of_process() -> Result<Arc<Self>> {
         static POOL: LazyLock<Result<Arc<MemoryPool>, String>> = LazyLock::new(|| {
             let limit = match std::env::var(MEMORY_LIMIT_VARIABLE) {
@@ -59,12 +59,12 @@ impl MemoryPool {
         }
     }
 
-    /// Returns a pool of its own with another limit.
+    /// Creates a separate pool with another limit.
     pub(crate) fn limited(&self, limit: usize) -> Arc<Self> {
         Self::new(limit, Some(&self.directory))
     }
 
-    /// Returns how many bytes of rows a step may work on at a time, if `steps` run side by side.
+    /// Returns the number of bytes of rows that each of `steps` concurrent steps may process at a time.
     pub(crate) fn share(&self, steps: usize) -> usize {
         (self.limit / SHARE_OF_ROWS / steps.max(1)).clamp(1, MAX_HELD)
     }
@@ -74,7 +74,7 @@ impl MemoryPool {
         &self.directory
     }
 
-    /// Begins to hold rows of a table.
+    /// Creates an empty reservation for rows of a table.
     pub(crate) fn reservation(self: &Arc<Self>) -> Reservation {
         Reservation { pool: self.clone(), bytes: 0 }
     }
@@ -92,7 +92,7 @@ impl fmt::Debug for MemoryPool {
     }
 }
 
-/// Memory that is held until this is dropped.
+/// Reserved memory, which is released when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pool: Arc<MemoryPool>,
@@ -100,7 +100,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves more. Returns whether there was enough.
+    /// Reserves more memory if there is enough, and returns whether there was.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         let fits = self.bytes.saturating_add(bytes) <= MAX_HELD && self.pool.try_hold(bytes);
         if fits {
@@ -123,8 +123,8 @@ fn memory_of_machine() -> usize {
     usize::try_from(system.total_memory().min(limit)).unwrap_or(usize::MAX)
 }
 
-/// Returns the number of bytes that a text such as `1GB`, `512 MiB` or `1000000` names: `kB`, `MB`, `GB` and `TB` are
-/// powers of 1000, `KiB`, `MiB`, `GiB` and `TiB` powers of 1024.
+/// Parses a number of bytes such as `1GB`, `512 MiB` or `1000000`: `kB`, `MB`, `GB` and `TB` are powers of 1000, `KiB`,
+/// `MiB`, `GiB` and `TiB` powers of 1024.
 pub(crate) fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
     let text = text.trim();
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
@@ -145,7 +145,7 @@ pub(crate) fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
         number.parse().map_err(|_| "it does not begin with a number; write `1GB` or `512MiB`".to_owned())?;
     match number * factor {
         bytes if bytes >= 1.0 && bytes < usize::MAX as f64 => Ok(bytes as usize),
-        _ => Err("a limit has at least one byte".to_owned()),
+        _ => Err("a limit must be at least one byte".to_owned()),
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_people_write_them() {
+    fn byte_sizes_are_parsed() {
         let sizes = [("1GB", 1_000_000_000), ("1.5 MiB", 1_572_864), ("4096", 4096), (" 2 kb", 2000)];
         for (text, bytes) in sizes {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_gives_no_more_than_it_has() {
+    fn a_pool_reserves_at_most_its_limit() {
         let pool = MemoryPool::new(300, None);
         let (mut one, mut other) = (pool.reservation(), pool.reservation());
         assert!(one.try_grow(60) && !other.try_grow(41) && other.try_grow(40));

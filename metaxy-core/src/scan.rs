@@ -1,4 +1,4 @@
-//! What a backend is asked to read, and its answer.
+//! A request to read a table of a backend, and its result.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,28 +15,29 @@ use crate::filter::Predicate;
 /// A stream of batches of one schema.
 pub type BatchStream = BoxStream<'static, Result<RecordBatch>>;
 
-/// What to read from a table. The parts apply in the order of the fields below; [`ScanStage`] names the steps. The default
-/// is everything.
+/// A request to read a table. The parts apply in the order of the fields below; [`ScanStage`] names the steps. The
+/// default reads everything.
 #[derive(Clone, Debug, Default)]
 pub struct ScanRequest {
-    /// Keep the rows for which this is true, before anything else (the feature version).
+    /// Keeps the rows for which this is true, before the other steps (the feature version).
     pub row_filter: Option<Predicate>,
-    /// Then keep one row for each combination of these id columns: the one with the greatest
+    /// Then keeps one row for each combination of these id columns: the one with the greatest
     /// `coalesce(metaxy_deleted_at, metaxy_updated_at)`; if several are equal, which only other programs write, exactly
-    /// one, at every scan the same.
+    /// one, the same in every scan.
     pub keep_latest: Option<Vec<String>>,
-    /// Then keep the rows for which this is true (deleted rows, the user's filters).
+    /// Then keeps the rows for which this is true (deleted rows, the user's filters).
     pub filter: Option<Predicate>,
-    /// Of those the columns that are asked for; `None` means all. May be empty: then only the number of rows counts.
+    /// Then keeps these columns; `None` means all. May be empty: then only the number of rows counts.
     pub columns: Option<Vec<String>>,
 }
 
-/// How far a backend has taken a [`ScanRequest`]: this step and all before it.
+/// The last step of a [`ScanRequest`] that a backend has applied, after all steps before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ScanStage {
-    /// Nothing: all rows of the table come. (Rows that `row_filter` refuses may be missing all the same.)
+    /// No step: all rows of the table are returned. (Rows that `row_filter` refuses may be missing.)
     Nothing,
-    /// `row_filter`. (Rows that `filter` refuses must still be there where `keep_latest` is asked for: it decides first.)
+    /// `row_filter`. (If `keep_latest` is requested, rows that `filter` refuses must not be missing: it is applied
+    /// first.)
     RowFilter,
     /// `row_filter` and `keep_latest`.
     KeepLatest,
@@ -44,13 +45,13 @@ pub enum ScanStage {
     Filter,
 }
 
-/// An answer to a [`ScanRequest`].
+/// The result of a [`ScanRequest`].
 pub struct Scan {
     /// The schema of every batch in the stream.
     pub schema: SchemaRef,
-    /// The rows; their order means nothing.
+    /// The rows, in no particular order.
     pub stream: BatchStream,
-    /// What has been applied; the core applies the rest.
+    /// The steps that have been applied; the core applies the rest.
     pub applied: ScanStage,
 }
 
@@ -61,8 +62,8 @@ impl fmt::Debug for Scan {
 }
 
 impl ScanRequest {
-    /// The columns that the batches must have when the backend has applied `stage`, in the table's order: those that
-    /// are asked for and those that the remaining steps look at. More columns do no harm.
+    /// Returns the columns that the batches must have if the backend has applied `stage`, in the table's order: the
+    /// requested ones and those that the remaining steps read. Additional columns are allowed.
     pub fn columns_needed(&self, table: &SchemaRef, stage: ScanStage) -> Vec<String> {
         let all = || table.fields().iter().map(|field| field.name().clone());
         let Some(columns) = &self.columns else { return all().collect() };
@@ -81,7 +82,7 @@ impl ScanRequest {
     }
 }
 
-/// Turns batches that are already there into a stream.
+/// Returns a stream of batches in memory.
 pub fn stream_of(batches: Vec<RecordBatch>) -> BatchStream {
     futures::stream::iter(batches.into_iter().map(Ok)).boxed()
 }

@@ -199,7 +199,7 @@ async fn the_log_tells_when_a_fallback_answers() {
     let _guard = log.start();
     let store = chain.open("dev").await;
     assert_eq!(ids(&store, "raw/video").await, [1]);
-    let answered = "a fallback store answers feature=raw/video store=\"dev\" fallback=\"prod\"";
+    let answered = "a fallback store serves the feature feature=raw/video store=\"dev\" fallback=\"prod\"";
     assert!(log.text().contains(answered), "{}", log.text());
 }
 

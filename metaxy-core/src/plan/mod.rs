@@ -1,7 +1,7 @@
-//! What one resolve has to read, join, hash and compare. Pure data: planning reads no row.
+//! The rows that one resolve has to read, join, hash and compare. Pure data: planning reads no row.
 //!
-//! A plan is made from a [`FeaturePlan`], the schemas of the tables that take part, and the caller's options. The engine
-//! runs it on Arrow batches; a storage system that can run it itself gets the same plan
+//! A plan is made from a [`FeaturePlan`], the schemas of the tables that take part, and the caller's options. The
+//! engine runs it on Arrow batches; a storage system that can run it itself gets the same plan
 //! ([`StoreBackend::resolve_natively`](crate::backend::StoreBackend::resolve_natively)).
 
 mod native;
@@ -23,19 +23,19 @@ use crate::spec::{FeatureDep, FeatureSpec, Lineage};
 
 pub use native::{NativeIncrement, NativeOutcome};
 
-/// A resolve, worked out.
+/// The plan of a resolve.
 #[derive(Clone, Debug)]
 pub struct IncrementPlan {
     /// The feature that is resolved.
     pub feature: FeatureKey,
-    /// What it is made from: required inputs first, then optional ones, each in the order of the definition. Empty for
-    /// a root, whose samples the caller gives.
+    /// The inputs of the feature: required ones first, then optional ones, each in the order of the definition. Empty
+    /// for a root, whose samples the caller gives.
     pub inputs: Vec<InputPlan>,
     /// The columns on which inputs are joined and expected rows are compared with current ones.
     pub join_columns: Vec<String>,
     /// How provenance is computed from the joined inputs.
     pub recipe: ProvenanceRecipe,
-    /// The rows to compare with; `None` where there are none, or where no comparison is wanted.
+    /// The rows to compare with; `None` if there are none, or if the comparison is skipped.
     pub current: Option<CurrentPlan>,
 }
 
@@ -44,17 +44,16 @@ pub struct IncrementPlan {
 pub struct InputPlan {
     /// The upstream feature.
     pub feature: FeatureKey,
-    /// The columns of the upstream table that go on to the increment, under their new names. System columns are not
-    /// among them.
+    /// The columns of the upstream table that the increment has, under their new names, without system columns.
     pub columns: Vec<InputColumn>,
-    /// The rows and columns to read, in the table's own names: `columns`, the data versions, and what `lineage` orders by.
-    /// The static filters of the dependency are part of its filter.
+    /// The rows and columns to read, in the table's own names: `columns`, the data versions, and what `lineage` orders
+    /// by. The static filters of the dependency are part of its filter.
     pub request: ScanRequest,
     /// The struct keys of the data versions that are used.
     pub fields: Vec<String>,
     /// Whether several upstream rows share one version.
     pub lineage: InputLineage,
-    /// Whether an expected row exists where this input has none.
+    /// Whether an expected row exists if this input has none for it.
     pub optional: bool,
 }
 
@@ -67,14 +66,15 @@ pub struct InputColumn {
     pub name: String,
 }
 
-/// What happens to the rows of an input before they are joined.
+/// The processing of the rows of an input before they are joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputLineage {
     /// Nothing.
     Rows,
-    /// Rows that agree in some columns all get the hash of the group's data versions, joined by `|`. No row is merged.
+    /// Rows with equal values in some columns all get the hash of the group's data versions, joined by `|`. No row is
+    /// merged.
     Groups {
-        /// The columns that make a group, by their names in the increment.
+        /// The columns that identify a group, by their names in the increment.
         on: Vec<String>,
         /// The order of the values in a group.
         order: GroupOrder,
@@ -86,9 +86,9 @@ pub enum InputLineage {
 pub enum GroupOrder {
     /// By the upstream feature's id columns, all of which are kept, so that no two rows of a group are equal.
     Ids(Vec<String>),
-    /// By the id columns that are kept, and where those leave rows equal, in the order in which the Python package comes
-    /// across them: the newest write first, then by the id columns that `select` dropped; and of a table whose rows all
-    /// come from a single write, the second half of the rows before the first.
+    /// By the id columns that are kept; rows that are equal in those are in the order in which the Python package reads
+    /// them: the newest write first, then by the id columns that `select` dropped; if all rows of the table come from a
+    /// single write, the second half of the rows comes before the first.
     Arrival {
         /// The id columns that are kept.
         kept: Vec<String>,
@@ -100,14 +100,14 @@ pub enum GroupOrder {
 /// How provenance is computed for every expected row.
 #[derive(Clone, Debug)]
 pub struct ProvenanceRecipe {
-    /// The hash.
+    /// The hasher.
     pub hasher: RowHasher,
     /// The fields, sorted by struct key.
     pub fields: Vec<FieldRecipe>,
 }
 
-/// How the provenance of one field is computed: the hash of `prefix`, then of each parent its name and data version, all
-/// joined by `|`.
+/// How the provenance of one field is computed: the hash of `prefix` and, for each parent, its name and data version,
+/// all joined by `|`.
 #[derive(Clone, Debug)]
 pub struct FieldRecipe {
     /// The field's name inside the by-field columns.
@@ -123,18 +123,18 @@ pub struct FieldRecipe {
 pub struct ParentField {
     /// `feature.field`.
     pub name: String,
-    /// Which of [`IncrementPlan::inputs`] has it.
+    /// The position of its input in [`IncrementPlan::inputs`].
     pub input: usize,
     /// Its name inside that input's data versions. A missing row or a null counts as the empty string.
     pub struct_key: String,
 }
 
-/// The rows that are there already.
+/// The stored rows of the feature.
 #[derive(Clone, Debug)]
 pub struct CurrentPlan {
-    /// What to read to compare: the join columns, the provenance, and what `staleness` looks at.
+    /// The columns to compare: the join columns, the provenance, and the columns of `staleness`.
     pub request: ScanRequest,
-    /// Rows for which this is true are stale whatever their versions say.
+    /// Rows for which this is true are stale, whatever their versions.
     pub staleness: Option<Predicate>,
     /// Whether current rows are first collapsed to one for each combination of the join columns (1:N): the newest.
     pub collapse: bool,
@@ -142,7 +142,7 @@ pub struct CurrentPlan {
     pub orphan_columns: Vec<String>,
 }
 
-/// What the caller of a resolve asks for beside the feature itself.
+/// The options of a resolve.
 #[derive(Clone, Debug, Default)]
 pub struct ResolveOptions {
     /// Filters on the rows of single features, upstream or the resolved one.
@@ -153,11 +153,11 @@ pub struct ResolveOptions {
     pub global_filters: Vec<Filter>,
     /// Current rows for which any of these is true are stale.
     pub staleness_predicates: Vec<Filter>,
-    /// Everything that is expected counts as new.
+    /// Whether every expected row counts as new.
     pub skip_comparison: bool,
 }
 
-/// A table that takes part: its schema, and the feature version whose rows count.
+/// A table that takes part: its schema, and the feature version whose rows are read.
 #[derive(Clone, Debug)]
 pub struct PlanTable {
     /// The schema.
@@ -167,8 +167,8 @@ pub struct PlanTable {
 }
 
 impl IncrementPlan {
-    /// Plans a resolve. `upstream` has an entry for each dependency, in their order, `None` where an optional one has no
-    /// table; `current` is the feature's own table, if there is one.
+    /// Plans a resolve. `upstream` has an entry for each dependency, in the order of the definition; `None` if an
+    /// optional one has no table. `current` is the feature's own table, if there is one.
     ///
     /// # Errors
     /// [`Error::MissingColumn`], [`Error::ColumnCollision`], [`Error::InvalidSpec`], and the errors of filters.
@@ -205,8 +205,8 @@ impl IncrementPlan {
         Ok(Self { feature: spec.key.clone(), recipe: recipe(feature, hasher, &inputs), inputs, join_columns, current })
     }
 
-    /// The columns of expected rows that are not system columns: which input brings them, and which of its columns it is.
-    /// A column that several inputs bring is named once; inputs are in the order of the plan.
+    /// Returns the columns of expected rows that are not system columns, each with the first input that has it. Inputs
+    /// are in the order of the plan.
     pub fn expected_columns(&self) -> Vec<(usize, &InputColumn)> {
         let mut seen = std::collections::HashSet::new();
         let all =
@@ -215,7 +215,8 @@ impl IncrementPlan {
     }
 }
 
-/// What is read of a feature: rows of one version, the newest of each sample, no deleted ones, and the caller's filters.
+/// Returns the scan of a feature: rows of one version, the newest of each sample, no deleted ones, and the caller's
+/// filters.
 pub fn read_request(
     spec: &FeatureSpec,
     schema: &Schema,
@@ -243,8 +244,8 @@ pub fn read_request(
     })
 }
 
-/// Leaves out the rows of a feature that expands (1:N) which stand for a parent without children: they have no ids but the
-/// parent's. Only the comparison with the parents looks at them.
+/// Returns a filter that leaves out the rows which mark a parent without children, in a feature that expands (1:N):
+/// they have no ids except the parent's. Only the comparison with the parents reads them.
 pub(crate) fn children_only(spec: &FeatureSpec) -> Option<Filter> {
     let on = spec.deps.iter().find_map(|dep| match &dep.lineage {
         Lineage::Expansion { on, .. } => Some(on),
@@ -301,7 +302,7 @@ fn input_request_columns(columns: &[InputColumn], lineage: &InputLineage) -> Vec
     names
 }
 
-/// The columns of a dependency that has no table: those that it certainly would have.
+/// Returns the columns that the table of a dependency would certainly have, if it has no table.
 fn id_columns_only(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Vec<InputColumn> {
     let to_column = |name: String| {
         let source = dep.rename.iter().flatten().find(|(_, to)| **to == name).map_or(&name, |(from, _)| from).clone();
@@ -310,7 +311,7 @@ fn id_columns_only(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -
     input_id_columns(spec, dep, parent).into_iter().map(to_column).collect()
 }
 
-/// The columns that are taken from an upstream table, in its order.
+/// Returns the columns that are taken from an upstream table, in its order.
 fn input_columns(
     spec: &FeatureSpec,
     dep: &FeatureDep,
@@ -353,7 +354,7 @@ fn input_columns(
     check_twice(spec, dep, all.into_iter().filter(|column| kept.contains(&column.name)).collect())
 }
 
-/// A rename onto a column that keeps its name would make two of one.
+/// Checks that no rename gives two columns the same name, as one onto a column that keeps its name would.
 fn check_twice(spec: &FeatureSpec, dep: &FeatureDep, kept: Vec<InputColumn>) -> Result<Vec<InputColumn>> {
     let mut seen: BTreeMap<&str, &InputColumn> = BTreeMap::new();
     for column in &kept {
@@ -371,7 +372,7 @@ fn check_twice(spec: &FeatureSpec, dep: &FeatureDep, kept: Vec<InputColumn>) -> 
     Ok(kept)
 }
 
-/// The columns that stay whatever `select` says, by their new names.
+/// Returns the columns that are kept whatever `select` lists, by their new names.
 fn always_kept(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
     match &dep.lineage {
         Lineage::Identity | Lineage::Aggregation { on: None } => renamed_ids(dep, parent),
@@ -379,7 +380,7 @@ fn always_kept(spec: &FeatureSpec, dep: &FeatureDep, parent: &FeatureSpec) -> Ve
     }
 }
 
-/// The columns that all inputs share as ids; the feature's own ids where it is a root.
+/// Returns the id columns that all inputs share; for a root its own ids.
 pub(crate) fn join_columns(feature: &FeaturePlan) -> Result<Vec<String>> {
     let spec = &feature.spec;
     let shared = lineage::shared_ids(spec, &feature.upstream);
@@ -392,7 +393,7 @@ pub(crate) fn join_columns(feature: &FeaturePlan) -> Result<Vec<String>> {
     Ok(shared)
 }
 
-/// A dependency's own filters, in the names of the upstream table.
+/// Returns a dependency's own filters, in the names of the upstream table.
 fn static_filter(dep: &FeatureDep, schema: &Schema) -> Result<Option<Filter>> {
     let Some(filter) = dep.filter_expression()? else { return Ok(None) };
     let Some(rename) = &dep.rename else { return Ok(Some(filter)) };

@@ -1,8 +1,8 @@
 //! The parts of a plan in SQL that are the same in every dialect, for backends that run plans themselves.
 //!
-//! A backend writes a `SELECT` for each input: its keys ([`key_name`]), the columns of the increment ([`column_name`]) and
-//! the data versions of its fields ([`version_name`]). [`JoinedInputs`] puts them together, [`hash_parts`] says what is
-//! hashed, and [`NativeIncrement::push`] sorts the rows of the answer, which say by a [`RowKind`] what they are.
+//! A backend writes a `SELECT` for each input: its keys ([`key_name`]), the columns of the increment ([`column_name`])
+//! and the data versions of its fields ([`version_name`]). [`JoinedInputs`] joins them, [`hash_parts`] lists what is
+//! hashed, and [`NativeIncrement::push`] sorts the rows of the result by their [`RowKind`].
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int16Array, RecordBatch, StructArray};
 use arrow::compute::filter_record_batch;
@@ -12,22 +12,22 @@ use super::{FieldRecipe, IncrementPlan, InputPlan};
 use crate::columns;
 use crate::error::Result;
 
-/// What join column number `index` is called in the `SELECT` of an input.
+/// Returns the name of join column number `index` in the `SELECT` of an input.
 pub fn key_name(input: usize, index: usize) -> String {
     format!("i{input}_k{index}")
 }
 
-/// What column number `index` of an input is called in its `SELECT`.
+/// Returns the name of column number `index` of an input in its `SELECT`.
 pub fn column_name(input: usize, index: usize) -> String {
     format!("i{input}_c{index}")
 }
 
-/// What the data version of field number `index` of an input is called in its `SELECT`.
+/// Returns the name of the data version of field number `index` of an input in its `SELECT`.
 pub fn version_name(input: usize, index: usize) -> String {
     format!("i{input}_d{index}")
 }
 
-/// The inputs of a plan as they are joined: required ones inner, optional ones left, or all in full where none is
+/// The joined inputs of a plan: required ones by inner joins, optional ones by left joins; all by full joins if none is
 /// required.
 pub struct JoinedInputs<'a> {
     plan: &'a IncrementPlan,
@@ -35,7 +35,7 @@ pub struct JoinedInputs<'a> {
 }
 
 impl<'a> JoinedInputs<'a> {
-    /// The inputs of `plan`; the inner error says why there is nothing to join.
+    /// Joins the inputs of `plan`; the error says why there is nothing to join.
     pub fn new(plan: &'a IncrementPlan) -> Result<Self, String> {
         match plan.inputs.is_empty() {
             true => Err("a root has no inputs in the store".to_owned()),
@@ -43,7 +43,7 @@ impl<'a> JoinedInputs<'a> {
         }
     }
 
-    /// What stands behind `FROM`, of one `SELECT` for each input.
+    /// Returns the text after `FROM`, from one `SELECT` for each input.
     pub fn from(&self, selects: &[String]) -> String {
         let mut from = String::new();
         for (number, (select, input)) in selects.iter().zip(&self.plan.inputs).enumerate() {
@@ -65,12 +65,12 @@ impl<'a> JoinedInputs<'a> {
         from
     }
 
-    /// Join column number `index`.
+    /// Returns join column number `index`.
     pub fn key(&self, index: usize) -> String {
         self.key_of_first(self.plan.inputs.len(), index)
     }
 
-    /// A join column of the first inputs.
+    /// Returns a join column of the first inputs.
     fn key_of_first(&self, inputs: usize, index: usize) -> String {
         if !self.all_optional || inputs == 1 {
             return key_name(0, index);
@@ -79,8 +79,8 @@ impl<'a> JoinedInputs<'a> {
         format!("coalesce({})", keys.join(", "))
     }
 
-    /// A column of the increment, of which input number `first` is the first that has it, with this type in SQL. A join
-    /// column comes from the first input that has a row.
+    /// Returns a column of the increment, with this type in SQL; `first` is the number of the first input that has it.
+    /// A join column comes from the first input that has a row.
     pub fn column(&self, first: usize, name: &str, sql_type: &str) -> String {
         let place = |number: usize| {
             let columns = self.plan.inputs.get(number).map(|input| input.columns.as_slice()).unwrap_or_default();
@@ -105,7 +105,7 @@ pub enum HashPart {
     Version(String),
 }
 
-/// What is hashed for a field, one part after the other. The inner error says why SQL cannot say it.
+/// Returns the parts of the text that is hashed for a field. The inner error says why SQL cannot express it.
 pub fn hash_parts(plan: &IncrementPlan, field: &FieldRecipe) -> Result<Vec<HashPart>, String> {
     let mut parts = Vec::new();
     let mut fixed = field.prefix.clone();
@@ -124,13 +124,13 @@ pub fn hash_parts(plan: &IncrementPlan, field: &FieldRecipe) -> Result<Vec<HashP
 }
 
 impl InputPlan {
-    /// The name in the upstream table of a column of the increment.
+    /// Returns the name that a column of the increment has in the upstream table.
     pub fn source_of<'a>(&'a self, name: &'a str) -> &'a str {
         self.columns.iter().find(|column| column.name == name).map_or(name, |column| &column.source)
     }
 }
 
-/// What a row of a native increment is; in SQL a `SMALLINT`.
+/// The kind of a row of a native increment; in SQL a `SMALLINT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub enum RowKind {
@@ -138,27 +138,27 @@ pub enum RowKind {
     New = 0,
     /// A sample whose current row has other versions.
     Stale = 1,
-    /// A current row that nothing upstream asks for.
+    /// A current row that nothing upstream expects.
     Orphaned = 2,
 }
 
 impl RowKind {
-    /// As SQL.
+    /// Returns the kind as an SQL literal.
     pub fn sql(self) -> String {
         format!("{}::SMALLINT", self as i16)
     }
 
-    /// Which rows are of this kind.
+    /// Returns which rows are of this kind.
     pub fn mask(self, kinds: &Int16Array) -> BooleanArray {
         kinds.iter().map(|kind| Some(kind == Some(self as i16))).collect()
     }
 }
 
 impl NativeIncrement {
-    /// Adds those of the rows that are of a kind. All of `kinds`' length.
+    /// Adds the rows of one kind; `kinds` has the kind of each row.
     ///
     /// # Errors
-    /// [`Error::Arrow`](crate::Error::Arrow) where the lengths differ.
+    /// [`Error::Arrow`](crate::Error::Arrow) if the lengths differ.
     pub fn push(&mut self, kind: RowKind, kinds: &Int16Array, rows: &RecordBatch) -> Result<()> {
         let batches = match kind {
             RowKind::New => &mut self.new,
@@ -176,10 +176,11 @@ impl NativeIncrement {
 }
 
 impl IncrementPlan {
-    /// The four version columns of expected rows, from the hash of each field of the recipe and, last, the one over all.
+    /// Returns the four version columns of expected rows, from the hash of each field of the recipe and, last, the hash
+    /// over all fields.
     ///
     /// # Errors
-    /// [`Error::Arrow`](crate::Error::Arrow) where these are not one array of texts for each field and one more.
+    /// [`Error::Arrow`](crate::Error::Arrow) if `hashes` is not one array of texts for each field and one more.
     pub fn version_columns(&self, hashes: &[ArrayRef]) -> Result<Vec<(String, ArrayRef)>> {
         let Some((provenance, fields)) = hashes.split_last() else { return Ok(Vec::new()) };
         let members = columns::by_field_fields(self.recipe.fields.iter().map(|field| &field.struct_key));

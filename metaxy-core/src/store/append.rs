@@ -1,5 +1,5 @@
-//! The one way into a table: rows are completed, brought into the table's schema, checked, and appended. Writes, the
-//! buffered writer, copies, rebases and soft deletes all take it.
+//! The only way into a table: rows are completed, conformed to the table's schema, checked, and appended. It is used by
+//! writes, the buffered writer, copies, rebases and soft deletes.
 
 use std::sync::Arc;
 
@@ -17,45 +17,45 @@ use super::duplicates::one_row_each;
 use super::stamp::Stamping;
 use super::{Duplicates, MetadataStore};
 
-/// Small batches are joined up to this size, far from the 2 GiB that a text column can hold.
+/// Small batches are concatenated up to this size, far below the 2 GiB that a text column can hold.
 const JOINED_BYTES: usize = 256 << 20;
 
-/// From this size on a batch is left as it is: joining saves less than the copy costs.
+/// Batches from this size on are not concatenated: it saves less than the copy costs.
 const LARGE_BYTES: usize = 4 << 20;
 
-/// What rows still need before they are appended.
+/// The steps that rows still need before they are appended.
 #[derive(Clone, Debug)]
 pub(crate) struct Preparation {
-    /// `None` if the rows carry all system columns, of whatever definitions.
+    /// `None` if the rows have all system columns, of any definition.
     stamping: Option<Stamping>,
-    /// What becomes of several rows of one sample; `None` keeps all of them.
+    /// How several rows of one sample are handled; `None` keeps all of them.
     duplicates: Option<Duplicates>,
-    /// Whether small batches are joined. Those of a plain write reach the backend as they are.
+    /// Whether small batches are concatenated. Those of a plain write reach the backend unchanged.
     joins: bool,
 }
 
 impl Preparation {
-    /// For rows that are complete, as copies and deletions are.
+    /// For complete rows, as in copies and deletions.
     pub(crate) const COMPLETE: Self = Self { stamping: None, duplicates: None, joins: true };
 
-    /// For rows of a user, who may have put several of one sample into a write.
+    /// For rows of a user, who may write several of one sample.
     pub(crate) fn of_rows(stamping: Stamping, duplicates: Duplicates) -> Self {
         let duplicates = (!stamping.preserve).then_some(duplicates);
         Self { stamping: Some(stamping), duplicates, joins: false }
     }
 
-    /// For rows of many puts: of several rows of one sample the one that was put last counts.
+    /// For rows of many puts: of several rows of one sample the last one counts.
     pub(crate) fn of_puts(stamping: Stamping) -> Self {
         Self { stamping: Some(stamping), duplicates: Some(Duplicates::Last), joins: true }
     }
 }
 
-/// Rows in the schema of the table that they are for.
+/// Rows in the schema of their table.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedRows {
     schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
-    /// Whether the table lacks some of it, so that another write may bring that in another form first.
+    /// Whether the rows add to the table's schema, so that another write may add to it differently first.
     pub(crate) changes_table: bool,
 }
 
@@ -66,7 +66,7 @@ impl PreparedRows {
 }
 
 impl MetadataStore {
-    /// Prepares rows for their table. Writes nothing.
+    /// Prepares rows for their table without writing anything.
     pub(crate) async fn prepare(
         &self,
         key: &FeatureKey,
@@ -93,7 +93,7 @@ impl MetadataStore {
         .await
     }
 
-    /// Appends rows, all or none; returns how many.
+    /// Appends rows, all or none, and returns their number.
     pub(crate) async fn append(&self, key: &FeatureKey, rows: PreparedRows) -> Result<u64> {
         let count = rows.num_rows();
         if count > 0 {
@@ -102,7 +102,7 @@ impl MetadataStore {
         Ok(count as u64)
     }
 
-    /// Prepares and appends rows of one feature; returns how many.
+    /// Prepares and appends rows of one feature, and returns their number.
     pub(crate) async fn prepare_and_append(
         &self,
         key: &FeatureKey,
@@ -126,7 +126,7 @@ impl MetadataStore {
         Ok(table)
     }
 
-    /// Returns the batches with by-field columns in the form that this store gives new ones.
+    /// Returns the batches with new by-field columns in the form that this store is configured for.
     fn with_new_columns(
         &self,
         key: &FeatureKey,
@@ -140,7 +140,7 @@ impl MetadataStore {
     }
 }
 
-/// Returns whether a table has all columns of a schema, in its types.
+/// Returns whether a table has all columns of a schema, with its types.
 fn is_stored_in(table: Option<&SchemaRef>, schema: &SchemaRef) -> bool {
     let is_stored = |field: &Arc<Field>| {
         let known = table.and_then(|table| table.field_with_name(field.name()).ok());
@@ -149,7 +149,7 @@ fn is_stored_in(table: Option<&SchemaRef>, schema: &SchemaRef) -> bool {
     schema.fields().iter().all(is_stored)
 }
 
-/// Returns the batch with maps in the place of by-field structs that the table does not have yet.
+/// Returns the batch with maps instead of by-field structs that the table does not have yet.
 fn with_maps(key: &FeatureKey, table: Option<&SchemaRef>, batch: &RecordBatch) -> Result<RecordBatch> {
     let is_new = |name: &str| table.is_none_or(|table| table.column_with_name(name).is_none());
     let mut batch = batch.clone();
@@ -162,8 +162,8 @@ fn with_maps(key: &FeatureKey, table: Option<&SchemaRef>, batch: &RecordBatch) -
     Ok(batch)
 }
 
-/// Returns the same rows in fewer batches: small neighbours of one schema are joined. Encoded columns are not, because
-/// the keys of a dictionary may be too short for the values of several batches.
+/// Concatenates small neighbouring batches of one schema. Batches with encoded columns are kept, because the keys of a
+/// dictionary may be too short for the values of several batches.
 fn joined(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let mut joined = Vec::new();
     let mut run: Vec<RecordBatch> = Vec::new();

@@ -1,4 +1,4 @@
-//! What the buffered writer asks of a store: rows are checked, and completed for a spool, before they are taken.
+//! The buffered writer's access to a store: rows are checked, and completed for a spool, before they are accepted.
 
 use std::sync::Arc;
 
@@ -17,28 +17,28 @@ use super::duplicates::one_row_each;
 use super::{Duplicates, MetadataStore};
 
 impl MetadataStore {
-    /// A time for rows that are written now.
+    /// Returns a stamp for rows that are written now.
     pub(crate) fn next_stamp(&self) -> i64 {
         self.inner.stamps.next()
     }
 
-    /// The same store, whose writes put this into `metaxy_materialization_id`.
+    /// Returns the same store with this value of `metaxy_materialization_id` for its writes.
     pub(crate) fn with_materialization_id(&self, id: String) -> Self {
         self.with(|inner| inner.materialization_id = Some(id))
     }
 
-    /// Rows with all that a write adds to them.
+    /// Returns rows with all columns that a write adds.
     pub(crate) fn completed(&self, key: &FeatureKey, batch: &RecordBatch, at: i64) -> Result<RecordBatch> {
         self.complete(self.plan(key)?, batch, &self.stamping(at))
     }
 
-    /// The hash of each row's id.
+    /// Returns the hash of each row's id.
     pub(crate) fn id_hashes(&self, key: &FeatureKey, batch: &RecordBatch) -> Result<Vec<u64>> {
         let columns = self.plan(key)?.spec.id_columns.iter().filter_map(|name| batch.column_by_name(name).cloned());
         engine::key_hashes(columns.collect())
     }
 
-    /// What rows of a feature are checked against before they are buffered.
+    /// Creates the check of rows of a feature before they are buffered.
     pub(crate) async fn batch_check(&self, key: &FeatureKey) -> Result<BatchCheck> {
         let plan = Arc::new(self.plan(key)?.clone());
         let known = self.table_to_write(key).await?.unwrap_or_else(|| Arc::new(Schema::empty()));
@@ -46,24 +46,25 @@ impl MetadataStore {
     }
 }
 
-/// Refuses batches that a later write would refuse: for their columns, or because values of a column cannot be stored in
-/// the type that the column has in the table or in a batch that was accepted before.
+/// Refuses batches that a later write would refuse: for their columns, or because values of a column cannot be stored
+/// in the type that the column has in the table or in a batch that was accepted before.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchCheck {
     plan: Arc<FeaturePlan>,
-    /// The columns of the table, and those that batches have brought.
+    /// The columns of the table, and those of earlier batches.
     known: SchemaRef,
-    /// The schema of a batch that was taken as it was, with nothing new.
+    /// The schema of a batch that was accepted unchanged and added no column.
     as_it_is: Option<SchemaRef>,
 }
 
 impl BatchCheck {
-    /// Whether batches of this schema are taken as they are.
+    /// Returns whether batches of this schema are accepted unchanged.
     pub(crate) fn takes_as_it_is(&self, schema: &SchemaRef) -> bool {
         self.as_it_is.as_ref() == Some(schema)
     }
 
-    /// The batch under the one schema of all that are taken as they are: many small batches need not keep one each.
+    /// Accepts a batch unchanged, and returns it with the shared schema, so that many small batches do not keep one
+    /// each.
     pub(crate) fn take_as_it_is(&self, store: &MetadataStore, batch: RecordBatch) -> Result<RecordBatch> {
         self.check_rows(store, &batch)?;
         store.inner.backend.check(&self.plan.spec.key, &batch)?;
@@ -73,7 +74,7 @@ impl BatchCheck {
         }
     }
 
-    /// Refuses rows without ids or without versions, and, where the store does, several of one sample.
+    /// Refuses rows without ids or versions and, if the store refuses duplicates, several rows of one sample.
     fn check_rows(&self, store: &MetadataStore, batch: &RecordBatch) -> Result<()> {
         check_ids(&self.plan, batch)?;
         if store.inner.duplicates == Duplicates::Error && batch.num_rows() > 1 {
@@ -84,8 +85,8 @@ impl BatchCheck {
         engine::check_provenance(&self.plan.spec, batch)
     }
 
-    /// The batch with its columns in their types, and the checks of later batches, where the batch has changed them.
-    /// Columns without a type that no batch has brought before are left out.
+    /// Returns the batch with its columns in the types of the table, and the check of later batches if the batch has
+    /// changed it. Columns without a type that no earlier batch had are left out.
     pub(crate) fn accept(
         &self,
         store: &MetadataStore,
@@ -110,11 +111,11 @@ impl BatchCheck {
         Ok((batch, after))
     }
 
-    /// The user's columns in the types of the table. System columns are built again by the write.
+    /// Casts the user's columns to the types of the table. System columns are built later, by the write.
     fn converted(&self, batch: &RecordBatch, target: &Schema) -> Result<RecordBatch> {
         let schema = batch.schema();
         let convert_one = |(field, array): (&Arc<Field>, &ArrayRef)| -> Option<Result<(Arc<Field>, ArrayRef)>> {
-            // A column without a type is not in the target: who brings it with a type decides on it.
+            // A column without a type is not in the target: the first batch that has a type for it decides.
             let wanted = target.field_with_name(field.name()).ok()?.data_type();
             if columns::is_system(field.name()) || array.data_type() == wanted {
                 return Some(Ok((field.clone(), array.clone())));
@@ -129,7 +130,7 @@ impl BatchCheck {
     }
 }
 
-/// The known columns with those of a batch: as the batch has them, for it has been brought in line.
+/// Merges the columns of a batch into the known ones; its types win, because it has been conformed.
 fn merged(known: &SchemaRef, given: &Schema) -> SchemaRef {
     let mut fields: Vec<Arc<Field>> = known.fields().iter().cloned().collect();
     for field in given.fields() {

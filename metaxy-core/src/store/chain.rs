@@ -1,4 +1,4 @@
-//! Chains of stores: the first that has a feature serves all of it.
+//! Chains of stores: the first store that has a feature serves all of it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,30 +27,30 @@ impl FeatureSource {
 }
 
 impl MetadataStore {
-    /// The schema of the feature's own table, whether or not it has rows now.
+    /// Returns the schema of the feature's own table, even if it has no rows.
     pub(super) async fn own_table(&self, key: &FeatureKey) -> Result<Option<SchemaRef>> {
         self.inner.backend.schema(key).await
     }
 
-    /// Whether the own table counts although fallbacks may have rows: a delete may have emptied it, but one that was
-    /// created beforehand and never filled says nothing.
+    /// Returns whether the own table counts even if fallbacks have rows: a delete may have emptied it. A table that was
+    /// created in advance and has never held a row does not count.
     pub(super) async fn has_held_rows(&self, key: &FeatureKey) -> Result<bool> {
         match self.inner.backend.has_held_rows(key).await {
-            // Dropped between the two looks.
+            // The table was dropped in the time between.
             Err(Error::FeatureNotFound { .. }) => Ok(false),
             held => held,
         }
     }
 
-    /// The store that serves a feature, found in the order of the fallback list, each with its own fallbacks. A table
-    /// that has never held a row serves it only where no other store has one that has.
+    /// Returns the store that serves a feature: the fallbacks are searched depth first, in the order of their lists. A
+    /// table that has never held a row serves the feature only if no other store has a table that has.
     pub(super) async fn serving(&self, key: &FeatureKey) -> Result<Option<FeatureSource>> {
         let mut never_filled = None;
         let source = self.serving_beyond(key, &mut BTreeSet::new(), &mut never_filled).await?;
         Ok(source.or(never_filled))
     }
 
-    /// The same, without the stores that have been searched: many ways may lead to one store.
+    /// Searches the stores that are not in `searched`: several paths may lead to one store.
     fn serving_beyond<'a>(
         &'a self,
         key: &'a FeatureKey,
@@ -63,7 +63,7 @@ impl MetadataStore {
             }
             if let Some(schema) = self.own_table(key).await? {
                 let own = FeatureSource { store: self.clone(), schema };
-                // Without fallbacks nothing else can answer, so the question need not be asked.
+                // Without fallbacks no other store can serve the feature, so one call to the backend is saved.
                 if self.inner.fallbacks.is_empty() && searched.len() == 1 || self.has_held_rows(key).await? {
                     return Ok(Some(own));
                 }
@@ -73,7 +73,8 @@ impl MetadataStore {
                 let store = fallback.open().await.map_err(|error| self.as_fallback(fallback, error))?;
                 self.check_hash(&store)?;
                 if let Some(source) = store.serving_beyond(key, searched, never_filled).await? {
-                    tracing::info!(feature = %key, store = self.name(), fallback = source.store.name(), "a fallback store answers");
+                    let (store, fallback) = (self.name(), source.store.name());
+                    tracing::info!(feature = %key, store, fallback, "a fallback store serves the feature");
                     return Ok(Some(source));
                 }
             }
@@ -82,13 +83,13 @@ impl MetadataStore {
         .boxed()
     }
 
-    /// Changes the hint of a missing store, which says how to create it: a fallback is never written.
+    /// Replaces the hint of a missing location, which says how to create it: a fallback is never written.
     fn as_fallback(&self, fallback: &Fallback, error: Error) -> Error {
         match error {
             Error::LocationNotFound { location, source, .. } => {
                 let hint = format!(
-                    "it is that of store `{name}`, which `{}` falls back on and never writes to; open `{name}` itself for \
-                     writing to create it, or take it out of `fallback_stores`",
+                    "it is the location of store `{name}`, a fallback of `{}`, which never writes to it; open `{name}` \
+                     itself for writing to create it, or remove it from `fallback_stores`",
                     self.name(),
                     name = fallback.name(),
                 );
@@ -98,7 +99,7 @@ impl MetadataStore {
         }
     }
 
-    /// The names of this store and all its fallbacks, in the order in which they are searched.
+    /// Returns the names of this store and all its fallbacks, in the order in which they are searched.
     async fn chain(&self) -> Vec<String> {
         let mut names = Vec::new();
         self.collect_chain(&mut BTreeSet::new(), &mut names).await;
@@ -121,7 +122,7 @@ impl MetadataStore {
         .boxed()
     }
 
-    /// What tells one open store from another.
+    /// Returns a number that is unique among open stores.
     fn identity(&self) -> usize {
         Arc::as_ptr(&self.inner).addr()
     }
@@ -130,7 +131,7 @@ impl MetadataStore {
         Error::FeatureNotFound { feature: key.clone(), searched: self.chain().await }
     }
 
-    /// Stores that hash differently cannot compare their rows.
+    /// Checks that the stores hash alike; otherwise their rows cannot be compared.
     pub(super) fn check_hash(&self, fallback: &MetadataStore) -> Result<()> {
         let (own, other) = (self.inner.hasher, fallback.inner.hasher);
         if own.algorithm() == other.algorithm() {

@@ -1,4 +1,4 @@
-//! What is checked of rows before they are taken.
+//! Checks rows before they are accepted.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::graph::FeaturePlan;
 
-/// Checks that every row has an id that tells its sample from others in every storage system.
+/// Checks that the id of every row identifies its sample in every storage system.
 pub(super) fn check_ids(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
     let feature = &plan.spec.key;
     for column in &plan.spec.id_columns {
@@ -45,7 +45,7 @@ pub(super) fn check_ids(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
     Ok(())
 }
 
-/// How deep types may be nested, so that every storage system can read what it has written.
+/// The greatest depth of nested types that every storage system can read back.
 const MAX_NESTING: usize = 32;
 
 fn check_nesting(plan: &FeaturePlan, schema: &Schema) -> Result<()> {
@@ -59,7 +59,7 @@ fn check_nesting(plan: &FeaturePlan, schema: &Schema) -> Result<()> {
     }
 }
 
-/// Returns whether lists, structs and maps are nested deeper than `levels`; looks no further than that.
+/// Returns whether lists, structs and maps are nested deeper than `levels`, and stops at that depth.
 fn is_nested_beyond(data_type: &DataType, levels: usize) -> bool {
     let item = |item: &FieldRef| levels == 0 || is_nested_beyond(item.data_type(), levels - 1);
     match data_type {
@@ -77,7 +77,7 @@ fn is_nested_beyond(data_type: &DataType, levels: usize) -> bool {
     }
 }
 
-/// Checks that columns can be found by their names, and that types are not nested too deep.
+/// Checks that column names are unique and not empty, and that types are not nested too deep.
 pub(super) fn check_names(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
     let mut seen = HashSet::new();
     let schema = batch.schema_ref();

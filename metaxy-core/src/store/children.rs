@@ -1,4 +1,4 @@
-//! Children of parents, where a feature expands (1:N): made again as a whole, or none at all.
+//! Children of parents in a feature that expands (1:N): all of them are replaced together.
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::not;
@@ -15,27 +15,26 @@ use super::delete::marked_deleted;
 use super::named::{Named, expands};
 use super::{IntoBatches, MetadataStore, ReadRequest};
 
-/// What [`MetadataStore::replace_children`] has done.
+/// The result of [`MetadataStore::replace_children`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replaced {
-    /// Children written.
+    /// The number of children written.
     pub written: u64,
-    /// Children that were there and are no more, softly deleted.
+    /// The number of earlier children that were softly deleted.
     pub deleted: u64,
 }
 
 impl MetadataStore {
-    /// Writes the children of some parents of a feature that expands (1:N), and softly deletes those that the parents had
-    /// before and that are not among `rows`: a later write of fewer children alone would leave the others behind. All of
-    /// it happens in one step: a reader sees the old children or the new ones.
+    /// Writes the children of some parents of a feature that expands (1:N), and softly deletes earlier children of
+    /// these parents that are not among `rows`: a write of fewer children would leave the others behind. All of it
+    /// happens in one step: a reader sees either the old children or the new ones.
     ///
-    /// `parents` are rows with the columns `on`, as an increment has them; `rows` are written as
-    /// [`write`](MetadataStore::write) does. For parents that have no children at all see
-    /// [`mark_empty`](MetadataStore::mark_empty).
+    /// `parents` are rows with the columns `on`, as an increment has them; `rows` are written as by
+    /// [`write`](MetadataStore::write). For parents without any children see [`mark_empty`](MetadataStore::mark_empty).
     ///
     /// # Errors
-    /// As [`MetadataStore::write`]; [`Error::Unsupported`] where the feature does not expand, [`Error::InvalidColumn`] for
-    /// a row of another parent, [`Error::DuplicateId`].
+    /// The errors of [`MetadataStore::write`]; [`Error::Unsupported`] if the feature does not expand,
+    /// [`Error::InvalidColumn`] for a row of another parent, [`Error::DuplicateId`].
     pub async fn replace_children(
         &self,
         feature: impl IntoFeatureKey,
@@ -51,16 +50,16 @@ impl MetadataStore {
         self.replace(plan, Named::parents(plan, parents.into_batches()?)?, rows, at).await
     }
 
-    /// Says that some parents of a feature that expands (1:N) were processed and have no children: they are new no longer,
-    /// and stale when they change. Children that they had are softly deleted. Returns the number of parents.
+    /// Marks some parents of a feature that expands (1:N) as processed without children: they are no longer new, and
+    /// stale when they change. Children that they had are softly deleted. Returns the number of parents.
     ///
-    /// `parents` are rows of an increment, with the columns `on` and `metaxy_provenance_by_field`. Each gets a row that has
-    /// these and no other id, which this store shows to no reader; the Python package takes it for a processed parent too,
-    /// but reads it as a row with a null id.
+    /// `parents` are rows of an increment, with the columns `on` and `metaxy_provenance_by_field`. For each, a row with
+    /// these columns and no other id is written, which reads of this store do not return; the Python package also takes
+    /// it for a processed parent, but reads it as a row with a null id.
     ///
     /// # Errors
-    /// As [`MetadataStore::replace_children`]; [`Error::MissingColumn`] where the feature has no table yet from which the
-    /// types of its other id columns are known, and the rows lack these columns.
+    /// The errors of [`MetadataStore::replace_children`]; [`Error::MissingColumn`] if the feature has no table yet from
+    /// which the types of its other id columns are known, and the rows lack these columns.
     pub async fn mark_empty(&self, feature: impl IntoFeatureKey, parents: impl IntoBatches) -> Result<u64> {
         let key = feature.into_feature_key()?;
         let plan = self.expanding(&key)?;
@@ -121,7 +120,8 @@ impl MetadataStore {
     }
 }
 
-/// Rows that stand for parents without children: the parent's columns and provenance, and nulls for the other ids.
+/// Builds the rows that mark parents without children: the parent's columns and provenance, and nulls for the other
+/// ids.
 fn marker(
     plan: &FeaturePlan,
     parent_columns: &[String],

@@ -1,4 +1,4 @@
-//! Time, as rows are stamped with it.
+//! The clock by which rows are stamped.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,12 +10,12 @@ use crate::key::FeatureKey;
 
 use super::MetadataStore;
 
-/// A clock that is further behind the rows of a table than this is told of.
+/// A warning is logged if the clock is further behind the rows of a table than this.
 const LARGE_SKEW_MICROS: i64 = 60_000_000;
 
-/// Tells the time.
+/// A source of the current time.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Microseconds since 1970-01-01 UTC.
+    /// Returns the microseconds since 1970-01-01 UTC.
     fn now_micros(&self) -> i64;
 }
 
@@ -29,8 +29,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that never tells the same time twice and never goes back: of two writes of one program the later one always
-/// counts, even when the machine's clock is set back between them.
+/// A clock whose times are unique and increasing: of two writes of one program the later one always counts, even if the
+/// machine's clock is set back between them.
 #[derive(Debug)]
 pub(crate) struct Stamps {
     clock: Arc<dyn Clock>,
@@ -42,7 +42,7 @@ impl Stamps {
         Arc::new(Self { clock, last: AtomicI64::new(i64::MIN) })
     }
 
-    /// The stamps of the machine's clock, shared by all stores of the process.
+    /// Returns the stamps of the machine's clock, shared by all stores of the process.
     pub(crate) fn system() -> Arc<Self> {
         static SYSTEM: LazyLock<Arc<Stamps>> = LazyLock::new(|| Stamps::new(Arc::new(SystemClock)));
         SYSTEM.clone()
@@ -56,14 +56,14 @@ impl Stamps {
     }
 }
 
-/// The stamps that a store has given to rows of each table last.
+/// The last stamp that a store has given to rows of each table.
 #[derive(Debug, Default)]
 pub(super) struct TableStamps {
     given: Mutex<HashMap<FeatureKey, i64>>,
 }
 
 impl TableStamps {
-    /// A stamp later than all that the tables are known to have.
+    /// Returns a stamp later than all known stamps of the tables.
     fn after(&self, tables: &[FeatureKey], now: i64, newest: Option<i64>) -> i64 {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let known = tables.iter().filter_map(|table| given.get(table).copied()).max();
@@ -74,13 +74,13 @@ impl TableStamps {
 }
 
 impl MetadataStore {
-    /// A time for rows of these tables that are written from now on: later than all rows that the tables have, whatever
-    /// the clocks of those who wrote them said. Otherwise a write by a machine whose clock is behind would never count.
+    /// Returns a time for new rows of these tables, later than all stored rows, even if the clocks of other writers
+    /// were ahead. Otherwise rows written by a machine whose clock is behind would never be the newest.
     pub(crate) async fn stamp_for(&self, tables: &[FeatureKey]) -> Result<i64> {
         let mut newest = None;
         for table in tables {
             newest = newest.max(match self.inner.backend.newest_stamp(table).await {
-                // Dropped between two looks.
+                // The table was dropped in the time between.
                 Err(Error::FeatureNotFound { .. }) => None,
                 found => found?,
             });
@@ -94,8 +94,8 @@ impl MetadataStore {
                 store = self.name(),
                 ?tables,
                 seconds,
-                "the clock of this machine is behind the newest rows of a table, or another machine's is ahead; rows are \
-                 stamped after them"
+                "the clock of this machine is behind the newest rows of a table, or another machine's is ahead; new \
+                 rows are stamped after them"
             );
         }
         Ok(stamp)

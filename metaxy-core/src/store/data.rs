@@ -1,4 +1,4 @@
-//! What goes into a store and what comes out.
+//! Rows that are written to a store and read from it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,12 +14,12 @@ use crate::backend::BatchStream;
 use crate::engine;
 use crate::error::Result;
 
-/// Anything that holds rows: one batch, many, a reader, a part of an [`Increment`](crate::Increment).
+/// A source of rows: one batch, several, a reader, or a part of an [`Increment`](crate::Increment).
 pub trait IntoBatches {
-    /// The batches.
+    /// Returns the batches.
     ///
     /// # Errors
-    /// What a reader says.
+    /// The errors of a reader.
     fn into_batches(self) -> Result<Vec<RecordBatch>>;
 }
 
@@ -77,35 +77,35 @@ impl Rows {
         Self { schema, batches }
     }
 
-    /// The schema, also where there are no rows.
+    /// Returns the schema, even if there are no rows.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn num_rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.num_rows() == 0
     }
 
-    /// The batches.
+    /// Returns the batches.
     pub fn batches(&self) -> &[RecordBatch] {
         &self.batches
     }
 
-    /// All rows in one batch.
+    /// Returns all rows in one batch.
     ///
     /// # Errors
-    /// [`Error::Arrow`](crate::Error::Arrow) where a text column would hold more than 2 GiB.
+    /// [`Error::Arrow`](crate::Error::Arrow) if a text column would hold more than 2 GiB.
     pub fn to_batch(&self) -> Result<RecordBatch> {
         Ok(concat_batches(&self.schema, &self.batches)?)
     }
 
-    /// The batches; the same call as on a [`RowStream`].
+    /// Returns the batches, as [`RowStream::collect`] does.
     pub async fn collect(self) -> Result<Vec<RecordBatch>> {
         Ok(self.batches)
     }
@@ -122,23 +122,23 @@ impl RowStream {
         Self { schema, stream }
     }
 
-    /// The schema of every batch.
+    /// Returns the schema of every batch.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// All batches.
+    /// Returns all batches.
     ///
     /// # Errors
-    /// What the storage system says while it is read.
+    /// The errors of the storage system while it is read.
     pub async fn collect(self) -> Result<Vec<RecordBatch>> {
         self.stream.try_collect().await
     }
 
-    /// All rows in memory, with their schema.
+    /// Returns all rows in memory, with their schema.
     ///
     /// # Errors
-    /// As [`RowStream::collect`].
+    /// The errors of [`RowStream::collect`].
     pub async fn rows(self) -> Result<Rows> {
         let schema = self.schema.clone();
         Ok(Rows::new(schema, self.collect().await?))
@@ -159,50 +159,52 @@ impl fmt::Debug for RowStream {
     }
 }
 
-/// The answer to "which samples have to be processed again?".
+/// The samples of a feature that have to be processed.
 ///
-/// `new` and `stale` have a row for each upstream row. Where the feature aggregates (N:1), that is several rows for each of
-/// its samples, all with the sample's versions: [`groups`](Increment::groups) gives them sample by sample, and one result is
-/// written for each group. Where it expands (1:N), there is a row for each parent, from which several children are made.
+/// `new` and `stale` have a row for each upstream row. If the feature aggregates (N:1), each of its samples has several
+/// such rows, all with the sample's versions: [`groups`](Increment::groups) returns them by sample, and one result is
+/// written for each group. If it expands (1:N), there is one row for each parent, from which several children are made.
 #[derive(Clone, Debug)]
 pub struct Increment {
-    /// Samples that have no row yet: the columns that the dependencies bring, and the versions they will have.
+    /// Samples that have no row yet: the columns of the dependencies, and the versions that the samples will have.
     pub new: Rows,
-    /// Samples whose row was made from something else, with the same columns as `new`.
+    /// Samples whose row was made from different input versions, with the same columns as `new`.
     pub stale: Rows,
-    /// Rows that nothing upstream asks for any more: as they are stored, or, where the feature expands, one for each parent
-    /// with the columns that name it and its versions. [`delete_rows`](crate::MetadataStore::delete_rows) takes either.
+    /// Rows that nothing upstream expects: as they are stored or, if the feature expands, one for each parent with its
+    /// ids and versions. [`delete_rows`](crate::MetadataStore::delete_rows) accepts both.
     pub orphaned: Rows,
     /// The columns by which expected rows and stored ones are matched.
     pub(super) matched_by: Vec<String>,
 }
 
 impl Increment {
-    /// Whether there is nothing to do.
+    /// Returns whether nothing is new, stale or orphaned.
     pub fn is_empty(&self) -> bool {
         self.new.is_empty() && self.stale.is_empty() && self.orphaned.is_empty()
     }
 
-    /// The samples that have to be processed: the batches of `new` and then those of `stale`.
+    /// Returns the samples to process: the batches of `new` and then those of `stale`.
     pub fn to_process(&self) -> impl Iterator<Item = &RecordBatch> {
         self.new.batches().iter().chain(self.stale.batches())
     }
 
-    /// The rows of `new` and then of `stale`, a batch for each group: the rows that agree in the columns by which samples
-    /// are matched. For N:1 these are all rows that one result is made from; for 1:N the parent; else a single sample.
+    /// Returns the rows of `new` and then of `stale`, one batch for each group: the rows that are equal in the columns
+    /// by which samples are matched. For N:1 these are all rows of one result; for 1:N the parent; otherwise a single
+    /// sample.
     ///
     /// # Errors
-    /// [`Error::Arrow`](crate::Error::Arrow) where a text column of one group would hold more than 2 GiB.
+    /// [`Error::Arrow`](crate::Error::Arrow) if a text column of one group would hold more than 2 GiB.
     pub fn groups(&self) -> Result<impl Iterator<Item = RecordBatch> + use<>> {
         let new = Grouped::new(&self.new, &self.matched_by)?;
         let stale = Grouped::new(&self.stale, &self.matched_by)?;
         Ok(new.groups().chain(stale.groups()))
     }
 
-    /// The rows of `new` and `stale` in at most `n` parts of about equal size, for as many workers. No group is divided.
+    /// Divides the rows of `new` and `stale` into at most `n` parts of about equal size, one for each worker. No group
+    /// is divided.
     ///
     /// # Errors
-    /// As [`Increment::groups`].
+    /// The errors of [`Increment::groups`].
     pub fn portions(&self, n: usize) -> Result<Vec<Rows>> {
         let n = n.max(1);
         let mut portions: Vec<Vec<RecordBatch>> = vec![Vec::new(); n];
@@ -215,7 +217,7 @@ impl Increment {
     }
 }
 
-/// Rows with those of one group beside each other: batches of whole groups, with the number of rows of each group.
+/// Rows sorted by group: batches of whole groups, with the number of rows of each group.
 struct Grouped(Vec<(RecordBatch, Vec<usize>)>);
 
 impl Grouped {
@@ -233,7 +235,7 @@ impl Grouped {
         })
     }
 
-    /// At most `n` parts of whole groups; the next one begins once the share of a part is reached.
+    /// Returns at most `n` parts of whole groups; a part ends when it has its share of the rows.
     fn portions(self, n: usize) -> Vec<Vec<RecordBatch>> {
         let total: usize = self.0.iter().map(|(rows, _)| rows.num_rows()).sum();
         let (mut parts, mut seen) = (vec![Vec::new()], 0);
@@ -257,7 +259,7 @@ impl Grouped {
     }
 }
 
-/// A schema that is shared by hand-made rows.
+/// Returns the schema of batches that the user has built.
 pub(crate) fn schema_of(batches: &[RecordBatch], otherwise: impl FnOnce() -> SchemaRef) -> SchemaRef {
     batches.first().map_or_else(otherwise, |batch| Arc::clone(batch.schema_ref()))
 }

@@ -1,4 +1,4 @@
-//! Deleting rows, softly or for good.
+//! Deleting rows, softly or permanently.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::append::Preparation;
 use super::named::Named;
 use super::{IntoBatches, MetadataStore, ReadRequest, check_system_columns};
 
-/// A delete, to be awaited. The answer is the number of rows deleted.
+/// A delete, to be awaited. Returns the number of rows deleted.
 #[derive(Debug)]
 #[must_use = "nothing is deleted until it is awaited"]
 pub struct DeleteRequest {
@@ -28,7 +28,7 @@ pub struct DeleteRequest {
     with_feature_history: bool,
 }
 
-/// The samples that are deleted: those that pass all filters and, if there are rows, that these name.
+/// The samples that are deleted: those that pass all filters and, if rows are given, are named by them.
 #[derive(Debug)]
 struct Selection {
     feature: FeatureKey,
@@ -37,13 +37,14 @@ struct Selection {
 }
 
 impl MetadataStore {
-    /// Deletes samples of a feature: all of them, or those that pass the filters. Softly, unless told otherwise: the
-    /// rows stay, and readers no longer see them. A feature whose last row has gone for good is empty, not absent: reads
-    /// give no row, and do not go on to fallbacks; [`drop_feature`](Self::drop_feature) makes it absent.
+    /// Deletes samples of a feature: all of them, or those that pass the filters. By default the delete is soft: the
+    /// rows are kept, and readers no longer see them. A feature whose rows were all deleted permanently is empty, not
+    /// absent: reads return no rows and do not search the fallbacks; [`drop_feature`](Self::drop_feature) makes it
+    /// absent.
     ///
     /// # Errors
-    /// Awaiting it gives [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::FeatureNotFound`], the errors of
-    /// filters, and what the backend says. Nothing is deleted then.
+    /// Awaiting it returns [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::FeatureNotFound`], the errors of
+    /// filters, and those of the backend. In these cases nothing is deleted.
     pub fn delete(&self, feature: impl IntoFeatureKey) -> DeleteRequest {
         let selection = |feature| Selection { feature, filters: Vec::new(), rows: None };
         DeleteRequest {
@@ -54,13 +55,14 @@ impl MetadataStore {
         }
     }
 
-    /// Deletes the samples that some rows stand for, as `increment.orphaned` has them: those of the same ids. Rows of a
-    /// feature that expands (1:N) may lack ids and name parents alone, by the columns `on`; then all children of these go.
-    /// Softly, unless told otherwise. (A hard delete of many thousand samples is done in parts, each of them whole.)
+    /// Deletes the samples that are named by rows, such as `increment.orphaned`: those with the same ids. Rows of a
+    /// feature that expands (1:N) may have only the columns `on`, which name a parent; then all its children are
+    /// deleted. By default the delete is soft. (A hard delete of many thousand samples is done in parts, each of them
+    /// atomic.)
     ///
     /// # Errors
-    /// As [`MetadataStore::delete`]; [`Error::MissingColumn`] where the rows name no samples, and for a hard delete
-    /// [`Error::Unsupported`] where their ids are of a type that filters do not know.
+    /// The errors of [`MetadataStore::delete`]; [`Error::MissingColumn`] if the rows name no samples, and for a hard
+    /// delete [`Error::Unsupported`] if their ids are of a type that filters do not have.
     pub fn delete_rows(&self, feature: impl IntoFeatureKey, rows: impl IntoBatches) -> DeleteRequest {
         let mut request = self.delete(feature);
         request.selection.add(rows.into_batches(), |selection, rows| selection.rows = Some(rows));
@@ -69,19 +71,19 @@ impl MetadataStore {
 }
 
 impl DeleteRequest {
-    /// Only rows for which this is true. Filters given before hold too.
+    /// Deletes only rows for which the filter is true. Earlier filters apply too.
     pub fn filter(mut self, filter: impl IntoFilter) -> Self {
         self.selection.add(filter.into_filter(), |selection, filter| selection.filters.push(filter));
         self
     }
 
-    /// For good, instead of softly.
+    /// Deletes permanently instead of softly.
     pub fn hard(mut self) -> Self {
         self.soft = false;
         self
     }
 
-    /// Rows of every feature version.
+    /// Deletes rows of every feature version.
     pub fn with_feature_history(mut self) -> Self {
         self.with_feature_history = true;
         self
@@ -103,10 +105,10 @@ impl DeleteRequest {
 }
 
 impl Selection {
-    /// Appends the rows that a read returns again, marked as deleted.
+    /// Appends the rows of a read again, marked as deleted.
     async fn delete_softly(self, store: &MetadataStore, with_feature_history: bool) -> Result<u64> {
         let Self { feature: key, filters, rows } = self;
-        // Before the read: what is written while it runs is later than the deletion, which has not seen it.
+        // The stamp is taken before the read: rows that are written during the read are later than the deletion.
         let at = store.stamp_for(std::slice::from_ref(&key)).await?;
         let mut read = store.read(&key).with_markers();
         read.with_feature_history = with_feature_history;

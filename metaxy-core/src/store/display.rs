@@ -9,10 +9,10 @@ use crate::columns;
 
 use super::{Increment, Rows};
 
-/// How many rows a table shows.
+/// The number of rows that a table shows.
 const SHOWN_ROWS: usize = 20;
 
-/// Shows the user's columns of the first rows, and how many rows there are.
+/// Shows the user's columns of the first rows, and the number of rows.
 impl fmt::Display for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = SHOWN_ROWS;
@@ -33,7 +33,7 @@ impl fmt::Display for Rows {
     }
 }
 
-/// Shows how many samples are new, stale and orphaned, and the first of each.
+/// Shows the numbers of new, stale and orphaned samples, and the first rows of each.
 impl fmt::Display for Increment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sets = [("new", &self.new), ("stale", &self.stale), ("orphaned", &self.orphaned)];

@@ -1,4 +1,4 @@
-//! A sample has one row in a write: of two, readers could not tell which one counts.
+//! One row for each sample in a write: readers could not tell which of two counts.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,14 +12,14 @@ use crate::spec::FeatureSpec;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Duplicates {
-    /// Refuses them with [`Error::DuplicateId`].
+    /// Refuses the write with [`Error::DuplicateId`].
     #[default]
     Error,
-    /// Writes the last one of the call, as the batches and their rows come.
+    /// Writes the last one, in the order of the batches and their rows.
     Last,
 }
 
-/// Rows of one schema with one row for each sample, or the error that names a sample with several.
+/// Returns one row for each sample, or the error that names a sample with several.
 pub(super) fn one_row_each(
     spec: &FeatureSpec,
     schema: &SchemaRef,
@@ -41,7 +41,7 @@ pub(super) fn one_row_each(
     }
 }
 
-/// The ids of a row, for messages: `video_id=7, part=2`.
+/// Returns the ids of a row for messages: `video_id=7, part=2`.
 pub(super) fn shown_id(batch: &RecordBatch, ids: &[String], row: usize) -> Result<String> {
     let options = FormatOptions::default().with_display_error(true);
     let shown = |id: &String| -> Result<String> {

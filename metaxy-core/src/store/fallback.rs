@@ -1,4 +1,4 @@
-//! Stores to read from when a feature is not in the own one.
+//! Stores that are read if the own store does not have a feature.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::MetadataStore;
 
 type Opener = Box<dyn Fn() -> BoxFuture<'static, Result<MetadataStore>> + Send + Sync>;
 
-/// A store to fall back on: open already, or opened (for reading) when it is first needed.
+/// A fallback store: already open, or opened (for reading) when it is first needed.
 #[derive(Clone)]
 pub struct Fallback {
     inner: Arc<Inner>,
@@ -25,7 +25,8 @@ struct Inner {
 }
 
 impl Fallback {
-    /// A store that `open` opens when a feature is first looked for in it. A failed attempt is made again next time.
+    /// Creates a fallback that `open` opens when a feature is first looked up in it. After a failure the next lookup
+    /// tries again.
     pub fn lazy(
         name: impl Into<String>,
         open: impl Fn() -> BoxFuture<'static, Result<MetadataStore>> + Send + Sync + 'static,
@@ -34,17 +35,17 @@ impl Fallback {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Its name.
+    /// Returns the store's name.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// The store, where it is open.
+    /// Returns the store if it is open.
     pub(super) fn opened(&self) -> Option<&MetadataStore> {
         self.inner.store.get()
     }
 
-    /// The store, opened if it was not.
+    /// Returns the store, and opens it if necessary.
     pub(super) async fn open(&self) -> Result<MetadataStore> {
         let open = || async {
             match &self.inner.opener {

@@ -1,4 +1,4 @@
-//! What the target of a copy has already, so that a copy can be made again.
+//! The rows that the target of a copy already has, so that a copy can be repeated.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::MetadataStore;
 
 const TIMES: [&str; 2] = [columns::UPDATED_AT, columns::DELETED_AT];
 
-/// What becomes of the rows of one feature.
+/// The numbers of rows of one feature, by what the copy did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) written: u64,
@@ -26,17 +26,18 @@ pub(super) struct Counts {
     pub(super) deleted: u64,
 }
 
-/// The rows of a feature that a store has, by id and feature version.
+/// The rows of a feature that a store already has, by id and feature version.
 pub(super) struct Known {
-    /// `None` where the store has no rows, or such that these cannot be compared with.
+    /// `None` if the store has no rows, or if their ids cannot be compared.
     encoder: Option<KeyEncoder>,
-    /// When the newest row of each was written or deleted; with the sample history, every row has a key of its own.
+    /// The time when the newest row of each key was written or deleted; with the sample history, every row has its own
+    /// key.
     newest: AHashMap<Box<[u8]>, i64>,
     every_row: bool,
 }
 
 impl Known {
-    /// What `store` itself has, to be compared with rows of the schema `given`.
+    /// Reads the rows that `store` itself has, to compare them with rows of the schema `given`.
     pub(super) async fn of(
         store: &MetadataStore,
         key: &FeatureKey,
@@ -79,7 +80,7 @@ impl Known {
         Ok(())
     }
 
-    /// The rows of a batch that the store needs.
+    /// Returns the rows of a batch that the copy has to write.
     pub(super) fn unknown_of(&self, batch: &RecordBatch, counts: &mut Counts) -> Result<RecordBatch> {
         let batch = with_struct_versions(batch)?;
         let times = Times::of(&batch)?;
@@ -88,7 +89,7 @@ impl Known {
             let newest = encoded.as_ref().and_then(|ids| self.newest.get(ids.row(row).as_ref()));
             match newest {
                 Some(newest) => *newest < times.touched(row),
-                // A deletion of what was never here deletes nothing, but is part of a history.
+                // A deletion without an earlier row deletes nothing, but belongs to the history.
                 None => self.every_row || !times.is_deletion(row),
             }
         };
@@ -100,7 +101,7 @@ impl Known {
     }
 }
 
-/// When rows were written and deleted, in microseconds.
+/// The times when rows were written and deleted, in microseconds.
 struct Times {
     updated: ArrayRef,
     deleted: ArrayRef,
@@ -125,8 +126,8 @@ impl Times {
     }
 }
 
-/// By-field columns that other programs have stored as maps, as structs of the fields that the maps name. A table that has
-/// maps takes them back.
+/// Converts by-field columns that other programs have stored as maps to structs of the fields in the maps. A table that
+/// has maps accepts both.
 fn with_struct_versions(batch: &RecordBatch) -> Result<RecordBatch> {
     let schema = batch.schema();
     let (mut fields, mut arrays) = (Vec::new(), Vec::new());
@@ -144,7 +145,7 @@ fn with_struct_versions(batch: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
 }
 
-/// The keys of a map, each once, sorted.
+/// Returns the distinct keys of a map, sorted.
 fn fields_of(map: &ArrayRef) -> Result<Vec<String>> {
     let keys = engine::text(map.as_map().keys())?;
     let keys: std::collections::BTreeSet<&str> = keys.iter().flatten().collect();

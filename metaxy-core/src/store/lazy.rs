@@ -16,10 +16,10 @@ use crate::plan::sql::RowKind;
 use super::resolve::Resolve;
 use super::{Increment, RowStream};
 
-/// An increment of which nothing has been computed: the tables are located and the plan is made.
+/// An increment that is not computed yet: the tables are located and the plan is made.
 ///
-/// Each way to read it runs the plan; dropping a stream stops the work. Tables that exceed `memory_limit` are worked on in
-/// partitions, which wait in temporary files. Not bounded are the keys of orphaned rows, and tables that cannot be divided:
+/// Each method that reads it runs the plan; dropping a stream stops the work. Tables that exceed `memory_limit` are
+/// partitioned into temporary files. Not bounded are the keys of orphaned rows, and tables that cannot be partitioned:
 /// those of a feature that aggregates (N:1) an input whose `select` drops id columns.
 ///
 /// ```no_run
@@ -47,7 +47,7 @@ impl LazyIncrement {
         Self { resolve: Arc::new(resolve), limit: None }
     }
 
-    /// Gives at most this many rows, of whatever kind, and stops the work there.
+    /// Limits the number of rows, of any kind; the work stops there.
     #[must_use]
     pub fn limit(mut self, rows: usize) -> Self {
         self.limit = Some(rows);
@@ -59,30 +59,30 @@ impl LazyIncrement {
         self.resolve.expected_schema()
     }
 
-    /// Returns all rows from one pass, each batch with its kind. Orphaned rows come last.
+    /// Returns all rows in one pass, each batch with its kind. Orphaned rows come last.
     pub fn stream(&self) -> IncrementStream {
         self.stream_of(|_| true)
     }
 
-    /// Returns the new rows alone.
+    /// Returns only the new rows.
     pub fn new_rows(&self) -> RowStream {
         self.rows_of(RowKind::New)
     }
 
-    /// Returns the stale rows alone.
+    /// Returns only the stale rows.
     pub fn stale_rows(&self) -> RowStream {
         self.rows_of(RowKind::Stale)
     }
 
-    /// Returns the orphaned rows alone.
+    /// Returns only the orphaned rows.
     pub fn orphaned_rows(&self) -> RowStream {
         self.rows_of(RowKind::Orphaned)
     }
 
-    /// Returns the numbers of rows, without making one. A limit does not count.
+    /// Counts the rows without building them. A limit does not apply.
     ///
     /// # Errors
-    /// What the backends say.
+    /// The errors of the backends.
     pub async fn counts(&self) -> Result<IncrementCounts> {
         self.resolve.run().counts().await
     }
@@ -90,7 +90,7 @@ impl LazyIncrement {
     /// Returns all rows in memory.
     ///
     /// # Errors
-    /// What the backends say.
+    /// The errors of the backends.
     pub async fn collect(&self) -> Result<Increment> {
         self.resolve.collect(self.stream()).await
     }
@@ -120,7 +120,7 @@ impl fmt::Debug for LazyIncrement {
 /// The rows of an increment as they are computed, each batch with its kind.
 pub struct IncrementStream {
     stream: KindStream,
-    /// How many rows are still to be given.
+    /// The number of rows that are still to be returned.
     left: Option<usize>,
 }
 

@@ -12,7 +12,7 @@ use crate::key::FeatureKey;
 use super::Increment;
 use super::duplicates::shown_id;
 
-/// The provenance of the samples of an increment, by the columns that match results with them.
+/// The provenance of the samples of an increment, by the columns that match results with samples.
 #[derive(Clone, Debug)]
 pub(super) struct MadeFrom {
     matched_by: Vec<String>,
@@ -32,7 +32,7 @@ impl MadeFrom {
         Ok(Self { matched_by: increment.matched_by.clone(), samples: samples.collect::<Result<_>>()? })
     }
 
-    /// Returns the rows with the provenance of the samples that they were made from, in place of what they have.
+    /// Returns the rows with the provenance of the samples that they were made from, which replaces their own.
     pub(super) fn complete(&self, feature: &FeatureKey, rows: &RecordBatch) -> Result<RecordBatch> {
         let missing = |name: &&String| rows.column_by_name(name).is_none();
         if let Some(column) = self.matched_by.iter().find(missing) {

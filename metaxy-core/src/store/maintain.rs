@@ -1,4 +1,4 @@
-//! Looking after what a store keeps: its tables, where they are, and their storage.
+//! Maintenance: the tables of a store, their locations, and their storage.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 
 use super::{AccessMode, MetadataStore};
 
-/// The first part of the keys of tables that the store keeps for itself.
+/// The first part of the keys of tables that the store uses itself.
 const SYSTEM_PREFIX: &str = "metaxy-system";
 
-/// Where the rows of a feature are.
+/// The location of the rows of a feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeatureLocation {
     /// The name of the store that serves the feature.
@@ -22,53 +22,53 @@ pub struct FeatureLocation {
 }
 
 impl MetadataStore {
-    /// Rewrites the storage of a feature so that it is read faster, without changing a row. Does nothing for a feature
-    /// without a table, or if the backend needs no compaction.
+    /// Rewrites the storage of a feature for faster reads, without changing a row. Does nothing if the feature has no
+    /// table or the backend needs no compaction.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], and what the backend says.
+    /// [`Error::ReadOnly`], and the errors of the backend.
     pub async fn compact(&self, feature: impl IntoFeatureKey) -> Result<()> {
         let key = feature.into_feature_key()?;
         self.check_writable("compact")?;
         self.inner.backend.compact(&key).await
     }
 
-    /// Removes files of a feature that no reader needs any more and that are older than `retention`; returns how many.
-    /// Readers that began earlier than that fail.
+    /// Removes files that the current table of a feature no longer uses and that are older than `retention`, and
+    /// returns their number. Readers that began earlier than that fail.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], and what the backend says.
+    /// [`Error::ReadOnly`], and the errors of the backend.
     pub async fn vacuum(&self, feature: impl IntoFeatureKey, retention: Duration) -> Result<u64> {
         let key = feature.into_feature_key()?;
         self.check_writable("vacuum")?;
         self.inner.backend.vacuum(&key, retention).await
     }
 
-    /// Removes a feature with all its rows, of every version, for good. Fallbacks keep theirs.
+    /// Removes a feature with all its rows, of every version, permanently. Fallbacks are not changed.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`], [`Error::ReservedFeature`], and what the backend says.
+    /// [`Error::ReadOnly`], [`Error::ReservedFeature`], and the errors of the backend.
     pub async fn drop_feature(&self, feature: impl IntoFeatureKey) -> Result<()> {
         let key = feature.into_feature_key()?;
         self.check_may_change(&key, "drop")?;
         self.inner.backend.drop_table(&key).await
     }
 
-    /// Returns the names of all tables of this store, sorted, also those of features that the graph does not have.
+    /// Returns the sorted names of all tables of this store, including those of features that the graph does not have.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub async fn tables(&self) -> Result<Vec<String>> {
         let mut tables = self.inner.backend.tables().await?;
         tables.sort_unstable();
         Ok(tables)
     }
 
-    /// Returns where the rows of a feature are, in this store or in the fallback that serves it; `None` if no store has
-    /// the feature.
+    /// Returns the location of the rows of a feature, in this store or in the fallback that serves it; `None` if no
+    /// store has the feature.
     ///
     /// # Errors
-    /// What the backends say.
+    /// The errors of the backends.
     pub async fn location_of(&self, feature: impl IntoFeatureKey) -> Result<Option<FeatureLocation>> {
         let key = feature.into_feature_key()?;
         let location = |store: &MetadataStore| FeatureLocation {

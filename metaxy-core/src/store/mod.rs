@@ -1,4 +1,4 @@
-//! The store that users hold: a backend, a graph of features, and the stores to fall back on.
+//! The store that users open: a backend, a graph of features, and fallback stores.
 
 mod append;
 mod buffered;
@@ -57,10 +57,10 @@ pub(crate) use buffered::BatchCheck;
 
 use clock::{Stamps, TableStamps};
 
-/// A metadata store, open. Cheap to clone; all clones are the same store.
+/// An open metadata store. Cheap to clone; all clones are the same store.
 ///
-/// Every method takes a feature as anything that names one: `"raw/video"`, `["raw", "video"]`, a key, a spec. Methods
-/// that take options return a builder that runs when it is awaited.
+/// Every method accepts anything that names a feature: `"raw/video"`, `["raw", "video"]`, a key, a spec. Methods with
+/// options return a builder that runs when it is awaited.
 #[derive(Clone)]
 pub struct MetadataStore {
     inner: Arc<Inner>,
@@ -85,20 +85,20 @@ struct Inner {
     pool: Arc<MemoryPool>,
 }
 
-/// Who computes increments.
+/// The engine that computes increments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VersioningEngine {
-    /// The storage system where it can, else the Arrow engine.
+    /// The storage system if it can, otherwise the Arrow engine.
     #[default]
     Auto,
-    /// The storage system; an error says why where it cannot.
+    /// The storage system; the resolve fails if it cannot.
     Native,
     /// The Arrow engine, in this process.
     Arrow,
 }
 
-/// Collects what a store is made of.
+/// Configures a store.
 #[derive(Debug)]
 pub struct StoreBuilder {
     backend: SharedBackend,
@@ -118,92 +118,93 @@ pub struct StoreBuilder {
 }
 
 impl StoreBuilder {
-    /// The store's name, as messages call it; by default the backend's type and place.
+    /// Sets the store's name in messages; by default the backend's type and location.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How rows are hashed; by default as the backend prefers. All stores of a chain need the same.
+    /// Sets the hash algorithm of rows; by default the backend's. All stores of a chain need the same.
     #[must_use]
     pub fn hash_algorithm(mut self, algorithm: HashAlgorithm) -> Self {
         self.hash_algorithm = Some(algorithm);
         self
     }
 
-    /// How many characters of every row hash are kept, at least 8; by default as many as the graph keeps.
+    /// Sets the number of characters that are kept of every row hash, at least 8; by default that of the graph.
     #[must_use]
     pub fn hash_truncation_length(mut self, length: usize) -> Self {
         self.hash_truncation_length = length;
         self
     }
 
-    /// Adds a store to read features from that this one does not have; asked after those added before.
+    /// Adds a fallback store, which serves features that this store does not have; searched after those added before.
     #[must_use]
     pub fn fallback(mut self, store: impl Into<Fallback>) -> Self {
         self.fallbacks.push(store.into());
         self
     }
 
-    /// Whether a write may create a table; by default as the backend prefers.
+    /// Sets whether a write may create a table; by default the backend decides.
     #[must_use]
     pub fn auto_create_tables(mut self, create: bool) -> Self {
         self.auto_create_tables = Some(create);
         self
     }
 
-    /// What a write does with several rows of one sample; by default it refuses them.
+    /// Sets how a write handles several rows of one sample; by default it refuses them.
     #[must_use]
     pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
         self.duplicates = duplicates;
         self
     }
 
-    /// Whether new tables have their by-field columns as maps, as the Python package's `enable_map_datatype` makes them; by
-    /// default they are structs. Tables that exist keep what they have.
+    /// Sets whether new tables store their by-field columns as maps, like the Python package's `enable_map_datatype`;
+    /// by default they are structs. Existing tables are not changed.
     #[must_use]
     pub fn enable_map_datatype(mut self, enable: bool) -> Self {
         self.maps = enable;
         self
     }
 
-    /// What writes put into `metaxy_materialization_id` unless they say otherwise.
+    /// Sets the value of `metaxy_materialization_id` for writes that set none.
     #[must_use]
     pub fn materialization_id(mut self, id: impl Into<String>) -> Self {
         self.materialization_id = Some(id.into());
         self
     }
 
-    /// Who computes increments.
+    /// Sets the engine that computes increments.
     #[must_use]
     pub fn versioning_engine(mut self, engine: VersioningEngine) -> Self {
         self.versioning_engine = engine;
         self
     }
 
-    /// Limits the bytes of rows that resolves and reads of this store hold; what does not fit waits in files of
-    /// [`temp_dir`](Self::temp_dir). A third of it is for the rows as they were read, the rest for what is computed from
-    /// them. ([`LazyIncrement`] names what is not bounded.) By default all stores of the process share a limit: that of `METAXY_MEMORY_LIMIT`
-    /// (`4GB`, `512MiB`), else half of the memory that the machine or its control group has.
+    /// Limits the bytes of rows that resolves and reads of this store hold in memory; rows beyond the limit are written
+    /// to files in [`temp_dir`](Self::temp_dir). A third of it is for rows as they are read, the rest for computed
+    /// data. ([`LazyIncrement`] names what is not bounded.) By default all stores of the process share one limit:
+    /// `METAXY_MEMORY_LIMIT` (`4GB`, `512MiB`) or, if it is not set, half of the memory of the machine or its control
+    /// group.
     ///
-    /// An [`Increment`](crate::Increment) and collected rows are held in memory beyond that:
-    /// [`lazy`](ResolveRequest::lazy) gives them as a stream.
+    /// An [`Increment`](crate::Increment) and collected rows are held in memory in addition to that;
+    /// [`lazy`](ResolveRequest::lazy) returns an increment as a stream.
     #[must_use]
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = Some(bytes);
         self
     }
 
-    /// Chooses the directory for rows that do not fit into memory; by default that for temporary files. The files have no
-    /// names there, and are gone with the process, however it ends.
+    /// Sets the directory for rows that do not fit into memory; by default the system's directory for temporary files.
+    /// The files have no names, so they are removed when the process ends, however it ends.
     #[must_use]
     pub fn temp_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.temp_dir = Some(directory.into());
         self
     }
 
-    /// Stamps rows by another clock than the machine's.
+    /// Sets the clock that stamps rows; by default the machine's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -213,8 +214,9 @@ impl StoreBuilder {
     /// Opens the store. Opening writes nothing.
     ///
     /// # Errors
-    /// [`Error::TableCollision`], [`Error::HashAlgorithmMismatch`], and what the backend says: [`Error::LocationNotFound`],
-    /// [`Error::NotAStore`], [`Error::Locked`], [`Error::Unreachable`], [`Error::AccessDenied`].
+    /// [`Error::TableCollision`], [`Error::HashAlgorithmMismatch`], and the errors of the backend:
+    /// [`Error::LocationNotFound`], [`Error::NotAStore`], [`Error::Locked`], [`Error::Unreachable`],
+    /// [`Error::AccessDenied`].
     pub async fn open(self, mode: AccessMode) -> Result<MetadataStore> {
         let info = self.backend.info();
         let algorithm = self.hash_algorithm.unwrap_or(info.default_hash);
@@ -248,7 +250,7 @@ impl StoreBuilder {
 }
 
 impl MetadataStore {
-    /// Starts a store from a backend and the features that it holds.
+    /// Begins to configure a store with a backend and its features.
     pub fn builder(backend: impl IntoBackend, graph: FeatureGraph) -> StoreBuilder {
         StoreBuilder {
             backend: backend.into_backend(),
@@ -268,7 +270,7 @@ impl MetadataStore {
         }
     }
 
-    /// The same store with other definitions. Rows that were written under other feature versions become history.
+    /// Returns the same store with other definitions. Rows of other feature versions become history.
     ///
     /// # Errors
     /// [`Error::TableCollision`].
@@ -278,61 +280,61 @@ impl MetadataStore {
         Ok(store)
     }
 
-    /// The same store with something changed.
+    /// Returns the same store with a change.
     fn with(&self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = self.inner.as_ref().clone();
         change(&mut inner);
         Self { inner: Arc::new(inner) }
     }
 
-    /// The store's name.
+    /// Returns the store's name.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// What it was opened for.
+    /// Returns the mode in which it was opened.
     pub fn access_mode(&self) -> AccessMode {
         self.inner.mode
     }
 
-    /// The features it holds.
+    /// Returns the graph of its features.
     pub fn graph(&self) -> &FeatureGraph {
         &self.inner.graph
     }
 
-    /// How its rows are hashed.
+    /// Returns the hasher of its rows.
     pub fn hasher(&self) -> RowHasher {
         self.inner.hasher
     }
 
-    /// The storage system behind it.
+    /// Returns its storage system.
     pub fn backend(&self) -> &SharedBackend {
         &self.inner.backend
     }
 
-    /// Lets go of files and connections. Every clone is closed with it; fallbacks stay open.
+    /// Closes files and connections, for every clone of the store; fallbacks stay open.
     ///
     /// # Errors
-    /// What the backend says.
+    /// The errors of the backend.
     pub async fn close(&self) -> Result<()> {
         self.inner.backend.close().await
     }
 
-    /// Whether this store, without its fallbacks, has a feature: rows of whatever version, or a table that had some before
-    /// they were deleted. `false` after [`drop_feature`](Self::drop_feature), and for a table that was created beforehand
+    /// Returns whether this store, without its fallbacks, has a feature: rows of any version, or a table whose rows
+    /// were deleted. `false` after [`drop_feature`](Self::drop_feature), and for a table that was created in advance
     /// and has never held a row.
     ///
     /// # Errors
-    /// What the backend says; an unreachable store is an error, never `false`.
+    /// The errors of the backend; an unreachable store is an error, never `false`.
     pub async fn has_feature(&self, feature: impl IntoFeatureKey) -> Result<bool> {
         let key = feature.into_feature_key()?;
         Ok(self.own_table(&key).await?.is_some() && self.has_held_rows(&key).await?)
     }
 
-    /// The name of the store that serves a feature: this one, or the first fallback that has it.
+    /// Returns the name of the store that serves a feature: this one, or the first fallback that has it.
     ///
     /// # Errors
-    /// What the backends say.
+    /// The errors of the backends.
     pub async fn store_of(&self, feature: impl IntoFeatureKey) -> Result<Option<String>> {
         let key = feature.into_feature_key()?;
         Ok(self.serving(&key).await?.map(|source| source.store.inner.name.clone()))
@@ -369,9 +371,9 @@ impl fmt::Debug for MetadataStore {
     }
 }
 
-/// A backend, shared or not.
+/// A backend, shared or owned.
 pub trait IntoBackend {
-    /// The shared backend.
+    /// Returns the shared backend.
     fn into_backend(self) -> SharedBackend;
 }
 
@@ -393,7 +395,7 @@ impl<B: StoreBackend> IntoBackend for Arc<B> {
     }
 }
 
-/// The columns that carry versions, without which a table is none of ours.
+/// Checks that a table has the columns that carry versions, without which it is not a table of a metadata store.
 fn check_system_columns(key: &FeatureKey, schema: &arrow::datatypes::Schema) -> Result<()> {
     let needed = [columns::FEATURE_VERSION, columns::UPDATED_AT, columns::DELETED_AT, columns::DATA_VERSION_BY_FIELD];
     match needed.into_iter().find(|name| schema.column_with_name(name).is_none()) {

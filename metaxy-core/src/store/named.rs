@@ -1,4 +1,4 @@
-//! Samples that are named by rows in memory: by their ids, or, where a feature expands, by their parents.
+//! Samples that are named by rows in memory: by their ids or, if a feature expands, by their parents.
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::{cast, filter_record_batch, not};
@@ -16,9 +16,9 @@ use crate::spec::Lineage;
 use super::RowStream;
 use super::duplicates::shown_id;
 
-/// Up to this many rows the storage system is asked for their ids alone.
+/// Up to this number of rows, the read is narrowed by a filter on their ids.
 const NARROWED_ROWS: usize = 1_000;
-/// How many samples one hard delete names.
+/// The number of samples in one hard delete.
 const ROWS_PER_DELETE: usize = 500;
 
 /// Some samples of a feature.
@@ -29,7 +29,7 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// The samples of these rows, by ids where the rows have all of them.
+    /// Names the samples of these rows, by ids if the rows have all of them.
     pub(super) fn new(plan: &FeaturePlan, batches: Vec<RecordBatch>) -> Result<Self> {
         let has = |columns: &[String]| {
             batches.iter().all(|batch| columns.iter().all(|name| batch.column_by_name(name).is_some()))
@@ -40,7 +40,7 @@ impl Named {
         Self::by(plan, plan.spec.id_columns.clone(), batches)
     }
 
-    /// The children of the parents that these rows name.
+    /// Names the children of the parents in these rows.
     pub(super) fn parents(plan: &FeaturePlan, batches: Vec<RecordBatch>) -> Result<Self> {
         Self::by(plan, join_columns(plan)?, batches)
     }
@@ -59,12 +59,12 @@ impl Named {
         Ok(Self { feature: plan.spec.key.clone(), columns, batches })
     }
 
-    /// The columns by which the samples are named.
+    /// Returns the columns that name the samples.
     pub(super) fn columns(&self) -> &[String] {
         &self.columns
     }
 
-    /// The keys of the samples, to be looked up among rows of a schema.
+    /// Returns the keys of the samples, to look them up in rows of a schema.
     pub(super) fn keys(&self, schema: &arrow::datatypes::Schema) -> Result<Option<KeySet>> {
         let Some(first) = self.batches.first() else { return Ok(None) };
         let Some(encoder) = KeyEncoder::new(&self.columns, first.schema_ref(), schema)? else {
@@ -90,7 +90,7 @@ impl Named {
         }
     }
 
-    /// The rows of a stream that are of these samples.
+    /// Returns the rows of a stream that belong to these samples.
     pub(super) async fn pick(&self, mut rows: RowStream) -> Result<Vec<RecordBatch>> {
         let Some(keys) = self.keys(&rows.schema().clone())? else { return Ok(Vec::new()) };
         let mut picked = Vec::new();
@@ -103,14 +103,14 @@ impl Named {
         Ok(picked)
     }
 
-    /// The rows that are of other samples; of one schema.
+    /// Removes the rows of these samples from batches of one schema.
     pub(super) fn drop_from(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let Some(first) = batches.first() else { return Ok(batches) };
         let Some(keys) = self.keys(first.schema_ref())? else { return Ok(batches) };
         batches.iter().map(|batch| Ok(filter_record_batch(batch, &not(&keys.contains(batch)?)?)?)).collect()
     }
 
-    /// Refuses several rows of one sample.
+    /// Returns an error if a sample has several rows.
     pub(super) fn check_unique(&self) -> Result<()> {
         let Some(first) = self.batches.first() else { return Ok(()) };
         let Some(encoder) = KeyEncoder::new(&self.columns, first.schema_ref(), first.schema_ref())? else {
@@ -125,7 +125,8 @@ impl Named {
         Ok(())
     }
 
-    /// A filter that all rows of these samples pass, and few others, where there are few samples: what is read shrinks.
+    /// Returns a filter that all rows of these samples pass, and few others, so that less is read; `None` if there are
+    /// too many samples or their ids have other types.
     pub(super) fn narrowing(&self) -> Option<Filter> {
         if self.batches.iter().map(RecordBatch::num_rows).sum::<usize>() > NARROWED_ROWS {
             return None;
@@ -146,7 +147,7 @@ impl Named {
         (!filters.is_empty()).then(|| Filter::all(filters))
     }
 
-    /// Filters that together are true for the rows of these samples and no others.
+    /// Returns filters that together match exactly the rows of these samples.
     pub(super) fn filters(&self, key: &FeatureKey) -> Result<Vec<Filter>> {
         let mut filters = Vec::new();
         for batch in &self.batches {
@@ -173,7 +174,7 @@ impl Named {
     }
 }
 
-/// Whether several samples of a feature come from one parent.
+/// Returns whether several samples of a feature come from one parent.
 pub(super) fn expands(plan: &FeaturePlan) -> bool {
     plan.spec.deps.iter().any(|dep| matches!(dep.lineage, Lineage::Expansion { .. }))
 }
@@ -182,7 +183,7 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-/// The values of a column as a filter names them; `None` where filters have no such values.
+/// Returns the values of a column as literals of a filter; `None` if filters have no such literals.
 fn literals(array: &ArrayRef) -> Result<Option<Vec<Literal>>> {
     let as_literal: fn(&str) -> Option<Literal> = match array.data_type() {
         DataType::Boolean => |text| Some(Literal::Boolean(text == "true")),

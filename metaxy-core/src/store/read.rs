@@ -20,7 +20,8 @@ use crate::spec::FeatureSpec;
 
 use super::{MetadataStore, RowStream, check_system_columns};
 
-/// A read, to be awaited. Without options: the newest row of every living sample of the current feature version.
+/// A read, to be awaited. By default it returns the newest row of every sample of the current feature version that is
+/// not deleted.
 #[derive(Debug)]
 #[must_use = "nothing is read until it is awaited"]
 pub struct ReadRequest {
@@ -36,12 +37,12 @@ pub struct ReadRequest {
 }
 
 impl MetadataStore {
-    /// Reads a feature from this store or, where it has none of it, from its fallbacks. Await the answer for a stream of
-    /// batches; the order of rows means nothing.
+    /// Reads a feature from this store or, if it does not have the feature, from its fallbacks. Awaiting it returns a
+    /// stream of batches, whose rows are in no particular order.
     ///
     /// # Errors
-    /// Awaiting it gives [`Error::UnknownFeature`], [`Error::FeatureNotFound`], [`Error::MissingColumn`], the errors of
-    /// filters, and what the backend says.
+    /// Awaiting it returns [`Error::UnknownFeature`], [`Error::FeatureNotFound`], [`Error::MissingColumn`], the errors
+    /// of filters, and those of the backend.
     pub fn read(&self, feature: impl IntoFeatureKey) -> ReadRequest {
         ReadRequest {
             store: self.clone(),
@@ -56,12 +57,12 @@ impl MetadataStore {
         }
     }
 
-    /// Scans a table of this store's own backend, and finishes what the backend leaves undone.
+    /// Scans a table of this store's own backend, and applies what the backend has not applied.
     pub(super) async fn scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
         engine::finish(self.begin_scan(key, request).await?, request, &self.inner.pool).await
     }
 
-    /// What the backend gives, held to the schema that it has promised.
+    /// Begins a scan of the backend, whose batches are checked against the schema of the scan.
     pub(super) async fn begin_scan(&self, key: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
         let scan = self.inner.backend.scan(key, request).await?;
         let (kind, table, promised) = (self.inner.info.kind, key.table_name(), scan.schema.clone());
@@ -71,7 +72,7 @@ impl MetadataStore {
                 return Ok(batch);
             }
             let reason = format!(
-                "a batch has the columns {}, but the scan has promised {}; `metaxy_core::schema::conform` brings batches in line",
+                "a batch has the columns {}, but the schema of the scan has {}; use `metaxy_core::schema::conform`",
                 listed(batch.schema_ref()),
                 listed(&promised)
             );
@@ -80,8 +81,8 @@ impl MetadataStore {
         Ok(Scan { stream: stream.boxed(), ..scan })
     }
 
-    /// The same in memory that does not grow with the rows, only, where the backend does not keep the latest rows itself,
-    /// with their ids. Then the table is read twice.
+    /// Scans in memory that does not grow with the rows. If the backend does not keep the latest rows itself, their ids
+    /// are held, and the table is read twice.
     async fn scan_in_little_memory(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
         let scan = self.begin_scan(key, request).await?;
         let (Some(ids), true) = (&request.keep_latest, scan.applied < ScanStage::KeepLatest) else {
@@ -96,49 +97,50 @@ impl MetadataStore {
 }
 
 impl ReadRequest {
-    /// Only rows for which this is true; asked of the newest row of each sample. Filters given before hold too.
+    /// Keeps only rows for which the filter is true; it applies to the newest row of each sample. Earlier filters apply
+    /// too.
     pub fn filter(mut self, filter: impl IntoFilter) -> Self {
         self.selection.add(filter.into_filter(), |(_, filters), filter| filters.push(filter));
         self
     }
 
-    /// Only these columns, in this order.
+    /// Returns only these columns, in this order.
     pub fn columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
         self.columns = Some(columns.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Rows of every feature version.
+    /// Returns rows of every feature version.
     pub fn with_feature_history(mut self) -> Self {
         self.with_feature_history = true;
         self
     }
 
-    /// Every row of a sample, not only the newest.
+    /// Returns every row of a sample, not only the newest.
     pub fn with_sample_history(mut self) -> Self {
         self.with_sample_history = true;
         self
     }
 
-    /// Also deleted samples.
+    /// Returns deleted samples too.
     pub fn include_soft_deleted(mut self) -> Self {
         self.include_soft_deleted = true;
         self
     }
 
-    /// Holds no more of the rows than their ids, at the price of reading some backends twice.
+    /// Holds only the ids of rows in memory, at the cost of reading the tables of some backends twice.
     pub(super) fn in_little_memory(mut self) -> Self {
         self.in_little_memory = true;
         self
     }
 
-    /// Also the rows that say that a parent has no children.
+    /// Returns also the rows that mark a parent without children.
     pub(super) fn with_markers(mut self) -> Self {
         self.with_markers = true;
         self
     }
 
-    /// Rows of this feature version instead of the current one.
+    /// Returns rows of this feature version instead of the current one.
     pub(super) fn of_version(mut self, version: &str) -> Self {
         self.feature_version = Some(version.to_owned());
         self
@@ -183,7 +185,7 @@ impl IntoFuture for ReadRequest {
     }
 }
 
-/// Whether two schemas have the same columns; what else they say does not matter.
+/// Returns whether two schemas have the same columns; metadata is not compared.
 fn same_columns(left: &SchemaRef, right: &SchemaRef) -> bool {
     let columns = |schema: &SchemaRef| -> Vec<(String, DataType)> {
         schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
@@ -208,7 +210,7 @@ fn check_columns(key: &FeatureKey, schema: &Schema, columns: &[String]) -> Resul
     }
 }
 
-/// By-field columns with the fields of the definition alone.
+/// Reduces by-field columns to the fields of the definition.
 fn current_fields_only(spec: &FeatureSpec, schema: SchemaRef, stream: BatchStream) -> RowStream {
     let fields = CurrentFields::new(spec, &schema);
     if fields.fit_already() {
@@ -218,10 +220,10 @@ fn current_fields_only(spec: &FeatureSpec, schema: SchemaRef, stream: BatchStrea
     RowStream::new(schema, stream.map(move |batch| fields.apply(batch?)).boxed())
 }
 
-/// By-field columns with the fields of the definition alone: a table that has seen other definitions has members of
-/// theirs too, and other programs store by-field columns as maps.
+/// Reduces by-field columns to the fields of the definition: a table may have the fields of other definitions too, and
+/// other programs store by-field columns as maps.
 pub(super) struct CurrentFields {
-    /// The schema with by-field columns of the definition.
+    /// The schema with only the fields of the definition.
     pub(super) schema: SchemaRef,
     struct_keys: Vec<String>,
     /// The columns that differ.

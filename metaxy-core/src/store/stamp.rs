@@ -20,23 +20,23 @@ pub(crate) struct Stamping {
     /// The time of the write, in microseconds.
     pub(super) at: i64,
     pub(super) materialization_id: Option<String>,
-    /// Whether versions and times that rows carry are kept, as a copy does.
+    /// Whether versions and times that rows carry are kept, as in a copy.
     pub(super) preserve: bool,
 }
 
 impl MetadataStore {
-    /// Returns how rows are stamped that are written at a time, unless the caller says otherwise.
+    /// Returns the default stamping of rows that are written at a time.
     pub(crate) fn stamping(&self, at: i64) -> Stamping {
         Stamping { at, materialization_id: self.inner.materialization_id.clone(), preserve: false }
     }
 
-    /// Returns a batch with all system columns behind the user's own.
+    /// Returns a batch with all system columns after the user's own.
     pub(crate) fn complete(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<RecordBatch> {
         check_ids(plan, batch)?;
         self.complete_marker(plan, batch, stamping)
     }
 
-    /// Returns the same for rows that lack ids on purpose.
+    /// Returns a batch with all system columns, for rows that lack ids on purpose.
     pub(super) fn complete_marker(
         &self,
         plan: &FeaturePlan,
@@ -49,7 +49,7 @@ impl MetadataStore {
         engine::batch_of(all, batch.num_rows())
     }
 
-    /// Returns the user's columns with the version columns behind them, by name.
+    /// Returns the user's columns followed by the version columns, with their names.
     pub(super) fn with_versions(&self, plan: &FeaturePlan, batch: &RecordBatch) -> Result<Vec<(String, ArrayRef)>> {
         let versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;
         let schema = batch.schema();
@@ -57,7 +57,7 @@ impl MetadataStore {
         Ok(own.map(|(field, array)| (field.name().clone(), array.clone())).chain(versions).collect())
     }
 
-    /// Returns the system columns that say when and under which definitions rows were written.
+    /// Returns the system columns with the time of the write and the versions of the definitions.
     fn stamps(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<Vec<(String, ArrayRef)>> {
         let rows = batch.num_rows();
         let text = |value: Option<&str>| -> ArrayRef {
@@ -90,7 +90,7 @@ impl MetadataStore {
     }
 }
 
-/// Returns the given values, in the type of the others, which fill its nulls.
+/// Returns the given values, cast to the type of the others, which replace its nulls.
 fn filled(given: &ArrayRef, otherwise: &ArrayRef) -> Result<ArrayRef> {
     let given =
         if given.data_type() == otherwise.data_type() { given.clone() } else { cast(given, otherwise.data_type())? };

@@ -19,30 +19,30 @@ use super::{Increment, IntoBatches, MetadataStore, Rows, WriteRequest};
 
 /// Structs that are written as rows: each field of the struct is a column.
 #[derive(Clone, Debug)]
-#[must_use = "structs are not written until they are given to a store"]
+#[must_use = "structs are not written until they are passed to a store"]
 pub struct StructRows<'a, T> {
     rows: &'a [T],
     versions: Versions,
 }
 
-/// What the versions of a root's fields are.
+/// The versions of a root's fields.
 #[derive(Clone, Debug)]
 enum Versions {
-    /// In the structs themselves, or added by the write.
+    /// Contained in the structs, or added by the write.
     Given,
-    /// One text a row, by field.
+    /// By field, one text for each row.
     Texts(BTreeMap<String, Vec<Option<String>>>),
-    /// The column that has them, by field.
+    /// By field, the column that has them.
     Columns(BTreeMap<String, String>),
 }
 
-/// Returns structs as rows, to say what the versions of their fields are.
+/// Wraps structs as rows, so that the versions of their fields can be given.
 pub fn structs<T>(rows: &[T]) -> StructRows<'_, T> {
     StructRows { rows, versions: Versions::Given }
 }
 
 impl<'a, T> StructRows<'a, T> {
-    /// Says what tells one version of each field from another: pairs of field and version, for each struct.
+    /// Sets the versions of each struct's fields: pairs of field and version.
     pub fn versions<F, V, I>(mut self, of: impl Fn(&'a T) -> I) -> Self
     where
         F: AsRef<str>,
@@ -62,7 +62,7 @@ impl<'a, T> StructRows<'a, T> {
         self
     }
 
-    /// Says which columns hold the versions: pairs of a field of the feature and a field of the struct.
+    /// Sets the columns that hold the versions: pairs of a field of the feature and a field of the struct.
     pub fn versions_in<F: Into<String>, C: Into<String>>(mut self, pairs: impl IntoIterator<Item = (F, C)>) -> Self {
         let pairs = pairs.into_iter().map(|(field, column)| (field.into(), column.into()));
         self.versions = Versions::Columns(pairs.collect());
@@ -125,10 +125,10 @@ fn with_versions(batch: RecordBatch, versions: Versions) -> Result<RecordBatch> 
 
 impl MetadataStore {
     /// Writes structs as rows of a feature: `&videos`, or [`structs`]`(&videos)` with the versions of a root's fields.
-    /// What was made from an increment gets its versions by [`made_from`](WriteRequest::made_from).
+    /// Results of an increment get their versions by [`made_from`](WriteRequest::made_from).
     ///
     /// # Errors
-    /// As [`MetadataStore::write`]; [`Error::Structs`] if the structs are no rows.
+    /// The errors of [`MetadataStore::write`]; [`Error::Structs`] if the structs cannot be converted to rows.
     pub fn write_rows<'a, T: Serialize + 'a>(
         &self,
         feature: impl IntoFeatureKey,
@@ -139,20 +139,20 @@ impl MetadataStore {
 }
 
 impl Rows {
-    /// Returns the rows as structs. Columns that the struct does not name are left out.
+    /// Converts the rows to structs. Columns without a field in the struct are left out.
     ///
     /// # Errors
-    /// [`Error::Structs`] if a row is no such struct.
+    /// [`Error::Structs`] if a row cannot be converted to the struct.
     pub fn to_structs<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
         structs_of(self.batches().iter())
     }
 }
 
 impl Increment {
-    /// Returns the samples that have to be processed, new and then stale, as structs.
+    /// Converts the samples to process, new and then stale, to structs.
     ///
     /// # Errors
-    /// As [`Rows::to_structs`].
+    /// The errors of [`Rows::to_structs`].
     pub fn to_process_as<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
         structs_of(self.to_process())
     }

@@ -19,7 +19,7 @@ use super::append::Preparation;
 use super::known::{Counts, Known};
 use super::{Duplicates, MetadataStore};
 
-/// How many rows, and how many bytes of them, are held before they are written.
+/// The number of rows that are held before they are written, and of bytes.
 const ROWS_PER_WRITE: usize = 100_000;
 const BYTES_PER_WRITE: usize = 64 << 20;
 
@@ -36,7 +36,7 @@ pub struct CopyRequest {
     progress: Option<OnProgress>,
 }
 
-/// The rows that are copied: those of the features, or of all, that pass the filters.
+/// The rows that are copied: those of the given features, or of all, that pass the filters.
 #[derive(Default)]
 struct Selection {
     features: Option<Vec<FeatureKey>>,
@@ -44,47 +44,47 @@ struct Selection {
     global_filters: Vec<Filter>,
 }
 
-/// How far a copy has come.
+/// The progress of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyProgress {
     /// The feature that is copied.
     pub feature: FeatureKey,
-    /// Its rows that have been written so far.
+    /// The number of its rows written so far.
     pub rows: u64,
-    /// Whether that is all of them.
+    /// Whether all of its rows are written.
     pub done: bool,
 }
 
-/// What a copy has done, by feature. Features that the source does not have are not named.
+/// The result of a copy, by feature. Features that the source does not have are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopySummary {
-    /// Rows written, deletions among them.
+    /// The number of rows written, including deletions.
     pub rows: BTreeMap<FeatureKey, u64>,
-    /// Rows that were not sent, because the target has them, or a later row of the same sample, or, of a deletion, because
-    /// it has no row to delete.
+    /// The number of rows that were not sent, because the target has them or a later row of the same sample, or because
+    /// they are deletions of samples that it does not have.
     pub skipped: BTreeMap<FeatureKey, u64>,
-    /// Of the rows written those that delete a sample.
+    /// The number of written rows that delete a sample.
     pub deleted: BTreeMap<FeatureKey, u64>,
 }
 
 impl CopySummary {
-    /// Rows written in all.
+    /// Returns the number of all rows written.
     pub fn total(&self) -> u64 {
         self.rows.values().sum()
     }
 }
 
 impl MetadataStore {
-    /// Copies features from another store, not from its fallbacks: the newest row of each sample, of whatever feature
-    /// version, unless told otherwise. Versions and timestamps are kept. A copy can be made again: what this store has is
-    /// not sent a second time, and samples that were softly deleted in the source since are deleted here. (What a hard
-    /// delete has removed there stays here.) Batches stream through, so memory stays bounded, but for the ids of the rows
-    /// that this store has already; each write of them is whole. (Where the newest row of each sample is asked for and the source cannot pick
-    /// it itself, as Delta Lake cannot, the ids of its samples are held, and its table is read twice.)
+    /// Copies features from another store, not from its fallbacks: by default the newest row of each sample, of any
+    /// feature version. Versions and timestamps are kept. A copy can be repeated: rows that this store has are not sent
+    /// again, and samples that were softly deleted in the source in between are deleted here. (Samples that were hard
+    /// deleted there stay here.) Batches are streamed, so memory is bounded except for the ids of the rows that this
+    /// store already has; each write of them is atomic. (If only the newest row of each sample is copied and the source
+    /// cannot select it, as with Delta Lake, the ids of its samples are held, and its table is read twice.)
     ///
     /// # Errors
-    /// Awaiting it gives [`Error::ReadOnly`], [`Error::HashAlgorithmMismatch`], [`Error::FeatureNotFound`] for a feature
-    /// that was named, [`Error::UnknownFeature`], the errors of filters, and what the backends say.
+    /// Awaiting it returns [`Error::ReadOnly`], [`Error::HashAlgorithmMismatch`], [`Error::FeatureNotFound`] for a
+    /// feature that was named, [`Error::UnknownFeature`], the errors of filters, and those of the backends.
     pub fn copy_from(&self, source: &MetadataStore) -> CopyRequest {
         CopyRequest {
             target: self.clone(),
@@ -96,13 +96,14 @@ impl MetadataStore {
         }
     }
 
-    /// Carries the rows of an old feature version over to the current one, where only the definition has changed and not
-    /// what was computed: user columns, and data versions that the user gave, are kept; provenance is computed again from
-    /// upstream. Rows that upstream no longer asks for stay behind. Returns the number of rows written.
+    /// Carries the rows of an old feature version over to the current one, for a change of the definition that does not
+    /// change computed values: user columns, and data versions that the user gave, are kept; provenance is computed
+    /// again from upstream. Rows that upstream no longer expects are not carried over. Returns the number of rows
+    /// written.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a root feature, which has no upstream to compute provenance from;
-    /// [`Error::FeatureNotFound`], [`Error::ReadOnly`], and what the backend says.
+    /// [`Error::FeatureNotFound`], [`Error::ReadOnly`], and the errors of the backend.
     pub async fn rebase(&self, feature: impl IntoFeatureKey, from_version: &str) -> Result<u64> {
         let key = feature.into_feature_key()?;
         self.check_writable("rebase")?;
@@ -116,7 +117,7 @@ impl MetadataStore {
         if from_version == plan.feature_version {
             return Ok(0);
         }
-        // Before the reads: what is written while they run is later.
+        // The stamp is taken before the reads: rows that are written during the reads are later.
         let at = self.stamp_for(std::slice::from_ref(&key)).await?;
         let old = self.read(&key).of_version(from_version).await?.rows().await?;
         let expected = self.resolve_update(&key).skip_comparison().await?.new;
@@ -130,33 +131,33 @@ impl MetadataStore {
 }
 
 impl CopyRequest {
-    /// Only these features; without this call all that the source has.
+    /// Copies only these features; by default all that the source has.
     pub fn features<K: IntoFeatureKey>(mut self, features: impl IntoIterator<Item = K>) -> Self {
         let features = features.into_iter().map(IntoFeatureKey::into_feature_key).collect::<Result<Vec<_>, _>>();
         self.selection.add(features, |selection, features| selection.features = Some(features));
         self
     }
 
-    /// Only rows of a feature for which this is true.
+    /// Copies only rows of a feature for which the filter is true.
     pub fn filter(mut self, feature: impl IntoFeatureKey, filter: impl IntoFilter) -> Self {
         let part = feature.into_feature_key().map_err(Error::from).and_then(|key| Ok((key, filter.into_filter()?)));
         self.selection.add(part, |selection, (key, filter)| selection.filters.entry(key).or_default().push(filter));
         self
     }
 
-    /// Only rows, of every feature, for which this is true.
+    /// Copies only rows for which the filter is true, of every feature.
     pub fn global_filter(mut self, filter: impl IntoFilter) -> Self {
         self.selection.add(filter.into_filter(), |selection, filter| selection.global_filters.push(filter));
         self
     }
 
-    /// Copies rows of the current feature version alone; otherwise those of every version.
+    /// Copies only rows of the current feature version; by default those of every version.
     pub fn without_feature_history(mut self) -> Self {
         self.with_feature_history = false;
         self
     }
 
-    /// Copies every row of a sample, deletions included; otherwise the newest alone.
+    /// Copies every row of a sample, including deletions; by default only the newest.
     pub fn with_sample_history(mut self) -> Self {
         self.with_sample_history = true;
         self
@@ -232,7 +233,7 @@ impl CopyRequest {
     }
 }
 
-/// How much memory the rows of a batch take; a part of a larger one counts as what it shows of it.
+/// Returns the memory that the rows of a batch take; of a slice, only that of its rows.
 fn bytes_of(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
 }

@@ -16,7 +16,7 @@ use super::made_from::MadeFrom;
 use super::stamp::Stamping;
 use super::{Increment, IntoBatches, MetadataStore};
 
-/// A write, to be awaited. The answer is the number of rows written.
+/// A write, to be awaited. Returns the number of rows written.
 #[derive(Debug)]
 #[must_use = "nothing is written until it is awaited"]
 pub struct WriteRequest {
@@ -26,7 +26,7 @@ pub struct WriteRequest {
     preserve_versions: bool,
 }
 
-/// The rows of each feature, and the samples from which they were made.
+/// The rows of each feature, and the samples that they were made from.
 #[derive(Debug)]
 struct RowsToWrite {
     features: Vec<(FeatureKey, Vec<RecordBatch>)>,
@@ -34,24 +34,25 @@ struct RowsToWrite {
 }
 
 impl MetadataStore {
-    /// Writes rows of a feature. They need its id columns and `metaxy_provenance_by_field`; all other system columns are
-    /// added. The rows of one call share one timestamp; a later write of the same sample replaces it for readers.
+    /// Writes rows of a feature. They need its id columns and `metaxy_provenance_by_field`; all other system columns
+    /// are added. The rows of one call have the same timestamp; a later write of the same sample replaces it for
+    /// readers.
     ///
-    /// All rows are written or none; once the answer is there, a crash loses nothing.
+    /// All rows are written or none; once the call has returned, they survive a crash.
     ///
     /// # Errors
-    /// Awaiting it gives [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::MissingColumn`], [`Error::NullId`],
-    /// [`Error::InvalidColumn`], [`Error::TypeMismatch`], [`Error::UnsupportedType`], [`Error::TableMissing`], and what
-    /// the backend says. Nothing is written then.
+    /// Awaiting it returns [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::MissingColumn`], [`Error::NullId`],
+    /// [`Error::InvalidColumn`], [`Error::TypeMismatch`], [`Error::UnsupportedType`], [`Error::TableMissing`], and the
+    /// errors of the backend. In these cases nothing is written.
     pub fn write(&self, feature: impl IntoFeatureKey, data: impl IntoBatches) -> WriteRequest {
         self.write_multi([(feature, data)])
     }
 
-    /// Writes rows of several features with one timestamp, dependents first. Every feature's rows are checked before
-    /// any are written; each feature's rows are written whole or not at all.
+    /// Writes rows of several features with one timestamp, dependents first. All rows are checked before any are
+    /// written; the rows of each feature are written completely or not at all.
     ///
     /// # Errors
-    /// As [`MetadataStore::write`].
+    /// The errors of [`MetadataStore::write`].
     pub fn write_multi<K: IntoFeatureKey, D: IntoBatches>(
         &self,
         features: impl IntoIterator<Item = (K, D)>,
@@ -68,7 +69,7 @@ impl MetadataStore {
 }
 
 impl WriteRequest {
-    /// What goes into `metaxy_materialization_id`, instead of what the store would put there.
+    /// Sets the value of `metaxy_materialization_id`, instead of the store's setting.
     pub fn materialization_id(mut self, id: impl Into<String>) -> Self {
         self.materialization_id = Some(id.into());
         self
@@ -80,11 +81,11 @@ impl WriteRequest {
         self
     }
 
-    /// Says that the rows were made from samples of an increment: each gets the versions of the sample whose ids it has
-    /// (1:N: of its parent, N:1: of its group), so that it is no longer new or stale.
+    /// Declares that the rows were made from samples of an increment: each gets the versions of the sample whose ids it
+    /// has (1:N: of its parent, N:1: of its group), so that it is no longer new or stale.
     ///
     /// # Errors
-    /// Awaiting it gives [`Error::InvalidColumn`] for a row of no new or stale sample of the increment, and
+    /// Awaiting it returns [`Error::InvalidColumn`] for a row without a new or stale sample in the increment, and
     /// [`Error::MissingColumn`] for rows without the columns that name the sample.
     pub fn made_from(mut self, increment: &Increment) -> Self {
         self.rows.add(MadeFrom::new(increment), |rows, made_from| rows.made_from = Some(made_from));

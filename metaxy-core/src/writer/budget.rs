@@ -23,13 +23,13 @@ impl MemoryBudget {
         Self { permits: Arc::new(Semaphore::new(total as usize)), total, unit }
     }
 
-    /// Waits for so many bytes. A request that is larger than the budget is granted when nothing else is pending.
-    /// Returns `None` once the budget is closed.
+    /// Waits for this number of bytes. A request that is larger than the budget is granted when nothing else is
+    /// pending. Returns `None` once the budget is closed.
     pub(super) async fn acquire(&self, bytes: usize) -> Option<Permit> {
         self.permits.clone().acquire_many_owned(self.permits_for(bytes)).await.ok()
     }
 
-    /// Takes so many bytes, or as many as are free, without waiting.
+    /// Takes this number of bytes, or all that are free, without waiting.
     pub(super) fn acquire_available(&self, bytes: usize) -> Option<Permit> {
         let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
         self.permits.clone().try_acquire_many_owned(self.permits_for(bytes).min(free)).ok()

@@ -1,4 +1,4 @@
-//! The state of a writer: batches in the order in which they were put, and how far they have got. No I/O, no waiting.
+//! The state of a writer: batches in the order in which they were put, and their progress. No I/O, no waiting.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -242,7 +242,13 @@ impl Buffer {
     /// Records that these batches are rejected.
     pub(super) fn reject(&mut self, batches: Vec<RejectedBatch>) {
         for batch in &batches {
-            tracing::error!(error = %batch.error, feature = %batch.feature, rows = batch.rows, file = %batch.file.display(), "the store has refused rows; they were moved to `rejected`");
+            tracing::error!(
+                error = %batch.error,
+                feature = %batch.feature,
+                rows = batch.rows,
+                file = %batch.file.display(),
+                "the store has refused rows; they were moved to `rejected`"
+            );
             self.progress.entry(batch.feature.clone()).or_default().pending -= batch.rows as u64;
         }
         self.rejected.extend(batches);
@@ -308,7 +314,7 @@ impl Buffer {
     pub(super) fn flushed(&mut self, ticket: Ticket) -> Option<Result<(), WriterError>> {
         if self.state == State::Ended && !self.waiting.is_empty() {
             // A put that was under way when the task ended.
-            self.end(&Arc::new(Error::Task("the writer had ended before these rows came".to_owned())));
+            self.end(&Arc::new(Error::Task("the writer ended before these rows were put".to_owned())));
         }
         if self.done == self.taken
             && let Some(failed) = self.failed.take()

@@ -15,7 +15,7 @@ use super::pending::{PendingRows, Prepared, prepare};
 use super::refusal::{Blame, Refused};
 use super::shared::Shared;
 
-/// After so many refusals without a success the store is at fault, not the rows.
+/// After this number of refusals without a success the store is at fault, not the rows.
 const MAX_REFUSALS: usize = 16;
 
 /// A flush batch that is being written. If the task dies before the end, its rows are given up.

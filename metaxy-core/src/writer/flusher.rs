@@ -13,7 +13,7 @@ use super::flush::Flush;
 use super::pending::{Prepared, prepare};
 use super::shared::Shared;
 
-/// Stands for "never": clocks cannot count further than some centuries.
+/// Means "never": clocks cannot count further than some centuries.
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Returns the task. It counts as running from now on, polled or not: if its runtime ends first, it ends too.
@@ -34,7 +34,7 @@ async fn run(shared: &Arc<Shared>) {
         } else if is_time {
             next = Instant::now() + interval;
         } else {
-            // A time-out means that the interval has passed; the loop looks at what is there.
+            // A time-out means that the interval has passed; the loop checks the buffer.
             let _ = timeout_at(next, shared.work.notified()).await;
         }
     }

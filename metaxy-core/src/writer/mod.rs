@@ -1,7 +1,7 @@
-//! Writes metadata as soon as it exists, in good-sized batches, and loses none of it.
+//! Collects small batches and writes them together in the background, without losing any.
 //!
-//! A pipeline puts small batches as samples finish; a background task writes them together. With a spool directory, a
-//! pipeline that is killed resumes where it stopped: it asks what is left to do, and what it had put counts as done.
+//! A pipeline puts a small batch for each sample that it has processed; a background task writes them together. With a
+//! spool directory, a killed pipeline resumes where it stopped: it resolves again, and what it had put counts as done.
 //!
 //! ```no_run
 //! # use metaxy_core::{MetadataStore, RecordBatch, Result};

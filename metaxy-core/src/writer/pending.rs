@@ -64,8 +64,8 @@ impl PendingRows<Vec<RecordBatch>> {
         (!self.is_from_spool, store.graph().write_turn(&self.feature))
     }
 
-    /// Returns how rows are completed: those of the spool directory are complete. Of several rows of one sample the one that
-    /// was put last counts.
+    /// Returns how rows are completed: those of the spool directory are complete. Of several rows of one sample the one
+    /// that was put last counts.
     fn preparation(store: &MetadataStore, is_from_spool: bool, at: i64) -> Preparation {
         match is_from_spool {
             true => Preparation::COMPLETE,

@@ -53,7 +53,7 @@ impl Shared {
     }
 
     /// Merges the small batches of a flush batch while it waits: they take more memory than their rows do, and the task
-    /// has less to do when it comes to them.
+    /// need not merge them later.
     pub(super) fn merge_small(self: &Arc<Self>, number: u64) {
         let shared = self.clone();
         drop(blocking::spawn(move || {

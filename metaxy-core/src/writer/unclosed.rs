@@ -28,11 +28,15 @@ pub(super) fn finish(shared: &Shared) {
     let (rows, error) = (shared.pending_rows(), shared.buffer().last_error());
     match error {
         Some(error) => {
-            tracing::error!(%error, rows, "a writer was dropped without `close`, and not all of its rows could be written")
+            tracing::error!(
+                %error,
+                rows,
+                "a writer was dropped without `close`, and not all of its rows could be written"
+            )
         }
         None if !is_over => tracing::warn!(
             rows,
-            "a writer was dropped without `close`; what is pending is written if its runtime lives on"
+            "a writer was dropped without `close`; pending rows are written if its runtime keeps running"
         ),
         None => tracing::debug!("a writer was dropped without `close`; all of its rows were written"),
     }

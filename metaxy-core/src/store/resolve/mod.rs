@@ -1,4 +1,4 @@
-//! Resolving a feature: which samples have to be processed again.
+//! Resolving a feature: which samples have to be processed.
 
 mod pipeline;
 mod samples;
@@ -33,7 +33,7 @@ pub struct ResolveRequest {
     versioning_engine: Option<VersioningEngine>,
 }
 
-/// What is resolved, and how.
+/// The feature that is resolved, and the options.
 #[derive(Debug)]
 struct Parts {
     feature: FeatureKey,
@@ -41,32 +41,32 @@ struct Parts {
     options: ResolveOptions,
 }
 
-/// How much of a feature's input has been processed at least once, in input units: the samples, groups or parents that
-/// its dependencies bring.
+/// The part of a feature's input that has been processed at least once, in input units: the samples, groups or parents
+/// of its dependencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InputProgress {
     /// All units.
     pub total: usize,
-    /// Those that have a row, however old.
+    /// Units that have a row, even an outdated one.
     pub processed: usize,
 }
 
 impl InputProgress {
-    /// From 0 to 1; `None` where there is no input at all.
+    /// Returns the processed share from 0 to 1; `None` if there is no input.
     pub fn share(&self) -> Option<f64> {
         (self.total > 0).then(|| self.processed as f64 / self.total as f64)
     }
 }
 
 impl MetadataStore {
-    /// Compares what should be with what is stored.
+    /// Compares the expected rows of a feature with the stored ones.
     ///
     /// Upstream rows come from this store or from its fallbacks, current rows from this store alone.
     ///
     /// # Errors
-    /// Awaiting it gives [`Error::UnknownFeature`], [`Error::FeatureNotFound`] for an upstream feature,
+    /// Awaiting it returns [`Error::UnknownFeature`], [`Error::FeatureNotFound`] for an upstream feature,
     /// [`Error::RootWithoutSamples`], [`Error::ColumnCollision`], [`Error::MissingColumn`], the errors of filters, and
-    /// what the backends say.
+    /// the errors of the backends.
     pub fn resolve_update(&self, feature: impl IntoFeatureKey) -> ResolveRequest {
         let parts = |feature| Parts { feature, samples: None, options: ResolveOptions::default() };
         ResolveRequest {
@@ -76,10 +76,11 @@ impl MetadataStore {
         }
     }
 
-    /// How much of a feature's input has been processed at least once; `None` for a root, which has no input.
+    /// Returns the part of a feature's input that has been processed at least once; `None` for a root, which has no
+    /// input.
     ///
     /// # Errors
-    /// As [`MetadataStore::resolve_update`].
+    /// The errors of [`MetadataStore::resolve_update`].
     pub async fn input_progress(&self, feature: impl IntoFeatureKey) -> Result<Option<InputProgress>> {
         let key = feature.into_feature_key()?;
         if self.plan(&key)?.spec.is_root() {
@@ -89,12 +90,12 @@ impl MetadataStore {
         Ok(Some(InputProgress { total: units.total, processed: units.total - units.missing }))
     }
 
-    /// The provenance of rows that carry the data versions of their upstream rows, each in a column
-    /// `metaxy_data_version_by_field` + `__` + the parts of the upstream key joined by `_`: the rows with the four version
-    /// columns added.
+    /// Computes the provenance of rows that carry the data versions of their upstream rows, each in a column
+    /// `metaxy_data_version_by_field` + `__` + the parts of the upstream key joined by `_`. Returns the rows with the
+    /// four version columns added.
     ///
     /// # Errors
-    /// [`Error::MissingColumn`] where such a column is missing.
+    /// [`Error::MissingColumn`] if such a column is missing.
     pub fn compute_provenance(&self, feature: impl IntoFeatureKey, data: impl IntoBatches) -> Result<Rows> {
         let plan = self.plan(&feature.into_feature_key()?)?;
         let batches = data.into_batches()?;
@@ -108,56 +109,56 @@ impl MetadataStore {
 }
 
 impl ResolveRequest {
-    /// The samples of a root feature, with their `metaxy_provenance_by_field`; they stand for what is expected.
+    /// Sets the expected samples of a root feature, with their `metaxy_provenance_by_field`.
     pub fn samples(mut self, samples: impl IntoBatches) -> Self {
         self.parts.add(samples.into_batches(), |parts, samples| parts.samples = Some(samples));
         self
     }
 
-    /// Only rows of one feature (an upstream one, or the resolved one) for which this is true.
+    /// Keeps only rows of one feature (an upstream one, or the resolved one) for which the filter is true.
     pub fn filter(self, feature: impl IntoFeatureKey, filter: impl IntoFilter) -> Self {
         let parts = feature.into_feature_key().map_err(Error::from).and_then(|key| Ok((key, filter.into_filter()?)));
         self.with(parts, |options, (key, filter)| options.filters.entry(key).or_default().push(filter))
     }
 
-    /// Only current rows for which this is true.
+    /// Keeps only current rows for which the filter is true.
     pub fn target_filter(self, filter: impl IntoFilter) -> Self {
         self.with(filter.into_filter(), |options, filter| options.target_filters.push(filter))
     }
 
-    /// Only rows, of every feature that takes part, for which this is true.
+    /// Keeps only rows for which the filter is true, of every feature that takes part.
     pub fn global_filter(self, filter: impl IntoFilter) -> Self {
         self.with(filter.into_filter(), |options, filter| options.global_filters.push(filter))
     }
 
-    /// Current rows for which this is true are stale, whatever their versions say. May be called several times.
+    /// Makes current rows stale for which the predicate is true, whatever their versions. May be called several times.
     pub fn staleness(self, predicate: impl IntoFilter) -> Self {
         self.with(predicate.into_filter(), |options, filter: Filter| options.staleness_predicates.push(filter))
     }
 
-    /// Compares with nothing: everything that is expected is new.
+    /// Skips the comparison: every expected row is new.
     pub fn skip_comparison(self) -> Self {
         self.with(Ok(()), |options, ()| options.skip_comparison = true)
     }
 
-    /// Who computes the increment, instead of what the store says.
+    /// Sets the engine that computes the increment, instead of the store's setting.
     pub fn versioning_engine(mut self, engine: VersioningEngine) -> Self {
         self.versioning_engine = Some(engine);
         self
     }
 
-    /// Bounds the bytes that this resolve holds, instead of what the store says
+    /// Sets the limit of the bytes that this resolve holds, instead of the store's
     /// ([`memory_limit`](super::StoreBuilder::memory_limit)).
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.store = self.store.with(|inner| inner.pool = inner.pool.limited(bytes));
         self
     }
 
-    /// Locates the tables and makes the plan, to compute the increment while it is read. The storage system's own engine is
-    /// not used.
+    /// Locates the tables and makes the plan; the increment is computed while it is read. The storage system's own
+    /// engine is not used.
     ///
     /// # Errors
-    /// As the resolve itself, but for those of reading.
+    /// The errors of the resolve itself, except those of reading.
     pub async fn lazy(self) -> Result<LazyIncrement> {
         let Self { store, parts, versioning_engine } = self;
         let Parts { feature: key, samples, options } = parts.finish()?;
@@ -201,7 +202,7 @@ impl ResolveRequest {
                 hint: format!("{reason}; use versioning_engine `auto` or `arrow`"),
             }),
             NativeOutcome::Declined(reason) => {
-                tracing::debug!(feature = %key, reason, "the storage system leaves a resolve to the engine");
+                tracing::debug!(feature = %key, reason, "the Arrow engine runs a declined resolve");
                 resolve.in_engine().await
             }
         }

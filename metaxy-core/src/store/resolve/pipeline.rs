@@ -1,4 +1,5 @@
-//! The steps of a resolve: locate the tables, plan, try the storage system's own engine, run ours, assemble the answer.
+//! The steps of a resolve: locate the tables, plan, try the storage system's own engine, run the Arrow engine, assemble
+//! the result.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use super::super::read::CurrentFields;
 use super::super::{Increment, MetadataStore, Rows};
 use super::tables::Tables;
 
-/// A resolve whose tables are located and whose plan is made. No row has been read.
+/// A resolve with located tables and a plan. No row has been read.
 pub(in crate::store) struct Resolve {
     store: MetadataStore,
     spec: Arc<FeatureSpec>,
@@ -30,7 +31,7 @@ pub(in crate::store) struct Resolve {
     plan: Arc<IncrementPlan>,
     /// The schemas of the tables behind the inputs of the plan.
     inputs: Vec<SchemaRef>,
-    /// The samples of a root, in place of inputs.
+    /// The samples of a root, instead of inputs.
     samples: Option<Table>,
     /// The schema of new and stale rows.
     expected: SchemaRef,
@@ -55,7 +56,7 @@ impl Resolve {
         Self::new(store, feature.spec.clone(), tables, plan, inputs, None, expected)
     }
 
-    /// Plans a resolve whose expected rows are given: nothing is read but the current rows.
+    /// Plans a resolve whose expected rows are given: only the current rows are read.
     pub(super) async fn of_samples(
         store: &MetadataStore,
         key: &FeatureKey,
@@ -95,14 +96,14 @@ impl Resolve {
                 return Ok(NativeOutcome::Declined(format!("`{}` has no table", input.feature)));
             };
             if !Arc::ptr_eq(&source.store.inner.backend, own) {
-                let reason = format!("`{}` lives in store {}", input.feature, source.store.name());
+                let reason = format!("`{}` is in store {}", input.feature, source.store.name());
                 return Ok(NativeOutcome::Declined(reason));
             }
         }
         own.resolve_natively(&self.plan).await
     }
 
-    /// Returns what the engine needs to run the plan.
+    /// Returns the input of the engine.
     pub(in crate::store) fn run(self: &Arc<Self>) -> Run {
         Run {
             plan: self.plan.clone(),
@@ -130,7 +131,7 @@ impl Resolve {
         }
     }
 
-    /// Returns rows as users see them: orphaned ones as a read gives them, with the fields of the current definition.
+    /// Converts rows for users: orphaned ones have the fields of the current definition, as in a read.
     pub(in crate::store) fn shown(&self, kind: RowKind, batch: RecordBatch) -> Result<RecordBatch> {
         match kind {
             RowKind::New | RowKind::Stale => Ok(batch),
@@ -144,7 +145,7 @@ impl Resolve {
         resolve.collect(resolve.run().rows(|_| true)).await
     }
 
-    /// Assembles the answer of an engine.
+    /// Assembles the result of an engine.
     pub(in crate::store) async fn collect(
         &self,
         mut rows: impl Stream<Item = Result<(RowKind, RecordBatch)>> + Unpin,
@@ -160,7 +161,7 @@ impl Resolve {
         self.increment_of(found)
     }
 
-    /// Assembles the answer.
+    /// Assembles the result.
     pub(super) fn increment_of(&self, found: NativeIncrement) -> Result<Increment> {
         let rows = |kind: RowKind, batches: Vec<RecordBatch>| -> Result<Rows> {
             let batches = batches.into_iter().map(|batch| self.shown(kind, batch)).collect::<Result<Vec<_>>>()?;
@@ -197,7 +198,7 @@ impl PlanSource for Resolve {
     }
 }
 
-/// Returns the feature as a root: its samples are given.
+/// Returns the feature as a root, whose samples are given.
 fn without_deps(feature: &FeaturePlan) -> FeaturePlan {
     let mut spec = (*feature.spec).clone();
     spec.deps.clear();

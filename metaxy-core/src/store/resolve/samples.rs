@@ -1,4 +1,4 @@
-//! Samples that stand for what is expected of a root feature.
+//! Samples that are given as the expected rows of a root feature.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use super::super::data::schema_of;
 use super::super::duplicates::one_row_each;
 
 impl MetadataStore {
-    /// Returns samples with complete versions. The filters on the resolved feature hold for them too, so that a sample
-    /// whose row is filtered out does not look new.
+    /// Completes the versions of samples. The filters on the resolved feature apply to them too, so that a sample whose
+    /// row is filtered out does not look new.
     pub(super) fn complete_samples(
         &self,
         feature: &FeaturePlan,
@@ -44,7 +44,7 @@ impl MetadataStore {
             return Err(Error::InvalidColumn {
                 feature: feature.spec.key.clone(),
                 column: "*".to_owned(),
-                reason: format!("the batches of samples differ in their columns: {schema} and {}", other.schema()),
+                reason: format!("the batches of samples have different columns: {schema} and {}", other.schema()),
             });
         }
         let batches = one_row_each(&feature.spec, &schema, batches, self.inner.duplicates)?;

@@ -16,14 +16,14 @@ use super::super::{MetadataStore, check_system_columns};
 
 /// The tables of a resolve, located in the stores that serve them.
 pub(super) struct Tables {
-    /// By upstream feature; an optional one may be missing.
+    /// The upstream tables by feature; an optional one may be missing.
     pub(super) upstream: HashMap<FeatureKey, FeatureSource>,
     /// The schema of the feature's own table, if there is one.
     pub(super) current: Option<SchemaRef>,
 }
 
 impl Tables {
-    /// Locates the feature's own table alone.
+    /// Locates only the feature's own table.
     pub(super) async fn own(store: &MetadataStore, key: &FeatureKey) -> Result<Self> {
         let current = store.own_table(key).await?;
         if let Some(schema) = &current {
@@ -32,7 +32,7 @@ impl Tables {
         Ok(Self { upstream: HashMap::new(), current })
     }
 
-    /// Locates all tables at once: on an object store every look is a round trip.
+    /// Locates all tables concurrently: on an object store each lookup is a round trip.
     pub(super) async fn locate(store: &MetadataStore, key: &FeatureKey) -> Result<Self> {
         let deps = &store.plan(key)?.spec.deps;
         let upstream = try_join_all(deps.iter().map(|dep| async move {
@@ -48,14 +48,14 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Returns the feature's own table as a plan sees it.
+    /// Returns the feature's own table as an input of a plan.
     pub(super) fn current_in_plan(&self, feature: &FeaturePlan) -> Option<PlanTable> {
         let schema = self.current.clone()?;
         Some(PlanTable { schema, feature_version: feature.feature_version.clone() })
     }
 
-    /// Returns the schemas of the tables behind the inputs of a plan. A missing optional one has its id columns alone,
-    /// typed like those of the inputs that are there, or, if there is none, like those of the feature's own table.
+    /// Returns the schemas of the inputs of a plan. A missing optional table has only its id columns, with the types of
+    /// the other inputs or, if there is none, of the feature's own table.
     pub(super) fn input_schemas(&self, plan: &IncrementPlan) -> Vec<SchemaRef> {
         let known = |name: &str| {
             let upstream = plan.inputs.iter().find_map(|input| self.column_type(input, name));

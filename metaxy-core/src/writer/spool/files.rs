@@ -29,8 +29,8 @@ fn is_own(name: &str, extension: &str) -> bool {
         && is_of(run, 16, u8::is_ascii_hexdigit)
 }
 
-/// Reads a regular file. Anything else of that name is [`io::ErrorKind::InvalidData`], and is not opened for longer
-/// than it takes to see that.
+/// Reads a regular file. Anything else of that name is [`io::ErrorKind::InvalidData`], and is closed as soon as
+/// that is known.
 pub(super) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let file = open(path, OpenOptions::new().read(true))?;
     let size = file.metadata()?.len();

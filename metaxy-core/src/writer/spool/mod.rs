@@ -58,7 +58,11 @@ impl Spool {
         let left = names(&directory, WHOLE).map_err(failed)?;
         let entries = left.iter().map(|file| load(file)).collect::<Result<Vec<_>>>()?;
         if !entries.is_empty() {
-            tracing::info!(batches = entries.len(), directory = %directory.display(), "batches of an earlier process were found");
+            tracing::info!(
+                batches = entries.len(),
+                directory = %directory.display(),
+                "batches of an earlier process were found"
+            );
         }
         let spool = Self {
             directory: Arc::new(directory),
@@ -70,7 +74,11 @@ impl Spool {
         let rejected = spool.rejected().len();
         if rejected > 0 {
             let directory = spool.rejected_directory();
-            tracing::warn!(batches = rejected, directory = %directory.display(), "batches that the store has refused are kept until `retry_rejected`");
+            tracing::warn!(
+                batches = rejected,
+                directory = %directory.display(),
+                "batches that the store has refused are kept until `retry_rejected`"
+            );
         }
         Ok((spool, entries))
     }
@@ -143,7 +151,11 @@ impl Spool {
         match move_file() {
             Ok(()) => rejected,
             Err(error) => {
-                tracing::error!(%error, file = %file.display(), "a rejected batch could not be moved; the next start tries it again");
+                tracing::error!(
+                    %error,
+                    file = %file.display(),
+                    "a rejected batch could not be moved; the next start tries it again"
+                );
                 file.to_owned()
             }
         }
@@ -190,7 +202,10 @@ impl Spool {
     /// Releases the directory for another writer.
     pub(super) fn release(&self) {
         if let Err(error) = self.lock.unlock() {
-            tracing::warn!(%error, "the lock of a spool directory could not be released; it goes with the process");
+            tracing::warn!(
+                %error,
+                "the lock of a spool directory could not be released; it is released when the process ends"
+            );
         }
     }
 
