@@ -1,4 +1,4 @@
-//! JSON as Python's `json.dumps(value, sort_keys=True)` writes it: what definition versions are hashed from.
+//! JSON as Python's `json.dumps(value, sort_keys=True)` writes it. Definition versions are hashes of this form.
 
 use serde_json::Value;
 
@@ -79,12 +79,15 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn writes_what_python_writes() {
+    fn the_text_equals_that_of_python() {
         let value =
             json!({"b": [1, 1.0, 1e-7, 1e16, 0.0001, 123456789.5, -0.0, 1.5e300], "a": {"ü": "日本🙂\n\u{7f}\"\\"}});
         assert_eq!(
             to_string(&value),
-            r#"{"a": {"\u00fc": "\u65e5\u672c\ud83d\ude42\n\u007f\"\\"}, "b": [1, 1.0, 1e-07, 1e+16, 0.0001, 123456789.5, -0.0, 1.5e+300]}"#
+            concat!(
+                r#"{"a": {"\u00fc": "\u65e5\u672c\ud83d\ude42\n\u007f\"\\"}, "#,
+                r#""b": [1, 1.0, 1e-07, 1e+16, 0.0001, 123456789.5, -0.0, 1.5e+300]}"#,
+            )
         );
     }
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef, Ti
 
 use crate::error::Result;
 
-/// Struct of strings: for each field, by its struct key, the hash of what it was made from.
+/// Struct of strings: for each field, by its struct key, the hash of its provenance.
 pub const PROVENANCE_BY_FIELD: &str = "metaxy_provenance_by_field";
 /// The hash of all values of [`PROVENANCE_BY_FIELD`].
 pub const PROVENANCE: &str = "metaxy_provenance";
@@ -20,13 +20,13 @@ pub const DATA_VERSION: &str = "metaxy_data_version";
 pub const FEATURE_VERSION: &str = "metaxy_feature_version";
 /// The version of the project that a row was written under.
 pub const PROJECT_VERSION: &str = "metaxy_project_version";
-/// When the row was first written.
+/// The time when the row was first written.
 pub const CREATED_AT: &str = "metaxy_created_at";
-/// When the row was written.
+/// The time when the row was written.
 pub const UPDATED_AT: &str = "metaxy_updated_at";
-/// When the row was deleted, null for a living one.
+/// The time when the row was deleted; null if it is not deleted.
 pub const DELETED_AT: &str = "metaxy_deleted_at";
-/// The run that wrote the row, as the caller calls it.
+/// The name of the run that wrote the row, as the caller gives it.
 pub const MATERIALIZATION_ID: &str = "metaxy_materialization_id";
 
 /// All system columns, in the order in which a table has them.
@@ -72,8 +72,8 @@ pub fn by_field_fields<S: AsRef<str>>(struct_keys: impl IntoIterator<Item = S>) 
     struct_keys.into_iter().map(|key| Arc::new(Field::new(key.as_ref(), DataType::Utf8, true))).collect()
 }
 
-/// Returns a by-field column from the texts of every field, by its struct key: what the samples of a root have as their
-/// [`PROVENANCE_BY_FIELD`].
+/// Builds a by-field column from the texts of every field, by its struct key, such as the [`PROVENANCE_BY_FIELD`] of
+/// the samples of a root.
 ///
 /// # Errors
 /// [`Error::Arrow`](crate::Error::Arrow) if these are not columns of text of one length.
@@ -96,9 +96,9 @@ pub fn with_column(batch: &RecordBatch, name: &str, values: ArrayRef) -> Result<
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }
 
-/// Rows to write for samples of an increment: their ids, the versions that they were made from, and what was computed.
-/// Other columns of the samples stay with the upstream features: a column that is carried along from feature to feature
-/// comes from two sides as soon as two of them meet in one.
+/// Builds the rows to write for samples of an increment: their ids, the versions that they were made from, and the
+/// computed columns. Other columns of the samples are left out: a column that is copied from feature to feature would
+/// be ambiguous in a feature that depends on two of them.
 ///
 /// # Errors
 /// [`Error::Arrow`](crate::Error::Arrow) if the samples lack a column, or if there are more or fewer values than rows.

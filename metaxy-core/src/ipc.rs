@@ -174,7 +174,7 @@ fn check_block(file: &[u8], block: &Block) -> Result<(), String> {
     };
     let batch = batch.ok_or("a message has no rows")?;
     if batch.compression().is_some() {
-        return Err("its rows are compressed, as those of such a file never are".to_owned());
+        return Err("its rows are compressed, which this format does not allow".to_owned());
     }
     let fits = |offset: i64, length: i64| {
         let end = offset.checked_add(length).and_then(|end| usize::try_from(end).ok());

@@ -1,8 +1,8 @@
 //! Shares open files and connections among the stores of a process.
 //!
-//! Some storage systems let a process open a file once only, or lose locks when a second handle of it is closed. Their
-//! backends keep open resources in [`Handles`], by the identity of the resource: best not the path of a file, which
-//! links and renames change, but its device and number.
+//! Some storage systems let a process open a file only once, or lose locks when a second handle of it is closed. Their
+//! backends keep open resources in [`Handles`], by the identity of the resource: for a file not its path, which links
+//! and renames change, but its device and inode number.
 //!
 //! ```
 //! use metaxy_core::Result;

@@ -1,8 +1,8 @@
 //! Stores rows of a stream in a temporary file while they wait.
 //!
-//! A process may have any number of streams that it does not read, but few threads, file handles and connections. A
-//! backend whose streams need one of these has it for some of them; the rows of the others go into a [`Spill`], which
-//! needs none.
+//! A process may have any number of streams that it does not read, but few threads, file handles and connections. If
+//! the streams of a backend need one of these, only some of them get it; the rows of the others are written to a
+//! [`Spill`], which needs none.
 //!
 //! ```
 //! # fn main() -> metaxy_core::Result<()> {
@@ -102,7 +102,7 @@ impl Spilled {
 }
 
 fn write_error(error: io::Error) -> Error {
-    io_error("keep rows in a temporary file", error)
+    io_error("write rows to a temporary file", error)
 }
 
 fn io_error(operation: &'static str, error: io::Error) -> Error {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn batches_come_back_and_their_file_goes() {
+    async fn batches_are_read_back_and_their_file_is_removed() {
         let batch = |from: i64| {
             let numbers = Int64Array::from_iter_values(from..from + 3);
             // Each batch has its own dictionary.

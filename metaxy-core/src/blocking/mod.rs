@@ -2,7 +2,7 @@
 //!
 //! Blocking work must not run on the threads of the async runtime, and a store cannot rely on the runtime's own
 //! blocking threads: their number is limited, a program may have set the limit to one, and work that occupies one while
-//! it waits for another hangs for ever once all are occupied. So stores have their own: at most [`MAX_THREADS`] in a
+//! it waits for another never ends once all are occupied. So stores have their own: at most [`MAX_THREADS`] in a
 //! process, started when they are needed and ended when they are idle.
 //!
 //! - [`run`] is for a closure that blocks: a statement of a database, an fsync.
@@ -13,8 +13,8 @@
 //! # async fn example() -> metaxy_core::Result<()> {
 //! use metaxy_core::{Error, blocking};
 //!
-//! let text = blocking::run(|| std::fs::read_to_string("table").map_err(|error| Error::backend("files", "read", error)));
-//! println!("{}", text.await?);
+//! let read = || std::fs::read_to_string("table").map_err(|error| Error::backend("files", "read", error));
+//! println!("{}", blocking::run(read).await?);
 //! # Ok(())
 //! # }
 //! ```

@@ -32,9 +32,9 @@
 //! - **`METAXY_MATERIALIZATION_ID`** is the value of `metaxy_materialization_id` in writes, unless the store has its
 //!   own `materialization_id`: an orchestrator sets it for a run. The Python package does not have that setting in a
 //!   file.
-//! - **`METAXY_MEMORY_LIMIT`** (`4GB`, `512MiB`) bounds what resolves and reads of the process hold, but for stores with a
-//!   `memory_limit` of their own. What does not fit waits in files of the store's `temp_dir`. The Python package does not
-//!   know these settings in a file.
+//! - **`METAXY_MEMORY_LIMIT`** (`4GB`, `512MiB`) limits the bytes that resolves and reads of the process hold in
+//!   memory, except for stores with their own `memory_limit`. Rows beyond the limit are written to files in the store's
+//!   `temp_dir`. The Python package does not have these settings in a file.
 //!
 //! | field | meaning | default |
 //! |---|---|---|
@@ -44,7 +44,7 @@
 //! | `hash_truncation_length` | the number of characters of every version that are kept | 8 |
 //! | `auto_create_tables` | whether writes may create SQL tables | the default of the backend |
 //! | `enable_map_datatype` | whether new tables have their by-field columns as maps instead of structs | `false` |
-//! | `sync`, `locked`, `extra_features` | how the Python package updates definitions of external features; not used here | `true`, none, none |
+//! | `sync`, `locked`, `extra_features` | for external features of the Python package; not used here | `true`, none, none |
 //!
 //! Every store has the settings of [`CommonSettings`], and those of its backend. Unknown keys are refused, with the
 //! file, the line and the nearest known key. Keys that only the Python package uses are accepted with a warning.
@@ -84,7 +84,8 @@ use fields::Fields;
 ///
 /// ```
 /// use metaxy_core::config::MetaxyConfig;
-/// let config = MetaxyConfig::from_toml_str("project = 'films'\n[stores.dev]\ntype = 'sqlite'\nconfig.database = 'dev.db'")?;
+/// let text = "project = 'films'\n[stores.dev]\ntype = 'sqlite'\nconfig.database = 'dev.db'";
+/// let config = MetaxyConfig::from_toml_str(text)?;
 /// assert_eq!(config.store(), "dev");
 /// assert_eq!(config.project(), Some("films"));
 /// # Ok::<(), metaxy_core::Error>(())

@@ -36,7 +36,7 @@ pub struct CommonSettings {
     /// The names of the stores from which features are read that this one does not have.
     #[serde(default)]
     pub fallback_stores: Vec<String>,
-    /// What computes increments.
+    /// The engine that computes increments.
     #[serde(default, deserialize_with = "engine")]
     pub versioning_engine: VersioningEngine,
     /// Whether a write may create a table.
@@ -48,10 +48,10 @@ pub struct CommonSettings {
     /// The default value of `metaxy_materialization_id` in writes.
     #[serde(default)]
     pub materialization_id: Option<String>,
-    /// What a write does with several rows of one sample.
+    /// How a write handles several rows of one sample.
     #[serde(default)]
     pub duplicates: Duplicates,
-    /// How many bytes resolves and reads hold: a number, or a text such as `4GB`.
+    /// The limit of the bytes that resolves and reads hold in memory: a number, or a text such as `4GB`.
     #[serde(default, deserialize_with = "bytes")]
     pub memory_limit: Option<usize>,
     /// The directory for rows that do not fit into memory.

@@ -153,7 +153,11 @@ pub enum Error {
 
     // ---- data --------------------------------------------------------------------------------------------------
     /// A batch, table or selection lacks a column.
-    #[error("feature `{feature}`: there is no column `{column}`{}; columns: {}", in_context(.context), .available.join(", "))]
+    #[error(
+        "feature `{feature}`: there is no column `{column}`{}; columns: {}",
+        in_context(.context),
+        .available.join(", ")
+    )]
     MissingColumn {
         /// The feature.
         feature: FeatureKey,
@@ -161,7 +165,7 @@ pub enum Error {
         column: String,
         /// Where the column is missing.
         context: String,
-        /// The columns that are there.
+        /// The existing columns.
         available: Vec<String>,
     },
     /// A column that does not meet its requirements.
@@ -239,7 +243,8 @@ pub enum Error {
     },
     /// A column whose type differs from that of the stored table.
     #[error(
-        "table `{table}`: column `{column}` has the stored type {stored}, but {given} was given; cast it, or use another name"
+        "table `{table}`: column `{column}` has the stored type {stored}, but {given} was given; cast it, or use \
+         another name"
     )]
     TypeMismatch {
         /// The table.
@@ -264,7 +269,11 @@ pub enum Error {
         column: usize,
     },
     /// A filter names a column that does not exist.
-    #[error("the filter `{filter}` names the column `{column}`, which does not exist{}; columns: {}", did_you_mean(.nearest), .available.join(", "))]
+    #[error(
+        "the filter `{filter}` names the column `{column}`, which does not exist{}; columns: {}",
+        did_you_mean(.nearest),
+        .available.join(", ")
+    )]
     FilterColumn {
         /// The filter.
         filter: String,
@@ -272,7 +281,7 @@ pub enum Error {
         column: String,
         /// The nearest column that exists.
         nearest: Option<String>,
-        /// The columns that are there.
+        /// The existing columns.
         available: Vec<String>,
     },
     /// A filter that compares values of types that cannot be compared.
@@ -323,7 +332,8 @@ pub enum Error {
     },
     /// A missing table in a store that may not create tables.
     #[error(
-        "table `{table}` does not exist in {location}, and `auto_create_tables` is off; create the table, or switch it on"
+        "table `{table}` does not exist in {location}, and `auto_create_tables` is off; create the table, or switch \
+         it on"
     )]
     TableMissing {
         /// The table.
@@ -416,8 +426,8 @@ pub enum Error {
     },
     /// A writer that has given up. `flush` returns what it could not write.
     #[error(
-        "the writer of store `{store}` has given up; call `flush`, which returns the unwritten rows, and it accepts rows \
-         again: {source}"
+        "the writer of store `{store}` has given up; call `flush`, which returns the unwritten rows, and it accepts \
+         rows again: {source}"
     )]
     WriterFailed {
         /// The store.
@@ -523,7 +533,7 @@ impl Error {
         }
     }
 
-    /// Returns the error of a setting that cannot be used. The core adds the file and the line that it stands in.
+    /// Returns the error of a setting that cannot be used. The core adds the file and the line of the setting.
     pub fn setting(key: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Config { file: None, line: None, key: key.into(), reason: reason.into() }
     }

@@ -119,7 +119,7 @@ impl FeatureGraphBuilder {
     /// # Errors
     /// [`Error::DuplicateFeature`], [`Error::MissingDependency`], [`Error::MissingFieldDependency`],
     /// [`Error::NoParentFields`], [`Error::DependencyCycle`], [`Error::InvalidRename`], [`Error::InvalidSpec`] for a
-    /// lineage under which an increment could never become empty, and what [`FeatureSpec::validate`] finds.
+    /// lineage under which an increment could never become empty, and the errors of [`FeatureSpec::validate`].
     pub fn build(self) -> Result<FeatureGraph> {
         check_truncation(self.truncation)?;
         let mut specs = BTreeMap::new();
@@ -171,8 +171,8 @@ impl FeatureGraph {
         &self.inner.topological
     }
 
-    /// Returns a feature's turn if several are written: dependents come before what they are made from, so that no reader
-    /// sees upstream rows whose results are still to come in the same write. An unknown feature comes last.
+    /// Returns the position of a feature if several are written: dependents come before their dependencies, so that no
+    /// reader sees upstream rows whose results follow in the same write. An unknown feature comes last.
     pub(crate) fn write_turn(&self, key: &FeatureKey) -> usize {
         let order = self.topological_order();
         order.iter().rev().position(|other| other == key).unwrap_or(order.len())

@@ -109,7 +109,7 @@ pub(super) fn digests(texts: [&[u8]; LANES]) -> [[u8; 16]; LANES] {
             }
         }
         let after = compressed(state.map(u32x8::from), &words.map(u32x8::from)).map(u32x8::to_array);
-        // Texts that are shorter than others keep what they have.
+        // Texts that are shorter than others keep their state.
         for lane in (0..LANES).filter(|lane| number < blocks[*lane]) {
             state.iter_mut().zip(&after).for_each(|(word, after)| word[lane] = after[lane]);
         }
@@ -150,7 +150,7 @@ fn compressed(before: State, words: &Block) -> State {
     std::array::from_fn(|word| state[word] + before[word])
 }
 
-/// Runs sixteen steps. They rotate by four distances in turn, and take the words in an order of their own.
+/// Runs sixteen steps. They rotate by four distances in turn, and each round uses the words in another order.
 #[inline(always)]
 fn round<const A: u32, const B: u32, const C: u32, const D: u32>(
     state: &mut State,

@@ -149,7 +149,7 @@ impl RowHasher {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "what waits is hashed when it is finished"]
+#[must_use = "the last texts are hashed by `finish`"]
 pub struct ManyHashes<F> {
     hasher: RowHasher,
     each: F,

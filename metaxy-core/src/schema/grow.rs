@@ -116,7 +116,7 @@ fn fits(given: &DataType, stored: &DataType) -> bool {
             List(to) | LargeList(to) | FixedSizeList(to, _),
         ) => from.data_type() == to.data_type() || fits(from.data_type(), to.data_type()),
         (Map(from, _), Map(to, _)) => same_shape(from.data_type(), to.data_type()),
-        // Only inside of maps, whose values gain no members.
+        // Only inside maps, whose values do not gain members.
         (Struct(from), Struct(to)) => members_fit(from, to),
         (Struct(_), Map(_, _)) => by_field_map(stored),
         _ => false,
@@ -144,7 +144,7 @@ fn same_shape(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Returns whether a struct has all members that are given, each of a type that holds what is given.
+/// Returns whether a struct has all given members, each of a type that can store the given one.
 fn members_fit(given: &Fields, stored: &Fields) -> bool {
     let fit = |given: &FieldRef, own: &FieldRef| {
         (own.is_nullable() || !given.is_nullable())

@@ -1,11 +1,11 @@
-//! Names of columns in storage systems that take some names for one.
+//! Names of columns in storage systems that do not distinguish some names.
 
 use std::collections::HashSet;
 
-/// Returns the name under which a column is stored in a system that takes some names for one, such as those that differ
-/// in case only: its own name, or, if that is taken, its name with a number behind `separator`. `folded` gives all
-/// names that the system takes for one the same form, in which `taken` holds the names of the other columns and gains
-/// this one.
+/// Returns the name under which a column is stored in a system that does not distinguish some names, such as those that
+/// differ only in case: its own name or, if that is taken, its name with `separator` and a number. `folded` returns the
+/// same text for names that the system does not distinguish; `taken` holds these texts of the other columns, and gains
+/// that of this one.
 ///
 /// ```
 /// use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! Nested values in another nesting of the same meaning.
+//! Converts nested values into another nested type with the same members.
 
 use std::sync::Arc;
 
@@ -11,11 +11,12 @@ use arrow::error::ArrowError;
 use super::grow::item_of;
 use super::trim::trimmed;
 
-/// Brings values into another nesting: members of structs by their names, null if they are missing; lists and maps with
-/// the values of their own rows only. What is not nested in the same way goes through `cast`.
+/// Converts values into another nested type: members of structs are matched by name, and null if they are missing;
+/// lists and maps keep only the values of their own rows. Values that are not nested in the same way are passed to
+/// `cast`.
 ///
 /// # Errors
-/// What `cast` says, and [`ArrowError`] if the values of lists are too many for offsets of 32 bits.
+/// The errors of `cast`, and [`ArrowError`] if the values of lists are too many for offsets of 32 bits.
 pub fn reshape<E: From<ArrowError>>(
     array: &ArrayRef,
     target: &DataType,

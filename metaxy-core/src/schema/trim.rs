@@ -5,7 +5,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::error::ArrowError;
 
 /// Returns offsets that start at zero, and only the values between them. A slice of a list or map still has all values
-/// of the list, which may be more than offsets of another size can address.
+/// of the whole array, which may be more than offsets of another size can address.
 ///
 /// # Errors
 /// [`ArrowError::OffsetOverflowError`] if the offsets of the slice itself are too large.

@@ -1,4 +1,4 @@
-//! Types that are not known yet: Null, and nested types of nothing else.
+//! Types that are not known yet: Null, and nested types that contain only Null.
 
 use std::sync::Arc;
 

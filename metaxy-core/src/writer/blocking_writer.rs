@@ -90,7 +90,7 @@ impl BlockingWriter {
     }
 
     /// Waits for a call of the writer. A worker of a multi-threaded runtime passes its other tasks on before; the only
-    /// thread of a runtime cannot, and would wait for ever.
+    /// thread of a runtime cannot, and would wait forever.
     fn block_on<T>(&self, call: impl Future<Output = T>) -> Result<T> {
         let runtime = &self.writer.shared().runtime;
         if catch_unwind(|| block_in_place(|| ())).is_err() {
