@@ -1,4 +1,4 @@
-//! The buffered writer on a DuckDB file, beside direct writes of the same size.
+//! The buffered writer on a DuckDB file, compared with direct writes of the same size.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The backend: each call of the core's contract, delegated.
+//! The backend: implements the core's trait by calls to the other modules.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -33,16 +33,16 @@ pub struct DuckDbBackend {
 }
 
 impl DuckDbBackend {
-    /// Returns a backend with these settings. Opens nothing yet.
+    /// Creates a backend with these settings, without opening the database.
     ///
     /// # Errors
-    /// [`Error::Config`] or [`Error::Unsupported`] for settings with which no store can be opened.
+    /// [`Error::Config`] or [`Error::Unsupported`] for invalid settings.
     pub fn new(config: DuckDbConfig) -> Result<Self> {
         config.check()?;
         Ok(Self { config, database: RwLock::new(None) })
     }
 
-    /// Returns a backend on a file, which is created if it does not exist.
+    /// Creates a backend on a file, which is created if it does not exist.
     ///
     /// # Errors
     /// The errors of [`DuckDbBackend::new`].
@@ -54,7 +54,7 @@ impl DuckDbBackend {
         }
     }
 
-    /// Returns a backend in memory, which is gone when it is closed.
+    /// Creates a backend in memory, whose rows are lost when it is closed.
     #[must_use]
     pub fn in_memory() -> Self {
         Self { config: DuckDbConfig::new(":memory:"), database: RwLock::new(None) }
@@ -92,7 +92,7 @@ impl DuckDbBackend {
         blocking::run(run).await
     }
 
-    /// Runs a write. Once it has started it runs to its end, even if its result is no longer waited for.
+    /// Runs a write. Once it has started, it is completed even if its future is dropped.
     async fn write<T: Send + 'static>(
         &self,
         table: &FeatureKey,
@@ -142,7 +142,7 @@ impl StoreBackend for DuckDbBackend {
 
     async fn close(&self) -> Result<()> {
         let Some(database) = self.replace(None) else { return Ok(()) };
-        // A write that is under way comes to its end first. The last to close moves the write-ahead log into the file.
+        // Running writes are completed first. The last connection to close moves the write-ahead log into the file.
         let turn = database.writer().await;
         blocking::run(move || {
             drop(database);
@@ -198,7 +198,7 @@ impl StoreBackend for DuckDbBackend {
             let during = during.of(&name);
             let stored = StoredTable::find(connection, &sql_name, during)?;
             let has = |table: &StoredTable, name: &str| table.columns.iter().any(|column| column.name == name);
-            // A table of another program may lack them; what is wrong with it is said by what reads it.
+            // A table of another program may lack them; a read of the table reports what is wrong.
             let has_times = |table: &StoredTable| has(table, columns::UPDATED_AT) && has(table, columns::DELETED_AT);
             if !stored.is_some_and(|table| has_times(&table)) {
                 return Ok(None);

@@ -40,12 +40,12 @@ pub(crate) struct StoredColumn {
 }
 
 impl StoredColumn {
-    /// Returns a column that does not exist yet. `taken` has the names of the others in lower case.
+    /// Creates the description of a new column. `taken` has the names of the others in lower case.
     pub(crate) fn new(field: &Field, taken: &mut HashSet<String>) -> Result<Self, &'static str> {
         let data_type = plain_type(field.data_type());
         let sql_type = storage(&data_type)?.sql;
         if needs_note(&data_type) && to_text(&data_type).is_none() {
-            return Err("its names are too unusual to be written down; cast it to a simpler type");
+            return Err("its names cannot be recorded in a comment; cast it to a simpler type");
         }
         let name = field.name().clone();
         Ok(Self { sql_name: distinct_name(&name, taken), name, data_type, sql_type })
@@ -62,8 +62,8 @@ impl StoredColumn {
         Field::new(&self.name, self.data_type.clone(), true)
     }
 
-    /// Returns whether DuckDB has the column in the type in which this project would store it. An ENUM or a UUID of
-    /// another program is shown as text, but not compared as text.
+    /// Returns whether DuckDB stores the column in the type that this project would use. An ENUM or a UUID of another
+    /// program is read as text, but not compared as text.
     pub(crate) fn is_stored_as_written(&self) -> bool {
         storage(&self.data_type).is_ok_and(|kept| same_type(&kept.sql, &self.sql_type))
     }
@@ -160,7 +160,7 @@ impl StoredTable {
     }
 }
 
-/// Compares types. DuckDB leaves out quotes of names that do not need them.
+/// Compares types. DuckDB omits the quotes of names that do not need them.
 fn same_type(one: &str, other: &str) -> bool {
     one.replace('"', "") == other.replace('"', "")
 }
@@ -182,7 +182,7 @@ impl DescribedColumn {
         let noted = note.data_type.as_deref().and_then(from_text);
         let fits =
             |noted: &DataType| storage(noted).is_ok_and(|storage| shown(&storage.wire) == shown(wire.data_type()));
-        // Earlier versions kept dictionaries, whose keys may be too small for what is written later.
+        // Earlier versions recorded dictionaries, whose keys may be too small for later rows.
         let noted = noted.filter(fits).map(|noted| plain_type(&noted));
         let data_type = noted.unwrap_or_else(|| shown(wire.data_type()));
         let name = note.name.unwrap_or_else(|| self.name.clone());
@@ -190,7 +190,7 @@ impl DescribedColumn {
     }
 }
 
-/// Checks names from comments, which are input: they must not make two columns equal.
+/// Makes names from comments distinct: comments are input, and must not make two columns equal.
 fn name_apart(columns: &mut [StoredColumn]) {
     let mut names = HashSet::new();
     if !columns.iter().all(|column| names.insert(column.name.clone())) {
@@ -204,12 +204,12 @@ fn check_nesting(columns: &[DescribedColumn], during: During<'_>) -> Result<()> 
         Some(column) => Err(Error::LimitExceeded {
             what: format!("table `{}`, column `{}`: the nesting of its type", during.table_name(), column.name),
             limit: format!("{MAX_NESTING} levels"),
-            hint: "store the value as JSON text, or its parts in columns of their own".to_owned(),
+            hint: "store the value as JSON text, or its parts in separate columns".to_owned(),
         }),
     }
 }
 
-/// Returns the error of a view, which could read any file that DuckDB can open.
+/// Returns the error for a view, which could read any file that DuckDB can open.
 fn view(sql_name: &str, during: During<'_>) -> Error {
     Error::Unsupported {
         what: format!("the view `{sql_name}` in {} as the table of a feature", during.location),
@@ -255,8 +255,8 @@ pub(crate) fn table_names(connection: &Connection) -> duckdb::Result<Vec<String>
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// The indexes of another program on a table. DuckDB changes no type of a column while there are any, so they are
-/// dropped for that: their definitions are kept in the table's comment, so that a crash does not lose them.
+/// The indexes of another program on a table. DuckDB cannot change the type of a column while there are any, so they
+/// are dropped for that: their definitions are kept in the table's comment, so that a crash does not lose them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Indexes {
     /// The statements that create them.
@@ -325,7 +325,8 @@ impl Indexes {
     }
 }
 
-/// Returns whether a text is one statement that creates an index. Comments are input: nothing else in them is run.
+/// Returns whether a text is one statement that creates an index. Comments are input: no other statement in them is
+/// run.
 fn is_index(sql: &str) -> bool {
     let upper = sql.trim_start().to_uppercase();
     let creates = upper.starts_with("CREATE INDEX ") || upper.starts_with("CREATE UNIQUE INDEX ");

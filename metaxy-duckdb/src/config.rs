@@ -14,8 +14,8 @@ const STORAGE_VERSION: &str = "v1.4.0";
 
 /// The settings of DuckDB that are refused, with the reason.
 const RESERVED: [(&[&str], &str); 6] = [
-    (&["access_mode"], "the store is opened for reading or writing as the program asks; leave it out"),
-    (&["default_collation"], "samples are told apart byte by byte; leave it out"),
+    (&["access_mode"], "the program opens the store for reading or writing; remove it"),
+    (&["default_collation"], "ids are compared byte by byte; remove it"),
     (&["storage_compatibility_version"], "use the store's own setting `storage_version`"),
     (
         &[
@@ -28,7 +28,7 @@ const RESERVED: [(&[&str], &str); 6] = [
             "autoload_known_extensions",
             "autoinstall_known_extensions",
         ],
-        "a store reads no other file and loads no extension; leave it out",
+        "a store reads no other file and loads no extension; remove it",
     ),
     (
         &[
@@ -51,30 +51,30 @@ const RESERVED: [(&[&str], &str); 6] = [
             "produce_arrow_string_view",
             "errors_as_json",
         ],
-        "it changes what statements mean; leave it out",
+        "it changes the meaning of statements; remove it",
     ),
-    (&["disable_database_invalidation", "lock_configuration"], "the store could not be kept from damage; leave it out"),
+    (&["disable_database_invalidation", "lock_configuration"], "the store could be damaged; remove it"),
 ];
 
 /// The start of the names of DuckDB's settings for its own tests.
 const DEBUGGING: &str = "debug_";
 
-/// Where a DuckDB store is, and how it is used.
+/// The location and the options of a DuckDB store.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DuckDbConfig {
-    /// The path of the database file, or `:memory:` for a store that lives as long as it is open.
+    /// The path of the database file, or `:memory:` for a store that exists until it is closed.
     pub database: String,
     /// Settings of DuckDB itself, such as `threads` or `memory_limit`.
     #[serde(default)]
     pub config: BTreeMap<String, toml::Value>,
-    /// What the names of all tables start with, so that several stores, or other tables, can share a file.
+    /// The prefix of the names of all tables, with which several stores, or other tables, can share a file.
     #[serde(default)]
     pub table_prefix: String,
-    /// Whether a write creates the tables that it lacks.
+    /// Whether a write creates missing tables.
     #[serde(default)]
     pub auto_create_tables: Option<bool>,
-    /// The oldest version of DuckDB that has to be able to open a new file.
+    /// The oldest version of DuckDB that must be able to open a new file.
     #[serde(default = "default_storage_version")]
     pub storage_version: String,
 }
@@ -84,7 +84,7 @@ fn default_storage_version() -> String {
 }
 
 impl DuckDbConfig {
-    /// Returns the settings of a store in a file.
+    /// Creates settings for a file, or for `:memory:`.
     pub fn new(database: impl Into<String>) -> Self {
         Self {
             database: database.into(),
@@ -102,21 +102,21 @@ impl DuckDbConfig {
         self
     }
 
-    /// Sets what the names of all tables start with.
+    /// Sets the prefix of the names of all tables.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = prefix.into();
         self
     }
 
-    /// Sets whether a write creates the tables that it lacks.
+    /// Sets whether a write creates missing tables.
     #[must_use]
     pub fn auto_create_tables(mut self, create: bool) -> Self {
         self.auto_create_tables = Some(create);
         self
     }
 
-    /// Sets the oldest DuckDB that has to open a file that is created, such as `v1.4.0`.
+    /// Sets the oldest version of DuckDB that must be able to open a new file, such as `v1.4.0`.
     #[must_use]
     pub fn storage_version(mut self, version: impl Into<String>) -> Self {
         self.storage_version = version.into();
@@ -138,10 +138,10 @@ impl DuckDbConfig {
         self.config.iter().map(|(name, value)| (name.to_lowercase(), text(value))).collect()
     }
 
-    /// Checks the settings by themselves; nothing is opened.
+    /// Checks the settings without opening the database.
     ///
     /// # Errors
-    /// [`Error::Config`] or [`Error::Unsupported`] for settings that no store could be opened with.
+    /// [`Error::Config`] or [`Error::Unsupported`] for invalid settings.
     pub fn check(&self) -> Result<()> {
         if self.database.contains('\0') {
             return Err(invalid("database", "the path holds a NUL character".to_owned()));
@@ -170,10 +170,10 @@ impl DuckDbConfig {
     }
 }
 
-/// Returns why a setting of DuckDB cannot be used. Values that forbid what is forbidden anyway are accepted.
+/// Returns why a setting of DuckDB cannot be used. Values that forbid something that is always forbidden are accepted.
 fn refused(name: &str, value: &toml::Value) -> Option<&'static str> {
     if name.starts_with(DEBUGGING) {
-        return Some("it is for tests of DuckDB itself; leave it out");
+        return Some("it is for tests of DuckDB itself; remove it");
     }
     let (_, reason) = RESERVED.iter().find(|(names, _)| names.contains(&name))?;
     let is_off = matches!(value.as_str().unwrap_or(&value.to_string()), "false" | "0" | "");
@@ -185,17 +185,17 @@ fn refused(name: &str, value: &toml::Value) -> Option<&'static str> {
 pub(crate) fn take_connection_string(settings: &mut BackendSettings) -> Result<()> {
     const KEY: &str = "connection_string";
     let Some(given) = settings.table.remove(KEY) else { return Ok(()) };
-    let text = given.as_str().ok_or_else(|| settings.invalid(KEY, "give a text, such as `duckdb://store.duckdb`"))?;
+    let text = given.as_str().ok_or_else(|| settings.invalid(KEY, "give a string such as `duckdb://store.duckdb`"))?;
     let (database, parameters) = text.split_once('?').unwrap_or((text, ""));
     let database = path_of(database).ok_or_else(|| {
         let shown = mask_url(text);
-        settings.invalid(KEY, format!("`{shown}` names no DuckDB file; write `duckdb://` and the path of one"))
+        settings.invalid(KEY, format!("`{shown}` does not name a DuckDB file; write `duckdb://` and a path"))
     })?;
     settings.table.insert("database".to_owned(), database.into());
     for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         if name == "read_only" {
-            return Err(settings.invalid(KEY, "the program says whether it reads or writes; leave `read_only` out"));
+            return Err(settings.invalid(KEY, "the program opens the store for reading or writing; remove `read_only`"));
         }
         let config = settings.table.entry("config").or_insert_with(|| toml::Table::new().into());
         if let Some(config) = config.as_table_mut() {
@@ -226,18 +226,18 @@ pub(crate) fn invalid(key: &str, reason: String) -> Error {
 fn remote(scheme: &str) -> Error {
     Error::Unsupported {
         what: format!("a DuckDB database behind `{scheme}:`"),
-        hint: "it needs an extension, and none is ever downloaded; give the path of a local file".to_owned(),
+        hint: "it needs an extension, and extensions are not downloaded; give the path of a local file".to_owned(),
     }
 }
 
 impl DuckDbConfig {
-    /// Returns the location of the store for messages, masked: names of databases may contain tokens.
+    /// Returns the location for messages. Secrets are masked: database names may contain tokens.
     pub(crate) fn location(&self) -> String {
         mask_url(&self.database)
     }
 }
 
-/// Shows only the names of DuckDB's settings, which may be secrets.
+/// Shows the names of DuckDB's settings without their values, which may be secrets.
 impl fmt::Debug for DuckDbConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DuckDbConfig")

@@ -1,5 +1,5 @@
-//! Open databases. A process opens a file only once, for all stores that use it: DuckDB's lock on a file keeps other
-//! processes out, but not a second instance in the same process.
+//! Open databases. A process opens a file only once, for all stores that use it: DuckDB's lock on a file excludes other
+//! processes, but not a second instance in the same process.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ use crate::sql::names::text;
 /// The open databases of this process.
 static OPEN: Handles<DatabaseId, Instance> = Handles::new();
 
-/// Locked from the search for a file until a new one is open: it has no device and number before.
+/// Locked from the search for a file until a new one is open: before that it has no device and inode number.
 static CREATING: Mutex<()> = Mutex::new(());
 
 /// The number of streams that may keep a connection, with the memory that DuckDB reads ahead.
 const MAX_STREAMS: usize = 64;
 
-/// Switches compression off: most texts in a store are hashes, which do not get smaller, and trying takes half the time
-/// of a write.
+/// The setting that disables compression: most texts in a store are hashes, which cannot be compressed, and trying
+/// takes half the time of a write.
 const DISABLED_COMPRESSION: &str = "disabled_compression_methods";
 const FOR_TEXTS: &str = "fsst,dict_fsst";
 
@@ -49,7 +49,7 @@ struct Running {
     hashes: HashSet<String>,
 }
 
-/// How a database is opened.
+/// The parameters of opening a database.
 #[derive(Clone)]
 struct Opening {
     /// The file; `None` for a database in memory.
@@ -71,7 +71,7 @@ pub(crate) struct Database {
 /// A connection, for one call.
 pub(crate) struct Link {
     pub(crate) connection: Connection,
-    // Dropped after the connection: the file is closed when nothing uses it any more.
+    // Dropped after the connection: the file is closed with its last user.
     database: Arc<Database>,
 }
 
@@ -85,7 +85,7 @@ impl Database {
             None => Some(DatabaseId::memory()),
             Some(file) => DatabaseId::of(file).ok(),
         };
-        // A store in memory has nothing that could be harmed by opening it.
+        // A store in memory has no file that opening could damage.
         let mode_of_instance = if file.is_some() { mode } else { AccessMode::ReadWrite };
         let (settings, storage_version) = (config.settings(), config.storage_version.clone());
         let opening = Opening { file, mode: mode_of_instance, settings, storage_version };
@@ -105,8 +105,8 @@ impl Database {
         Ok(Self { instance, mode, location })
     }
 
-    /// Returns a new connection. After some errors, such as a full disk, DuckDB refuses all calls: then it is started
-    /// again.
+    /// Returns a new connection. After some errors, such as a full disk, DuckDB refuses all calls; then the instance is
+    /// restarted.
     pub(crate) fn connect(self: &Arc<Self>) -> Result<Link> {
         self.check_present()?;
         let mut running = lock(&self.instance.running);
@@ -124,8 +124,8 @@ impl Database {
         Ok(Link { connection, database: self.clone() })
     }
 
-    /// Refuses to go on if the file has been removed or replaced: what is written to it then is lost, and its
-    /// write-ahead log could be read as that of another file.
+    /// Returns an error if the file has been removed or replaced: later writes to it would be lost, and its write-ahead
+    /// log could be read as that of another file.
     fn check_present(&self) -> Result<()> {
         match self.instance.is_present() {
             true => Ok(()),
@@ -167,7 +167,7 @@ impl Link {
         Ok(name)
     }
 
-    /// Checks the file after a write: what was written exists only if the file still does.
+    /// Checks the file after a write: the written rows exist only if the file does.
     pub(crate) fn check_present(&self) -> Result<()> {
         self.database.check_present()
     }
@@ -184,7 +184,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         if !self.is_present() {
-            // The write-ahead log of that name may be that of another file by now, and closing would remove it.
+            // The write-ahead log of that name may belong to another file by now, and closing would remove it.
             let _ = lock(&self.running).connection.execute_batch("PRAGMA disable_checkpoint_on_shutdown");
         }
     }
@@ -230,7 +230,7 @@ impl Opening {
             connection.map_err(|error| self.unknown_setting(&error).unwrap_or_else(|| during.error(error)))?;
         check_functions(&connection, during)?;
         connection.register_table_function::<BatchSource>(FUNCTION).map_err(during.fails())?;
-        // DuckDB does not hear this one when it starts.
+        // DuckDB ignores this setting when it starts.
         let disabled = self.settings.get(DISABLED_COMPRESSION).map_or(FOR_TEXTS, String::as_str);
         connection
             .execute_batch(&format!("SET {DISABLED_COMPRESSION} = {}", text(disabled)))
@@ -244,12 +244,12 @@ impl Opening {
             config = std::mem::take(&mut config).with(name, value)?;
             Ok(())
         };
-        // Rows have no order, and keeping one costs time and memory.
+        // Rows have no order, and preserving one costs time and memory.
         set("preserve_insertion_order", "false").map_err(during.fails())?;
         for (name, value) in &self.settings {
             set(name, value).map_err(|_| invalid(&format!("config.{name}"), no_such_setting(name)))?;
         }
-        // What is in the file cannot make DuckDB read another one, or run code of others.
+        // The content of the file cannot make DuckDB read other files or run foreign code.
         for name in ["autoinstall_known_extensions", "autoload_known_extensions", "enable_external_access"] {
             set(name, "false").map_err(during.fails())?;
         }
@@ -265,7 +265,8 @@ impl Opening {
         Ok(config)
     }
 
-    /// Returns the error of an unknown setting. DuckDB takes it for one of an extension, and refuses it when it starts.
+    /// Returns the error of an unknown setting. DuckDB assumes that it belongs to an extension, and refuses it when it
+    /// starts.
     fn unknown_setting(&self, error: &duckdb::Error) -> Option<Error> {
         let message = error.to_string();
         let (_, unknown) = message.split_once("options were not recognized: ")?;
@@ -288,7 +289,7 @@ impl Opening {
 }
 
 fn no_such_setting(name: &str) -> String {
-    format!("DuckDB has no setting `{name}`, or does not take this value for it")
+    format!("DuckDB has no setting `{name}`, or does not accept this value for it")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -49,7 +49,7 @@ impl Writing<'_> {
         self.connection().execute(sql, []).map(|count| count as u64).map_err(self.during.fails())
     }
 
-    /// Returns the numbers of the rows for which a predicate is true that DuckDB cannot evaluate.
+    /// Returns the numbers of the rows for which a predicate that DuckDB cannot evaluate is true.
     fn matching_rows(&self, table: &StoredTable, predicate: &Predicate) -> Result<Int64Array> {
         if table.has_own_rowid() {
             return Err(Error::Unsupported {

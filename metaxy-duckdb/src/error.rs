@@ -7,7 +7,7 @@ use metaxy_core::secret::{mask_error, mask_url};
 
 use crate::KIND;
 
-/// The operation and its location, which turn DuckDB's errors into named ones.
+/// The operation and its location, for the conversion of DuckDB's errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct During<'a> {
     pub(crate) location: &'a str,
@@ -29,7 +29,7 @@ impl<'a> During<'a> {
         self.table.unwrap_or(self.location)
     }
 
-    /// Returns the error for an error of DuckDB.
+    /// Converts an error of DuckDB.
     pub(crate) fn error(&self, source: duckdb::Error) -> Error {
         let message = source.to_string();
         let location = self.location.to_owned();
@@ -37,7 +37,7 @@ impl<'a> During<'a> {
             Kind::Locked => Error::Locked { location, holder: holder(&message) },
             Kind::Referred => Error::Unsupported {
                 what: format!("a new member in a column of table `{}`, to which other tables refer", self.table_name()),
-                hint: "drop their foreign keys, or store the value in a column of its own".to_owned(),
+                hint: "drop their foreign keys, or store the value in a separate column".to_owned(),
             },
             Kind::Other => self.backend(source, false),
             Kind::Passing => self.backend(source, true),
@@ -87,7 +87,7 @@ enum Kind {
     Other,
 }
 
-/// The meanings of DuckDB's messages, in this order. Its binding passes on nothing but text.
+/// The meanings of DuckDB's messages, in order of precedence. Its binding returns only the text.
 const MEANINGS: [(&str, Kind); 28] = [
     ("Could not set lock on file", Kind::Locked),
     ("Conflicting lock is held", Kind::Locked),
@@ -155,7 +155,8 @@ fn reason(message: &str) -> String {
     message.split_once("Error: ").map_or(message.as_str(), |(_, reason)| reason).trim().to_owned()
 }
 
-/// Returns who holds a file: DuckDB says `Conflicting lock is held in /usr/bin/python3.13 (PID 4711) by user root`.
+/// Returns the process that locks a file: DuckDB says `Conflicting lock is held in /usr/bin/python3.13 (PID 4711) by
+/// user root`.
 fn holder(message: &str) -> String {
     let named = message.split_once("held in ").map(|(_, rest)| rest);
     let named = named.and_then(|rest| rest.split_once(". ").map_or(Some(rest), |(who, _)| Some(who)));
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_users_decide_nothing() {
+    fn texts_of_users_do_not_affect_the_case() {
         for (message, expected) in [
             (r#"IO Error: Cannot open file "/data/Permission denied/x.duckdb": No space left on device"#, Kind::Full),
             (r#"Conversion Error: Could not convert string 'Corrupt: No space left on device' to INT32"#, Kind::Other),

@@ -42,8 +42,8 @@ inventory::submit! {
 
 fn create(mut settings: BackendSettings) -> Result<SharedBackend> {
     if settings.table.contains_key("ducklake") {
-        // Ignored, it would lead to another store than the Python package's.
-        let reason = "a DuckLake catalog cannot be used; leave it out to keep rows in `database` itself";
+        // If it were ignored, rows would go to another store than the Python package's.
+        let reason = "a DuckLake catalog cannot be used; remove it to store rows in `database` itself";
         return Err(settings.invalid("ducklake", reason));
     }
     config::take_connection_string(&mut settings)?;

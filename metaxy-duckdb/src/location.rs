@@ -28,8 +28,8 @@ impl DatabaseId {
         std::fs::metadata(path).map(|found| Self::File(found.dev(), found.ino()))
     }
 
-    /// Returns the identity of the file at a path. The standard library reads no number of files here: the path
-    /// replaces it.
+    /// Returns the identity of the file at a path. On this platform the standard library does not read the number of a
+    /// file: the path replaces it.
     #[cfg(not(unix))]
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -69,7 +69,7 @@ fn check_regular(path: &Path, location: &str) -> Result<()> {
     Err(Error::NotAStore { location: location.to_owned(), expected: "DuckDB database", reason: reason.to_owned() })
 }
 
-/// Refuses files that DuckDB would take for something else, or of which it would see only a part.
+/// Refuses files that DuckDB would misinterpret, or of which it would read only a part.
 ///
 /// Call it only for files that this process does not have open: closing a file releases all locks of the process on it,
 /// and other processes could write then.
@@ -81,7 +81,7 @@ pub(crate) fn check_file(file: &Path, id: DatabaseId, location: &str) -> Result<
             location,
             "open",
             format!(
-                "it has several names (hard links), and rows wait in {}, the write-ahead log of another of them; open it \
+                "it has several names (hard links), and {}, the write-ahead log of another name, has rows; open it \
                  once by that name",
                 log.display()
             ),
@@ -89,8 +89,8 @@ pub(crate) fn check_file(file: &Path, id: DatabaseId, location: &str) -> Result<
     }
 }
 
-/// Refuses files that are not databases: DuckDB would look for an extension that can read them. Empty and unreadable
-/// files are left to DuckDB.
+/// Refuses files that are not databases: DuckDB would search for an extension that can read them. Empty and unreadable
+/// files are passed to DuckDB.
 fn check_start(file: &Path, location: &str) -> Result<()> {
     let mut start = Vec::new();
     let read = std::fs::File::open(file).and_then(|file| file.take(12).read_to_end(&mut start));

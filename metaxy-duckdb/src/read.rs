@@ -43,7 +43,7 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Starts the scan, and reads its first batch. If there are more, it keeps a connection, or writes its rows to a
-    /// file if many streams have a connection already.
+    /// file if many streams already have a connection.
     pub(crate) async fn start(self) -> Result<Scan> {
         let database = self.database.clone();
         let (mut reader, applied) = blocking::run(move || self.prepare()).await?;
@@ -62,7 +62,7 @@ impl Reading {
         Ok(Scan { schema, stream, applied })
     }
 
-    /// Reads the table and the rows in one transaction, so that both are of one state.
+    /// Reads the table and the rows in one transaction, so that both are from one snapshot.
     fn prepare(self) -> Result<(Reader, ScanStage)> {
         let during = During::new(&self.database.location, "read").of(&self.table);
         let link = self.database.connect()?;
@@ -106,8 +106,7 @@ impl Reader {
         let Some(chunks) = cursor.chunks() else { return Ok(None) };
         let gathered = fence::decode(&self.table, || gather(chunks, during));
         if !matches!(gathered, Ok(Gathered { ended: false, .. })) {
-            // On this thread, and before it is known that no more comes: a store that is closed then lets go of its
-            // file.
+            // On this thread, and before the stream ends: a store that is closed then releases its file.
             self.state = State::Ended;
         }
         gathered?.batch.map(|batch| in_types(&batch, &self.schema, &self.table)).transpose()
@@ -142,8 +141,8 @@ fn in_types(batch: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<Reco
 /// Returns the error of values that do not have the type in the comment of their column.
 fn unreadable(table: &str, column: &str, error: ArrowError) -> Error {
     let reason = format!(
-        "the values of column `{column}` are not of the type that its comment names ({error}); remove the comment to read \
-         them as DuckDB has them"
+        "the values of column `{column}` do not have the type in its comment ({error}); remove the comment to read \
+         them in DuckDB's type"
     );
     Error::corrupt(table, reason).with_source(error)
 }
@@ -155,7 +154,7 @@ struct Gathered {
     ended: bool,
 }
 
-/// Reads the next rows of a statement, in a batch of a good size.
+/// Reads the next rows of a statement into one batch of a suitable size.
 fn gather(stream: &mut ArrowStream<'_>, during: During<'_>) -> Result<Gathered> {
     let mut chunks: Vec<DuckBatch> = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
@@ -217,7 +216,7 @@ struct Batches {
 enum Next {
     /// The first batch, which was read already.
     Begun(RecordBatch, Box<Reader>),
-    /// A batch that is read while the one before is used.
+    /// A batch that is being read while the previous one is processed.
     Reading(BoxFuture<'static, Result<(Box<Reader>, Option<RecordBatch>)>>),
     Ended,
 }

@@ -57,14 +57,14 @@ impl Writing<'_> {
         StoredTable::find(self.connection(), self.sql_name, self.during)
     }
 
-    /// Runs `work` in a transaction: all of it or nothing.
+    /// Runs `work` in a transaction.
     pub(crate) fn transaction<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.run("BEGIN TRANSACTION")?;
         match work().and_then(|answer| self.run("COMMIT").map(|()| answer)) {
-            // What is written to a file that is gone is lost.
+            // Writes to a removed file are lost.
             Ok(answer) => self.link.check_present().map(|()| answer),
             Err(error) => {
-                // The first error says what is wrong; the connection goes, and what it has begun with it.
+                // The first error is the cause; the rollback happens when the connection is closed, even if this fails.
                 let _ = self.connection().execute_batch("ROLLBACK");
                 Err(error)
             }
@@ -88,7 +88,7 @@ impl Writing<'_> {
             self.append_rows(table.as_ref(), &Growth::new(self.key, table.as_ref(), schema)?, batches)
         });
         if outcome.is_err() {
-            // The first error says what is wrong. Where this fails too, the next write restores them.
+            // The first error is the cause. If this fails too, the next write restores them.
             let _ = self.transaction(|| self.restore(&indexes));
         }
         outcome
@@ -163,7 +163,7 @@ impl Writing<'_> {
         to_duckdb(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
     }
 
-    /// Refuses values that a column of another program's type, such as ENUM or UUID, would not give back as they are.
+    /// Refuses values that a column of another program's type, such as ENUM or UUID, would not return unchanged.
     fn check_foreign(&self, columns: &[StoredColumn], parts: &[Part]) -> Result<()> {
         for column in columns.iter().filter(|column| !column.is_stored_as_written()) {
             let Ok(kept) = storage(&column.data_type) else { continue };
@@ -179,7 +179,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Returns the first value of a column that changes when DuckDB stores it, and its row.
+    /// Returns the first value of a column that changes when DuckDB stores it, with its row.
     fn first_changed(&self, column: &StoredColumn, kept: &str, batch: &DuckBatch) -> Result<Option<(usize, String)>> {
         let Some(values) = batch.column_by_name(&column.sql_name) else { return Ok(None) };
         let source = Source::new(vec![numbered(values)?]);
@@ -208,7 +208,7 @@ impl Writing<'_> {
     }
 }
 
-/// Refuses rows that no table could hold, for their types or values.
+/// Checks the types and values of rows, without a table.
 pub(crate) fn check_rows(table: &str, rows: &RecordBatch) -> Result<()> {
     check_storable(rows.schema_ref())?;
     for (field, array) in rows.schema_ref().fields().iter().zip(rows.columns()) {
@@ -221,6 +221,6 @@ pub(crate) fn check_rows(table: &str, rows: &RecordBatch) -> Result<()> {
 }
 
 fn misfit(table: &str, column: &str, row: usize, error: &ArrowError) -> Error {
-    let reason = format!("DuckDB cannot keep it: {error}; correct it, or use another column");
+    let reason = format!("DuckDB cannot store it: {error}; correct it, or use another column");
     Error::InvalidValue { table: table.to_owned(), column: column.to_owned(), row, reason }
 }

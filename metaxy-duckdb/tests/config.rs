@@ -1,4 +1,4 @@
-//! DuckDB stores by their names in a configuration.
+//! DuckDB stores that are opened by name from a configuration.
 
 use metaxy_core::{AccessMode, Error};
 use metaxy_duckdb as _;
@@ -6,7 +6,7 @@ use metaxy_testkit::fixtures::configured::{
     dev_leaves_prod_alone, graph, load, no_table_is_made_where_that_is_forbidden, settings_are_refused, videos,
 };
 
-/// One file serves the Python package and this program: its type strings, its settings, in both of their places.
+/// One file serves the Python package and this program: its type strings and settings, in both forms.
 const CHAIN: &str = r#"
 auto_create_tables = true
 
@@ -24,14 +24,14 @@ config = { threads = 1, memory_limit = "500MB" }
 "#;
 
 #[tokio::test]
-async fn a_pipeline_whose_root_lives_in_prod() {
+async fn a_pipeline_with_its_root_in_prod() {
     let home = tempfile::tempdir().unwrap();
     let config = load(home.path(), CHAIN).unwrap();
     dev_leaves_prod_alone(&config, || std::fs::read(home.path().join("prod.duckdb")).unwrap()).await;
 }
 
 #[tokio::test]
-async fn settings_that_do_not_fit_are_shown_with_their_place() {
+async fn invalid_settings_are_reported_with_their_position() {
     let cases = [
         ("databse = 'x.duckdb'", "3: `stores.dev.databse`: unknown key; did you mean `database`?"),
         (
@@ -44,16 +44,16 @@ async fn settings_that_do_not_fit_are_shown_with_their_place() {
 }
 
 #[tokio::test]
-async fn no_table_is_made_where_the_configuration_forbids_it() {
+async fn no_table_is_created_if_the_configuration_forbids_it() {
     let store = "[stores.dev]\ntype = 'duckdb'\ndatabase = '${HOME}/no.duckdb'";
     no_table_is_made_where_that_is_forbidden(store).await;
-    // Nor if no setting says anything.
+    // Nor if there is no such setting.
     let home = tempfile::tempdir().unwrap();
     let store = load(home.path(), store).unwrap().open_default_store(graph(), AccessMode::ReadWrite).await.unwrap();
     assert!(matches!(store.write("raw/video", videos(0..1)).await, Err(Error::TableMissing { .. })));
 }
 
-/// What DuckDB is told may be a secret.
+/// Values of DuckDB's settings may be secrets.
 #[tokio::test]
 async fn no_setting_of_duckdb_is_shown() {
     let home = tempfile::tempdir().unwrap();
@@ -65,9 +65,9 @@ async fn no_setting_of_duckdb_is_shown() {
     assert!(error.to_string().contains("no_such_setting"), "{error}");
 }
 
-/// The names of databases contain tokens and keys if they are links or connection strings.
+/// Database names that are links or connection strings contain tokens and keys.
 #[tokio::test]
-async fn what_is_secret_in_a_name_does_not_show() {
+async fn secrets_in_a_name_are_masked() {
     use metaxy_core::registry::{BackendSettings, find};
 
     let home = tempfile::tempdir().unwrap();
@@ -95,7 +95,7 @@ async fn what_is_secret_in_a_name_does_not_show() {
     }
 }
 
-/// One file serves the Python package and this program: what it calls the class, and how it may name the file.
+/// One file serves the Python package and this program: its class name, and its ways to name the file.
 #[tokio::test]
 async fn connection_strings_and_class_names_of_the_python_package() {
     use metaxy_core::registry::find;
@@ -126,7 +126,7 @@ async fn connection_strings_and_class_names_of_the_python_package() {
         assert!(!home.path().join("not-this.db").exists(), "{string}");
     }
     for (string, part) in [
-        ("postgresql://u:hunter2@host/db", "names no DuckDB file"),
+        ("postgresql://u:hunter2@host/db", "does not name a DuckDB file"),
         ("duckdb://x.db?read_only=true", "`read_only`"),
         ("duckdb://md:shared", "md:"),
         ("duckdb://x.db?access_mode=READ_ONLY", "access_mode"),

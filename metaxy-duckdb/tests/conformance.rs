@@ -1,4 +1,4 @@
-//! The promises of every backend, kept by DuckDB.
+//! The conformance suite of all backends, on DuckDB.
 
 use std::path::PathBuf;
 use std::sync::Arc;

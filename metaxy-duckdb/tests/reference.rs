@@ -1,4 +1,4 @@
-//! The Python package and this store on the same files, and both engines against each other.
+//! The Python package and this store on the same files, and a comparison of both engines.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ fn backend(path: &Path) -> SharedBackend {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_of_the_python_package_answers() {
+async fn a_store_of_the_python_package_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = copied(dir.path());
-    // DuckDB's engine takes part; the other one has to say the same.
+    // DuckDB's engine takes part; the Arrow engine must return the same results.
     let recorded = stores::recording();
     let hash = recorded.hash_algorithm;
     let resolved = scenario::compare_engines(&recorded, "expected.json", backend(&path), hash).await;
@@ -37,7 +37,7 @@ async fn a_store_of_the_python_package_answers() {
     answers.await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Both engines, step by step, on every scenario, with every hash in turn.
+/// Runs both engines, step by step, on every scenario, with all hash algorithms in turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_engines_agree() {
     let mut resolved = 0;
@@ -53,12 +53,12 @@ async fn both_engines_agree() {
     assert!(resolved > 60, "only {resolved} resolves ran in DuckDB");
 }
 
-/// Tables by name: their columns with types, and how many rows they have.
+/// Tables by name: their columns with types, and their numbers of rows.
 type Tables = BTreeMap<String, (BTreeMap<String, String>, i64)>;
 
 const COLUMNS: &str = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal";
 
-/// Returns what the DuckDB of this program sees in a file.
+/// Returns the tables of a file as the DuckDB of this program reads them.
 fn tables(path: &Path) -> Tables {
     let connection = duckdb::Connection::open(path).unwrap();
     let mut statement = connection.prepare(COLUMNS).unwrap();
@@ -86,8 +86,8 @@ for table, (columns, count) in tables.items():
 print(json.dumps({table: (columns, count[0]) for table, (columns, count) in tables.items()}))
 "#;
 
-/// The features of the package's store, written by this one: the same columns in the same types, which the DuckDB of
-/// the Python package reads.
+/// The features of the package's store, written by this program: the same columns in the same types, readable by the
+/// Python package's DuckDB.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_package_reads_what_is_written_here() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The story of a small video corpus: what has to be processed again when one thing changes?
+//! A small video corpus: which samples have to be processed when an input changes?
 //!
 //! `cargo run -p metaxy-sqlite --example quickstart`
 
@@ -8,7 +8,7 @@ use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, FieldSpec, Increment, M
 use metaxy_sqlite::SqliteBackend;
 use serde::{Deserialize, Serialize};
 
-/// A video file, with fingerprints of its sound and of its pictures.
+/// A video file, with fingerprints of its sound and its frames.
 #[derive(Serialize)]
 struct Video {
     video_id: &'static str,
@@ -16,7 +16,7 @@ struct Video {
     frames: &'static str,
 }
 
-/// A sample that has to be processed: of its columns those that the work needs.
+/// A sample to process, with the columns that the work needs.
 #[derive(Deserialize)]
 struct Sample {
     video_id: String,
@@ -46,17 +46,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let videos =
         [video("intro", "a-101", "f-101"), video("interview", "a-102", "f-102"), video("outro", "a-103", "f-103")];
     write_videos(&store, &videos).await?;
-    println!("What is there to do?\n");
+    println!("What has to be processed?\n");
     let (texts, faces) = ask(&store).await?;
 
     chapter(2, "We process what is new");
     transcribe(&store, &texts).await?;
     find_faces(&store, &faces).await?;
     println!("{}\n\n{}\n", rows(&store, "processed/transcript").await?, rows(&store, "processed/faces").await?);
-    println!("And now?\n");
+    println!("After that:\n");
     ask(&store).await?;
 
-    chapter(3, "The sound of the interview is recorded again; its pictures stay");
+    chapter(3, "The sound of the interview is recorded again; its frames do not change");
     write_videos(&store, &[video("interview", "a-202", "f-102")]).await?;
     println!("Faces are made from frames alone, so only the transcript has to be made again:\n");
     let (texts, _) = ask(&store).await?;
@@ -68,12 +68,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (texts, _) = ask(&store).await?;
     println!("{}\n", texts.orphaned);
 
-    println!("That is all: declare what is made from what, and ask what is left to do.\n");
+    println!("In short: declare the dependencies, and resolve what has to be processed.\n");
     store.close().await?;
     Ok(())
 }
 
-/// Two fields of a video, and for each of them a feature that is made from it.
+/// Returns the graph: two fields of a video, and a feature that is made from each of them.
 fn features() -> Result<FeatureGraph> {
     FeatureGraph::new([
         FeatureSpec::builder("raw/video").id_columns(["video_id"]).fields(["audio", "frames"]).build()?,
@@ -94,13 +94,13 @@ fn video(video_id: &'static str, audio: &'static str, frames: &'static str) -> V
     Video { video_id, audio, frames }
 }
 
-/// Only the samples of a root say by themselves what tells one version of each field from another.
+/// Writes videos with the versions of their fields, which only the samples of a root have.
 async fn write_videos(store: &MetadataStore, videos: &[Video]) -> Result<u64> {
     let rows = structs(videos).versions(|video| [("audio", video.audio), ("frames", video.frames)]);
     store.write_rows("raw/video", rows).await
 }
 
-/// Stands for a speech model.
+/// Simulates a speech model.
 async fn transcribe(store: &MetadataStore, todo: &Increment) -> Result<u64> {
     let text = |sample: Sample| {
         let text = match sample.video_id.as_str() {
@@ -114,7 +114,7 @@ async fn transcribe(store: &MetadataStore, todo: &Increment) -> Result<u64> {
     store.write_rows("processed/transcript", &transcripts).made_from(todo).await
 }
 
-/// Stands for a vision model.
+/// Simulates a vision model.
 async fn find_faces(store: &MetadataStore, todo: &Increment) -> Result<u64> {
     let people = |sample: Sample| {
         let people = if sample.video_id == "interview" { "Ada, Grace" } else { "Ada" };
@@ -124,7 +124,7 @@ async fn find_faces(store: &MetadataStore, todo: &Increment) -> Result<u64> {
     store.write_rows("processed/faces", &faces).made_from(todo).await
 }
 
-/// What both features have to do.
+/// Resolves both features.
 async fn ask(store: &MetadataStore) -> Result<(Increment, Increment)> {
     let texts = store.resolve_update("processed/transcript").await?;
     let faces = store.resolve_update("processed/faces").await?;

@@ -1,10 +1,10 @@
-//! A pipeline that dies in the middle of its work, and one that goes on where it stopped.
+//! A pipeline that crashes during its work, and continues after a restart.
 //!
 //! `cargo run -p metaxy-sqlite --example resume`
 //!
-//! The pipeline hands every finished sample to a [`BufferedMetadataWriter`] with a spool directory. Its first process is
-//! aborted after 37 of 100 samples, long before the writer would have flushed them; the second finds them in the spool,
-//! asks what is left to do, and does just that.
+//! The pipeline puts every processed sample into a [`BufferedMetadataWriter`] with a spool directory. Its first process
+//! is aborted after 37 of 100 samples, before the writer would have flushed them; the second process finds them in the
+//! spool, resolves what is left to do, and does only that.
 
 use std::path::Path;
 use std::process::Command;
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What runs in production: ask what is left to do, do it, hand over each sample as it is finished.
+/// Runs the pipeline: resolves what is left to do, and puts each sample when it is processed.
 async fn work(directory: &Path, crash: bool) -> Result<(), Box<dyn std::error::Error>> {
     let store = open(directory).await?;
     let writer = BufferedMetadataWriter::builder(store.clone())
@@ -49,7 +49,7 @@ async fn work(directory: &Path, crash: bool) -> Result<(), Box<dyn std::error::E
         .spool(directory.join("spool"))
         .start()
         .await?;
-    // What an earlier process left in the spool belongs to what is done already.
+    // Rows that an earlier process has left in the spool count as done.
     writer.flush().await?;
 
     let todo = store.resolve_update("caption").await?.new.to_batch()?;
@@ -86,7 +86,7 @@ fn clips() -> Result<RecordBatch> {
     ])?)
 }
 
-/// Stands for an expensive model.
+/// Simulates an expensive model.
 fn caption(sample: &RecordBatch) -> Result<RecordBatch> {
     let column = |name: &str| Ok::<_, arrow::error::ArrowError>(sample.column(sample.schema().index_of(name)?).clone());
     Ok(RecordBatch::try_from_iter([

@@ -1,4 +1,4 @@
-//! The backend: each call of the core's contract, delegated.
+//! The backend: implements the core's trait by calls to the other modules.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,29 +31,29 @@ pub struct SqliteBackend {
     /// The file; `None` for a database in memory.
     path: Option<PathBuf>,
     database: RwLock<Option<Arc<Database>>>,
-    /// The newest rows of each table that were seen so far.
+    /// The newest rows that were seen of each table.
     seen: Mutex<HashMap<FeatureKey, SeenRows>>,
 }
 
 impl SqliteBackend {
-    /// Creates a backend with these settings. Nothing is opened yet.
+    /// Creates a backend with these settings, without opening the database.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that no store could be opened with.
+    /// [`Error::Config`] for invalid settings.
     pub fn new(config: SqliteConfig) -> Result<Self> {
         config.check()?;
         let path = (config.database != MEMORY).then(|| PathBuf::from(&config.database));
         Ok(Self::at(path, config))
     }
 
-    /// Creates a backend on a file. Opening it for writing creates the file if it does not exist.
+    /// Creates a backend on a file. Opening it for writing creates a missing file.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let config = SqliteConfig::new(path.display().to_string());
         Self::at(Some(path), config)
     }
 
-    /// Creates a backend in memory, whose rows are gone when it is closed.
+    /// Creates a backend in memory, whose rows are lost when it is closed.
     pub fn in_memory() -> Self {
         Self::at(None, SqliteConfig::new(MEMORY))
     }
@@ -95,7 +95,7 @@ impl SqliteBackend {
         .await
     }
 
-    /// Runs a write. Once it has begun it runs to its end, even if its answer is no longer waited for.
+    /// Runs a write. Once it has begun, it is completed even if its future is dropped.
     async fn write<T: Send + 'static>(
         &self,
         table: &FeatureKey,
@@ -109,7 +109,7 @@ impl SqliteBackend {
             let connection = database.writer(&mut guard)?;
             let answer = work(&writing, connection);
             if answer.is_err() && !database.is_memory() {
-                // What state an error has left the connection in need not be known.
+                // The state of the connection after an error is unknown.
                 *guard = None;
             }
             answer

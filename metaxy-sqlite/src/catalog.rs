@@ -1,7 +1,8 @@
-//! The catalog: which tables belong to a store, and which Arrow types their columns have.
+//! The catalog: the tables of a store, and the Arrow types of their columns.
 //!
 //! SQLite has four kinds of values, and its names are not case-sensitive. So the table `metaxy$tables` has the exact
-//! schema of each table, and the name of each of its columns in SQLite: nearly always its own.
+//! schema of each table, and the name of each of its columns in SQLite, which nearly always equals the column's own
+//! name.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(crate) struct StoredTable {
     pub(crate) columns: Vec<String>,
 }
 
-/// The rows of a table that were seen: the number of the last one, and the latest time.
+/// The rows of a table that were seen: the number of the last row, and the latest time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SeenRows {
     last: i64,
@@ -46,19 +47,19 @@ pub(crate) struct SeenRows {
 }
 
 impl StoredTable {
-    /// Returns the name that a column has in SQLite, quoted, with its field.
+    /// Returns a column's name in SQLite, quoted, and its field.
     pub(crate) fn column(&self, name: &str) -> Option<(String, &FieldRef)> {
         let (position, field) = self.schema.fields().iter().enumerate().find(|(_, field)| field.name() == name)?;
         Some((quoted(self.columns.get(position)?), field))
     }
 
-    /// Returns the name of the table in SQLite, quoted.
+    /// Returns the table's name in SQLite, quoted.
     pub(crate) fn quoted_name(&self) -> String {
         quoted(&self.name)
     }
 }
 
-/// The tables of one store within a file.
+/// The tables of one store in a file.
 pub(crate) struct Catalog<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) prefix: &'a str,
@@ -129,8 +130,8 @@ impl Catalog<'_> {
         names.map_err(|error| self.during.error(error))
     }
 
-    /// Creates the table of a feature, or adds the columns to it that it lacks. `schema` has all columns that the table
-    /// has. Called within a transaction.
+    /// Creates the table of a feature, or adds the missing columns. `schema` has all columns of the table. Called
+    /// within a transaction.
     pub(crate) fn evolve(
         &self,
         key: &FeatureKey,
@@ -150,7 +151,7 @@ impl Catalog<'_> {
         let name = table_name(self.prefix, feature);
         if self.has_sql_table(&name)? {
             return Err(Error::Unsupported {
-                what: format!("keeping `{feature}` in the table `{name}`, which another program has made,"),
+                what: format!("storing `{feature}` in the table `{name}`, which another program has created,"),
                 hint: "set `table_prefix`, or use another file".to_owned(),
             });
         }
@@ -191,7 +192,7 @@ impl Catalog<'_> {
     }
 
     /// Returns the latest time of a table's rows. Rows that were seen before are not read again: later rows have
-    /// greater numbers, unless the last ones were removed in between.
+    /// greater numbers, unless the last rows were removed in the meantime.
     pub(crate) fn newest_stamp(&self, table: &StoredTable, seen: SeenRows) -> Result<SeenRows> {
         let times = [columns::UPDATED_AT, columns::DELETED_AT].map(|name| table.column(name));
         let [Some((updated, first)), Some((deleted, second))] = times else { return Ok(SeenRows::default()) };
@@ -213,7 +214,7 @@ impl Catalog<'_> {
     /// Removes a table. Called within a transaction.
     pub(crate) fn drop(&self, key: &FeatureKey) -> Result<()> {
         let feature = key.table_name();
-        // Only the name is needed, so that a table can be dropped whose schema is damaged.
+        // Only the name is read, so that a table with a damaged schema can be dropped.
         let Some(entry) = self.entry(&feature)? else { return Ok(()) };
         self.execute(&format!("DROP TABLE IF EXISTS {}", quoted(&entry.name)))?;
         let removed = self
@@ -227,7 +228,7 @@ impl Catalog<'_> {
     }
 }
 
-/// Returns a time of a column in microseconds, rounded up.
+/// Returns a time in microseconds, rounded up.
 fn microseconds(time: Option<i64>, data_type: &DataType) -> Option<i64> {
     let DataType::Timestamp(unit, _) = data_type else { return None };
     time.map(|time| match unit {
@@ -246,7 +247,7 @@ struct Entry {
     format: i64,
 }
 
-/// Returns the schema without dictionaries, which earlier versions have written into the catalog.
+/// Returns the schema without dictionaries, which earlier versions wrote into the catalog.
 fn plain(schema: &Schema) -> Schema {
     let fields = schema
         .fields()
@@ -261,8 +262,8 @@ fn table_name(prefix: &str, feature: &str) -> String {
     if name.to_ascii_lowercase().starts_with("sqlite_") { format!("metaxy${name}") } else { name }
 }
 
-/// Returns the names in SQLite for the columns of a schema, of which the first ones are known: the column's own name,
-/// with a number if SQLite would confuse it with another.
+/// Returns the names in SQLite for the columns of a schema, the first of which are known: the column's own name, or
+/// that name with a number if SQLite does not distinguish it from another.
 fn column_names(schema: &Schema, known: Vec<String>) -> Vec<String> {
     let mut taken: HashSet<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
     // The names by which SQLite numbers rows.

@@ -10,26 +10,26 @@ use serde::Deserialize;
 /// The name of a database in memory.
 pub(crate) const MEMORY: &str = ":memory:";
 
-/// Where a SQLite store is, and how it is used.
+/// The location and the options of a SQLite store.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqliteConfig {
-    /// The path of the database file, or `:memory:` for a store that lives as long as it is open.
+    /// The path of the database file, or `:memory:` for a store that exists until it is closed.
     pub database: String,
-    /// How long a call waits for another process that is writing, in milliseconds; by default half a minute.
+    /// The time that a call waits for another process that writes, in milliseconds; by default half a minute.
     #[serde(default = "default_busy_timeout")]
     pub busy_timeout_ms: u32,
-    /// What the names of all tables start with, so that several stores, or other tables, can share a file.
+    /// The prefix of the names of all tables, with which several stores, or other tables, can share a file.
     #[serde(default)]
     pub table_prefix: String,
-    /// Whether no process writes to the file as long as this store is open. Then it is read without locks and without
-    /// files beside it, even if none can be created; and it can only be opened for reading. Off by default.
+    /// Promises that no process writes to the file while this store is open. Then it is read without locks and without
+    /// files beside it, even if none can be created, and it can only be opened for reading. Off by default.
     #[serde(default)]
     pub immutable: bool,
 }
 
 impl SqliteConfig {
-    /// Returns where the store is, for messages. Secrets are masked: names of databases may carry keys.
+    /// Returns the location for messages. Secrets are masked: database names may contain keys.
     pub(crate) fn location(&self) -> String {
         mask_url(&self.database)
     }
@@ -51,7 +51,7 @@ fn default_busy_timeout() -> u32 {
 }
 
 impl SqliteConfig {
-    /// Settings of a store in a file, or of `:memory:`.
+    /// Creates settings for a file, or for `:memory:`.
     pub fn new(database: impl Into<String>) -> Self {
         Self {
             database: database.into(),
@@ -61,21 +61,21 @@ impl SqliteConfig {
         }
     }
 
-    /// Sets how long a call waits for another process that is writing.
+    /// Sets the time that a call waits for another process that writes.
     #[must_use]
     pub fn busy_timeout_ms(mut self, milliseconds: u32) -> Self {
         self.busy_timeout_ms = milliseconds;
         self
     }
 
-    /// Sets what the names of all tables start with.
+    /// Sets the prefix of the names of all tables.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = prefix.into();
         self
     }
 
-    /// Says whether no process writes to the file as long as this store is open; see [`SqliteConfig::immutable`].
+    /// Sets whether no process writes to the file while this store is open; see [`SqliteConfig::immutable`].
     #[must_use]
     pub fn immutable(mut self, value: bool) -> Self {
         self.immutable = value;
@@ -86,7 +86,7 @@ impl SqliteConfig {
         Duration::from_millis(self.busy_timeout_ms.into())
     }
 
-    /// Refuses settings that no store could be opened with.
+    /// Checks the settings.
     ///
     /// # Errors
     /// [`Error::Config`], which names the setting.
@@ -101,7 +101,7 @@ impl SqliteConfig {
             return Err(invalid("database", "give the path of a file, or `:memory:`"));
         }
         if self.immutable && self.database == MEMORY {
-            return Err(invalid("immutable", "leave it out: a store in memory is always written to"));
+            return Err(invalid("immutable", "remove it: a store in memory is always written to"));
         }
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if !self.table_prefix.chars().all(fits) || self.table_prefix.starts_with(|c: char| c.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! What is open: a connection that writes, and connections that read.
+//! The connections to a database: one that writes, and several that read.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +13,16 @@ use crate::error::During;
 use crate::immutable::Unchanged;
 use crate::location::{FileId, Location};
 
-/// How many idle connections a store keeps for later reads.
+/// The number of idle connections that are kept for later reads.
 const IDLE_READERS: usize = 4;
 
-/// How many connections the streams of a process may hold between their batches. Each has two files open, and the limit
-/// of a process is often 1,024.
+/// The number of connections that the streams of a process may hold between their batches. Each has two files open, and
+/// the limit of a process is often 1,024.
 const HELD_READERS: usize = 32;
 
 static HELD: Semaphore = Semaphore::const_new(HELD_READERS);
 
-/// Larger pages than SQLite's default: whole tables are read, and rows are a few hundred bytes.
+/// Larger pages than SQLite's default: whole tables are read, and rows have a few hundred bytes.
 const PAGE_SIZE: u32 = 16 * 1024;
 
 /// The permit of a stream to hold a connection between its batches.
@@ -38,9 +38,9 @@ pub(crate) fn try_hold() -> Option<Held> {
 pub(crate) struct Database {
     pub(crate) location: Location,
     idle: Mutex<Vec<Opened>>,
-    /// The connection that writes; made when it is first needed. A database in memory has only this one.
+    /// The connection that writes, opened when it is first needed. A database in memory has only this one.
     writer: Arc<tokio::sync::Mutex<Option<Opened>>>,
-    /// Whether it was opened for reading and had no side files then: it must have none afterwards.
+    /// Whether it was opened for reading without side files, so that it must not leave any.
     leaves_no_trace: bool,
 }
 
@@ -58,13 +58,13 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// The writer, which one call at a time uses.
+/// The connection that writes, locked for one call at a time.
 pub(crate) type WriterGuard = OwnedMutexGuard<Option<Opened>>;
 
 impl Database {
     pub(crate) fn open(location: Location) -> Result<Self> {
         if location.is_immutable && location.mode == AccessMode::ReadWrite {
-            return Err(location.denied("open for writing", "its setting `immutable` says that it never changes"));
+            return Err(location.denied("open for writing", "its setting `immutable` does not allow writes"));
         }
         let leaves_no_trace = location.mode == AccessMode::ReadOnly
             && !location.is_immutable
@@ -103,7 +103,7 @@ impl Database {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the writer; in memory, that is the only connection.
+    /// Waits for the connection that writes; in memory it is the only one.
     pub(crate) async fn lock(&self) -> WriterGuard {
         self.writer.clone().lock_owned().await
     }
@@ -123,21 +123,21 @@ impl Database {
         Ok(&mut guard.insert(opened).connection)
     }
 
-    /// Closes all connections that are not in use; the others close when they are done.
+    /// Closes all idle connections; the others close when their calls are done.
     pub(crate) fn close(&self, mut guard: WriterGuard) {
         self.idle().clear();
         *guard = None;
     }
 
-    /// Removes the empty side files that SQLite's readers make and, other than its writers, leave behind. SQLite does
-    /// it itself when a connection that could have written is the last to close.
+    /// Removes the empty side files that SQLite's readers create and, unlike its writers, do not remove. SQLite removes
+    /// them itself when the last connection to close could have written.
     fn remove_side_files(&self) {
         let Some(path) = self.location.path.as_deref().filter(|_| self.location.side_file("-wal") == Some(0)) else {
             return;
         };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         if let Ok(connection) = Connection::open_with_flags(path, flags) {
-            // They do no harm where they have to stay.
+            // If they cannot be removed, they do no harm.
             let _ = first_look(&connection);
         }
     }
@@ -172,12 +172,12 @@ impl Opened {
             None => answer?,
         }
         let after = location.file_id();
-        // A file that was replaced in between is found to be another one when the connection is used again.
+        // If the file was replaced in between, the next use of the connection detects it.
         let file = if before.is_none() || before == after { after } else { None };
         Ok(Self { connection, file, unchanged })
     }
 
-    /// Returns whether the file that is open is still the one at its path.
+    /// Returns whether the open file is still the one at its path.
     fn is_current(&self, location: &Location) -> bool {
         location.path.is_none() || (self.file.is_some() && self.file == location.file_id())
     }
@@ -191,12 +191,12 @@ fn flags(mode: AccessMode) -> OpenFlags {
         }
 }
 
-/// Applies the settings of every connection, and reads something: SQLite only opens a file when it is first used.
+/// Applies the settings of every connection, and reads something: SQLite opens a file only at its first use.
 fn set_up(connection: &Connection, location: &Location) -> Result<()> {
     let during = During::new(location, "open");
     let set = || {
         connection.busy_timeout(location.busy_timeout)?;
-        // The schema of a file is input: it may call no function that does anything, and nothing writes to it directly.
+        // The schema of a file is untrusted: it may not call functions with side effects or be written directly.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         first_look(connection)
@@ -217,13 +217,14 @@ fn cannot_make_side_files(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
 }
 
-/// Returns the error for a file that exists, and that SQLite cannot read without creating a file beside it.
+/// Returns the error for an existing file that SQLite cannot read without creating a file beside it.
 fn why_not_read(during: During<'_>, error: rusqlite::Error) -> Error {
     match during.error(error) {
         Error::AccessDenied { location, operation, reason, source } => {
             let reason = format!(
-                "{reason}. If the file is readable, SQLite could not create the files beside it that it needs beside \
-                 writers: open the store where it may, or set `immutable = true` if no process writes to the file"
+                "{reason}. If the file is readable, SQLite could not create the files beside it that it needs when \
+                 another process may write: make the directory writable, or set `immutable = true` if no process \
+                 writes to the file"
             );
             Error::AccessDenied { location, operation, reason, source }
         }
@@ -231,7 +232,7 @@ fn why_not_read(during: During<'_>, error: rusqlite::Error) -> Error {
     }
 }
 
-/// Refuses text of another encoding, which would compare otherwise than the core expects.
+/// Refuses a database with another text encoding, which would compare texts differently than the core expects.
 fn check_encoding(location: &Location, connection: &Connection) -> Result<()> {
     let encoding = connection.query_row("PRAGMA encoding", [], |row| row.get::<_, String>(0));
     let encoding = encoding.map_err(|error| During::new(location, "open").error(error))?;
@@ -240,13 +241,13 @@ fn check_encoding(location: &Location, connection: &Connection) -> Result<()> {
     }
     Err(Error::Unsupported {
         what: format!("{}, whose text is {encoding},", location.name),
-        hint: "use a file of its own, whose text is UTF-8".to_owned(),
+        hint: "use another file, whose text is UTF-8".to_owned(),
     })
 }
 
-/// Applies the settings of the connection that writes: commits are durable, and readers continue beside them.
+/// Applies the settings of the connection that writes: commits are durable, and reads run at the same time.
 fn prepare_for_writing(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
-    // Only has an effect on a file that is still empty.
+    // This has an effect only on an empty file.
     connection.pragma_update(None, "page_size", PAGE_SIZE)?;
     use_write_ahead_log(connection, patience)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -255,8 +256,8 @@ fn prepare_for_writing(connection: &Connection, patience: Duration) -> rusqlite:
     connection.pragma_update(None, "cache_size", -16_000)
 }
 
-/// Turns the write-ahead log on. Several processes may find a new file at the same time, and SQLite does not always
-/// wait when it changes the kind of log.
+/// Enables the write-ahead log. Several processes may open a new file at the same time, and SQLite does not always wait
+/// when it changes the journal mode.
 fn use_write_ahead_log(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     let give_up = Instant::now() + patience;
     loop {
@@ -271,7 +272,7 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// A connection that sees one state of a file for as long as this is held.
+/// A connection that reads one snapshot of a file until this is dropped.
 pub(crate) struct Snapshot {
     pub(crate) database: Arc<Database>,
     /// `None` once a read has failed, because the state of the connection is unknown then.
@@ -286,7 +287,7 @@ impl Snapshot {
         Ok(Self { database, opened: Some(opened) })
     }
 
-    /// Reads something. After an error, nothing more can be read.
+    /// Reads from the snapshot. After an error nothing more can be read.
     pub(crate) fn read<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let Some(opened) = self.opened.take() else {
             return Err(Error::Task("a read was continued after it had failed".to_owned()));
@@ -301,7 +302,7 @@ impl Snapshot {
         answer
     }
 
-    /// Returns what interrupts a read from another thread.
+    /// Returns a handle that interrupts a read from another thread.
     pub(crate) fn interrupt_handle(&self) -> Option<InterruptHandle> {
         self.opened.as_ref().map(|opened| opened.connection.get_interrupt_handle())
     }

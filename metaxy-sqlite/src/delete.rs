@@ -12,7 +12,7 @@ use crate::error::During;
 use crate::sql;
 use crate::types::{Batch, FEW_ROWS};
 
-/// Removes the rows for which a predicate is true, and returns how many. Called within a transaction.
+/// Removes the rows for which a predicate is true, and returns their number. Called within a transaction.
 pub(crate) fn delete(
     connection: &Connection,
     table: &StoredTable,
@@ -44,7 +44,7 @@ fn delete_rows(connection: &Connection, table: &StoredTable, rows: &[i64], durin
     Ok(rows.len() as u64)
 }
 
-/// Returns the numbers of the rows for which a predicate is true that SQL cannot express: the core evaluates it.
+/// Returns the numbers of the rows for which a predicate that SQL cannot express is true; the core evaluates it.
 fn matching_rows(
     connection: &Connection,
     table: &StoredTable,

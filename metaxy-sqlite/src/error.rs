@@ -7,10 +7,10 @@ use rusqlite::{ErrorCode, ffi};
 use crate::KIND;
 use crate::location::Location;
 
-/// The catalog's table: it is named as damaged if no other table is meant.
+/// The name of the catalog's table, for errors that concern no other table.
 pub(crate) const CATALOG: &str = "metaxy$tables";
 
-/// The operation and its location, which turn SQLite's errors into named ones.
+/// The operation and its location, for the conversion of SQLite's errors.
 #[derive(Clone, Copy)]
 pub(crate) struct During<'a> {
     location: &'a Location,
@@ -27,7 +27,7 @@ impl<'a> During<'a> {
         Self { table: Some(table), ..self }
     }
 
-    /// Returns the error for an error of SQLite.
+    /// Converts an error of SQLite.
     pub(crate) fn error(&self, error: rusqlite::Error) -> Error {
         use rusqlite::Error as E;
         let Some(said) = error.sqlite_error() else {
@@ -46,7 +46,7 @@ impl<'a> During<'a> {
                 expected: "SQLite database",
                 reason: "its header is not that of a SQLite file".to_owned(),
             },
-            // SQLite tells of a full disk in its own words where it grows the index of the log.
+            // If SQLite cannot grow the index of the log, its error for a full disk is a different one.
             (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => self.full(error),
             (ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _) => {
                 self.location.denied(self.operation, &self.shown(&error)).with_source(self.masked(&error))

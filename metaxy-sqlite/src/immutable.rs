@@ -1,8 +1,8 @@
 //! Reads a file to which no process writes, and beside which SQLite cannot create files.
 //!
-//! SQLite then takes no locks and reads no journal: while another process writes, it reads halves of writes without an
-//! error. So this is done only if a setting requires it, no connection is used for two reads, and each read proves that
-//! the file has not changed since it started.
+//! SQLite then takes no locks and reads no journal: while another process writes, it reads incomplete writes without an
+//! error. So this is done only if a setting requires it, a connection is used for one read only, and each read verifies
+//! that the file has not changed since the read began.
 
 use std::fs::Metadata;
 use std::path::Path;
@@ -14,16 +14,16 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::During;
 use crate::location::Location;
 
-/// The coarsest clock of a file system: of two changes within this time, the second may not show.
+/// The coarsest clock of a file system: of two changes within this time, the second may not be visible.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// The number of times that a file that has just changed is checked again.
 const ATTEMPTS: usize = 20;
 
-/// The files in which a writer has rows that are not in the database, or rows that a crash must undo.
+/// The files in which a writer keeps rows that are not in the database yet, or rows that a rollback restores.
 const JOURNALS: [&str; 2] = ["-journal", "-wal"];
 
-/// The state of a file when a read began, which proves that the file has not changed since.
+/// The state of a file when a read began, to verify that the file has not changed since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unchanged {
     length: u64,
@@ -41,10 +41,10 @@ impl Unchanged {
         Ok((connection, before))
     }
 
-    /// Returns the answer of a read if the file has not changed since it began.
+    /// Returns the result of a read if the file has not changed since the read began.
     pub(crate) fn prove<T>(&self, location: &Location, answer: Result<T>) -> Result<T> {
         let Some(path) = &location.path else { return answer };
-        // An error of a file that has changed says nothing about the file.
+        // If the file has changed, an error says nothing about it.
         if Self::look(location, path)? == *self { answer } else { Err(held(location, "changes it")) }
     }
 
@@ -75,7 +75,7 @@ impl Unchanged {
     }
 }
 
-/// Returns how long it takes until a change would give a file another time.
+/// Returns the time after which a further change would give the file another modification time.
 fn settles_in(modified: SystemTime) -> Option<Duration> {
     let age = SystemTime::now().duration_since(modified).ok()?;
     CLOCK_STEP.checked_sub(age).filter(|wait| !wait.is_zero())
@@ -99,8 +99,8 @@ fn held(location: &Location, what: &str) -> Error {
     Error::Locked {
         location: location.name.clone(),
         holder: format!(
-            "another program, which {what} (with `immutable = true`, only files that no process writes to can be read; if \
-             the writer has crashed, open the store once without this setting, where files may be created)"
+            "another program, which {what} (with `immutable = true` only files that no process writes to can be read; \
+             if the writer has crashed, open the store once without this setting in a writable directory)"
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! Where a store is, and why it cannot be opened.
+//! The location of a store, and the reasons why it cannot be opened.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,10 +12,10 @@ use metaxy_core::{AccessMode, Error, Result};
 
 use crate::config::SqliteConfig;
 
-/// How many file handles SQLite needs for a connection: the database, its log, and the index of the log.
+/// The number of file handles that SQLite needs for a connection: the database, its log, and the index of the log.
 const HANDLES: usize = 3;
 
-/// A database, as it is opened.
+/// The location of a database.
 #[derive(Clone)]
 pub(crate) struct Location {
     /// Its name for messages: as the settings spell it, with secrets masked.
@@ -26,7 +26,7 @@ pub(crate) struct Location {
     pub(crate) path: Option<PathBuf>,
     pub(crate) mode: AccessMode,
     pub(crate) busy_timeout: Duration,
-    /// Whether the user says that no process writes to the file.
+    /// Whether the user promises that no process writes to the file.
     pub(crate) is_immutable: bool,
 }
 
@@ -40,7 +40,7 @@ impl Location {
     pub(crate) fn new(config: &SqliteConfig, path: Option<PathBuf>, mode: AccessMode) -> Result<Self> {
         config.check()?;
         let (name, secrets) = (config.location(), secrets_in("database", &config.database));
-        // Connections are opened at any time, and the working directory may change until then.
+        // Connections may be opened later, when the working directory may be a different one.
         let path = path.map(std::path::absolute).transpose().map_err(|error| {
             Error::unreachable(&name, format!("the working directory is not known: {error}")).with_source(error)
         })?;
@@ -54,12 +54,12 @@ impl Location {
         std::fs::symlink_metadata(path).ok().map(|file| file.len())
     }
 
-    /// Returns what identifies the file that is at the path now; `None` if there is none.
+    /// Returns the identity of the file that is at the path now; `None` if there is none.
     pub(crate) fn file_id(&self) -> Option<FileId> {
         std::fs::metadata(self.path.as_deref()?).ok().and_then(|file| FileId::of(&file))
     }
 
-    /// Refuses what is not a regular file, and a file that SQLite would not recognise as open under another name.
+    /// Refuses anything except a regular file, and a file that SQLite would not recognize under its other names.
     pub(crate) fn check_file(&self) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let Ok(file) = std::fs::metadata(path) else { return Ok(()) };
@@ -75,14 +75,14 @@ impl Location {
             0 | 1 => Ok(()),
             links => Err(Error::Unsupported {
                 what: format!("{}, a file with {links} hard links,", self.name),
-                hint: "SQLite keeps a log for each name of a file, and rows in one are lost to the others; remove the \
-                       other names, or copy the file"
+                hint: "SQLite keeps a log for each name of a file, and rows in one are missing in the others; remove \
+                       the other names, or copy the file"
                     .to_owned(),
             }),
         }
     }
 
-    /// Returns why SQLite could not open a file, as far as the file system tells. Never opens the database itself:
+    /// Returns why SQLite could not open a file, as far as the file system shows it. Never opens the database itself:
     /// closing any handle of a file releases the locks that other connections of this process hold on it.
     pub(crate) fn why_not_opened(&self, operation: &'static str, reason: &str) -> Error {
         let denied = || self.denied(operation, reason);
@@ -108,7 +108,7 @@ impl Location {
         match self.mode {
             AccessMode::ReadOnly => missing("there is no such file; open it with AccessMode::ReadWrite to create it"),
             AccessMode::ReadWrite => match tempfile::tempfile_in(directory) {
-                // Its text names the directory, which may carry a key.
+                // The error's text names the directory, which may contain a key.
                 Err(error) => Error::of_io(&self.name, operation, error.kind().into()),
                 Ok(_) => denied(),
             },

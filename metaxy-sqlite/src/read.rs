@@ -17,10 +17,10 @@ use crate::error::During;
 use crate::sql::{self, Select};
 use crate::types::{Batch, FEW_ROWS, MAX_ROWS};
 
-/// The least number that a row may have.
+/// The smallest possible number of a row.
 const FIRST_ROW: i64 = i64::MIN;
 
-/// One table to be read.
+/// A read of one table.
 pub(crate) struct Reading {
     pub(crate) database: Arc<Database>,
     pub(crate) prefix: String,
@@ -29,17 +29,17 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Starts reading.
+    /// Begins the scan.
     pub(crate) async fn scan(self) -> Result<Scan> {
         if self.database.is_memory() { self.scan_memory().await } else { self.scan_file().await }
     }
 
-    /// Reads everything at once: a database in memory has a single connection, which a stream must not hold.
+    /// Reads all rows at once: a database in memory has one connection, which a stream must not hold.
     async fn scan_memory(self) -> Result<Scan> {
         let mut guard = self.database.lock().await;
         blocking::run(move || {
             let connection = self.database.writer(&mut guard)?;
-            // What the scan prepares goes with the transaction.
+            // The rollback of the transaction removes what the scan has prepared.
             let transaction = connection.unchecked_transaction();
             let transaction = transaction.map_err(|error| self.during().error(error))?;
             let mut rows = self.rows(&transaction)?;
@@ -52,7 +52,7 @@ impl Reading {
         .await
     }
 
-    /// Reads the first batch, and whatever else must be read at once; see [`Rest`].
+    /// Reads the first batch, and more if it must be read at once; see [`Rest`].
     async fn scan_file(self) -> Result<Scan> {
         let cancel = Cancel::default();
         let running = cancel.0.clone();
@@ -76,7 +76,7 @@ impl Reading {
         Ok(Begun { schema, applied, rest })
     }
 
-    /// Finds the table, and prepares what the scan needs. Called in a transaction, so that all of it is of one state.
+    /// Finds the table, and prepares the scan. Called in a transaction, so that all of it is from one snapshot.
     fn rows(&self, connection: &Connection) -> Result<Rows> {
         let name = self.key.table_name();
         let during = self.during().of(&name);
@@ -106,14 +106,14 @@ struct Begun {
     rest: Rest,
 }
 
-/// The batches of a scan. A process has many streams and few connections, so a stream that is not read holds no
-/// thread, and only some hold a connection.
+/// The batches of a scan. A process may have many streams and few connections, so a stream that is not read holds no
+/// thread, and only some streams hold a connection.
 enum Rest {
-    /// All rows are in this batch, or there are none, or the first batch could not be read.
+    /// All rows are in this batch, there are none, or the first batch could not be read.
     Ready(Vec<Result<RecordBatch>>),
     /// The first batch, and a connection that reads the others.
     Held(RecordBatch, Box<Cursor>),
-    /// All rows, in a temporary file: other streams hold all connections.
+    /// All rows, in a temporary file, because other streams hold all connections.
     Spilled(BatchStream),
 }
 
@@ -142,7 +142,7 @@ impl Rows {
         let error = |error| during.error(error);
         let mut statement = connection.prepare_cached(&self.select.sql).map_err(error)?;
         let mut rows = statement.query(self.select.parameters.bound()).map_err(error)?;
-        // Behind a full batch, another full one is likely.
+        // After a full batch, another full one is likely.
         let capacity = if self.next == Some(FIRST_ROW) { FEW_ROWS } else { MAX_ROWS };
         let mut batch = Batch::new(&self.schema, &self.name, capacity)?;
         while let Some(row) = rows.next().map_err(error)? {
@@ -176,7 +176,7 @@ impl Cursor {
         self.snapshot.is_none()
     }
 
-    /// Keeps what comes after the first batch: on the connection, or without it.
+    /// Keeps the rows after the first batch: on the connection, or without it.
     fn keep(mut self, first: RecordBatch) -> Result<Rest> {
         self.held = try_hold();
         if self.held.is_some() {
@@ -190,7 +190,7 @@ impl Cursor {
         Ok(Rest::Spilled(spill.into_stream()))
     }
 
-    /// Reads the next batch. The connection is given back with the last one.
+    /// Reads the next batch. The connection is returned with the last one.
     fn next(&mut self) -> Result<Option<RecordBatch>> {
         let Some(mut snapshot) = self.snapshot.take() else { return Ok(None) };
         let database = snapshot.database.clone();
@@ -253,11 +253,11 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads so that it can be interrupted; afterwards it cannot, because another read may use the connection.
+    /// Makes a read interruptible while it runs; afterwards another read may use the connection.
     fn during<T>(&self, snapshot: &mut Snapshot, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let mut state = self.state();
         if state.is_cancelled {
-            return Err(Error::Task("a stream was dropped while it was read".to_owned()));
+            return Err(Error::Task("a stream was dropped while it was being read".to_owned()));
         }
         state.handle = snapshot.interrupt_handle();
         drop(state);
@@ -267,7 +267,7 @@ impl Running {
     }
 }
 
-/// Stops the read when its stream is dropped, also in the middle of a sort.
+/// Interrupts the read when its stream is dropped, even during a sort.
 #[derive(Default)]
 struct Cancel(Running);
 

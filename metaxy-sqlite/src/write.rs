@@ -13,7 +13,7 @@ use crate::error::During;
 use crate::location::Location;
 use crate::types::{check_columns, check_storable, common, encoder};
 
-/// One call that writes: which store it belongs to, and which of its tables it changes.
+/// A call that writes: its store, and the table that it changes.
 pub(crate) struct Writing<'a> {
     pub(crate) location: &'a Location,
     pub(crate) prefix: &'a str,
@@ -21,7 +21,8 @@ pub(crate) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// Runs `work` in a transaction that locks the database at once, so that it never fails half way for want of the lock.
+    /// Runs `work` in a transaction that locks the database from the beginning, so that it cannot fail halfway because
+    /// of a missing lock.
     fn in_transaction<T>(
         &self,
         connection: &mut Connection,
@@ -68,7 +69,7 @@ impl Writing<'_> {
         let schema = batch.schema();
         let (mut columns, mut arrays): (Vec<String>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
         for (field, array) in schema.fields().iter().zip(batch.columns()) {
-            // What has no type yet has no column, and no values.
+            // A column without a type is not stored, and has no values.
             let Some((column, stored)) = table.column(field.name()) else { continue };
             columns.push(column);
             arrays.push(common(&convert(self.key, field.name(), array, stored.data_type())?)?);

@@ -1,4 +1,4 @@
-//! SQLite stores by their names in a configuration.
+//! SQLite stores that are opened by name from a configuration.
 
 use metaxy_sqlite as _;
 use metaxy_testkit::fixtures::configured::{
@@ -19,14 +19,14 @@ busy_timeout_ms = "1000"
 "#;
 
 #[tokio::test]
-async fn a_pipeline_whose_root_lives_in_prod() {
+async fn a_pipeline_with_its_root_in_prod() {
     let home = tempfile::tempdir().unwrap();
     let config = load(home.path(), CHAIN).unwrap();
     dev_leaves_prod_alone(&config, || std::fs::read(home.path().join("prod.db")).unwrap()).await;
 }
 
 #[tokio::test]
-async fn settings_that_do_not_fit_are_shown_with_their_place() {
+async fn invalid_settings_are_reported_with_their_position() {
     let cases = [
         ("databse = 'x.db'", "3: `stores.dev.databse`: unknown key; did you mean `database`?"),
         (
@@ -44,14 +44,14 @@ async fn settings_that_do_not_fit_are_shown_with_their_place() {
 }
 
 #[tokio::test]
-async fn no_table_is_made_where_the_configuration_forbids_it() {
+async fn no_table_is_created_if_the_configuration_forbids_it() {
     let store = "[stores.dev]\ntype = 'sqlite'\ndatabase = '${HOME}/no.db'";
     no_table_is_made_where_that_is_forbidden(store).await;
 }
 
-/// The names of databases contain tokens and keys if they are links or connection strings.
+/// Database names that are links or connection strings contain tokens and keys.
 #[tokio::test]
-async fn what_is_secret_in_a_name_does_not_show() {
+async fn secrets_in_a_name_are_masked() {
     use metaxy_core::registry::{BackendSettings, find};
     use metaxy_core::{AccessMode, Error};
 
@@ -80,9 +80,9 @@ async fn what_is_secret_in_a_name_does_not_show() {
     }
 }
 
-/// The same for a store that is open, whatever goes wrong with it.
+/// The same for errors of an open store.
 #[tokio::test]
-async fn what_is_secret_in_the_name_of_an_open_store_does_not_show() {
+async fn secrets_in_the_name_of_an_open_store_are_masked() {
     use metaxy_core::{AccessMode, ScanRequest, StoreBackend};
     use metaxy_sqlite::{SqliteBackend, SqliteConfig};
     use metaxy_testkit::fixtures::tables::{append, batch, ints, key, read};

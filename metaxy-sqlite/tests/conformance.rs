@@ -1,4 +1,4 @@
-//! The suite that every backend runs, on a file.
+//! The conformance suite of all backends, on a file.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,9 +5,9 @@
 //!
 //! ```ignore
 //! #[tokio::test(flavor = "multi_thread")]
-//! async fn killed_writes_are_whole() {
+//! async fn killed_writes_are_atomic() {
 //!     let directory = tempfile::tempdir().unwrap();
-//!     crash::survives_kills("killed_writes_are_whole", Victim::Store, 50, directory.path(), |location| async move {
+//!     crash::survives_kills("killed_writes_are_atomic", Victim::Store, 50, directory.path(), |location| async move {
 //!         Ok(Arc::new(SqliteBackend::file(location.join("db"))) as SharedBackend)
 //!     })
 //!     .await;

@@ -54,7 +54,7 @@ fn check_nesting(plan: &FeaturePlan, schema: &Schema) -> Result<()> {
         Some(field) => Err(Error::LimitExceeded {
             what: format!("feature `{}`, column `{}`: the nesting of its type", plan.spec.key, field.name()),
             limit: format!("{MAX_NESTING} levels"),
-            hint: "store the value as JSON text, or its parts in columns of their own".to_owned(),
+            hint: "store the value as JSON text, or its parts in separate columns".to_owned(),
         }),
     }
 }

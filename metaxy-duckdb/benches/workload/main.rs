@@ -1,5 +1,5 @@
-//! The paper's workload on a DuckDB file, beside the Python package on DuckDB and one hand-written statement for each
-//! phase in the DuckDB of this program.
+//! The paper's workload on a DuckDB file, compared with the Python package on DuckDB and with one hand-written
+//! statement for each phase in the DuckDB of this program.
 
 mod statements;
 

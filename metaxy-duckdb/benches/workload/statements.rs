@@ -1,5 +1,5 @@
-//! The same answers, each by one SQL statement that a person would write for just this workload: no filters, no other
-//! lineage, no other types, no history. Opening and closing the database count, as they do for the store.
+//! The same results, each from one SQL statement that is written for this workload only: no filters, no other lineage,
+//! no other types, no history. Opening and closing the database is measured, as for the store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(crate) fn run(probe: &Probe<'_>) -> Result<Option<Duration>, BoxError> {
 }
 
 fn expect(found: usize, wanted: usize) -> Result<(), BoxError> {
-    if found == wanted { Ok(()) } else { Err(format!("the statement gives {found} rows, not {wanted}").into()) }
+    if found == wanted { Ok(()) } else { Err(format!("the statement returns {found} rows, not {wanted}").into()) }
 }
 
 fn root_fields(scenario: Scenario) -> &'static [&'static str] {
@@ -57,17 +57,18 @@ fn leaf_fields(scenario: Scenario) -> &'static [&'static str] {
     }
 }
 
-/// The newest row of each sample of a table.
+/// Returns the newest row of each sample of a table.
 fn latest(table: &str, columns: &str) -> String {
     format!(
-        "(SELECT * FROM (SELECT {columns}, metaxy_deleted_at FROM {table} WHERE metaxy_feature_version = version('{table}') \
+        "(SELECT * FROM (SELECT {columns}, metaxy_deleted_at FROM {table} \
+         WHERE metaxy_feature_version = version('{table}') \
          QUALIFY row_number() OVER \
          (PARTITION BY sample_uid ORDER BY coalesce(metaxy_deleted_at, metaxy_updated_at) DESC NULLS LAST) = 1) \
          WHERE metaxy_deleted_at IS NULL)"
     )
 }
 
-/// The leaf's samples as they should be: `sample_uid`, a hash for each field, and `p`.
+/// Returns the expected samples of the leaf: `sample_uid`, a hash for each field, and `p`.
 fn new(scenario: Scenario) -> String {
     let roots = scenario.roots().len();
     let from: Vec<String> = (0..roots)
@@ -96,7 +97,7 @@ fn new(scenario: Scenario) -> String {
     )
 }
 
-/// What is new, stale and orphaned.
+/// Returns the statement that finds new, stale and orphaned rows.
 fn compare(scenario: Scenario) -> String {
     format!(
         "SELECT CASE WHEN c.q IS NULL THEN 'new' WHEN e.p IS NULL THEN 'orphaned' ELSE 'stale' END, sample_uid, {}, p \
@@ -107,7 +108,7 @@ fn compare(scenario: Scenario) -> String {
     )
 }
 
-/// Opens the store's file, runs a statement, takes its rows as Arrow; also how many there were.
+/// Opens the store's file, runs a statement, and reads its rows as Arrow. Returns the time and the number of rows.
 fn resolve(probe: &Probe<'_>, sql: &str) -> Result<(Duration, usize), BoxError> {
     let path = probe.dir.join(FILE);
     let sql = with_versions(&path, sql)?;
@@ -120,7 +121,7 @@ fn resolve(probe: &Probe<'_>, sql: &str) -> Result<(Duration, usize), BoxError> 
     Ok((start.elapsed(), batches.iter().map(theirs::RecordBatch::num_rows).sum()))
 }
 
-/// Puts the feature versions in, which the person knows.
+/// Replaces the feature versions, which a hand-written statement would contain.
 fn with_versions(path: &Path, sql: &str) -> Result<String, BoxError> {
     let connection = Connection::open(path)?;
     let mut sql = sql.to_owned();
@@ -135,7 +136,7 @@ fn with_versions(path: &Path, sql: &str) -> Result<String, BoxError> {
     Ok(sql)
 }
 
-/// Writes rows that already lie in a table of DuckDB into a file, with all that the store adds to them.
+/// Writes rows from a table of DuckDB into a file, with all columns that the store adds.
 fn write(dir: &Path, tables: &[&[RecordBatch]], fields: &[&str]) -> Result<Duration, BoxError> {
     let path = dir.join("statement.duckdb");
     let connection = Connection::open_with_flags(
@@ -158,7 +159,8 @@ fn write(dir: &Path, tables: &[&[RecordBatch]], fields: &[&str]) -> Result<Durat
             "CREATE TABLE written_{number} AS SELECT sample_uid, {by_field} AS metaxy_provenance_by_field, \
              {hash} AS metaxy_provenance, {by_field} AS metaxy_data_version_by_field, {hash} AS metaxy_data_version, \
              '01234567' AS metaxy_feature_version, '89abcdef' AS metaxy_project_version, now() AS metaxy_created_at, \
-             now() AS metaxy_updated_at, NULL::TIMESTAMPTZ AS metaxy_deleted_at, NULL::VARCHAR AS metaxy_materialization_id \
+             now() AS metaxy_updated_at, NULL::TIMESTAMPTZ AS metaxy_deleted_at, \
+             NULL::VARCHAR AS metaxy_materialization_id \
              FROM given.rows_{number}"
         ))?;
     }
@@ -168,7 +170,7 @@ fn write(dir: &Path, tables: &[&[RecordBatch]], fields: &[&str]) -> Result<Durat
     Ok(elapsed)
 }
 
-/// Puts rows into a table in memory: the id, and a column for each field.
+/// Copies rows into a table in memory: the id, and a column for each field.
 fn stage(connection: &Connection, number: usize, batches: &[RecordBatch], fields: &[&str]) -> Result<(), BoxError> {
     let columns: Vec<String> = fields.iter().map(|field| format!("{field} VARCHAR")).collect();
     let table = format!("rows_{number}");
@@ -180,7 +182,7 @@ fn stage(connection: &Connection, number: usize, batches: &[RecordBatch], fields
     Ok(())
 }
 
-/// A batch as DuckDB's binding takes it.
+/// Converts a batch for DuckDB's binding.
 fn flat(batch: &RecordBatch, fields: &[&str]) -> Result<theirs::RecordBatch, BoxError> {
     let ids = batch.column_by_name("sample_uid").ok_or("the rows have no ids")?.as_primitive::<Int64Type>();
     let by_field = batch.column_by_name(columns::PROVENANCE_BY_FIELD).ok_or("the rows have no versions")?.as_struct();

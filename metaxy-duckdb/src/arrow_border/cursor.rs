@@ -5,11 +5,11 @@ use std::ptr::NonNull;
 
 use duckdb::{ArrowStream, Connection, Statement};
 
-/// A running statement together with its connection. DuckDB computes while it is read, and occupies no thread
-/// otherwise.
+/// A running statement together with its connection. DuckDB computes only while the cursor is read, and occupies no
+/// thread otherwise.
 ///
-/// The binding's streams borrow their statement, and statements their connection, so that none can be kept or sent to
-/// another thread without the others. The cursor owns all three.
+/// The binding's streams borrow their statement, and statements borrow their connection, so that none can be kept or
+/// sent to another thread without the others. The cursor owns all three.
 pub(crate) struct Cursor<L: AsRef<Connection>> {
     /// Borrows from the statement; `Some` until the cursor is dropped.
     chunks: Option<ArrowStream<'static>>,

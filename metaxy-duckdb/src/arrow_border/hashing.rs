@@ -14,7 +14,7 @@ pub(crate) fn name(hasher: RowHasher) -> String {
     format!("metaxy_{}_{}", hasher.algorithm(), hasher.truncation())
 }
 
-/// The function.
+/// The SQL function.
 pub(crate) struct Hash;
 
 impl VScalar for Hash {

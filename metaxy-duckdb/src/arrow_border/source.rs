@@ -68,7 +68,7 @@ type BoxError = Box<dyn std::error::Error>;
 /// The table function.
 pub(crate) struct BatchSource;
 
-/// Batches, cut into parts of at most one vector.
+/// Batches, divided into parts of at most one vector.
 pub(crate) struct Parts {
     batches: Arc<[DuckBatch]>,
     /// For each batch the number of its first part; then the number of all parts.
@@ -102,7 +102,7 @@ impl VTab for BatchSource {
 
     fn bind(bind: &BindInfo) -> Result<Self::BindData, BoxError> {
         let number = bind.get_parameter(0).to_uint64();
-        let batches = sources().get(&number).cloned().ok_or("these batches are gone")?;
+        let batches = sources().get(&number).cloned().ok_or("these batches no longer exist")?;
         let first = batches.first().ok_or("there are no batches")?;
         for field in first.schema().fields() {
             bind.add_result_column(field.name(), to_duckdb_logical_type_for_field(field)?);

@@ -10,7 +10,7 @@ use crate::catalog::StoredColumn;
 use crate::sql::names::{quoted, text};
 use crate::sql::select::Relation;
 
-/// Returns all of a scan, or the reason why DuckDB cannot evaluate all of it.
+/// Returns the whole scan, or the reason why DuckDB cannot evaluate all of it.
 pub(super) fn whole_scan(part: &Part, request: &ScanRequest) -> Result<Relation, String> {
     if part.table.has_own_rowid() {
         return Err(format!("`{}` has a column `rowid`", part.key));
@@ -18,7 +18,7 @@ pub(super) fn whole_scan(part: &Part, request: &ScanRequest) -> Result<Relation,
     let relation = Relation::new(&part.table, request);
     match relation.applied {
         ScanStage::Filter => Ok(relation),
-        _ => Err(format!("DuckDB and Arrow would not agree on which rows of `{}` to read", part.key)),
+        _ => Err(format!("DuckDB and Arrow select different rows of `{}`", part.key)),
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn select(
     Ok(format!("SELECT {} {}{window}", outputs.join(", "), relation.sql()))
 }
 
-/// Returns whether DuckDB distinguishes and sorts the values of a type as the engine does.
+/// Whether DuckDB compares and sorts the values of a type as the engine does.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum KeyType {
     Integer,
@@ -94,7 +94,7 @@ pub(super) fn key_type(part: &Part, name: &str) -> Result<KeyType, String> {
     known.ok_or_else(|| {
         let kind = &column.data_type;
         format!(
-            "rows of `{}` are told apart by `{name}`, whose type {kind} DuckDB and Arrow compare differently",
+            "rows of `{}` are matched by `{name}`, whose type {kind} DuckDB and Arrow compare differently",
             part.key
         )
     })
@@ -127,7 +127,7 @@ fn data_version(part: &Part, field: &str) -> Result<String, String> {
         _ => (false, None),
     };
     let known = known && part.table.is_stored_as_written(Some(&column.name));
-    sql.filter(|_| known).ok_or_else(|| format!("`{}` keeps its data versions as {}", part.key, column.data_type))
+    sql.filter(|_| known).ok_or_else(|| format!("`{}` stores its data versions as {}", part.key, column.data_type))
 }
 
 /// Returns the window of a group: its rows, in the order in which their versions are hashed.
@@ -170,7 +170,7 @@ fn numbered(relation: Relation, part: &Part, ids: &[String]) -> Result<(Relation
         quoted(&name)
     };
     let updated = part.table.name_in_sql(columns::UPDATED_AT);
-    let updated = updated.ok_or_else(|| format!("`{}` does not say when its rows were written", part.key))?;
+    let updated = updated.ok_or_else(|| format!("`{}` has no times of writing", part.key))?;
     let (number, total, single, arrival) = (free("number"), free("total"), free("single"), free("arrival"));
     let relation = relation.with_columns(&format!(
         "row_number() OVER (ORDER BY {updated} DESC NULLS LAST, {}) - 1 AS {number}, \
@@ -179,7 +179,7 @@ fn numbered(relation: Relation, part: &Part, ids: &[String]) -> Result<(Relation
          AND count({updated}) OVER () IN (0, count(*) OVER ())) AS {single}",
         ids.join(", ")
     ));
-    // Of a single write the second half comes first.
+    // If all rows come from a single write, the second half comes first.
     let relation = relation.with_columns(&format!(
         "CASE WHEN {single} THEN ({number} - ({total} + 1) // 2 + {total}) % {total} ELSE {number} END AS {arrival}"
     ));

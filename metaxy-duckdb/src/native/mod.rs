@@ -29,8 +29,8 @@ use crate::types::convert;
 
 use query::Query;
 
-/// The maximum number of joined inputs; more are left to the core. Measured: DuckDB plans 20 in one second, 40 in
-/// three, and 80 in 39.
+/// The maximum number of joined inputs; plans with more run in the Arrow engine. Measured: DuckDB plans 20 in one
+/// second, 40 in three, and 80 in 39.
 const MAX_INPUTS: usize = 32;
 
 /// A table of the plan.
@@ -39,7 +39,7 @@ pub(crate) struct Part {
     table: StoredTable,
 }
 
-/// Runs a plan on the tables of these names: of each input, then of the feature itself.
+/// Runs a plan on the tables of the given names: the table of each input, then that of the feature.
 pub(crate) fn resolve(
     link: &Link,
     plan: &IncrementPlan,
@@ -54,7 +54,7 @@ pub(crate) fn resolve(
     }
     let hash = link.hash_function(plan.recipe.hasher)?;
     let connection = &link.connection;
-    // Everything is read in one transaction, which ends with the connection.
+    // All tables are read in one transaction, which ends with the connection.
     connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
     let mut parts = Vec::with_capacity(names.len());
     for (key, sql_name) in names {

@@ -1,4 +1,4 @@
-//! The whole statement, which compares expected rows with current ones.
+//! The whole statement, which compares the expected rows with the current ones.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
@@ -57,7 +57,7 @@ impl Query {
         Ok(Self { sql, expected: columns, fields, compares: true })
     }
 
-    /// Splits some rows of the answer into their kinds, their expected rows, and the row numbers of their current rows.
+    /// Splits some rows of the result into their kinds, their expected rows, and the row numbers of their current rows.
     pub(super) fn split(
         &self,
         plan: &IncrementPlan,
@@ -76,7 +76,7 @@ impl Query {
     }
 }
 
-/// Checks that join columns are of one kind in every table; else the rules of the engine decide.
+/// Checks that join columns are of one kind in every table; otherwise only the engine compares them correctly.
 fn check_keys(plan: &IncrementPlan, parts: &[Part], current: Option<&Part>) -> Result<(), String> {
     for name in &plan.join_columns {
         let inputs = parts.iter().zip(&plan.inputs).map(|(part, input)| (part, input.source_of(name)));
@@ -107,14 +107,14 @@ impl CurrentRows {
             keys.iter().enumerate().map(|(index, key)| format!("{key} AS k{index}")).collect();
         let provenance = find(part, columns::PROVENANCE)?;
         if key_type(part, columns::PROVENANCE)? != KeyType::Text {
-            return Err(format!("`{}` keeps its provenance as {}", part.key, provenance.data_type));
+            return Err(format!("`{}` stores its provenance as {}", part.key, provenance.data_type));
         }
         let provenance = quoted(&provenance.sql_name);
         let forced = match &current.staleness {
             None => None,
             Some(predicate) => {
                 let sql = condition(&part.table, predicate);
-                Some(sql.ok_or("DuckDB and Arrow would not agree on what the staleness predicates say")?)
+                Some(sql.ok_or("DuckDB and Arrow evaluate the staleness predicates differently")?)
             }
         };
         if current.collapse {
@@ -128,7 +128,7 @@ impl CurrentRows {
             let sql = format!("SELECT {} {}", outputs.join(", "), relation.sql());
             return Ok(Self { sql, stale: with_forced("c.p IS DISTINCT FROM e.p", forced.is_some()) });
         }
-        // A null among several provenances makes the key stale: it is neither least nor greatest, so it is named.
+        // A null among several provenances makes the key stale: min and max ignore it, so it is tested explicitly.
         outputs.extend([
             format!("CASE WHEN bool_or({provenance} IS NULL) THEN NULL ELSE min({provenance}) END AS low"),
             format!("max({provenance}) AS high"),

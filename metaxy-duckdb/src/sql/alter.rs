@@ -11,7 +11,7 @@ use crate::KIND;
 use crate::catalog::{StoredColumn, StoredTable};
 use crate::types::storage;
 
-/// The changes of a table, or of a missing one, when rows of a schema are appended.
+/// The changes of a table, or of a missing one, for rows of a schema.
 pub(crate) struct Growth {
     /// The columns that are written.
     pub(crate) columns: Vec<StoredColumn>,
@@ -19,7 +19,7 @@ pub(crate) struct Growth {
     new: Vec<StoredColumn>,
     /// The columns whose type changes.
     changed: Vec<StoredColumn>,
-    /// Their changes, as they follow `ALTER TABLE t`.
+    /// Their changes, in the form that follows `ALTER TABLE t`.
     changes: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ impl Growth {
         taken.extend(table.iter().flat_map(|table| &table.columns).map(|column| column.sql_name.to_lowercase()));
         let mut growth = Self { columns: Vec::new(), new: Vec::new(), changed: Vec::new(), changes: Vec::new() };
         for field in given.fields() {
-            // What has no type yet is left out.
+            // Parts without a type are left out.
             let Ok(target) = grown.field_with_name(field.name()) else { continue };
             let column = match table.and_then(|table| table.column(field.name())) {
                 Some(stored) => growth.change(stored, target)?,
@@ -92,8 +92,8 @@ impl Growth {
     }
 }
 
-/// Collects the members that a type gains, as `path TYPE`. Returns `false` if it differs in anything else: a part had
-/// no type before.
+/// Collects the members that a type gains, as `path TYPE`. Returns `false` if it differs in another way: a part had no
+/// type before.
 fn additions(stored: &DataType, target: &DataType, path: &str, added: &mut Vec<String>) -> bool {
     match (stored, target) {
         _ if stored == target => true,
@@ -129,7 +129,7 @@ fn new_column(field: &Field, taken: &mut HashSet<String>) -> Result<StoredColumn
     StoredColumn::new(field, taken).map_err(|hint| unsupported(field, hint))
 }
 
-/// Refuses columns that no table can have.
+/// Checks that a table can have all columns.
 pub(crate) fn check_storable(schema: &Schema) -> Result<()> {
     let check = |field: &Field| storage(field.data_type()).map(drop).map_err(|hint| unsupported(field, hint));
     schema.fields().iter().try_for_each(|field| check(field))

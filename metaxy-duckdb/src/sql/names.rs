@@ -15,7 +15,7 @@ pub(crate) fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-/// Makes names differ in more than case, because DuckDB's are not case-sensitive: later ones get a number.
+/// Makes names differ in more than case, because DuckDB's names are not case-sensitive: later ones get a number.
 pub(crate) fn distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut taken = HashSet::new();
     names.into_iter().map(|name| distinct_name(name, &mut taken)).collect()

@@ -1,4 +1,4 @@
-//! Predicates in DuckDB's SQL, if its answer equals that of the core.
+//! Predicates in DuckDB's SQL, if its result equals that of the core.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use metaxy_core::filter::{BoundColumn, Predicate, Scalar, SqlDialect, to_sql};
@@ -8,12 +8,12 @@ use crate::catalog::StoredTable;
 use crate::sql::names::text;
 use crate::types::storage;
 
-/// The maximum size of a condition; larger ones are left to the core. DuckDB refuses expressions that are nested deeper
+/// The maximum size of a condition; the core evaluates larger ones. DuckDB refuses expressions that are nested deeper
 /// than 1000, and is slow with lists of this length.
 const MAX_NODES: usize = 400;
 const MAX_LIST: usize = 5_000;
 
-/// Returns a predicate in SQL; `None` if DuckDB's answer would differ from that of the core.
+/// Returns a predicate in SQL; `None` if DuckDB's result would differ from that of the core.
 pub(crate) fn condition(table: &StoredTable, predicate: &Predicate) -> Option<String> {
     let mut nodes = 0;
     if !is_exact(table, predicate, &mut nodes) || nodes > MAX_NODES {
@@ -22,7 +22,7 @@ pub(crate) fn condition(table: &StoredTable, predicate: &Predicate) -> Option<St
     to_sql(predicate, &mut Dialect { table }).ok()
 }
 
-/// Returns whether stored values compare like the values themselves. Counts the parts.
+/// Returns whether stored values compare like the values themselves. Counts the nodes.
 fn is_exact(table: &StoredTable, predicate: &Predicate, nodes: &mut usize) -> bool {
     *nodes += 1;
     let comparable = |column: &BoundColumn| table.is_stored_as_written(column.path.first());
@@ -87,7 +87,7 @@ impl SqlDialect for Dialect<'_> {
     }
 }
 
-/// Returns the error that leaves a predicate to the core. Users do not see it.
+/// Returns an error that is never shown, because the core evaluates such predicates.
 fn not_in_sql(what: &str) -> Error {
     Error::Unsupported { what: format!("`{what}` in SQL"), hint: "the core evaluates it".to_owned() }
 }

@@ -8,7 +8,7 @@ use super::names::quoted;
 use super::predicate::condition;
 use crate::catalog::StoredTable;
 
-/// The rows of a scan in SQL, as far as DuckDB's answer equals that of the core.
+/// The rows of a scan in SQL, as far as DuckDB's result equals that of the core.
 #[derive(Debug)]
 pub(crate) struct Relation {
     /// The table, or a subquery with its columns and `rowid`.
@@ -20,7 +20,7 @@ pub(crate) struct Relation {
 }
 
 impl Relation {
-    /// Converts a request into SQL, as far as the answer equals that of the core.
+    /// Converts a request into SQL, as far as DuckDB's result equals that of the core.
     pub(crate) fn new(table: &StoredTable, request: &ScanRequest) -> Self {
         let from = quoted(&table.sql_name);
         let mut relation = Self { from, all: "*, rowid", condition: None, applied: ScanStage::Nothing };
@@ -92,8 +92,8 @@ pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     Select { sql: format!("SELECT {names} {}", relation.sql()), columns, applied: relation.applied }
 }
 
-/// Returns the condition that a row of a relation is the newest of its ids. Listing the rows that are not keeps the
-/// columns that are read out of the window's sort, and usually there are none to list.
+/// Returns the condition that a row of a relation is the newest of its ids. It lists the rows that are not, because
+/// that keeps the other columns out of the window's sort, and usually the list is empty.
 fn keep_latest(table: &StoredTable, ids: &[String], relation: &Relation) -> Option<String> {
     if table.has_own_rowid() {
         return None;
@@ -103,8 +103,8 @@ fn keep_latest(table: &StoredTable, ids: &[String], relation: &Relation) -> Opti
     Some(format!("rowid NOT IN (SELECT rowid {} QUALIFY NOT {newest})", relation.sql()))
 }
 
-/// Returns the condition that a row was written or deleted last among those with equal values in some columns; of several with
-/// one time it is the one with the greatest value of `then`, and of those the last one.
+/// Returns the condition that a row was written or deleted last among those with equal values in some columns; of
+/// several with one time it is the one with the greatest value of `then`, and of those the last one.
 pub(crate) fn newest_of(table: &StoredTable, columns: &str, then: Option<&str>) -> String {
     let times = [columns::DELETED_AT, columns::UPDATED_AT];
     let times: Vec<String> = times.into_iter().filter_map(|name| table.name_in_sql(name)).collect();

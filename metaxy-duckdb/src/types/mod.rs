@@ -21,7 +21,7 @@ pub(crate) struct Storage {
     pub(crate) wire: DataType,
 }
 
-/// Returns how a type is stored, or why it cannot be.
+/// Returns how a type is stored, or the reason why it cannot be stored.
 pub(crate) fn storage(data_type: &DataType) -> Result<Storage, &'static str> {
     use DataType as T;
     let plain = |sql: &str, wire: DataType| Ok(Storage { sql: sql.to_owned(), wire });
@@ -67,10 +67,10 @@ pub(crate) fn storage(data_type: &DataType) -> Result<Storage, &'static str> {
         T::Struct(members) if members.is_empty() => Err("a struct needs at least one member"),
         T::Struct(members) => structure(members),
         T::Map(entries, _) => map(entries),
-        T::FixedSizeList(_, _) => Err("a list of size 0 holds nothing; leave the column out"),
+        T::FixedSizeList(_, _) => Err("a list of size 0 has no values; leave the column out"),
         T::ListView(_) | T::LargeListView(_) => Err("cast it to a List"),
-        T::Interval(_) => Err("store a Duration, or the number of days and months in columns of their own"),
-        T::Union(_, _) => Err("store each of the alternatives in a column of its own"),
+        T::Interval(_) => Err("store a Duration, or the number of days and months in separate columns"),
+        T::Union(_, _) => Err("store each of the alternatives in a separate column"),
     }
 }
 
@@ -165,9 +165,9 @@ pub(crate) fn from_text(text: &str) -> Option<DataType> {
 /// The maximum nesting of types. The core writes fewer levels, each of which may be in two pairs of brackets.
 pub(crate) const MAX_NESTING: usize = 100;
 
-/// Returns how deep a type is nested that is written as in SQL or Arrow: `STRUCT(a INTEGER[][])`, `List(Utf8)`.
+/// Returns the depth of the nesting of a type in the notation of SQL or Arrow: `STRUCT(a INTEGER[][])`, `List(Utf8)`.
 pub(crate) fn nesting(text: &str) -> usize {
-    // The deepest element so far of each open bracket, and the depth of the element that is read.
+    // The deepest element so far of each open bracket, and the depth of the current element.
     let mut open: Vec<usize> = Vec::new();
     let (mut element, mut quote) = (0, None);
     for character in text.chars() {
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nesting_is_counted() {
+    fn the_depth_of_nesting() {
         for (text, depth) in [
             ("INTEGER", 0),
             ("INTEGER[][3]", 2),

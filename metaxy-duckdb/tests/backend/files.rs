@@ -1,4 +1,4 @@
-//! Places that are no store, and files that this DuckDB cannot read.
+//! Locations that are not stores, and files that this DuckDB cannot read.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
 use super::{append, batch, ints, open, read};
 
 #[tokio::test]
-async fn places_that_are_no_store() {
+async fn locations_that_are_not_stores() {
     let dir = tempfile::tempdir().unwrap();
     let try_open = async |path: PathBuf, mode| open(&path, mode).await.unwrap_err();
     for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
@@ -36,7 +36,7 @@ async fn places_that_are_no_store() {
 }
 
 #[tokio::test]
-async fn settings_that_no_store_could_have() {
+async fn invalid_settings() {
     for config in [
         DuckDbConfig::new("a\0b"),
         DuckDbConfig::new("store.duckdb").table_prefix("1x"),
@@ -65,10 +65,10 @@ async fn settings_that_no_store_could_have() {
     assert!(!dir.path().join("store.duckdb").exists());
 }
 
-/// Where the version stands in a file, behind a checksum of 8 bytes and the magic `DUCK`.
+/// The position of the version in a file, after a checksum of 8 bytes and the magic `DUCK`.
 const VERSION: usize = 12;
 
-/// DuckDB's checksum of a header block, up to a constant: the words count one by one.
+/// DuckDB's checksum of a header block, up to a constant: each word is hashed separately.
 fn checksum(words: &[u8]) -> u64 {
     let words = words.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
     words.fold(0, |sum, word| sum ^ word.wrapping_mul(0xbf58_476d_1ce4_e5b9))
@@ -107,7 +107,7 @@ async fn a_damaged_file() {
 }
 
 #[tokio::test]
-async fn closed_and_opened_again() {
+async fn a_store_can_be_reopened() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();

@@ -1,4 +1,4 @@
-//! Who holds a file: other processes, and other stores of this one.
+//! Locks on a file: of other processes, and of other stores of this process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use metaxy_core::{AccessMode, Error, StoreBackend};
 
 use super::{TARGET, append, batch, ints, open, process, read};
 
-/// In the process of a test: opens the file and holds it until the input ends.
+/// Runs in the child process of a test: opens the file and holds it until the input ends.
 async fn hold(mode: AccessMode) {
     let Some(path) = std::env::var_os(TARGET).map(PathBuf::from) else { return };
     let store = open(&path, mode).await.unwrap();
@@ -27,12 +27,12 @@ async fn holds_for_reading() {
     hold(AccessMode::ReadOnly).await;
 }
 
-/// Returns a process that holds the file.
+/// Starts a process that holds the file.
 fn holder(test: &str, path: &Path) -> Child {
     let mut child = process(test, path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == "held"), "the other process holds the file");
-    // Whatever it still says has to have somewhere to go.
+    // Its further output must be read, or it would block.
     std::thread::spawn(move || lines.for_each(drop));
     child
 }
@@ -43,7 +43,7 @@ fn release(mut child: Child) {
 }
 
 #[tokio::test]
-async fn a_held_file_and_its_holder_are_named() {
+async fn an_error_names_the_locked_file_and_its_holder() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();
@@ -70,9 +70,9 @@ async fn tries_to_write() {
     assert!(matches!(error, Error::Locked { .. }), "{error:?}");
 }
 
-/// Closing a file, however it was opened, takes away all locks that the process has on it.
+/// Closing any handle of a file releases all locks that the process has on it.
 #[tokio::test]
-async fn a_second_store_of_a_process_leaves_its_lock_alone() {
+async fn a_second_store_of_a_process_keeps_its_lock() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let _first = open(&path, AccessMode::ReadWrite).await.unwrap();

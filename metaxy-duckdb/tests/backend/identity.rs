@@ -1,4 +1,4 @@
-//! A file is told by its device and number, not by its path.
+//! A file is identified by its device and inode number, not by its path.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use metaxy_core::{AccessMode, Error, StoreBackend};
 
 use super::{TARGET, append, batch, ints, open, process, read};
 
-/// Every name is one file: what is written by one of them is there by the others, and nothing is lost.
+/// All names lead to one file: rows that are written under one name are read under the others, and none are lost.
 #[cfg(unix)]
 #[tokio::test]
 async fn two_names_are_one_file() {
@@ -30,7 +30,7 @@ async fn two_names_are_one_file() {
     }
 }
 
-/// In the process of the test below: writes a row, and ends without closing the file.
+/// Runs in the child process of the test below: writes a row, and ends without closing the file.
 #[tokio::test]
 async fn ends_without_closing() {
     let Some(path) = std::env::var_os(TARGET).map(std::path::PathBuf::from) else { return };
@@ -39,10 +39,10 @@ async fn ends_without_closing() {
     std::process::abort();
 }
 
-/// The write-ahead log has the name by which the file was opened. By another one DuckDB does not find it.
+/// The write-ahead log has the name under which the file was opened. DuckDB does not find it under another name.
 #[cfg(unix)]
 #[tokio::test]
-async fn rows_that_wait_under_another_name() {
+async fn rows_in_the_log_of_another_name() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("store.duckdb"), dir.path().join("other.duckdb"));
     open(&path, AccessMode::ReadWrite).await.unwrap().close().await.unwrap();
@@ -61,7 +61,7 @@ async fn rows_that_wait_under_another_name() {
     assert_eq!(read(&open(&other, AccessMode::ReadOnly).await.unwrap(), "t").await.unwrap().num_rows(), 1);
 }
 
-/// What is written to a file that is gone is not acknowledged, and does not reach the one that has taken its place.
+/// A write to a removed file is not acknowledged, and does not reach the file that has replaced it.
 #[tokio::test]
 async fn a_file_removed_while_open() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A DuckDB file is input: nothing in it makes DuckDB read other files, or mean something else by a statement.
+//! A DuckDB file is input: nothing in it makes DuckDB read other files or changes the meaning of statements.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ async fn prepared(path: &Path, sql: &str) {
 }
 
 #[tokio::test]
-async fn a_view_is_no_table() {
+async fn a_view_is_not_a_table() {
     let dir = tempfile::tempdir().unwrap();
     let (path, secret) = (dir.path().join("store.duckdb"), dir.path().join("secret.csv"));
     std::fs::write(&secret, "id,name\n7,hunter2\n").unwrap();
@@ -30,9 +30,9 @@ async fn a_view_is_no_table() {
     }
 }
 
-/// A column whose values are computed by the file's own function runs that in every read.
+/// A column that is computed by a function of the file runs that function in every read.
 #[tokio::test]
-async fn a_file_reaches_no_other_file() {
+async fn a_database_cannot_read_other_files() {
     let dir = tempfile::tempdir().unwrap();
     let (path, secret) = (dir.path().join("store.duckdb"), dir.path().join("secret.csv"));
     std::fs::write(&secret, "hunter2\n").unwrap();
@@ -62,7 +62,7 @@ async fn macros_do_not_replace_functions() {
             assert!(matches!(&error, Error::NotAStore { reason, .. } if reason.contains(name)), "{name}: {error:?}");
         }
     }
-    // Functions with names of their own do no harm.
+    // Functions with unique names are harmless.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     prepared(&path, "CREATE MACRO twice(x) AS 2 * x").await;
@@ -70,7 +70,7 @@ async fn macros_do_not_replace_functions() {
 }
 
 #[tokio::test]
-async fn settings_do_not_change_what_statements_mean() {
+async fn settings_do_not_change_the_meaning_of_statements() {
     for (name, value) in [
         ("default_order", "DESC"),
         ("DEFAULT_NULL_ORDER", "NULLS_FIRST"),
@@ -87,12 +87,12 @@ async fn settings_do_not_change_what_statements_mean() {
     DuckDbBackend::new(config).unwrap().open(AccessMode::ReadWrite).await.unwrap();
 }
 
-/// A trigger of one table takes rows of another.
+/// A trigger on one table deletes rows of another.
 #[tokio::test]
 async fn triggers_are_not_run() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
-    // Files of earlier versions hold none.
+    // Files of earlier versions have none.
     let config = DuckDbConfig::new(path.display().to_string()).storage_version("v2.0.0");
     let store = DuckDbBackend::new(config).unwrap();
     store.open(AccessMode::ReadWrite).await.unwrap();
@@ -110,9 +110,9 @@ async fn triggers_are_not_run() {
     assert_eq!(read(&store, "other").await.unwrap().num_rows(), 2);
 }
 
-/// Larger than memory: DuckDB still writes what does not fit beside the file.
+/// The rows are larger than memory: DuckDB still writes temporary files beside its file.
 #[tokio::test]
-async fn spilling_is_no_external_access() {
+async fn spilling_works_without_external_access() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let config = DuckDbConfig::new(path.display().to_string())
@@ -136,9 +136,9 @@ async fn spilling_is_no_external_access() {
     assert_eq!(rows, 400_000);
 }
 
-/// A comment that names a type, or a type itself, nested so deep that reading it would overflow the stack.
+/// A comment with a type, or a type itself, nested so deep that reading it would overflow the stack.
 #[tokio::test]
-async fn types_nested_without_end() {
+async fn types_nested_too_deep() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let deep = format!("{}Utf8{}", "List(".repeat(100_000), ")".repeat(100_000));
@@ -156,9 +156,9 @@ async fn types_nested_without_end() {
     assert!(matches!(&error, Error::LimitExceeded { what, .. } if what.contains("`id`")), "{error:?}");
 }
 
-/// Comments that would make two columns one.
+/// Comments that would give two columns the same name.
 #[tokio::test]
-async fn names_in_comments_stay_apart() {
+async fn names_in_comments_are_made_distinct() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     prepared(&path, "COMMENT ON COLUMN t.name IS 'metaxy {\"name\":\"id\"}'").await;

@@ -1,5 +1,5 @@
-//! The backend's own behaviour: files that cannot be used, who holds them, what a crash or a full disk leaves behind, and
-//! tables that others made.
+//! The backend's own behaviour: unusable files, locks, the state after a crash or on a full disk, and tables of other
+//! programs.
 
 mod files;
 mod holders;
@@ -29,10 +29,10 @@ async fn open(path: &Path, mode: AccessMode) -> Result<DuckDbBackend> {
     Ok(store)
 }
 
-/// The variable that tells a process of a test what to work on.
+/// The variable that names the target of a child process of a test.
 const TARGET: &str = "METAXY_DUCKDB_TEST";
 
-/// This test binary once more, to run one test there with a file to work on.
+/// Returns a command that runs one test of this test binary with a target.
 fn process(test: &str, target: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads", "1"]).env(TARGET, target);
@@ -40,9 +40,9 @@ fn process(test: &str, target: &Path) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_writes_are_whole() {
+async fn killed_writes_are_atomic() {
     let directory = tempfile::tempdir().unwrap();
-    crash::survives_kills("killed_writes_are_whole", Victim::Store, 60, directory.path(), |location| async move {
+    crash::survives_kills("killed_writes_are_atomic", Victim::Store, 60, directory.path(), |location| async move {
         Ok(Arc::new(DuckDbBackend::file(location.join("store.duckdb"))?) as SharedBackend)
     })
     .await;

@@ -1,4 +1,4 @@
-//! What other programs have made of a table: indexes, types of their own, maps.
+//! Tables with additions of other programs: indexes, foreign types, maps.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ fn row(id: i64, members: &[(&str, &str)]) -> RecordBatch {
     batch(vec![("id", ints([id])), ("s", by_field(members))])
 }
 
-/// A feature gains a field, a list of structs a member, whatever indexes there are; these are there afterwards.
+/// A feature gains a field, and a list of structs a member, on a table with indexes, which exist afterwards.
 #[tokio::test]
-async fn indexes_let_a_table_grow() {
+async fn a_table_with_indexes_can_grow() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();
@@ -48,7 +48,7 @@ async fn indexes_let_a_table_grow() {
     append(&store, "t", row(2, &[("x", "b"), ("y", "c")])).await.unwrap();
     append(&store, "t", row(3, &[("z", "d")])).await.unwrap();
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 3);
-    // The unique one still is, and a row that it refuses costs nothing.
+    // The unique index is still enforced, and a refused row has no effect.
     let error = append(&store, "t", row(2, &[("x", "b"), ("w", "c")])).await.unwrap_err();
     assert!(error.to_string().contains("onstraint"), "{error}");
     append(&store, "t", row(4, &[("w", "d")])).await.unwrap();
@@ -58,9 +58,9 @@ async fn indexes_let_a_table_grow() {
     assert_eq!(query(&path, "SELECT s.y FROM t WHERE id = 2"), ["c"]);
 }
 
-/// Constraints let a table grow. Foreign keys of other tables do not, and are named.
+/// A table with constraints can grow. One with foreign keys of other tables cannot, and the error names them.
 #[tokio::test]
-async fn tables_with_constraints_grow() {
+async fn a_table_with_constraints_can_grow() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     run(&path, "CREATE TABLE t (id BIGINT PRIMARY KEY, s STRUCT(x VARCHAR) NOT NULL, CHECK (id > 0))");
@@ -77,9 +77,9 @@ async fn tables_with_constraints_grow() {
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 3);
 }
 
-/// A process that ends while indexes are set aside leaves their definitions in the table's comment.
+/// A process that ends while indexes are dropped leaves their definitions in the table's comment.
 #[tokio::test]
-async fn indexes_that_were_set_aside_come_back() {
+async fn dropped_indexes_are_created_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();
@@ -91,7 +91,7 @@ async fn indexes_that_were_set_aside_come_back() {
     store.close().await.unwrap();
     assert_eq!(query(&path, INDEXES), ["CREATE INDEX i ON t(id);"]);
     assert_eq!(query(&path, "SELECT comment FROM duckdb_tables() WHERE table_name = 't'"), ["mine"]);
-    // A comment is input: nothing else in it is run.
+    // A comment is input: no other statement in it is run.
     run(&path, "COMMENT ON TABLE t IS 'metaxy {\"indexes\":[\"CREATE INDEX j ON t(id); DROP TABLE t\"]}'");
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();
     append(&store, "t", row(3, &[("x", "b")])).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_list_of_structs_gains_members() {
     assert_eq!((value("x"), value("y"), value("X")), (None, Some("b"), Some("c")));
 }
 
-/// Earlier versions kept the keys of dictionaries as the type of a column, which then had no room for more values.
+/// Earlier versions recorded the key type of dictionaries, which limited the number of values.
 #[tokio::test]
 async fn dictionaries_of_earlier_versions_are_plain() {
     let dir = tempfile::tempdir().unwrap();
@@ -136,9 +136,9 @@ async fn dictionaries_of_earlier_versions_are_plain() {
     assert_eq!((rows.num_rows(), rows.column(1).data_type()), (301, &arrow::datatypes::DataType::Utf8));
 }
 
-/// Types of other programs take what they hold; for the rest the value, its column and its row are named.
+/// Foreign types accept values that they can represent; for others the error names the value, its column and its row.
 #[tokio::test]
-async fn values_that_a_foreign_type_does_not_hold() {
+async fn values_outside_a_foreign_type() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     run(
@@ -158,7 +158,7 @@ async fn values_that_a_foreign_type_does_not_hold() {
         ("m", vec!["calm", "cross", "glad"], "glad"),
         ("e", vec!["z"], "z"),
         ("u", vec![uuid, "no uuid"], "no uuid"),
-        // It would come back in lower case.
+        // It would be read in lower case.
         ("u", vec![uuid, "0F0E0D0C-0B0A-4000-8000-00000000ABCD"], "0F0E"),
     ];
     for (column, values, wrong) in cases {
@@ -173,7 +173,7 @@ async fn values_that_a_foreign_type_does_not_hold() {
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 5);
 }
 
-/// Values that do not fit the unit in which DuckDB keeps them, or have more digits than their type says.
+/// Values that do not fit the unit in which DuckDB stores them, or have more digits than their type.
 #[tokio::test]
 async fn values_that_do_not_fit_are_named_by_row() {
     let dir = tempfile::tempdir().unwrap();
@@ -201,9 +201,9 @@ async fn values_that_do_not_fit_are_named_by_row() {
     }
 }
 
-/// A column of seconds, of which DuckDB keeps microseconds, and to which another program has appended these.
+/// A column of seconds, which DuckDB stores as microseconds, and to which another program has appended microseconds.
 #[tokio::test]
-async fn values_finer_than_their_type_are_not_cut() {
+async fn values_finer_than_their_type_are_not_truncated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let store = open(&path, AccessMode::ReadWrite).await.unwrap();
@@ -223,13 +223,13 @@ async fn values_finer_than_their_type_are_not_cut() {
     assert_eq!(read(&open(&path, AccessMode::ReadOnly).await.unwrap(), "t").await.unwrap().num_rows(), 3);
 }
 
-/// The columns that the Python package gives a feature when `enable_map_datatype` is on.
+/// The columns that the Python package creates if `enable_map_datatype` is on.
 const MAPS: &str = "metaxy_provenance_by_field MAP(VARCHAR, VARCHAR), metaxy_feature_version VARCHAR, \
     metaxy_project_version VARCHAR, metaxy_provenance VARCHAR, metaxy_created_at TIMESTAMP WITH TIME ZONE, \
     metaxy_updated_at TIMESTAMP WITH TIME ZONE, metaxy_deleted_at TIMESTAMP WITH TIME ZONE, \
     metaxy_materialization_id VARCHAR, metaxy_data_version_by_field MAP(VARCHAR, VARCHAR), metaxy_data_version VARCHAR";
 
-/// Its answers on such tables, with MD5: a child of two fields after a write of `a`, and of a later one of `b`.
+/// Its results on such tables, with MD5: a child of two fields after a write of `a`, and a later one of `b`.
 #[tokio::test]
 async fn maps_of_the_python_package() {
     let dir = tempfile::tempdir().unwrap();

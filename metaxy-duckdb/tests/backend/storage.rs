@@ -1,6 +1,6 @@
-//! Storage that is full, denied or damaged: each has an error of its own.
+//! Storage that is full, denied or damaged: each has its own error.
 //!
-//! For a full disk the shell limits the size of files, and does not let the process be killed for reaching it.
+//! For a full disk, the shell limits the size of files, and ignores the signal that would kill the process.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,11 +11,11 @@ use metaxy_core::{AccessMode, Error, StoreBackend};
 
 use super::{TARGET, append, batch, ints, open, process, read};
 
-/// Larger than what a store without rows needs, smaller than the rows of the test.
+/// Larger than an empty store, smaller than the rows of the test.
 const LIMIT: &str = "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\"";
 const ROWS: i64 = 200_000;
 
-/// Rows that no compression makes small.
+/// Returns rows that cannot be compressed.
 fn noise(from: i64) -> arrow::array::RecordBatch {
     let mixed = |value: i64| value.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64).rotate_left(17) ^ value;
     batch(vec![
@@ -25,7 +25,7 @@ fn noise(from: i64) -> arrow::array::RecordBatch {
     ])
 }
 
-/// In the process of the test below, where files cannot grow as they like.
+/// Runs in the child process of the test below, in which the size of files is limited.
 #[tokio::test]
 async fn fills_the_disk() {
     let Some(path) = std::env::var_os(TARGET).map(PathBuf::from) else { return };
@@ -41,7 +41,7 @@ async fn fills_the_disk() {
     };
     assert!(matches!(error, Error::StorageFull { .. }) && error.is_transient(), "{error:?}");
     println!("\nwritten {written}");
-    // What was there stays readable in this process.
+    // Earlier rows stay readable in this process.
     assert_eq!(read(&store, "small").await.unwrap().num_rows(), 1);
     assert!(store.has_held_rows(&super::key("small")).await.unwrap());
     let _ = store.close().await;
@@ -49,7 +49,7 @@ async fn fills_the_disk() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_full_disk_costs_nothing_that_was_written() {
+async fn a_full_disk_loses_no_written_rows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let unlimited = process("storage::fills_the_disk", &path);
@@ -76,9 +76,9 @@ async fn a_full_disk_costs_nothing_that_was_written() {
     assert_eq!(read(&store, "t").await.unwrap().num_rows() as i64, (written + 1) * ROWS);
 }
 
-/// In the process of the test below, which has no rights: tries to open a file and to create another one.
+/// Runs in the child process of the test below, without permissions: opens a file and creates another one.
 #[tokio::test]
-async fn opens_without_rights() {
+async fn opens_without_permission() {
     let Some(path) = std::env::var_os(TARGET).map(PathBuf::from) else { return };
     for file in ["store.duckdb", "new.duckdb"] {
         let error = open(&path.join(file), AccessMode::ReadWrite).await.unwrap_err();
@@ -89,7 +89,7 @@ async fn opens_without_rights() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_place_without_rights_is_denied() {
+async fn a_location_without_permission_is_denied() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
 
@@ -98,11 +98,14 @@ async fn a_place_without_rights_is_denied() {
     open(&path, AccessMode::ReadWrite).await.unwrap().close().await.unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o555)).unwrap();
-    // Not by the path of the test binary, which other users need not be able to reach.
+    // Not by the path of the test binary, to which other users may have no access.
     let mut child = Command::new("/proc/self/exe");
-    child.args(["--exact", "storage::opens_without_rights", "--nocapture"]).env(TARGET, dir.path()).current_dir("/");
+    child
+        .args(["--exact", "storage::opens_without_permission", "--nocapture"])
+        .env(TARGET, dir.path())
+        .current_dir("/");
     if std::fs::write(dir.path().join("probe"), "").is_ok() {
-        // A user whom permissions bind.
+        // A user who is not exempt from permissions.
         child.uid(65_534).gid(65_534);
     }
     let output = child.output().unwrap();
@@ -115,7 +118,7 @@ async fn a_place_without_rights_is_denied() {
     );
 }
 
-/// The file opens, and the rows of one table are damaged: its name is in the error, and the other tables are as they were.
+/// The file opens, but the rows of one table are damaged: the error names it, and the other tables can be read.
 #[tokio::test]
 async fn damaged_rows_name_their_table() {
     let dir = tempfile::tempdir().unwrap();
@@ -125,7 +128,7 @@ async fn damaged_rows_name_their_table() {
     append(&store, "t", noise(0)).await.unwrap();
     store.close().await.unwrap();
     let mut file = std::fs::read(&path).unwrap();
-    // More than one block: some blocks of the file are free.
+    // Larger than one block, because some blocks of the file are free.
     let eighth = file.len() / 8;
     file[3 * eighth..5 * eighth].iter_mut().for_each(|byte| *byte ^= 0x55);
     std::fs::write(&path, file).unwrap();

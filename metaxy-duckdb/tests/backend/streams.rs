@@ -1,4 +1,4 @@
-//! Threads: a store needs none of the runtime's, and a stream that is not read holds none.
+//! Threads: a store needs no thread of the runtime, and a stream that is not read occupies none.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use metaxy_core::{AccessMode, ScanRequest, StoreBackend};
 
 use super::{append, batch, ints, key, open, read};
 
-/// Returns a runtime with one thread for blocking work, which its program holds for good.
+/// Returns a runtime whose only thread for blocking work is permanently occupied.
 fn starved() -> tokio::runtime::Runtime {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build();
@@ -47,12 +47,12 @@ fn streams_that_are_not_read_hold_no_thread() {
             }
             held.push(stream);
         }
-        // As many as may run at once, and no more.
+        // The maximum number of threads, and no more.
         #[cfg(target_os = "linux")]
         assert!(std::fs::read_dir("/proc/self/task").unwrap().count() < 150);
         append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap();
         assert_eq!(read(&store, "t").await.unwrap().num_rows(), 100_001);
-        // What they read is what was there when they began.
+        // They read the rows that existed when they began.
         for mut stream in [held.remove(1), held.pop().unwrap()] {
             let mut rows = 0;
             while let Some(batch) = stream.next().await {

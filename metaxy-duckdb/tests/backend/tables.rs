@@ -1,4 +1,4 @@
-//! Tables: names that DuckDB would confuse, tables of other programs, and streams that are not read to the end.
+//! Tables: names that DuckDB does not distinguish, tables of other programs, and streams that are not read to the end.
 
 use std::sync::Arc;
 
@@ -39,9 +39,9 @@ async fn columns_and_members_are_added() {
     assert!(members.is_null(at(3)));
 }
 
-/// Hashes do not get smaller, so texts are compressed only if a setting says so.
+/// Hashes cannot be compressed, so texts are compressed only if a setting requires it.
 #[tokio::test]
-async fn texts_are_compressed_where_that_is_asked_for() {
+async fn texts_are_compressed_if_configured() {
     let directory = tempfile::tempdir().unwrap();
     let mut sizes = Vec::new();
     for (name, disabled) in [("default", None), ("compressed", Some(""))] {
@@ -62,7 +62,7 @@ async fn texts_are_compressed_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn names_that_duckdb_would_confuse() {
+async fn names_that_duckdb_does_not_distinguish() {
     let store = DuckDbBackend::in_memory();
     store.open(AccessMode::ReadWrite).await.unwrap();
     let names = ["id", "Id", "ID", "rowid", "ROWID", "say \"hi\"", "größe", "GRÖSSE", "a.b", "select", "id_2", "x'y"];
@@ -115,7 +115,7 @@ async fn video_store(path: &std::path::Path) -> MetadataStore {
 }
 
 #[tokio::test]
-async fn a_struct_with_other_field_names_is_refused() {
+async fn a_struct_with_other_member_names_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = video_store(&dir.path().join("store.duckdb")).await;
     let rows =
@@ -208,7 +208,8 @@ async fn dropped_streams_stop_their_statements() {
     store.open(AccessMode::ReadWrite).await.unwrap();
     append(&store, "t", batch(vec![("id", ints(0..300_000))])).await.unwrap();
     for _ in 0..600 {
-        // More streams than the runtime has blocking threads: they would starve if the threads went on waiting.
+        // More streams than the runtime has blocking threads: reads would never end if threads waited for dropped
+        // streams.
         let mut stream = store.scan(&key("t"), &ScanRequest::default()).await.unwrap().stream;
         stream.next().await.unwrap().unwrap();
     }
@@ -216,7 +217,7 @@ async fn dropped_streams_stop_their_statements() {
 }
 
 #[tokio::test]
-async fn a_cancelled_write_is_whole_or_nothing() {
+async fn a_cancelled_write_is_atomic() {
     let store = DuckDbBackend::in_memory();
     store.open(AccessMode::ReadWrite).await.unwrap();
     append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap();
@@ -231,7 +232,7 @@ async fn a_cancelled_write_is_whole_or_nothing() {
 }
 
 #[tokio::test]
-async fn a_table_that_was_never_filled_is_told_from_an_emptied_one() {
+async fn never_filled_and_emptied_tables_differ() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
     let sql = |sql: &str| duckdb::Connection::open(&path).unwrap().execute_batch(sql).unwrap();

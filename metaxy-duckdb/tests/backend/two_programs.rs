@@ -1,4 +1,4 @@
-//! This program and the Python package take turns on one file.
+//! This program and the Python package write to one file in turns.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use metaxy_testkit::python::{Program, Project, Python};
 
 const MODULES: [&str; 2] = ["duckdb", "ibis"];
 
-/// A project whose store is a file.
+/// Returns a project whose store is a file.
 fn project(python: &Python, top: &str) -> Project {
     let store = "[stores.dev]\ntype = \"metaxy.ext.duckdb.DuckDBMetadataStore\"\n[stores.dev.config]";
     let file = "database = \"${HOME}/store.duckdb\"\nhash_algorithm = \"md5\"";
@@ -22,7 +22,7 @@ fn project(python: &Python, top: &str) -> Project {
     )
 }
 
-/// The type of a by-field column in the file.
+/// Returns the type of a by-field column in the file.
 fn by_field(project: &Project) -> String {
     let connection = duckdb::Connection::open(project.directory().join("store.duckdb")).unwrap();
     let sql = "SELECT data_type FROM duckdb_columns() WHERE table_name = 'raw__video' \
@@ -30,7 +30,7 @@ fn by_field(project: &Project) -> String {
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// A column that has no value for every third id.
+/// Returns a column that is null for every third id.
 fn column<A: Array + From<Vec<Option<T>>> + 'static, T>(ids: &[i64], value: impl Fn(i64) -> T) -> ArrayRef {
     Arc::new(A::from(ids.iter().map(|id| (id % 3 != 0).then(|| value(*id))).collect::<Vec<_>>()))
 }

@@ -8,7 +8,7 @@ use metaxy_duckdb::DuckDbBackend;
 use super::tables::by_field;
 use super::{batch, ints};
 
-/// Returns a feature of so many dependencies, each with a row for the same sample.
+/// Returns a store with a feature of this number of dependencies, each with a row for the same sample.
 async fn store_of(inputs: usize) -> MetadataStore {
     let upstream = |number: usize| format!("raw/input_{number}");
     let mut specs: Vec<FeatureSpec> = (0..inputs)
@@ -29,9 +29,9 @@ async fn store_of(inputs: usize) -> MetadataStore {
     store
 }
 
-/// DuckDB takes longer than linear time to plan so many joins: 39 s for 80 inputs, one for 20.
+/// DuckDB needs more than linear time to plan many joins: 39 s for 80 inputs, one for 20.
 #[tokio::test]
-async fn many_inputs_are_left_to_the_engine_of_the_core() {
+async fn many_inputs_are_joined_by_the_arrow_engine() {
     let store = store_of(120).await;
     let resolve = |engine| store.resolve_update("made/of_all").versioning_engine(engine).into_future();
     let error = resolve(VersioningEngine::Native).await.unwrap_err();

@@ -31,7 +31,7 @@ impl Parameters {
     }
 }
 
-/// Returns a predicate as SQL; `None` if SQLite would not give the core's answer.
+/// Returns a predicate as SQL; `None` if SQLite's result could differ from the core's.
 pub(crate) fn condition(table: &StoredTable, predicate: &Predicate, parameters: &mut Parameters) -> Option<String> {
     let known = parameters.0.len();
     let mut nodes = 0;
@@ -44,13 +44,13 @@ pub(crate) fn condition(table: &StoredTable, predicate: &Predicate, parameters: 
     sql
 }
 
-/// SQLite refuses expressions that are nested deeper than 1000.
+/// The number of nodes of an expression; SQLite's limit of its depth is 1000.
 const MAX_NODES: usize = 400;
 
-/// SQLite takes 32,766.
+/// The number of parameters; SQLite's limit is 32,766.
 const MAX_PARAMETERS: usize = 30_000;
 
-/// Returns whether comparing stored values is the same as comparing the values. Counts the parts.
+/// Returns whether comparing stored values gives the same result as comparing the values. Counts the nodes.
 fn is_exact(predicate: &Predicate, nodes: &mut usize) -> bool {
     *nodes += 1;
     let comparable = |column: &BoundColumn| {
@@ -69,7 +69,7 @@ fn is_exact(predicate: &Predicate, nodes: &mut usize) -> bool {
     }
 }
 
-/// Returns whether the values of two columns are stored in one scale.
+/// Returns whether the values of two columns are stored in the same scale.
 fn compare_alike(left: &DataType, right: &DataType) -> bool {
     let plain = |data_type: &DataType| data_type.is_integer() || data_type.is_floating();
     match (left, right) {
@@ -118,7 +118,7 @@ impl SqlDialect for Dialect<'_> {
     }
 }
 
-/// Returns an error that is never shown: the core evaluates such predicates.
+/// Returns an error that is never shown, because the core evaluates such predicates.
 fn not_in_sql(what: &str) -> Error {
     Error::Unsupported { what: format!("`{what}` in SQL"), hint: "the core evaluates it".to_owned() }
 }

@@ -7,20 +7,19 @@ use crate::types::{Storage, storage};
 
 use super::predicate::{Parameters, condition};
 
-/// Reads of more columns than this let SQLite keep the latest rows, which it does in little memory but with a sort.
-/// Narrower ones leave it to the core, which is about three times as fast and holds such columns easily.
+/// If more columns than this are read, SQLite keeps the latest rows, in little memory but with a sort. For fewer
+/// columns the core does it, which is about three times as fast and needs little memory then.
 const NARROW: usize = 8;
 
-/// The temporary table of the rows that a newer row of the same sample replaces. No table of a feature has a `$` in its
-/// name.
+/// The temporary table of rows that have a newer row of the same sample. No table of a feature has a `$` in its name.
 const SUPERSEDED: &str = "temp.metaxy$superseded";
 
-/// A scan as SQL. It can be run again from any row on, so that it holds no statement between its batches.
+/// A scan as SQL. It can be run again from any row, so that no statement is held between batches.
 #[derive(Debug)]
 pub(crate) struct Select {
     /// Statements to run once, before the scan.
     pub(crate) preparation: Vec<(String, Parameters)>,
-    /// Selects the number of each row, and its columns, in the order of the numbers; from the number in `?1` on.
+    /// Selects the number of each row and its columns, ordered by number, from the number `?1`.
     pub(crate) sql: String,
     pub(crate) parameters: Parameters,
     /// The columns that are read, by their positions in the table's schema.
@@ -28,14 +27,14 @@ pub(crate) struct Select {
     pub(crate) applied: ScanStage,
 }
 
-/// The conditions of a scan on a row, beside that on its number.
+/// The conditions of a scan on a row, in addition to that on its number.
 #[derive(Default)]
 struct Conditions {
     sql: Vec<String>,
     preparation: Vec<(String, Parameters)>,
 }
 
-/// Converts a request into SQL, as far as SQLite's answer equals that of the core.
+/// Converts a request into SQL, as far as SQLite's result equals that of the core.
 pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     let mut parameters = Parameters::after_first();
     let mut conditions = Conditions::default();
@@ -51,7 +50,7 @@ pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
     Select { preparation: conditions.preparation, sql, parameters, columns, applied }
 }
 
-/// Returns the SQL for the numbers of the rows from `?1` on, and for columns.
+/// Returns the SQL that selects the numbers of the rows from `?1` on, and columns.
 pub(crate) fn numbered_rows<'a>(table: &StoredTable, names: impl Iterator<Item = &'a str>) -> String {
     let columns = names.filter_map(|name| table.column(name)).map(|(column, _)| column);
     let columns: Vec<String> = std::iter::once("rowid".to_owned()).chain(columns).collect();
@@ -86,8 +85,8 @@ fn conditions_of(
     ScanStage::Filter
 }
 
-/// Returns the statement that finds the rows of which a newer one of the same ids exists. Only numbers, times and ids
-/// are sorted for it, not whole rows.
+/// Returns the statement that finds the rows with a newer row of the same ids. It sorts only numbers, times and ids,
+/// not whole rows.
 fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Option<(String, Parameters)> {
     let id = |name: &String| {
         let (column, field) = table.column(name)?;

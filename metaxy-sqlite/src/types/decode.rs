@@ -27,7 +27,7 @@ pub(crate) trait Decoder: Send {
     fn finish(&mut self) -> Result<ArrayRef, Damage>;
 }
 
-/// Returns the decoder for a column of a type, with capacity for some rows.
+/// Returns the decoder for a column of a type, with a capacity in rows.
 pub(crate) fn decoder(data_type: &DataType, rows: usize) -> Box<dyn Decoder> {
     match storage(data_type) {
         None | Some(Storage::Null) => Box::new(Nulls(0)),
@@ -176,7 +176,7 @@ impl Decoder for Floats {
         match value {
             ValueRef::Null => self.0.append_null(),
             ValueRef::Real(value) => self.0.append_value(value),
-            // What other programs have written may be whole numbers.
+            // Other programs may have written whole numbers.
             ValueRef::Integer(value) => self.0.append_value(value as f64),
             ValueRef::Text(b"NaN") => self.0.append_value(f64::NAN),
             other => return Err(unexpected(other, "a number")),
@@ -223,7 +223,7 @@ impl Decoder for Blobs {
     }
 }
 
-/// A type that is read as a more common one, and cast.
+/// A type that is read as a more common type and cast.
 struct Cast {
     inner: Box<dyn Decoder>,
     to: DataType,
@@ -259,7 +259,7 @@ impl Decoder for Decimals {
     }
 }
 
-/// Any nested type, by way of a JSON tree.
+/// Any nested type, read as a JSON tree.
 struct Nested {
     values: Vec<Option<Value>>,
     data_type: DataType,
@@ -285,12 +285,12 @@ fn parse(bytes: &[u8]) -> Result<Value, Damage> {
     serde_json::from_slice(bytes).map_err(|error| format!("text that is not JSON: {error}"))
 }
 
-/// Returns whether a struct holds nothing but text, as by-field columns do.
+/// Returns whether a struct has only text members, as by-field columns do.
 fn is_flat(members: &Fields) -> bool {
     !members.is_empty() && members.iter().all(|member| *member.data_type() == DataType::Utf8)
 }
 
-/// A struct of texts. Every row of every feature has two of these, so its text is scanned in place.
+/// A struct of texts. Every row has two of these, so its text is parsed in place.
 struct Flat {
     members: Fields,
     /// `"name":` of each member.
@@ -298,7 +298,7 @@ struct Flat {
     columns: Vec<StringBuilder>,
     nulls: NullBufferBuilder,
     rows: usize,
-    /// The values of one row: start and end in its text, `None` for null.
+    /// The values of one row: start and end in its text; `None` for null.
     found: Vec<Option<(usize, usize)>>,
 }
 
@@ -315,8 +315,8 @@ impl Flat {
         }
     }
 
-    /// Finds the members in a text as this crate writes it: without spaces and escapes, members in their order; those
-    /// that were added later are missing. Returns `None` for any other text.
+    /// Finds the members in a text in the form of this crate: without spaces and escapes, members in order, without
+    /// those that were added later. Returns `None` for any other text.
     fn scan(&mut self, text: &str) -> Option<()> {
         let bytes = text.as_bytes();
         self.found.clear();

@@ -9,17 +9,17 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use super::scalars::{decimal_formatter, integer_getter};
 use super::{Storage, json, storage};
 
-/// Binds the value of a row to a parameter of a statement. The text is scratch space that rows share.
+/// Binds the value of a row to a parameter of a statement. The text is a buffer that rows share.
 ///
-/// Parameters keep their values from row to row, so a value that equals the one before is not bound again: the columns
-/// that a write stamps on all of its rows cost next to nothing.
+/// Parameters keep their values from row to row, so a value that equals the previous one is not bound again: columns
+/// that have one value for all rows of a write cost almost nothing.
 pub(crate) type Bind<'a> = Box<dyn Fn(&mut Statement<'_>, usize, usize, &mut String) -> rusqlite::Result<()> + 'a>;
 
 fn bind(statement: &mut Statement<'_>, parameter: usize, value: ValueRef<'_>) -> rusqlite::Result<()> {
     statement.raw_bind_parameter(parameter, ToSqlOutput::Borrowed(value))
 }
 
-/// Returns what binds the values of a [common](super::scalars::common) array.
+/// Returns the function that binds the values of a [common](super::scalars::common) array.
 pub(crate) fn encoder(array: &ArrayRef) -> Result<Bind<'_>> {
     Ok(match storage(array.data_type()) {
         None | Some(Storage::Null) => Box::new(|statement, parameter, _, _| bind(statement, parameter, ValueRef::Null)),
@@ -40,7 +40,7 @@ pub(crate) fn encoder(array: &ArrayRef) -> Result<Bind<'_>> {
     })
 }
 
-/// Binds a value if it differs from that of the row before.
+/// Binds a value if it differs from that of the previous row.
 fn values<'a, T: PartialEq + 'a>(
     array: &'a dyn Array,
     value: impl Fn(usize) -> T + 'a,
@@ -58,7 +58,7 @@ fn values<'a, T: PartialEq + 'a>(
 }
 
 fn float(value: f64) -> ValueRef<'static> {
-    // SQLite takes NaN for NULL.
+    // SQLite stores NaN as NULL.
     if value.is_nan() { ValueRef::Text(b"NaN") } else { ValueRef::Real(value) }
 }
 

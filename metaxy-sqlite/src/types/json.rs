@@ -1,7 +1,7 @@
 //! Nested values as JSON text.
 //!
 //! Structs are objects, lists arrays, maps arrays of `[key, value]` pairs, binary hexadecimal text, decimals text,
-//! dates and times numbers in their unit; floats that JSON has no number for are the texts `NaN`, `Infinity`,
+//! dates and times numbers in their unit; floats that JSON cannot represent are the texts `NaN`, `Infinity`,
 //! `-Infinity`.
 
 use std::fmt::Write as _;
@@ -64,7 +64,7 @@ fn write_float(value: f64, out: &mut String) {
     match value {
         value if value.is_nan() => out.push_str("\"NaN\""),
         value if value.is_infinite() => out.push_str(if value > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" }),
-        // The debug form is the shortest that reads back the same, and keeps the sign of zero.
+        // The debug form is the shortest that parses to the same value, and keeps the sign of zero.
         value => {
             let _ = write!(out, "{value:?}");
         }
@@ -199,7 +199,7 @@ fn write_items(rows: std::ops::Range<usize>, item: &Write, out: &mut String) {
     out.push(']');
 }
 
-/// Returns an array of a type from JSON values; `None` and `null` are null.
+/// Builds an array of a type from JSON values; `None` and `null` are null.
 pub(crate) fn read(data_type: &DataType, values: &[Option<&Value>]) -> Result<ArrayRef, Damage> {
     let values: Vec<Option<&Value>> = values.iter().map(|value| value.filter(|value| !value.is_null())).collect();
     match storage(data_type) {

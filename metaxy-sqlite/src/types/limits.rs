@@ -4,14 +4,13 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use metaxy_core::{Error, FeatureKey, Result};
 
-/// The maximum number of columns of a table. SQLite has a limit of 2,000, of which reading needs one for the row
-/// number.
+/// The maximum number of columns of a table. SQLite's limit is 2,000, and a read needs one for the row number.
 const MAX_COLUMNS: usize = 1_999;
 
 /// The maximum bytes of a value, and of a row.
 const MAX_ROW_BYTES: usize = 1_000_000_000;
 
-/// Refuses more columns than a table can have.
+/// Checks that a table can have this number of columns.
 pub(crate) fn check_columns(table: &str, columns: usize) -> Result<()> {
     if columns <= MAX_COLUMNS {
         return Ok(());
@@ -19,12 +18,12 @@ pub(crate) fn check_columns(table: &str, columns: usize) -> Result<()> {
     Err(Error::LimitExceeded {
         what: format!("table `{table}` with {columns} columns"),
         limit: format!("{MAX_COLUMNS} columns in SQLite"),
-        hint: "collect some of them in a struct or a map".to_owned(),
+        hint: "move some of them into a struct or a map".to_owned(),
     })
 }
 
-/// Refuses rows whose texts and binary values are too large. Rows that are too large with their nested values are found
-/// when they are written.
+/// Checks the sizes of texts and binary values. Rows that are too large because of nested values are refused when they
+/// are written.
 pub(crate) fn check_sizes(table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
     let bytes: usize = rows.columns().iter().map(|array| array.get_buffer_memory_size()).sum();
     if bytes <= MAX_ROW_BYTES {
@@ -40,8 +39,8 @@ pub(crate) fn check_sizes(table: &FeatureKey, rows: &RecordBatch) -> Result<()> 
                 column: rows.schema().field(position).name().clone(),
                 row,
                 reason: format!(
-                    "a row of {sum} bytes, of which this value has {size}, exceeds the {MAX_ROW_BYTES} bytes of a row in \
-                     SQLite; store large data in files, and their paths in the table"
+                    "a row of {sum} bytes, of which this value has {size}, exceeds the {MAX_ROW_BYTES} bytes of a row \
+                     in SQLite; store large data in files, and their paths in the table"
                 ),
             });
         }

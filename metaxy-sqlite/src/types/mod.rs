@@ -1,4 +1,4 @@
-//! How Arrow values are stored in SQLite, and read back.
+//! The storage of Arrow values in SQLite.
 //!
 //! | Arrow | SQLite |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | decimals | TEXT |
 //! | lists, structs, maps | TEXT holding JSON |
 //!
-//! Dictionaries and run-end encoded columns never get here: the schema module of the core decodes them.
+//! Dictionaries and run-end encoded columns are decoded before by the schema module of the core.
 
 mod batch;
 mod decode;
@@ -33,7 +33,7 @@ pub(crate) use scalars::common;
 /// The reason why a stored value cannot be read.
 pub(crate) type Damage = String;
 
-/// How deep types may be nested; the JSON parser stops at 128 levels.
+/// The maximum depth of nested types; the JSON parser stops at 128 levels.
 const MAX_DEPTH: usize = 60;
 
 /// The form in which values of a column are stored.
@@ -43,23 +43,23 @@ pub(crate) enum Storage {
     Null,
     /// INTEGER 0 or 1.
     Bool,
-    /// INTEGER that orders as the values do.
+    /// INTEGER with the same order as the values.
     Integer,
     /// INTEGER, or a BLOB for the upper half.
     Unsigned64,
     /// REAL, or the text `NaN`.
     Float,
-    /// TEXT that orders as the values do.
+    /// TEXT with the same order as the values.
     Text,
-    /// BLOB that orders as the values do.
+    /// BLOB with the same order as the values.
     Blob,
-    /// TEXT that is equal if the values are, but is ordered differently.
+    /// TEXT that is equal if the values are equal, with another order.
     Decimal,
     /// TEXT holding JSON.
     Json,
 }
 
-/// Returns the form in which a type is stored; `None` if it cannot be.
+/// Returns the form in which a type is stored; `None` if it cannot be stored.
 pub(crate) fn storage(data_type: &DataType) -> Option<Storage> {
     storage_at(data_type, 0)
 }
@@ -93,7 +93,7 @@ fn storage_at(data_type: &DataType, depth: usize) -> Option<Storage> {
     }
 }
 
-/// Returns how many bytes a value takes in Arrow even if it is null.
+/// Returns the bytes that a value takes in Arrow even if it is null.
 pub(crate) fn fixed_bytes(data_type: &DataType) -> usize {
     let of = |length: &i32, each: usize| usize::try_from(*length).unwrap_or_default().saturating_mul(each);
     match data_type {
@@ -106,7 +106,7 @@ pub(crate) fn fixed_bytes(data_type: &DataType) -> usize {
     }
 }
 
-/// Refuses a column that cannot be stored.
+/// Checks that a column can be stored.
 pub(crate) fn check_storable(column: &str, data_type: &DataType) -> Result<()> {
     if storage(data_type).is_some() {
         return Ok(());
@@ -121,8 +121,8 @@ pub(crate) fn check_storable(column: &str, data_type: &DataType) -> Result<()> {
     })
 }
 
-/// Returns the type that a column is declared with. It tells readers of the file what is in it, and is chosen so that
-/// SQLite converts nothing.
+/// Returns the declared type of a column. It documents the column for readers of the file, and is chosen so that SQLite
+/// converts no values.
 pub(crate) fn declared_type(data_type: &DataType) -> &'static str {
     match storage(data_type) {
         Some(Storage::Bool) => " BOOLEAN",

@@ -1,4 +1,4 @@
-//! Single values, which columns and nested values have in common.
+//! Single values, in columns and in nested values.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::Damage;
 /// Writes the value of a row.
 pub(crate) type Write = Box<dyn Fn(usize, &mut String)>;
 
-/// Returns the values in a type of which there are encoders: rare types as more common ones.
+/// Casts values of rare types to common ones, for which there are encoders.
 pub(crate) fn common(array: &ArrayRef) -> Result<ArrayRef> {
     let target = match array.data_type() {
         DataType::Float16 | DataType::Float32 => DataType::Float64,
@@ -29,7 +29,7 @@ pub(crate) fn common(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(cast(array, &target)?)
 }
 
-/// Returns what reads the values of a column that is stored as INTEGER.
+/// Returns a function that reads the values of a column that is stored as INTEGER.
 pub(super) fn integer_getter(array: &ArrayRef) -> Box<dyn Fn(usize) -> i64> {
     fn of<T: ArrowPrimitiveType>(array: &ArrayRef) -> Box<dyn Fn(usize) -> i64>
     where
@@ -63,7 +63,7 @@ pub(super) fn integer_getter(array: &ArrayRef) -> Box<dyn Fn(usize) -> i64> {
     }
 }
 
-/// Returns what writes the values of a decimal column: `12.50`, or `125e1` if the scale is below zero.
+/// Returns a function that writes the values of a decimal column: `12.50`, or `125e1` if the scale is negative.
 pub(super) fn decimal_formatter(array: &ArrayRef) -> Write {
     fn of<T: DecimalType>(array: &ArrayRef, precision: u8, scale: i8) -> Write {
         let array = array.as_primitive::<T>().clone();
@@ -83,7 +83,7 @@ pub(super) fn decimal_formatter(array: &ArrayRef) -> Write {
     }
 }
 
-/// Casts values, of which every one must fit.
+/// Casts values, and fails if a value does not fit.
 pub(super) fn cast_to(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef, Damage> {
     if array.data_type() == data_type {
         return Ok(array);
@@ -92,7 +92,7 @@ pub(super) fn cast_to(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef,
     cast_with_options(&array, data_type, &options).map_err(|error| error.to_string())
 }
 
-/// Returns values of a type that is stored as INTEGER.
+/// Casts values that are stored as INTEGER to their type.
 pub(super) fn integer_array(values: Int64Array, data_type: &DataType) -> Result<ArrayRef, Damage> {
     let values: ArrayRef = Arc::new(values);
     match data_type {
@@ -102,7 +102,7 @@ pub(super) fn integer_array(values: Int64Array, data_type: &DataType) -> Result<
     }
 }
 
-/// Returns decimals from the texts that they are stored as.
+/// Parses decimals from their stored texts.
 pub(super) fn decimal_array<'a>(
     data_type: &DataType,
     texts: impl Iterator<Item = Option<&'a str>>,
@@ -133,7 +133,7 @@ where
     Ok(Arc::new(array.with_precision_and_scale(precision, scale).map_err(|error| error.to_string())?))
 }
 
-/// Returns the digits of a decimal number in the form that [`decimal_formatter`] gives it at this scale.
+/// Parses a decimal number that [`decimal_formatter`] has written at this scale, and returns its digits.
 fn unscaled(text: &str, scale: i8) -> Option<String> {
     let (number, exponent) = match text.split_once('e') {
         Some((number, exponent)) => (number, exponent.parse().ok()?),

@@ -1,4 +1,4 @@
-//! What SQLite filters is what the core would filter.
+//! Filters in SQLite give the same rows as in the core.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
-/// Returns the rows as they are stored: dictionaries as their values.
+/// Returns the rows as they are stored: dictionaries are decoded.
 fn stored() -> RecordBatch {
     let plain = |(name, array): (&'static str, ArrayRef)| match array.data_type() {
         DataType::Dictionary(_, values) => (name, arrow::compute::cast(&array, values).unwrap()),
@@ -117,7 +117,7 @@ const FILTERS: &[&str] = &[
     "NOT (small > 0 AND flag)",
 ];
 
-/// Returns the filters above, and some that have no text.
+/// Returns the filters above, and some that have no text form.
 fn filters() -> Vec<Filter> {
     let nan = f64::NAN;
     let mut filters: Vec<Filter> = FILTERS.iter().map(|text| Filter::parse(text).unwrap()).collect();
@@ -143,7 +143,7 @@ async fn scanned(store: &SqliteBackend, request: ScanRequest) -> (ScanStage, Rec
 }
 
 #[tokio::test]
-async fn scans_answer_as_the_core_does() {
+async fn scans_equal_those_of_the_core() {
     let (_dir, _path, store) = fresh().await;
     let all = stored();
     append(&store, "t", rows()).await.unwrap();
@@ -167,7 +167,7 @@ async fn scans_answer_as_the_core_does() {
 }
 
 #[tokio::test]
-async fn deletes_remove_what_the_core_would() {
+async fn deletes_equal_those_of_the_core() {
     for filter in filters() {
         let text = filter.to_string();
         let (_dir, _path, store) = fresh().await;
@@ -183,7 +183,7 @@ async fn deletes_remove_what_the_core_would() {
 }
 
 #[tokio::test]
-async fn filters_too_large_for_sqlite_are_left_to_the_core() {
+async fn filters_too_large_for_sqlite_are_evaluated_by_the_core() {
     let (_dir, _path, store) = fresh().await;
     let all = stored();
     append(&store, "t", rows()).await.unwrap();

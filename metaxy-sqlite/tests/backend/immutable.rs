@@ -1,4 +1,4 @@
-//! Files that are read where no files can be created beside them: only if a setting asks for it, and only unchanged.
+//! Files in directories where SQLite cannot create files: read only if a setting requires it, and only if unchanged.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use metaxy_testkit::process;
 
 use super::{append, batch, beside, fresh, ints, key, one_row, open, read};
 
-/// Makes a place in which SQLite can create no index of a log, also if root runs this test.
+/// Prevents SQLite from creating the index of a log, even if the test runs as root.
 fn block(path: &Path) {
     std::os::unix::fs::symlink("/nowhere", beside(path, "-shm")).unwrap();
 }
@@ -24,7 +24,7 @@ async fn open_immutable(path: &Path, mode: AccessMode) -> Result<SqliteBackend> 
 }
 
 #[tokio::test]
-async fn immutable_only_by_the_setting() {
+async fn immutable_reads_need_the_setting() {
     let (_dir, path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     store.close().await.unwrap();
@@ -40,7 +40,7 @@ async fn immutable_only_by_the_setting() {
     assert!(matches!(&error, Error::Config { key, .. } if key == "immutable"), "{error:?}");
 }
 
-/// A journal or a log says that the file alone is not the whole of it.
+/// A journal or a log means that the file alone is incomplete.
 #[tokio::test]
 async fn immutable_is_refused_beside_a_journal_or_a_log() {
     for ending in ["-journal", "-wal"] {
@@ -61,7 +61,7 @@ async fn immutable_is_refused_beside_a_journal_or_a_log() {
     }
 }
 
-/// Another writer of the same file, which leaves no log behind.
+/// Writes to the same file as another writer, which leaves no log.
 async fn write_beside(path: &Path, rows: std::ops::Range<i64>) {
     let writer = open(path, AccessMode::ReadWrite).await;
     append(&writer, "t", batch(vec![("id", ints(rows))])).await.unwrap();
@@ -81,16 +81,16 @@ async fn immutable_reads_see_every_change() {
     unblock(&path);
     write_beside(&path, 0..5).await;
     block(&path);
-    // What was begun cannot be finished: the rest may be of the other state. At most one batch was read ahead.
+    // The rest may belong to another snapshot, so the stream cannot be completed. At most one batch was read ahead.
     let error = stream.try_collect::<Vec<_>>().await.unwrap_err();
     assert!(matches!(error, Error::Locked { .. }), "{error:?}");
     assert!(error.is_transient());
     assert_eq!(read(&reader, "t").await.unwrap().num_rows(), 150_005);
 }
 
-/// A file in the middle of a change that a crash has left: only its journal knows the rows that it had.
+/// A crash has left a file in the middle of a change: only its journal has the earlier rows.
 #[tokio::test]
-async fn half_of_a_change_is_never_read() {
+async fn an_incomplete_change_is_never_read() {
     const ROWS: i64 = 20_000;
     let (dir, path, store) = fresh().await;
     append(&store, "t", batch(vec![("id", ints((0..ROWS).map(|_| 1)))])).await.unwrap();
@@ -113,7 +113,7 @@ async fn half_of_a_change_is_never_read() {
     assert_eq!(rows, batch(vec![("id", ints((0..ROWS).map(|_| 1)))]));
 }
 
-/// Counts the rows of a store, as often as a line with their number comes.
+/// Counts the rows of a store whenever a line with their number is read from the input.
 #[cfg(target_os = "linux")]
 async fn count_rows(path: &Path) {
     let store = open(path, AccessMode::ReadOnly).await;
@@ -123,10 +123,10 @@ async fn count_rows(path: &Path) {
     }
 }
 
-/// Such a reader shares the log of the writer, and is not a reader of an immutable file.
+/// Such a reader shares the writer's log and does not treat the file as immutable.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_reader_without_rights_sees_what_a_live_writer_writes() {
+async fn a_reader_without_write_permission_reads_new_rows() {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
@@ -138,10 +138,10 @@ async fn a_reader_without_rights_sees_what_a_live_writer_writes() {
     let (dir, path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o555)).unwrap();
-    let mut reader = process::second("immutable::a_reader_without_rights_sees_what_a_live_writer_writes", &path);
+    let mut reader = process::second("immutable::a_reader_without_write_permission_reads_new_rows", &path);
     reader.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
     if std::fs::write(dir.path().join("probe"), "").is_ok() {
-        // A user whom permissions bind.
+        // A user who is not exempt from permissions.
         reader.uid(65_534).gid(65_534);
     }
     let mut reader = reader.spawn().unwrap();

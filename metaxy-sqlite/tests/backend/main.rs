@@ -1,4 +1,4 @@
-//! The backend's own behaviour: types, schemas that change, files that cannot be used, and who sees what when.
+//! The backend's own behaviour: types, schema changes, unusable files, and snapshots.
 
 mod filters;
 mod immutable;
@@ -25,7 +25,7 @@ async fn open(path: &Path, mode: AccessMode) -> SqliteBackend {
     store
 }
 
-/// Returns a store in a new directory, which lives as long as the first part of the answer.
+/// Returns a store in a new directory, which is removed when the first part is dropped.
 async fn fresh() -> (tempfile::TempDir, PathBuf, SqliteBackend) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
@@ -65,7 +65,7 @@ async fn columns_and_members_are_added() {
 }
 
 #[tokio::test]
-async fn names_that_sqlite_would_confuse() {
+async fn names_that_sqlite_does_not_distinguish() {
     let (_dir, path, store) = fresh().await;
     let names =
         ["id", "Id", "ID", "rowid", "_rowid_", "say \"hi\"", "größe", "GRÖSSE", "a.b", "select", "ta\u{0}b", "id$2"];
@@ -101,7 +101,7 @@ async fn table_names() {
 }
 
 #[tokio::test]
-async fn a_table_of_another_program_is_left_alone() {
+async fn a_table_of_another_program_is_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("theirs.db");
     rusqlite::Connection::open(&path)
@@ -117,7 +117,7 @@ async fn a_table_of_another_program_is_left_alone() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_stored_is_refused_whole() {
+async fn unsupported_batches_are_refused_completely() {
     let (_dir, _path, store) = fresh().await;
     let interval = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
     let odd = batch(vec![("id", ints([1])), ("gap", arrow::array::new_null_array(&interval, 1))]);
@@ -131,7 +131,7 @@ async fn what_cannot_be_stored_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn places_that_are_no_store() {
+async fn locations_that_are_not_stores() {
     let dir = tempfile::tempdir().unwrap();
     let try_open = async |path: PathBuf, mode| SqliteBackend::file(path).open(mode).await.unwrap_err();
     for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
@@ -154,7 +154,7 @@ async fn places_that_are_no_store() {
 }
 
 #[tokio::test]
-async fn an_odd_path_is_only_a_path() {
+async fn special_characters_in_a_path() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file:a b?mode=memory#100%.db");
     let store = open(&path, AccessMode::ReadWrite).await;
@@ -166,7 +166,7 @@ async fn an_odd_path_is_only_a_path() {
 }
 
 #[tokio::test]
-async fn closed_and_opened_again() {
+async fn a_store_can_be_reopened() {
     let (_dir, _path, store) = fresh().await;
     append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap();
     store.close().await.unwrap();
@@ -186,7 +186,7 @@ async fn closed_and_opened_again() {
     assert!(matches!(error, Error::FeatureNotFound { .. }), "{error}");
 }
 
-/// Where the tests do not run as root, whom no mode stops.
+/// Not run as root, who is exempt from permissions.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_read_only_directory() {
@@ -210,9 +210,10 @@ async fn a_read_only_directory() {
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-/// SQLite's readers make side files and leave them behind; ours remove them, also when several readers overlap.
+/// SQLite's readers create side files and do not remove them; this backend removes them, even if several readers
+/// overlap.
 #[tokio::test]
-async fn readers_leave_the_file_alone() {
+async fn readers_leave_no_side_files() {
     let (dir, path, store) = fresh().await;
     append(&store, "t", batch(vec![("id", ints(0..200_000))])).await.unwrap();
     store.close().await.unwrap();
@@ -222,7 +223,7 @@ async fn readers_leave_the_file_alone() {
     stream.next().await.unwrap().unwrap();
     first.close().await.unwrap();
     second.close().await.unwrap();
-    // What was begun before the store was closed goes on.
+    // A stream that began before the store was closed continues.
     while let Some(batch) = stream.next().await {
         batch.unwrap();
     }
@@ -232,9 +233,9 @@ async fn readers_leave_the_file_alone() {
     assert!(before == std::fs::read(&path).unwrap());
 }
 
-/// Rows that a crash has left in the write-ahead log are rows of the store, and stay there.
+/// Rows that a crash has left in the write-ahead log belong to the store, and stay in the log.
 #[tokio::test]
-async fn readers_leave_the_write_ahead_log_alone() {
+async fn readers_keep_the_write_ahead_log() {
     let (dir, path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     let copy = dir.path().join("copy.db");
@@ -251,7 +252,7 @@ async fn readers_leave_the_write_ahead_log_alone() {
 }
 
 #[tokio::test]
-async fn a_stream_sees_one_state_and_blocks_no_writer() {
+async fn a_stream_reads_one_snapshot_and_blocks_no_writer() {
     let (_dir, path, store) = fresh().await;
     let rows = 300_000;
     append(&store, "t", batch(vec![("id", ints(0..rows))])).await.unwrap();
@@ -270,7 +271,7 @@ async fn a_stream_sees_one_state_and_blocks_no_writer() {
 }
 
 #[tokio::test]
-async fn memory_takes_reads_and_writes_in_turns() {
+async fn reads_and_writes_in_memory_alternate() {
     let store = SqliteBackend::in_memory();
     store.open(AccessMode::ReadWrite).await.unwrap();
     assert_eq!(store.tables().await.unwrap(), Vec::<String>::new());
@@ -290,7 +291,7 @@ fn one_row() -> RecordBatch {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_writers_lose_nothing() {
+async fn concurrent_writers_lose_no_rows() {
     let (_dir, path, first) = fresh().await;
     let mut stores = vec![Arc::new(first)];
     for _ in 0..5 {
@@ -312,7 +313,7 @@ async fn many_writers_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_held_file_is_named() {
+async fn an_error_names_the_locked_file() {
     let (_dir, path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     let holder = rusqlite::Connection::open(&path).unwrap();
@@ -328,7 +329,7 @@ async fn a_held_file_is_named() {
 }
 
 #[tokio::test]
-async fn a_cancelled_write_is_whole_or_nothing() {
+async fn a_cancelled_write_is_atomic() {
     let (_dir, _path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     for delay in [0, 1, 5, 20, 50] {
@@ -370,15 +371,15 @@ async fn only_some_columns_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_writes_are_whole() {
+async fn killed_writes_are_atomic() {
     let directory = tempfile::tempdir().unwrap();
-    crash::survives_kills("killed_writes_are_whole", Victim::Store, 20, directory.path(), |location| async move {
+    crash::survives_kills("killed_writes_are_atomic", Victim::Store, 20, directory.path(), |location| async move {
         Ok(Arc::new(SqliteBackend::file(location.join("store.db"))) as SharedBackend)
     })
     .await;
 }
 
-/// Returns the rows that `keep_latest` leaves; SQLite finds them in wide tables.
+/// Returns the result of `keep_latest`; in wide tables SQLite computes it.
 async fn latest(store: &SqliteBackend, table: &str) -> (ScanStage, Vec<(i64, i64)>) {
     let request = ScanRequest { keep_latest: Some(vec!["id".to_owned()]), ..ScanRequest::default() };
     let scan = store.scan(&key(table), &request).await.unwrap();
@@ -412,7 +413,7 @@ async fn the_latest_row_of_each_id() {
 }
 
 #[tokio::test]
-async fn timestamps_are_plain_integers_for_others() {
+async fn timestamps_are_stored_as_integers() {
     let (_dir, path, store) = fresh().await;
     let at: ArrayRef = Arc::new(arrow::array::TimestampMillisecondArray::from(vec![1_700_000_000_000]));
     assert_eq!(at.data_type(), &DataType::Timestamp(TimeUnit::Millisecond, None));
@@ -424,7 +425,7 @@ async fn timestamps_are_plain_integers_for_others() {
 }
 
 #[tokio::test]
-async fn damage_is_named() {
+async fn damaged_tables_are_reported() {
     let (_dir, path, store) = fresh().await;
     append(&store, "t", batch(vec![("id", ints([1]))])).await.unwrap();
     rusqlite::Connection::open(&path).unwrap().execute("UPDATE t SET id = 'one'", []).unwrap();

@@ -1,4 +1,4 @@
-//! Files that are full, damaged, linked or replaced, and processes that run out of handles.
+//! Files that are full, damaged, linked or replaced, and processes without free file handles.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use metaxy_testkit::process;
 
 use super::{append, batch, beside, fresh, ints, key, one_row, open, read, texts};
 
-/// From here on, whatever this thread writes, and threads that it starts, meets this error.
+/// Makes all later writes of this thread, and of threads that it starts, fail with this error.
 #[cfg(target_os = "linux")]
 fn refuse_writes(error: i32) {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
@@ -23,7 +23,7 @@ fn refuse_writes(error: i32) {
     apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
 }
 
-/// A process that writes to a store while its disk gives these errors.
+/// A process that writes to a store whose disk returns these errors.
 #[cfg(target_os = "linux")]
 fn write_refused(path: PathBuf, error: i32) {
     let writer = std::thread::spawn(move || {
@@ -42,10 +42,10 @@ fn write_refused(path: PathBuf, error: i32) {
     assert!(refused.is_transient(), "{refused:?}");
 }
 
-/// Where another process has the file open, its log meets the full disk; where none has, the index of the log does.
+/// If another process has the file open, the log reports the full disk; if none has, the index of the log does.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_is_named_and_may_pass() {
+async fn a_full_disk_is_reported_as_transient() {
     if let Some(told) = process::told() {
         let (error, path) = told.to_str().unwrap().split_once(' ').unwrap();
         return write_refused(path.into(), error.parse().unwrap());
@@ -57,7 +57,7 @@ async fn a_full_disk_is_named_and_may_pass() {
             store.close().await.unwrap();
         }
         let told = format!("{error} {}", path.display());
-        process::assert_passes(&mut process::second("storage::a_full_disk_is_named_and_may_pass", told));
+        process::assert_passes(&mut process::second("storage::a_full_disk_is_reported_as_transient", told));
         let store = open(&path, AccessMode::ReadWrite).await;
         append(&store, "t", one_row()).await.unwrap();
         assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
@@ -78,7 +78,7 @@ fn damage(path: &Path, table: &str) {
 }
 
 #[tokio::test]
-async fn damage_names_its_table() {
+async fn errors_name_the_damaged_table() {
     let (_dir, path, store) = fresh().await;
     let times: ArrayRef = Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![1]).with_timezone("UTC"));
     let rows = batch(vec![("id", ints([1])), (columns::UPDATED_AT, times.clone()), (columns::DELETED_AT, times)]);
@@ -104,7 +104,7 @@ async fn damage_names_its_table() {
     assert!(matches!(&error, Error::Corrupt { table, .. } if table == "metaxy$tables"), "{error:?}");
 }
 
-/// Digits that another program has written in another scale would be another number.
+/// Digits that another program has written in another scale would be read as another number.
 #[tokio::test]
 async fn a_decimal_of_another_scale_is_damage() {
     for (scale, text) in [(2, "1.5"), (2, "1.500"), (2, "15e1"), (0, "1.5"), (-1, "15"), (2, "1.5x")] {
@@ -118,14 +118,14 @@ async fn a_decimal_of_another_scale_is_damage() {
     }
 }
 
-/// Replaces what the file says of a table.
+/// Replaces an entry of the catalog.
 fn describe(path: &Path, set: &str, value: impl rusqlite::ToSql) {
     let shell = rusqlite::Connection::open(path).unwrap();
     assert_eq!(shell.execute(&format!("UPDATE metaxy$tables SET {set} = ?1"), [value]).unwrap(), 1);
 }
 
 #[tokio::test]
-async fn a_description_that_is_garbage_is_damage_and_can_be_dropped() {
+async fn a_table_with_a_damaged_catalog_entry_can_be_dropped() {
     let endless = |item: DataType| DataType::FixedSizeList(Arc::new(Field::new("item", item, true)), i32::MAX);
     let schema = |data_type| ipc::encode_schema(&Schema::new(vec![Field::new("id", data_type, true)])).unwrap();
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
@@ -154,9 +154,9 @@ async fn a_description_that_is_garbage_is_damage_and_can_be_dropped() {
     assert!(matches!(&error, Error::Corrupt { table, .. } if table == "t"), "{error:?}");
 }
 
-/// Whatever byte of a file is another one: an answer or an error, but no panic and no abort.
+/// If any byte of a file is changed, reads return rows or an error, without a panic or an abort.
 #[tokio::test]
-async fn a_file_with_other_bytes_is_read_or_refused() {
+async fn a_file_with_changed_bytes_is_read_or_refused() {
     let (dir, path, store) = fresh().await;
     let list =
         arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>([Some([Some(1), None])]);
@@ -186,8 +186,8 @@ async fn a_file_with_other_bytes_is_read_or_refused() {
 
 #[cfg(unix)]
 #[test]
-fn a_process_without_handles_may_try_again() {
-    if !process::is_second("storage::a_process_without_handles_may_try_again", 64) {
+fn a_lack_of_file_handles_is_transient() {
+    if !process::is_second("storage::a_lack_of_file_handles_is_transient", 64) {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -206,10 +206,10 @@ fn a_process_without_handles_may_try_again() {
     });
 }
 
-/// SQLite goes on writing to a file that has been removed, and says nothing.
+/// SQLite continues to write to a removed file without an error.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_removed_file_takes_no_rows() {
+async fn a_removed_file_accepts_no_rows() {
     let (_dir, path, store) = fresh().await;
     append(&store, "t", one_row()).await.unwrap();
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 1);
@@ -222,7 +222,7 @@ async fn a_removed_file_takes_no_rows() {
     assert_eq!(store.tables().await.unwrap(), ["u"]);
 }
 
-/// Each name of a file would have a log of its own, whose rows the others lose.
+/// Each name of a file would have its own log, with rows that are missing under the others.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_with_two_names_is_refused() {
@@ -235,7 +235,7 @@ async fn a_file_with_two_names_is_refused() {
         assert!(error.to_string().contains("hard links"), "{error}");
     }
     std::fs::remove_file(&second).unwrap();
-    // A symbolic link is another way to the same log.
+    // A symbolic link leads to the same log.
     std::os::unix::fs::symlink(&path, &second).unwrap();
     let linked = open(&second, AccessMode::ReadWrite).await;
     append(&linked, "t", one_row()).await.unwrap();
@@ -244,7 +244,7 @@ async fn a_file_with_two_names_is_refused() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn what_is_no_regular_file_is_not_opened() {
+async fn only_regular_files_are_opened() {
     for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
         let error = SqliteBackend::file("/dev/zero").open(mode).await.unwrap_err();
         assert!(matches!(error, Error::NotAStore { .. }), "{error:?}");
@@ -252,7 +252,7 @@ async fn what_is_no_regular_file_is_not_opened() {
 }
 
 #[tokio::test]
-async fn more_columns_than_sqlite_has_are_refused() {
+async fn too_many_columns_are_refused() {
     let (_dir, _path, store) = fresh().await;
     let wide = |count: usize| {
         let names: Vec<String> = (0..count).map(|number| format!("c{number}")).collect();
@@ -273,7 +273,7 @@ async fn more_columns_than_sqlite_has_are_refused() {
     assert_eq!(read(&store, "t").await.unwrap(), wide(1_999));
 }
 
-/// Memory that is not touched costs nothing, so this test needs no gigabyte.
+/// Memory that is not touched is not allocated, so this test needs no gigabyte.
 #[tokio::test]
 async fn values_that_are_too_large_are_refused_before_they_are_buffered() {
     let (_dir, _path, store) = fresh().await;
@@ -288,9 +288,9 @@ async fn values_that_are_too_large_are_refused_before_they_are_buffered() {
     check([500_000_000, 499_999_999]).unwrap();
 }
 
-/// Nulls of a type of fixed size take as much room as values.
+/// Nulls of a type of fixed size take as much memory as values.
 #[tokio::test]
-async fn batches_are_cut_by_the_size_of_nulls() {
+async fn batches_are_split_by_the_size_of_nulls() {
     let (_dir, _path, store) = fresh().await;
     let wide = new_null_array(&DataType::FixedSizeBinary(64 << 10), 500);
     for _ in 0..5 {
@@ -305,7 +305,7 @@ async fn batches_are_cut_by_the_size_of_nulls() {
     assert_eq!(rows, 2500);
 }
 
-/// Another writer may give a column another unit between the look at a table and the write to it.
+/// Another writer may change the unit of a column between reading the schema and writing.
 #[tokio::test]
 async fn a_time_that_does_not_fit_is_named_and_nothing_is_written() {
     let (_dir, _path, store) = fresh().await;
@@ -319,7 +319,7 @@ async fn a_time_that_does_not_fit_is_named_and_nothing_is_written() {
     assert_eq!(read(&store, "t").await.unwrap().num_rows(), 2);
 }
 
-/// The newest stamp is in microseconds, in whatever unit another program has made the column.
+/// The newest stamp is in microseconds, whatever the unit of the column in a table of another program.
 #[tokio::test]
 async fn stamps_of_another_unit() {
     let (_dir, _path, store) = fresh().await;

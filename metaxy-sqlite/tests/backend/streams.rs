@@ -5,10 +5,10 @@ use metaxy_core::{ScanRequest, StoreBackend};
 
 use super::{append, batch, fresh, ints, key, read};
 
-/// More rows than a batch has.
+/// More rows than fit into a batch.
 const ROWS: usize = 66_000;
 
-/// A dropped stream stops the statement that runs for it, gives its connection back, and disturbs no other read.
+/// A dropped stream stops its statement, returns its connection, and does not disturb other reads.
 #[tokio::test]
 async fn dropped_streams_stop_their_reads() {
     let (_dir, _path, store) = fresh().await;

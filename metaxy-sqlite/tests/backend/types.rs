@@ -1,4 +1,4 @@
-//! Every Arrow type comes back as it went in.
+//! Every Arrow type is read as it was written.
 
 use std::sync::Arc;
 
@@ -155,7 +155,7 @@ async fn dictionaries_are_stored_as_their_values() {
     }
 }
 
-/// Columns that an earlier version has described as dictionaries, at any depth: their keys count 127 values at most.
+/// Columns that an earlier version has declared as dictionaries, at any depth: their keys have at most 127 values.
 #[tokio::test]
 async fn dictionaries_of_earlier_versions_are_read_as_their_values() {
     let (_dir, path, store) = fresh().await;
@@ -183,7 +183,7 @@ async fn dictionaries_of_earlier_versions_are_read_as_their_values() {
     assert_eq!(read(&store, "t").await.unwrap().slice(0, 300).project(&[0, 1]).unwrap(), rows(0..300));
 }
 
-/// Returns a list of every item of an array, one of none, a null, and one of all.
+/// Returns a list of every item of an array, an empty list, a null, and a list of all items.
 fn lists(items: &ArrayRef) -> Vec<ArrayRef> {
     let field = Arc::new(Field::new("item", items.data_type().clone(), true));
     let length = items.len();
@@ -260,7 +260,7 @@ async fn structs_of_everything() {
     let mut arrays = vec![whole, Arc::new(nested), empty];
     arrays.extend(lists(&arrays[0]));
     round_trip(arrays).await;
-    // Below a null struct Arrow lets members hold anything; what comes back there is null.
+    // Arrow allows any members of a null struct; they are read as null.
     let (_dir, _path, store) = fresh().await;
     append(&store, "holes", super::batch(vec![("value", holes.clone())])).await.unwrap();
     let back = read(&store, "holes").await.unwrap().column(0).clone();
