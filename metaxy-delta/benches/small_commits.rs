@@ -1,7 +1,7 @@
-//! A table of many small commits beside the same table compacted: how long opening the store and reading everything
-//! takes.
+//! A table of many small commits, compared with the same table after compaction: the time to open the store and to read
+//! everything.
 //!
-//! `cargo bench -p metaxy-delta --bench small_commits` prints both and their ratio, and fails where it is more than 3.
+//! `cargo bench -p metaxy-delta --bench small_commits` prints both and their ratio, and fails if it is more than 3.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const ROUNDS: usize = 9;
 const LIMIT: f64 = 3.0;
 
 fn main() -> ExitCode {
-    // `cargo test --benches` only wants to see that it works.
+    // `cargo test --benches` only checks that it runs.
     let measured = std::env::args().any(|argument| argument == "--bench");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match runtime.block_on(compare(if measured { 2_000 } else { 60 })) {

@@ -1,4 +1,4 @@
-//! The paper's workload on Delta tables in a directory, beside the engine alone and the Python package on Delta.
+//! The paper's workload on Delta tables in a directory, compared with the engine alone and the Python package on Delta.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The buffered writer on Delta tables in a directory, beside direct writes of the same size.
+//! The buffered writer on Delta tables in a directory, compared with direct writes of the same size.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The backend: each call of the core's contract, delegated.
+//! The backend: implements the core's trait by calls to the other modules.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,10 +30,10 @@ pub struct DeltaBackend {
 }
 
 impl DeltaBackend {
-    /// Creates a backend with these settings. Nothing is opened yet.
+    /// Creates a backend with these settings, without opening the store.
     ///
     /// # Errors
-    /// [`Error::Config`](metaxy_core::Error::Config) for settings that no store could be opened with.
+    /// [`Error::Config`](metaxy_core::Error::Config) for invalid settings.
     pub fn new(config: DeltaConfig) -> Result<Self> {
         let root = config.root()?;
         let context = ErrorContext { location: root.display(), secrets: config.secrets() };
@@ -49,14 +49,14 @@ impl DeltaBackend {
         *self.session.write().unwrap_or_else(PoisonError::into_inner) = session;
     }
 
-    /// The open store, for a call that writes.
+    /// Returns the open store, for a call that writes.
     async fn writing(&self) -> Result<Arc<Session>> {
         let session = self.session()?;
         session.check_commits().await?;
         Ok(session)
     }
 
-    /// A table that has to exist.
+    /// Returns a table, or an error if it does not exist.
     async fn existing(&self, key: &FeatureKey) -> Result<Existing> {
         catalog::find(self.session()?.as_ref(), key).await?.ok_or_else(|| not_found(&self.info(), key))
     }

@@ -1,4 +1,4 @@
-//! The tables of a store, and what their logs and statistics tell without a look at their rows.
+//! The tables of a store, and what their logs and statistics show without reading rows.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::table::log::state::{TableState, check_files};
 use crate::table::log::statistics::newest_time;
 use crate::table::storage::LOG_DIRECTORY;
 
-/// How many directories are listed at once.
+/// The number of directories that are listed concurrently.
 const LISTINGS: usize = 16;
 
-/// A table that exists, and its present version.
+/// An existing table, and its current version.
 pub(crate) type Existing = (Arc<Table>, Arc<TableState>);
 
-/// Looks a table up; `None` if it does not exist.
+/// Finds a table; `None` if it does not exist.
 pub(crate) async fn find(session: &Session, key: &FeatureKey) -> Result<Option<Existing>> {
     let table = session.table(key)?;
     Ok(table.refresh().await?.map(|state| (table, state)))
@@ -49,7 +49,7 @@ pub(crate) async fn names(session: &Session) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Lists what is right below a directory: the directories that may hold tables, and the names of the tables.
+/// Lists the entries of a directory: the directories that may contain tables, and the names of the tables.
 async fn list(session: &Session, directory: Path) -> Result<(Vec<Path>, Vec<String>)> {
     let failed = |error| session.context.store("list tables", None, error);
     let found = match session.store.list_with_delimiter(Some(&directory)).await {
@@ -74,7 +74,7 @@ async fn list(session: &Session, directory: Path) -> Result<(Vec<Path>, Vec<Stri
     Ok((directories, tables))
 }
 
-/// Returns the name of the table that a directory would be; `None` if no table can be there.
+/// Returns the name of the table in a directory; `None` if the directory cannot be that of a table.
 fn table_at(session: &Session, path: &Path) -> Result<Option<String>> {
     let parts = path.prefix_match(&session.prefix()?).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
     let parts: Vec<String> = parts.unwrap_or_default();
@@ -98,7 +98,7 @@ pub(crate) async fn newest_stamp((table, state): Existing) -> Result<Option<i64>
             None => unknown.push(file.clone()),
         }
     }
-    // Only files without statistics are left to look into.
+    // Only files without statistics have to be read.
     check_files(&table.name, &unknown)?;
     let mut stream = rows(table, &state, unknown, &times.map(str::to_owned), Filters::default());
     while let Some(batch) = stream.try_next().await? {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::location::{Layout, Root};
 
-/// Where a Delta store is, and how it is used.
+/// The location and the options of a Delta store.
 ///
 /// ```
 /// use metaxy_delta::{DeltaConfig, Layout};
@@ -22,31 +22,30 @@ use crate::location::{Layout, Root};
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeltaConfig {
-    /// Where the tables are: a path (`~` and relative ones too), `file://`, `s3://`, and, as cargo features, `gs://`
-    /// and `az://`.
+    /// The location of the tables: a path (relative paths and `~` are allowed), `file://`, `s3://`, and, as cargo
+    /// features, `gs://` and `az://`.
     pub root_path: String,
-    /// Credentials, endpoints and the like, by the names that the `deltalake` crate knows.
+    /// Credentials, endpoints and similar options, by their names in the `deltalake` crate.
     #[serde(default)]
     pub storage_options: BTreeMap<String, OptionValue>,
-    /// How keys become paths.
+    /// The layout of the tables below the root.
     #[serde(default)]
     pub layout: Layout,
-    /// After how many commits to a table its log is summed up in a checkpoint.
+    /// The number of commits to a table after which a checkpoint of its log is written.
     #[serde(default = "default_checkpoint_interval")]
     pub checkpoint_interval: NonZeroU64,
-    /// Whether small files of a table are put together then.
+    /// Whether small files of a table are compacted at the same time.
     #[serde(default = "default_auto_compact")]
     pub auto_compact: bool,
-    /// States that no other program writes to this location under the lock settings in `storage_options` or in the
-    /// environment (`AWS_S3_LOCKING_PROVIDER`, `AWS_S3_ALLOW_UNSAFE_RENAME`), so that they may be ignored. Without it
-    /// such a store is opened for reading only.
+    /// Promises that no other program writes to this location under the lock settings in `storage_options` or in the
+    /// environment (`AWS_S3_LOCKING_PROVIDER`, `AWS_S3_ALLOW_UNSAFE_RENAME`), so that they can be ignored. Otherwise a
+    /// store with such settings can only be opened for reading.
     #[serde(default)]
     pub ignore_lock_settings: bool,
-    /// By which columns a new table is partitioned, as far as it has them.
+    /// The columns by which a new table is partitioned, if it has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition_by: Vec<String>,
-    /// What the Python package gives to its writer. `partition_by` counts here too; the rest means something to that
-    /// writer alone.
+    /// Options of the Python package's writer. `partition_by` is used here too; the other options are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta_write_options: Option<WriteOptions>,
 }
@@ -55,7 +54,7 @@ pub struct DeltaConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WriteOptions {
-    /// By which column or columns a new table is partitioned.
+    /// The column or columns by which a new table is partitioned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_by: Option<ColumnNames>,
 }
@@ -70,7 +69,7 @@ pub enum ColumnNames {
     Several(Vec<String>),
 }
 
-/// The value of a storage option; configurations write numbers and switches without quotes.
+/// The value of a storage option; in configurations numbers and booleans need no quotes.
 #[derive(Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum OptionValue {
@@ -90,7 +89,7 @@ impl<'de> Deserialize<'de> for OptionValue {
     }
 }
 
-/// Reads an option, with an error that says what an option may be; that of an untagged enum does not.
+/// Reads an option; unlike that of an untagged enum, its error lists the accepted types.
 struct OptionVisitor;
 
 impl Visitor<'_> for OptionVisitor {
@@ -133,7 +132,7 @@ impl fmt::Display for OptionValue {
 }
 
 impl fmt::Debug for OptionValue {
-    /// Any option may be a secret.
+    /// Masks the value, because any option may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
     }
@@ -149,7 +148,7 @@ fn default_auto_compact() -> bool {
 }
 
 impl DeltaConfig {
-    /// Returns the settings of a store at a place, all else as it is by default.
+    /// Creates settings for a location, with defaults for everything else.
     pub fn new(root_path: impl Into<String>) -> Self {
         Self {
             root_path: root_path.into(),
@@ -170,21 +169,21 @@ impl DeltaConfig {
         self
     }
 
-    /// Sets how keys become paths.
+    /// Sets the layout of the tables below the root.
     #[must_use]
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
         self
     }
 
-    /// Sets after how many commits the log of a table is summed up in a checkpoint.
+    /// Sets the number of commits to a table after which a checkpoint of its log is written.
     #[must_use]
     pub fn checkpoint_interval(mut self, commits: NonZeroU64) -> Self {
         self.checkpoint_interval = commits;
         self
     }
 
-    /// Sets whether small files of a table are put together when its log is summed up.
+    /// Sets whether small files of a table are compacted when a checkpoint is written.
     #[must_use]
     pub fn auto_compact(mut self, compact: bool) -> Self {
         self.auto_compact = compact;
@@ -198,14 +197,14 @@ impl DeltaConfig {
         self
     }
 
-    /// Sets by which columns a new table is partitioned, as far as it has them.
+    /// Sets the columns by which a new table is partitioned, if it has them.
     #[must_use]
     pub fn partition_by(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.partition_by = columns.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Refuses settings that no store could be opened with.
+    /// Checks the settings.
     ///
     /// # Errors
     /// [`Error::Config`](metaxy_core::Error::Config), which names the setting.
@@ -213,12 +212,12 @@ impl DeltaConfig {
         self.root().map(drop)
     }
 
-    /// Returns the place that `root_path` names.
+    /// Returns the location in `root_path`.
     pub(crate) fn root(&self) -> Result<Root> {
         Root::parse(&self.root_path, self.layout)
     }
 
-    /// Returns the texts that no message may show.
+    /// Returns the secrets, which no message may show.
     pub(crate) fn secrets(&self) -> Vec<String> {
         let options = self.storage_options.iter().flat_map(|(name, value)| secrets_in(name, &value.to_string()));
         options.chain(secrets_in("root_path", &self.root_path)).collect()
@@ -256,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn check_refuses_a_root_path_that_names_no_place() {
+    fn check_refuses_an_invalid_root_path() {
         DeltaConfig::new("/data/store").check().unwrap();
         for root_path in ["", "http://host/store", "s3://bucket/run?1"] {
             let error = DeltaConfig::new(root_path).check().unwrap_err();

@@ -1,4 +1,4 @@
-//! What is open: the storage system, and the tables that were looked at.
+//! The open store: the storage system, and the tables that have been read.
 
 use std::collections::HashMap;
 use std::path::Path as FsPath;
@@ -29,7 +29,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens a store, after a look whether it is there and can be used as the mode says.
+    /// Opens a store, after checking that it exists and can be used in this mode.
     pub(crate) async fn open(
         config: &DeltaConfig,
         root: &Root,
@@ -59,14 +59,14 @@ impl Session {
         Ok(session)
     }
 
-    /// Lists one object, which tells whether the bucket exists and lets us in, and looks whether it can be written to.
+    /// Lists one object to check that the bucket exists and can be accessed, and checks whether it can be written to.
     async fn check_bucket(&self, mode: AccessMode) -> Result<()> {
         if let Some(Err(error)) = self.store.list(Some(&self.prefix()?)).next().await {
             return Err(self.context.store("open", None, error));
         }
         match mode {
             AccessMode::ReadOnly => Ok(()),
-            // Other errors may have passed when the first write comes, which looks again.
+            // Other errors may be gone at the first write, which checks again.
             AccessMode::ReadWrite => match self.check_commits().await {
                 Err(error @ Error::Unsupported { .. }) => Err(error),
                 _ => Ok(()),
@@ -74,7 +74,7 @@ impl Session {
         }
     }
 
-    /// Refuses to write to a bucket that lacks what commits rely on. It is looked at once in a process.
+    /// Checks that a bucket supports conditional puts, on which commits rely; once in a process.
     pub(crate) async fn check_commits(&self) -> Result<()> {
         if self.root.directory.is_some() {
             return Ok(());
@@ -83,7 +83,7 @@ impl Session {
         probe::conditional_puts(self.store.as_ref(), &self.prefix()?, place, &self.context).await
     }
 
-    /// Returns a table, which need not exist.
+    /// Returns a table, which may not exist.
     pub(crate) fn table(&self, key: &FeatureKey) -> Result<Arc<Table>> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = tables.get(key) {
@@ -102,7 +102,7 @@ impl Session {
         Ok(table)
     }
 
-    /// Returns the path of the root as the object store sees it.
+    /// Returns the path of the root in the object store.
     pub(crate) fn prefix(&self) -> Result<Path> {
         let path = match &self.root.directory {
             Some(directory) => Path::from_absolute_path(directory),
@@ -112,15 +112,16 @@ impl Session {
     }
 }
 
-/// Refuses a root that is no directory, or is a table. Opened for writing, it may be missing: the first write makes it.
+/// Checks that the root is a directory and not a table. Opened for writing, it may be missing: the first write creates
+/// it.
 fn check_directory(directory: &FsPath, mode: AccessMode) -> Result<()> {
     let location = directory.display().to_string();
     let not_a_store = |reason: String| Error::NotAStore { location: location.clone(), expected: "Delta store", reason };
     if let Some(file) = directory.ancestors().find(|ancestor| ancestor.is_file()) {
-        return Err(not_a_store(format!("`{}` is a file; `root_path` names a directory", file.display())));
+        return Err(not_a_store(format!("`{}` is a file; `root_path` must be a directory", file.display())));
     }
     if directory.join(LOG_DIRECTORY).is_dir() {
-        let reason = "it is a Delta table itself; `root_path` names the directory that holds tables";
+        let reason = "it is a Delta table itself; `root_path` must be the directory that contains the tables";
         return Err(not_a_store(reason.to_owned()));
     }
     match std::fs::read_dir(directory) {

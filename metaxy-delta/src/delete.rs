@@ -1,9 +1,8 @@
-//! Deleting rows: files that hold some of them are written again without them, in one
-//! commit.
+//! Deleting rows: files with deleted rows are rewritten without them, in one commit.
 //!
-//! The filter itself decides, row by row, as it does everywhere else; translated for another engine it might mean
-//! something slightly different, and rows that are gone do not come back. A commit stands only for the version that it
-//! was computed for; if other writers were faster, only what they have added is looked at again.
+//! The filter is evaluated row by row, as everywhere else; translated for another engine it might select other rows,
+//! and deleted rows cannot be recovered. A commit is valid only for the version for which it was computed; if other
+//! writers were faster, only their additions are read again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,18 +22,18 @@ use crate::table::log::protocol::Change;
 use crate::table::log::state::{DataFile, TableState, check_files};
 use crate::table::log::{COMMIT_ATTEMPTS, Commit, Table};
 
-/// What has been computed so far.
+/// The result so far.
 #[derive(Default)]
 struct Work {
-    /// Files that need not be looked at again.
+    /// Files that need not be read again.
     seen: HashSet<String>,
-    /// Files that are taken out of the table.
+    /// Files that are removed from the table.
     removed: Vec<Arc<DataFile>>,
     adds: Vec<Add>,
     rows: u64,
 }
 
-/// Removes the rows for which the predicate is true; returns how many.
+/// Removes the rows for which the predicate is true, and returns their number.
 pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u64> {
     let mut work = Work::default();
     for attempt in 0..COMMIT_ATTEMPTS {
@@ -54,7 +53,7 @@ pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u
         let removes = work.removed.iter().map(|file| Action::Remove(file.remove(true)));
         let actions = removes.chain(work.adds.iter().cloned().map(Action::Add)).collect();
         let _turn = table.turn.lock().await;
-        // It may have been dropped and written again, and the next version be one of another table.
+        // The table may have been dropped and written again, so that the next version belongs to another table.
         if !table.refresh().await?.is_some_and(|now| now.is_same_version(&state)) {
             continue;
         }
@@ -70,7 +69,7 @@ pub(crate) async fn delete(table: Arc<Table>, predicate: &Predicate) -> Result<u
 }
 
 impl Work {
-    /// Returns whether all files that were written again are still there.
+    /// Returns whether all files that were rewritten still exist.
     fn still_holds(&self, state: &TableState) -> bool {
         let ids = state.file_ids();
         self.removed.iter().all(|file| ids.contains(file.id.as_str()))
@@ -103,7 +102,7 @@ impl Work {
     }
 }
 
-/// Returns how many rows of a file match, and whether all do.
+/// Returns the number of matching rows in a file, and whether all rows match.
 async fn count(
     table: &Arc<Table>,
     state: &Arc<TableState>,

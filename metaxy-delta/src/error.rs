@@ -1,7 +1,7 @@
-//! What `deltalake`, `object_store` and `parquet` say, as errors of this project.
+//! Converts errors of `deltalake`, `object_store` and `parquet` into errors of this project.
 //!
-//! The types of an error and of its sources decide which case it is, never the words of a message: those hold paths and
-//! keys of users.
+//! The types of an error and of its sources determine the case, never the words of a message, because messages contain
+//! paths and keys of users.
 
 use std::error::Error as StdError;
 use std::io;
@@ -17,50 +17,49 @@ use parquet::errors::ParquetError;
 
 use crate::KIND;
 
-/// The place that errors name, and the secrets that they must not show.
+/// The location in errors, and the secrets that they must not show.
 #[derive(Clone, Default)]
 pub(crate) struct ErrorContext {
-    /// The store's place, masked.
+    /// The store's location, masked.
     pub location: String,
     /// Texts that may not appear in a message.
     pub secrets: Vec<String>,
 }
 
-/// What went wrong, by what the caller can do about it.
+/// The cause of an error, by what the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// Stored bytes are not what they have to be.
+    /// Stored bytes are damaged.
     Damaged,
-    /// The storage system refuses it to this user.
+    /// The storage system denies the operation to this user.
     Denied,
     /// There is no space left.
     Full,
-    /// Something is not there.
+    /// Something does not exist.
     Missing,
     /// The storage system cannot be reached at the moment.
     Unreachable,
-    /// The storage system has failed in a way that passes.
+    /// The storage system has failed in a transient way.
     Passing,
     /// Another writer was faster.
     Raced,
-    /// The table asks for more than is known.
+    /// The table needs a feature that is not supported.
     Unsupported,
 }
 
 impl ErrorContext {
-    /// Returns the error for an error of the object store, in an `operation` on a table, or on the whole store if that
-    /// is `None`.
+    /// Converts an error of the object store, in an `operation` on a table or, if that is `None`, on the whole store.
     pub fn store(&self, operation: &'static str, table: Option<&str>, error: StoreError) -> Error {
         self.wrap(operation, table, Box::new(error))
     }
 
-    /// Returns the error for an error of `deltalake`.
+    /// Converts an error of `deltalake`.
     pub fn delta(&self, operation: &'static str, table: &str, error: DeltaTableError) -> Error {
         self.wrap(operation, Some(table), Box::new(error))
     }
 
-    /// Returns the error for an error of `deltalake`, met in the log of a table: what does not come from the storage
-    /// system means that the log cannot be read.
+    /// Converts an error of `deltalake` in the log of a table: an error that does not come from the storage system
+    /// means that the log cannot be read.
     pub fn log(&self, table: &str, error: DeltaTableError) -> Error {
         const OPERATION: &str = "reading the log";
         match cause(&error) {
@@ -69,8 +68,8 @@ impl ErrorContext {
         }
     }
 
-    /// Returns the error for an error of the Parquet reader, met in a data file: what does not come from the storage
-    /// system means that the file cannot be read.
+    /// Converts an error of the Parquet reader in a data file: an error that does not come from the storage system
+    /// means that the file cannot be read.
     pub fn parquet(&self, table: &str, file: &str, error: ParquetError) -> Error {
         match cause(&error) {
             Some(Cause::Missing) => missing_file(table, file),
@@ -82,7 +81,7 @@ impl ErrorContext {
         }
     }
 
-    /// Returns the error for an error of the object store, met in a data file.
+    /// Converts an error of the object store in a data file.
     pub fn file(&self, table: &str, file: &str, error: StoreError) -> Error {
         self.parquet(table, file, ParquetError::External(Box::new(error)))
     }
@@ -92,7 +91,7 @@ impl ErrorContext {
         mask_text(text, &self.secrets)
     }
 
-    /// The error and what caused it, without the secrets.
+    /// Returns the error and its sources, without the secrets.
     pub fn masked(&self, error: &(dyn StdError + 'static)) -> BoxError {
         mask_error_of(error, &self.secrets)
     }
@@ -131,7 +130,7 @@ impl ErrorContext {
                 operation,
                 table: table.map(ToOwned::to_owned),
                 transient: cause == Some(Cause::Passing),
-                // The source's own text might hold what the message must not.
+                // The text of the original source may contain secrets.
                 source: reason.into(),
             },
         }
@@ -148,7 +147,7 @@ fn missing_file(table: &str, file: &str) -> Error {
     )
 }
 
-/// Returns a message with all its causes, each once.
+/// Returns a message with all its sources, each once.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     causes(error).skip(1).fold(error.to_string(), |text, source| {
         let more = source.to_string();
@@ -156,12 +155,12 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     })
 }
 
-/// Returns an error and its sources, from the outside in.
+/// Returns an error and its sources, from the outermost to the innermost.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| below(*error))
 }
 
-/// Returns the source of an error, also if its type does not name it as such.
+/// Returns the source of an error, even if its type does not return it as such.
 fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
     if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         return Some(inner);
@@ -175,7 +174,7 @@ fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     }
 }
 
-/// Returns the first cause that a type names, from the outside in; `None` if none does.
+/// Returns the outermost cause that a type determines; `None` if there is none.
 fn cause(error: &(dyn StdError + 'static)) -> Option<Cause> {
     causes(error).find_map(|error| {
         if let Some(error) = error.downcast_ref::<StoreError>() {
@@ -199,7 +198,7 @@ fn cause(error: &(dyn StdError + 'static)) -> Option<Cause> {
 fn of_store(error: &StoreError) -> Option<Cause> {
     match error {
         StoreError::NotFound { .. } => Some(Cause::Missing),
-        // `NotSupported` is what `deltalake` makes of credentials that cannot be had.
+        // `deltalake` returns `NotSupported` if credentials cannot be obtained.
         StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } | StoreError::NotSupported { .. } => {
             Some(Cause::Denied)
         }
@@ -219,7 +218,7 @@ fn of_io(error: &io::Error) -> Option<Cause> {
         | ErrorKind::BrokenPipe => return Some(Cause::Unreachable),
         _ => {}
     }
-    // The original may be below, with a number that says more.
+    // The original error may be a source, with an error number that is more specific.
     let copy = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
     match Error::of_io("", "", copy) {
         Error::StorageFull { .. } => Some(Cause::Full),
@@ -260,8 +259,8 @@ fn of_transaction(error: &TransactionError) -> Option<Cause> {
     }
 }
 
-/// What a server has answered. `object_store` keeps the type of such an answer to itself; its text begins with words of
-/// `object_store`, then come the status and the code of the server, and only then what users have named.
+/// Returns the cause in a response of a server. The type of such a response is private to `object_store`; its text
+/// begins with words of `object_store`, followed by the status and code of the server, and only then by texts of users.
 fn of_response(text: &str) -> Option<Cause> {
     let (status, body) = match text.strip_prefix("Server returned non-2xx status code: ") {
         Some(rest) => (rest.get(..3).and_then(|status| status.parse::<u16>().ok()), rest),
@@ -290,7 +289,7 @@ mod tests {
         ErrorContext { location: "/data".to_owned(), secrets: Vec::new() }
     }
 
-    /// A file of a user whose name is full of words that errors are made of.
+    /// A file of a user whose name consists of words from error messages.
     const PATH: &str = "/data/unsupported feature/connect timeout 503 Service/AccessDenied/object store credential";
 
     fn local(error: io::Error) -> StoreError {
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_files_decide() {
+    fn errors_of_files_keep_their_kind() {
         let of = |error: io::Error| context().store("write", Some("t"), local(error));
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
             assert!(matches!(of(kind.into()), Error::StorageFull { .. }), "{kind}");
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_users_do_not_decide() {
+    fn texts_of_users_do_not_affect_the_case() {
         let text = || DeltaTableError::Generic(PATH.to_owned());
         let error = context().delta("committing", "t", text());
         assert!(matches!(error, Error::Backend { transient: false, .. }), "{error:?}");
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_found_below_others() {
+    fn nested_errors_are_found() {
         let full = || local(io::ErrorKind::StorageFull.into());
         let kernel = DeltaTableError::KernelError(KernelError::ObjectStore(full()));
         let wrapped = [
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_servers_are_told_apart() {
+    fn responses_of_servers_are_distinguished() {
         let of = |answer: &str| of_response(&format!("Server returned non-2xx status code: {answer}"));
         assert_eq!(of("507 Insufficient Storage: "), Some(Cause::Full));
         assert_eq!(of("503 Service Unavailable: <Error><Code>SlowDown</Code></Error>"), Some(Cause::Unreachable));

@@ -1,4 +1,4 @@
-//! Where the tables of a store are.
+//! The locations of a store and of its tables.
 
 use std::path::{Path as FsPath, PathBuf};
 
@@ -26,16 +26,16 @@ pub enum Layout {
 /// The root of a store.
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
-    /// Its URL; a local one is absolute. Never ends with a slash.
+    /// Its URL; a local one is absolute. Does not end with a slash.
     pub url: Url,
     /// The directory, if it is a local one.
     pub directory: Option<PathBuf>,
-    /// How keys become paths.
+    /// The layout of the tables.
     pub layout: Layout,
 }
 
 impl Root {
-    /// Returns the root that a `root_path` names.
+    /// Parses a `root_path`.
     pub fn parse(root_path: &str, layout: Layout) -> Result<Self> {
         let invalid = |reason: String| Error::Config { file: None, line: None, key: "root_path".to_owned(), reason };
         if root_path.trim().is_empty() {
@@ -74,7 +74,7 @@ impl Root {
         let url = Url::from_file_path(&directory)
             .map_err(|()| invalid(format!("`{}` is not an absolute path", directory.display())))?;
         match Path::from_absolute_path(&directory) {
-            // The readers of logs decode what they have listed.
+            // Readers of logs decode the paths that they list.
             Ok(path) if Path::from_url_path(path.as_ref()).is_ok_and(|decoded| decoded == path) => {}
             Ok(_) => return Err(invalid("the path has an escape such as `%20`; use a name without it".to_owned())),
             Err(error) => return Err(invalid(format!("the path has characters that tables cannot have: {error}"))),
@@ -86,18 +86,19 @@ impl Root {
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
         if matches!(url.scheme(), "s3" | "s3a") {
-            // A user means nothing there, and dependencies log the URL. Only URLs without a host refuse this.
+            // A user has no meaning in such a URL, and dependencies log the URL. Only URLs without a host cannot be
+            // changed.
             let _ = (url.set_username(""), url.set_password(None));
         }
         Self { url, directory: None, layout }
     }
 
-    /// Returns whether it is in a bucket of S3, or of a server with the same protocol.
+    /// Returns whether it is in a bucket of S3 or of a compatible server.
     pub fn is_s3(&self) -> bool {
         matches!(self.url.scheme(), "s3" | "s3a")
     }
 
-    /// Returns the place for messages, without secrets.
+    /// Returns the location for messages, without secrets.
     pub fn display(&self) -> String {
         match &self.directory {
             Some(directory) => directory.display().to_string(),
@@ -105,7 +106,7 @@ impl Root {
         }
     }
 
-    /// Returns the path of a table below the root, with `/` between its parts.
+    /// Returns the path of a table below the root, with `/` as separator.
     pub fn table_path(&self, key: &FeatureKey) -> String {
         match self.layout {
             Layout::Nested => format!("{}{ENDING}", key.parts().join("/")),
@@ -127,7 +128,7 @@ impl Root {
         self.directory.as_ref().map(|root| root.join(self.table_path(key)))
     }
 
-    /// Returns the place of a table for messages, without secrets.
+    /// Returns the location of a table for messages, without secrets.
     pub fn table_location(&self, key: &FeatureKey) -> String {
         match self.table_directory(key) {
             Some(directory) => directory.display().to_string(),
@@ -135,7 +136,7 @@ impl Root {
         }
     }
 
-    /// Returns the name of the table that is at a path below the root; `None` if no table can be there.
+    /// Returns the name of the table at a path below the root; `None` if the path cannot be that of a table.
     pub fn table_name(&self, path: &str) -> Option<String> {
         let path = path.strip_suffix(ENDING)?;
         match self.layout {
@@ -149,8 +150,8 @@ impl Root {
     }
 }
 
-/// Refuses a URL that does not stand for the object keys that it shows. URLs give a meaning to some characters (`?`,
-/// `#`, `%20`, `..`) and drop others (tabs): two roots that look different would be one store.
+/// Refuses a URL that differs from the object keys that it shows. URLs give some characters a meaning (`?`, `#`, `%20`,
+/// `..`) and drop others (tabs): two different roots would be one store.
 fn check_exact(root_path: &str, url: &Url) -> Result<(), String> {
     check_plain(root_path, url)?;
     let (authority, key) = after_scheme(root_path);
@@ -161,32 +162,32 @@ fn check_exact(root_path: &str, url: &Url) -> Result<(), String> {
     let key = key.trim_end_matches('/');
     match Path::from_url_path(url.path()) {
         Ok(path) if path.as_ref() == key => Ok(()),
-        _ => Err("object keys are taken as they are written: they have no `%20` or other escapes (write a space), \
-                  no `.`, `..` or empty parts, and no space at the end"
+        _ => Err("object keys are used exactly as they are written: they have no `%20` or other escapes (write a \
+                  space), no `.`, `..` or empty parts, and no space at the end"
             .to_owned()),
     }
 }
 
-/// Refuses what a URL treats as something else than a part of its path.
+/// Refuses characters that a URL does not treat as a part of its path.
 fn check_plain(root_path: &str, url: &Url) -> Result<(), String> {
     if root_path.contains(char::is_control) {
         return Err("it has a control character, such as a tab or the end of a line; remove it".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("a URL with `?` or `#` stands for the place before that character; use a name without them, and \
+        return Err("a URL with `?` or `#` means the location before that character; use a name without them, and \
                     give parameters as `storage_options`"
             .to_owned());
     }
     Ok(())
 }
 
-/// The authority and the path of a URL, as they are written.
+/// Returns the authority and the path of a URL, unchanged.
 fn after_scheme(url: &str) -> (&str, &str) {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split_once('/').unwrap_or((rest, ""))
 }
 
-/// Returns whether a directory has the name of a table's.
+/// Returns whether a directory has the name of a table's directory.
 pub(crate) fn is_table_name(directory: &str) -> bool {
     directory.ends_with(ENDING)
 }
@@ -203,7 +204,7 @@ fn absolute(path: &str) -> std::io::Result<PathBuf> {
     Ok(normalized(&std::path::absolute(expanded)?))
 }
 
-/// The path without `.` and `..`, and without a slash at its end: a URL would drop them too.
+/// Returns the path without `.`, `..` and a slash at its end, which a URL would drop.
 fn normalized(path: &FsPath) -> PathBuf {
     use std::path::Component;
     let mut out = PathBuf::new();
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_become_paths_and_back() {
+    fn keys_and_paths_are_converted() {
         let nested = Root::parse("/data/store/", Layout::Nested).expect("a root");
         assert_eq!(nested.table_path(&key("faces/per-video")), "faces/per-video.delta");
         assert_eq!(nested.table_name("faces/per-video.delta").as_deref(), Some("faces__per_video"));
@@ -237,7 +238,7 @@ mod tests {
         let flat = Root::parse("s3://bucket/prefix/", Layout::Flat).expect("a root");
         assert_eq!(flat.table_url(&key("faces/per-video")).as_str(), "s3://bucket/prefix/faces__per_video.delta");
         let bare = Root::parse("s3://ada:secret@bucket/x", Layout::Flat).expect("a root").table_location(&key("a/b"));
-        assert_eq!(bare, "s3://bucket/x/a__b.delta", "a user means nothing there, and dependencies log the URL");
+        assert_eq!(bare, "s3://bucket/x/a__b.delta", "a user has no meaning there, and dependencies log the URL");
         assert_eq!(flat.table_name("faces__per_video.delta").as_deref(), Some("faces__per_video"));
         assert_eq!(flat.table_name("a/b.delta"), None);
     }
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_stand_for_the_keys_that_they_show() {
+    fn roots_equal_the_keys_that_they_show() {
         for (root, key) in [
             ("s3://bucket", ""),
             ("s3://bucket/", ""),

@@ -1,4 +1,4 @@
-//! Scans: how much of a request is done here. The core does the rest.
+//! Scans: applies a part of a request; the core applies the rest.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::table::files::{Filters, rows};
 use crate::table::log::Table;
 use crate::table::log::state::{TableState, check_files};
 
-/// Reads a version of a table: the columns that are asked for, of the rows that pass the row filter.
+/// Reads the requested columns of a version of a table, for the rows that pass the row filter.
 pub(crate) fn scan(table: Arc<Table>, state: Arc<TableState>, request: &ScanRequest) -> Result<Scan> {
     check_files(&table.name, &state.files)?;
     let names = request.columns_needed(&state.schema.logical, ScanStage::RowFilter);
-    // What the last filter refuses may only be left out if nothing is decided before it.
+    // Rows that the last filter refuses may only be left out if no other step comes before it.
     let hint = request.filter.clone().filter(|_| request.keep_latest.is_none());
     let filters = Filters { rows: request.row_filter.clone(), hint };
     let columns = names.iter().filter_map(|name| state.schema.column(name));

@@ -1,4 +1,4 @@
-//! Appending rows: data files first, then one commit that names them all.
+//! Appending rows: first data files, then one commit that adds them all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use crate::table::log::{COMMIT_ATTEMPTS, Commit, Table};
 use crate::table::storage::runtime::parallelism;
 use crate::types::{StoredForm, TableSchema, stored_forms, with_signed_integers};
 
-/// From this many rows on, a write is cut into as many files as there are cores.
+/// A write with this number of rows or more is divided into one file for each core.
 const PARALLEL_ROWS: usize = 100_000;
-/// No file gets more rows than this.
+/// The maximum number of rows of a file.
 const FILE_ROWS: usize = 2 << 20;
 
-/// Appends rows, all in one commit.
+/// Appends rows in one commit.
 pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
     if batches.iter().all(|batch| batch.num_rows() == 0) {
         return Ok(());
     }
     let schema = with_signed_integers(&schema, &batches);
     let batches = Arc::new(batches);
-    // Outside of the turn, so that the writers of one process write their files side by side.
+    // Before the turn begins, so that the writers of one process write their files concurrently.
     let mut written = Written::new(&table, &schema, &batches).await;
     let _turn = table.turn.lock().await;
     for attempt in 0..COMMIT_ATTEMPTS {
@@ -42,14 +42,14 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         }
         let files = match &written {
             Ok(files) => files,
-            // The table was dropped. No call of this process does that during our turn.
+            // The table was dropped by another process, because calls of this one wait for their turn.
             Err(Error::Conflict { .. }) if attempt + 1 < COMMIT_ATTEMPTS => {
                 written = Written::new(&table, &schema, &batches).await;
                 continue;
             }
             Err(_) => break,
         };
-        // Other writers may have come in between.
+        // Other writers may have committed since.
         let state = table.refresh().await?;
         let plan = Plan::new(&table, state.as_ref(), &schema)?;
         plan.check(&table, &batches)?;
@@ -71,20 +71,20 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
     written.and_then(|_| Err(table.conflict()))
 }
 
-/// Data files that no commit names yet.
+/// Data files without a commit.
 struct Written {
     files: Vec<Add>,
-    /// How their columns are stored.
+    /// The stored forms of their columns.
     forms: Vec<StoredForm>,
-    /// The table that they were written for; `None` if there was none.
+    /// The table for which they were written; `None` if there was none.
     table: Option<Target>,
 }
 
-/// The table that files are written for.
+/// The table for which files are written.
 #[derive(PartialEq)]
 struct Target {
     id: String,
-    /// Its settings, constraints among them.
+    /// Its properties, including constraints.
     settings: HashMap<String, String>,
 }
 
@@ -95,7 +95,7 @@ impl Target {
 }
 
 impl Written {
-    /// Writes them for the table as it was last seen: whether they fit is checked before the commit.
+    /// Writes files for the last known state of the table: whether they fit is checked before the commit.
     async fn new(table: &Arc<Table>, schema: &Schema, batches: &Arc<Vec<RecordBatch>>) -> Result<Self> {
         let known = table.known_state().map(Some);
         let planned =
@@ -111,7 +111,7 @@ impl Written {
         Ok(Self { files, forms: plan.forms, table: state.as_deref().map(Target::of) })
     }
 
-    /// Returns whether the files can go into the table as it is now. A drop in between has removed them too.
+    /// Returns whether the files fit the current state of the table. A drop has removed them too.
     async fn still_fit(&self, table: &Table, state: Option<&TableState>, plan: &Plan) -> Result<bool> {
         Ok(plan.forms == self.forms
             && match (&self.table, state.map(Target::of)) {
@@ -121,17 +121,17 @@ impl Written {
     }
 }
 
-/// What a write does to the schema of the table that it was planned for.
+/// The changes of a write to the schema of the table for which it was planned.
 struct Plan {
     schema: TableSchema,
     changes_schema: bool,
     constraints: Vec<Constraint>,
-    /// How the written columns are stored; files fit any table that stores them so.
+    /// The stored forms of the written columns; files fit any table with the same forms.
     forms: Vec<StoredForm>,
 }
 
 impl Plan {
-    /// Returns the plan for rows, if the table takes them.
+    /// Plans the write of rows, if the table accepts them.
     fn checked(
         table: &Table,
         state: Option<&Arc<TableState>>,
@@ -146,7 +146,7 @@ impl Plan {
     fn new(table: &Table, state: Option<&Arc<TableState>>, given: &Schema) -> Result<Self> {
         if let Some(state) = state {
             state.check_writable(&table.name, Change::Append)?;
-            // Rows are not added to what cannot be read back.
+            // Rows are not added to a table that cannot be read.
             check_files(&table.name, &state.files)?;
         }
         let existing = state.map(|state| state.schema.as_ref());
@@ -159,13 +159,13 @@ impl Plan {
         Ok(Self { schema, changes_schema, constraints, forms })
     }
 
-    /// Refuses rows that the table's own conditions forbid.
+    /// Checks the rows against the table's constraints.
     fn check(&self, table: &Table, batches: &[RecordBatch]) -> Result<()> {
         let check = |constraint: &Constraint, rows: &RecordBatch| constraint.check(&table.key, &self.schema, rows);
         batches.iter().try_for_each(|rows| self.constraints.iter().try_for_each(|constraint| check(constraint, rows)))
     }
 
-    /// Returns the actions that bring the table's schema to that of the plan.
+    /// Returns the actions that change the table's schema to that of the plan.
     fn schema_actions(&self, table: &Table, state: Option<&TableState>) -> Result<Vec<Action>> {
         if !self.changes_schema {
             return Ok(Vec::new());
@@ -189,7 +189,7 @@ impl Plan {
     }
 }
 
-/// Writes rows into data files that no commit names yet.
+/// Writes rows into data files without a commit.
 async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBatch>>) -> Result<Vec<Add>> {
     let schema = Arc::new(plan.schema.clone());
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
@@ -217,7 +217,7 @@ async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBa
     Ok(adds.into_iter().flatten().collect())
 }
 
-/// Returns the rows from `start` to `end`, in pieces of at most a row group.
+/// Returns the rows from `start` to `end`, in slices of at most one row group.
 fn slices(batches: &[RecordBatch], start: usize, end: usize) -> impl Iterator<Item = RecordBatch> {
     let mut offset = 0;
     batches.iter().flat_map(move |batch| {

@@ -1,4 +1,4 @@
-//! The promises of every backend, kept by Delta tables: in a directory, in both layouts, and on S3.
+//! The conformance suite of all backends, on Delta tables: in a directory, in both layouts, and on S3.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ struct Directory {
 }
 
 fn support() -> Support {
-    // Each write is a commit that is on the disk when it returns.
+    // Each write is a commit that is on disk when it returns.
     Support::default().refuses(["interval", "decimal256", "union"]).tiny_writes(300)
 }
 

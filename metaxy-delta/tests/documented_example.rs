@@ -1,4 +1,4 @@
-//! The example of the Python package's documentation, as it stands there: `dev` on the disk falls back on `prod` on S3.
+//! The example in the documentation of the Python package, unchanged: `dev` on disk with the fallback `prod` on S3.
 
 use metaxy_core::MetaxyConfig;
 use metaxy_core::config::Environment;
@@ -6,7 +6,7 @@ use metaxy_delta as _;
 use metaxy_testkit::fixtures::configured::dev_leaves_prod_alone;
 use metaxy_testkit::servers::s3::{self, Bucket};
 
-/// The type strings under which the Python package has had its store.
+/// The type strings of the Delta store in versions of the Python package.
 const TYPES: [&str; 4] = [
     "metaxy.ext.metadata_stores.delta.DeltaMetadataStore",
     "metaxy.ext.polars.handlers.delta.DeltaMetadataStore",
@@ -30,7 +30,7 @@ root_path = "{}/metadata"
     )
 }
 
-/// Where the bucket is and who may use it is said by the environment, not by the file.
+/// The environment, not the file, has the location and the credentials of the bucket.
 fn environment(home: &std::path::Path, bucket: &Bucket) -> Environment {
     let options = serde_json::to_string(&bucket.storage_options()).unwrap();
     Environment::from_iter([
@@ -40,7 +40,7 @@ fn environment(home: &std::path::Path, bucket: &Bucket) -> Environment {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_example_works_as_it_stands() {
+async fn the_documented_example_runs() {
     for kind in TYPES {
         let home = tempfile::tempdir().unwrap();
         let bucket = s3::bucket().unwrap();

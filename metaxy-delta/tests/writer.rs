@@ -1,4 +1,4 @@
-//! A process that is killed loses nothing that its buffered writer had promised to keep.
+//! A killed process loses no rows for which the buffered writer has returned.
 
 use std::path::PathBuf;
 use std::sync::Arc;

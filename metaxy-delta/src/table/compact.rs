@@ -1,8 +1,8 @@
-//! What follows a commit from time to time: small files become one, and the log is summed up in a checkpoint.
+//! Maintenance after some commits: small files are merged, and a checkpoint of the log is written.
 //!
-//! A store that is written every two seconds would soon have thousands of small files. Every so many commits the small
-//! ones are rewritten as one; a file that has grown large is never touched again, so no row is rewritten often. The
-//! write whose turn it is takes longer, and stands whether or not it works.
+//! A store that is written every two seconds would soon have thousands of small files. After a number of commits the
+//! small files are rewritten as one; a large file is never rewritten, so no row is rewritten often. The write that
+//! triggers the maintenance takes longer, and succeeds even if the maintenance fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use super::log::protocol::Change;
 use super::log::state::{DataFile, TableState, check_files};
 use super::log::{COMMIT_ATTEMPTS, Commit, Table};
 
-/// Files from this size on stay as they are.
+/// Files of this size and larger are not rewritten.
 const LARGE: u64 = 4 << 20;
-/// Files from this size on stay as they are even in a full compaction.
+/// Files of this size and larger are not rewritten even in a full compaction.
 const FULL: u64 = 128 << 20;
-/// At most so many bytes are rewritten at a time.
+/// The maximum number of bytes that are rewritten at a time.
 const MOST: u64 = 64 << 20;
-/// Fewer files stay as they are.
+/// The minimum number of files that are merged.
 const LEAST: usize = 10;
-/// How often the commit is tried against other writers.
+/// The number of attempts of the commit against other writers.
 const ATTEMPTS: usize = 5;
 
-/// Puts small files together and writes a checkpoint, if a commit makes that due.
+/// Merges small files and writes a checkpoint, if a commit triggers it.
 pub(crate) async fn after_commit(table: &Arc<Table>, version: u64) {
     if !(version + 1).is_multiple_of(table.upkeep.checkpoint_interval) {
         return;
@@ -35,7 +35,7 @@ pub(crate) async fn after_commit(table: &Arc<Table>, version: u64) {
     if table.upkeep.auto_compact
         && let Err(error) = merge_small_files(table).await
     {
-        tracing::warn!(table = table.name, version, %error, "small files could not be put together");
+        tracing::warn!(table = table.name, version, %error, "small files could not be merged");
     }
     if let Err(error) = table.checkpoint().await {
         tracing::warn!(table = table.name, version, %error, "the checkpoint could not be written");
@@ -52,7 +52,7 @@ async fn merge_small_files(table: &Arc<Table>) -> Result<()> {
     replace(table, &files, &adds).await.map(|_| ())
 }
 
-/// Puts together all files that are smaller than they should be.
+/// Merges all files below the target size.
 pub(crate) async fn compact(table: &Arc<Table>) -> Result<()> {
     for attempt in 0..COMMIT_ATTEMPTS {
         if attempt > 0 {
@@ -72,8 +72,8 @@ pub(crate) async fn compact(table: &Arc<Table>) -> Result<()> {
     Err(table.conflict())
 }
 
-/// Puts new files in the place of others, and returns whether it has. It has not if other writers have changed one of
-/// them in between: the rows of a file that is no longer there must not come back.
+/// Replaces files by new ones, and returns whether it has. It has not if other writers have changed one of them since:
+/// rows of a removed file must not be added again.
 async fn replace(table: &Arc<Table>, files: &[Arc<DataFile>], adds: &[Add]) -> Result<bool> {
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -112,7 +112,7 @@ fn small_files(state: &TableState) -> Vec<Arc<DataFile>> {
         .collect()
 }
 
-/// Returns the files below a size, by the partitions that they belong to; a table that has none is one partition.
+/// Returns the files below a size, grouped by partition; a table without partitions has one group.
 fn partitions(state: &TableState, size: u64) -> Vec<Vec<Arc<DataFile>>> {
     let mut partitions: BTreeMap<BTreeMap<&str, Option<&str>>, Vec<Arc<DataFile>>> = BTreeMap::new();
     for file in state.files.iter().filter(|file| file.size < size) {
@@ -122,7 +122,7 @@ fn partitions(state: &TableState, size: u64) -> Vec<Vec<Arc<DataFile>>> {
     partitions.into_values().collect()
 }
 
-/// Writes the rows of some files into one for each partition.
+/// Rewrites the rows of some files into one file for each partition.
 async fn rewrite(table: &Arc<Table>, state: &Arc<TableState>, files: &[Arc<DataFile>]) -> Result<Vec<Add>> {
     state.check_writable(&table.name, Change::Move)?;
     check_files(&table.name, files)?;

@@ -1,4 +1,4 @@
-//! A Delta table: its log, its data files, the storage that both are in, and its upkeep.
+//! A Delta table: its log, its data files, their storage, and maintenance.
 
 pub(crate) mod compact;
 pub(crate) mod files;

@@ -1,4 +1,4 @@
-//! Removing a table, so that no reader ever sees half of it.
+//! Removing a table, so that no reader sees a part of it.
 
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::log::{Commit, Table};
 use super::storage::LOG_DIRECTORY;
 use super::storage::local_file::{failed, sync_directory};
 
-/// How often the removal is tried against other writers.
+/// The number of attempts of the removal against other writers.
 const ATTEMPTS: usize = 10;
 
 /// Removes a table.
@@ -34,7 +34,7 @@ pub(crate) async fn drop_table(table: &Arc<Table>) -> Result<()> {
     dropped
 }
 
-/// The table is gone at once, under a name that no table has; its files follow.
+/// Renames the table's directory to a name that no table has, and then removes its files.
 fn drop_directory(directory: &FsPath) -> std::io::Result<()> {
     let parent = directory.parent().unwrap_or(directory);
     let gone: PathBuf = parent.join(format!(".dropped-{}", Uuid::new_v4()));
@@ -49,13 +49,13 @@ fn drop_directory(directory: &FsPath) -> std::io::Result<()> {
     std::fs::remove_dir_all(gone)
 }
 
-/// An object store renames nothing at once. First a commit empties the table, so that no reader sees half of it; then
-/// the log goes, its last commit last, and then the data.
+/// Removes the objects of a table in a bucket, where nothing can be renamed. First a commit empties the table, so that
+/// no reader sees a part of it; then the log is removed, its last commit last, and then the data.
 async fn drop_objects(table: &Arc<Table>) -> Result<()> {
     empty(table).await?;
     let store = table.log.object_store(None);
     for _ in 0..ATTEMPTS {
-        // A commit that comes in while others go belongs to the table that is dropped, and goes too.
+        // A commit that is written during the removal belongs to the dropped table, and is removed too.
         let log = objects(table, &store, Some(&Path::from(LOG_DIRECTORY))).await?;
         if log.is_empty() {
             break;
@@ -68,7 +68,7 @@ async fn drop_objects(table: &Arc<Table>) -> Result<()> {
 
 async fn remove_log(table: &Arc<Table>, store: &Arc<dyn ObjectStore>, mut log: Vec<Path>) -> Result<()> {
     log.sort();
-    // The pointer to the checkpoint sorts last by its name, and must not outlive it.
+    // The pointer to the checkpoint sorts last by its name, and must be removed before the commits.
     let (commits, others): (Vec<Path>, Vec<Path>) =
         log.into_iter().partition(|path| path.filename().is_some_and(|name| name.ends_with(".json")));
     let (last, earlier) = commits.split_last().map_or((None, &[][..]), |(last, earlier)| (Some(last), earlier));
@@ -77,8 +77,8 @@ async fn remove_log(table: &Arc<Table>, store: &Arc<dyn ObjectStore>, mut log: V
     remove(table, store, last.cloned().into_iter().collect()).await
 }
 
-/// Takes all files out of a table, in a commit that says all of the table by itself: if the removal of the log
-/// stops half way, what is left reads as an empty table. One whose log cannot be read any more is removed as it is.
+/// Removes all files from a table, in a commit that describes the whole table: if the removal of the log is
+/// interrupted, the rest reads as an empty table. A table with an unreadable log is removed as it is.
 async fn empty(table: &Arc<Table>) -> Result<()> {
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {

@@ -1,4 +1,4 @@
-//! Vacuum: files and log entries that no version within the retention needs are removed.
+//! Vacuum: removes files and log entries that no version within the retention needs.
 
 use std::path::Path as FsPath;
 use std::sync::Arc;
@@ -12,14 +12,13 @@ use metaxy_core::error::{Error, Result};
 use super::log::Table;
 use super::storage::LOG_DIRECTORY;
 
-/// A file that no commit names may belong to a write that is still under way; after this long it does not.
+/// A file without a commit may belong to a running write; after this time it does not.
 const LONGEST_WRITE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often an operation of `deltalake` is tried against other writers.
+/// The number of attempts of an operation of `deltalake` against other writers.
 const ATTEMPTS: usize = 10;
 
-/// Removes files and log entries that no version within the retention needs, and returns how many. A commit, a
-/// compaction or a drop that comes in between may take away what was about to be read: whether that is damage, the
-/// table itself tells.
+/// Removes files and log entries that no version within the retention needs, and returns their number. A concurrent
+/// commit, compaction or drop may remove a file before it is read: the state of the table shows whether that is damage.
 pub(crate) async fn vacuum(table: &Arc<Table>, retention: Duration) -> Result<u64> {
     let mut removed = 0;
     let mut attempt = 0;
@@ -39,7 +38,7 @@ pub(crate) async fn vacuum(table: &Arc<Table>, retention: Duration) -> Result<u6
 }
 
 async fn vacuum_once(table: &Arc<Table>, retention: Duration, removed: &mut u64) -> Result<()> {
-    // What the log once named, and what it never did.
+    // Files that the log once had, and files that it never had.
     for (mode, age) in [(VacuumMode::Lite, retention), (VacuumMode::Full, retention.max(LONGEST_WRITE))] {
         let age = chrono::Duration::from_std(age).unwrap_or(chrono::Duration::MAX);
         *removed += table
@@ -61,7 +60,7 @@ async fn vacuum_once(table: &Arc<Table>, retention: Duration, removed: &mut u64)
     Ok(())
 }
 
-/// Removes what killed writers have left of unfinished files.
+/// Removes unfinished files of killed writers.
 fn remove_staged(directory: &FsPath, age: Duration) -> u64 {
     let Some(limit) = SystemTime::now().checked_sub(age) else { return 0 };
     let entries = [directory.to_owned(), directory.join(LOG_DIRECTORY)]

@@ -1,4 +1,4 @@
-//! Rows between a table and its files.
+//! Converts rows between a table and its files.
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -12,7 +12,7 @@ use super::stored::holds_times;
 use super::{Column, TableSchema, renamed};
 
 impl Column {
-    /// Returns values as they were decoded from a file as values of the table.
+    /// Converts values that were decoded from a file into values of the table.
     pub fn of_file(&self, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         let target = self.logical.data_type();
         if *self.in_file.data_type() == self.stored_type {
@@ -23,8 +23,8 @@ impl Column {
 }
 
 impl TableSchema {
-    /// Returns rows of any columns of this table as rows of its files. No value changes: one that does not fit is an
-    /// error.
+    /// Converts rows with any columns of this table into rows of its files, or returns an error if a value would
+    /// change.
     pub fn to_file(&self, table: &FeatureKey, file_schema: &SchemaRef, batch: &RecordBatch) -> CoreResult<RecordBatch> {
         let rows = batch.num_rows();
         let array = |(column, field): (&Column, &FieldRef)| match batch.column_by_name(column.logical.name()) {
@@ -36,7 +36,7 @@ impl TableSchema {
         Ok(RecordBatch::try_new_with_options(file_schema.clone(), arrays, &options)?)
     }
 
-    /// Refuses values that the columns cannot hold, before anything is written.
+    /// Checks that the columns can store the values, before anything is written.
     pub fn check_values(&self, table: &FeatureKey, rows: &RecordBatch) -> CoreResult<()> {
         let may_refuse = |column: &&Column| column.is_partition || holds_times(&column.stored_type);
         for column in self.columns.iter().filter(may_refuse) {
@@ -48,7 +48,7 @@ impl TableSchema {
     }
 }
 
-/// Returns values that were read in another type of the same meaning, by casts that fail rather than lose a value.
+/// Casts values to an equivalent type, and fails if a value would change.
 pub(crate) fn conform(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
     reshape(array, target, &plain_cast)
 }

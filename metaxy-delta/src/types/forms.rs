@@ -1,9 +1,9 @@
-//! Which Delta type holds the values of an Arrow type.
+//! The Delta type that stores the values of an Arrow type.
 //!
 //! If the Python package's writer has a type for the values, a column has that one: timestamps of any unit become
-//! microseconds, and unsigned integers the signed ones of their size, as long as the values fit. What that writer
-//! refuses (times of day, durations, larger unsigned integers) is stored as a larger integer or a decimal, with the
-//! Arrow type beside it.
+//! microseconds, and unsigned integers the signed ones of their size, as long as the values fit. Types that this writer
+//! refuses (times of day, durations, larger unsigned integers) are stored as a larger integer or a decimal, together
+//! with the Arrow type.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use arrow::datatypes::{
     DataType, Field, FieldRef, Fields, Schema, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
-/// How Delta names the parts of lists and maps.
+/// Delta's name for the items of lists.
 const ELEMENT: &str = "element";
 const ENTRIES: &str = "key_value";
 
 /// The error is a hint for the user.
 pub(super) type Result<T> = std::result::Result<T, &'static str>;
 
-/// A type as it is read, and as it is stored.
+/// The type in which values are read, and the stored one.
 #[derive(Clone)]
 pub(super) struct Forms {
     pub logical: DataType,
     pub stored: DataType,
 }
 
-/// Returns both forms that the values of a type have in a new column.
+/// Returns both forms of the values of a type in a new column.
 pub(super) fn forms(data_type: &DataType) -> Result<Forms> {
     use DataType as T;
     let same = |data_type: DataType| Ok(Forms { logical: data_type.clone(), stored: data_type });
@@ -50,7 +50,7 @@ pub(super) fn forms(data_type: &DataType) -> Result<Forms> {
         }
         T::Decimal256(precision, scale) if *precision <= 38 => decimal(*precision, *scale),
         T::Decimal256(_, _) => Err("Delta Lake has decimals of up to 38 digits; cast it to a smaller one or to text"),
-        // The Python package's writer takes the milliseconds of a Date64 for a time.
+        // The Python package's writer stores a Date64 as a time.
         T::Date64 => same(T::Timestamp(TimeUnit::Microsecond, None)),
         T::Timestamp(_, zone) => {
             let utc = zone.as_ref().map(|_| Arc::from("UTC"));
@@ -102,7 +102,7 @@ pub(super) fn list_forms(item: Forms) -> Forms {
 
 fn struct_forms(members: &Fields) -> Result<Forms> {
     if members.is_empty() {
-        return Err("a struct without members has no place in a Parquet file; leave the column out");
+        return Err("a struct without members cannot be stored in a Parquet file; leave the column out");
     }
     struct_of(members.iter().map(member_forms).collect::<Result<_>>()?)
 }
@@ -117,7 +117,7 @@ pub(super) fn struct_of(members: Vec<(String, Forms)>) -> Result<Forms> {
     let (mut logical, mut stored) = (Vec::with_capacity(members.len()), Vec::with_capacity(members.len()));
     for (name, member) in members {
         if !names.insert(name.to_lowercase()) {
-            return Err("Delta Lake tells members of a struct apart without regard to case; rename one of them");
+            return Err("Delta Lake does not distinguish members of a struct by case; rename one of them");
         }
         logical.push(Field::new(&name, member.logical, true));
         stored.push(Field::new(&name, member.stored, true));

@@ -1,7 +1,7 @@
-//! How a table grows by the columns, and members of structs, that rows bring beside its own.
+//! The growth of a table by the new columns, and members of structs, of written rows.
 //!
-//! Which rows a table takes, and which columns it has then, the core decides. Here each new part gets a stored type, a
-//! name and a place in the log.
+//! The core decides which rows a table accepts, and which columns it has afterwards. Here each new part gets a stored
+//! type, a name and an entry in the log.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,13 +18,11 @@ use crate::KIND;
 use super::forms::{self, Forms, forms, list_forms, struct_of};
 use super::{Column, Mapping, NAME_KEY, TYPE_KEY, TableSchema, unsupported};
 
-/// What a table's second column of a name has behind it, before its number.
+/// The separator before the number in the name of a column whose name is taken.
 const SEPARATOR: &str = "__";
 
 impl TableSchema {
-    /// Returns this schema, or that of a new table, with what rows of `given` bring beside it.
-    ///
-    /// The second value says whether that was anything.
+    /// Returns this schema, or that of a new table, with the additions of `given`, and whether there were any.
     pub fn merge(table: &FeatureKey, existing: Option<&Self>, given: &Schema) -> Result<(Self, bool)> {
         let nothing = Schema::empty();
         let grown = grown_schema(table, existing.map_or(&nothing, |schema| schema.logical.as_ref()), given)?;
@@ -55,7 +53,7 @@ impl TableSchema {
         if changed && mapping != Mapping::None {
             return Err(Error::Unsupported {
                 what: format!("table `{}`: a new column or member in a table with column mapping", table.table_name()),
-                hint: "add the column with the program that made the table".to_owned(),
+                hint: "add the column with the program that created the table".to_owned(),
             });
         }
         let delta = StructType::try_new(fields)
@@ -65,7 +63,7 @@ impl TableSchema {
 }
 
 impl Column {
-    /// The forms of a column that has grown to a field; `None` if nothing was added to it.
+    /// Returns the forms of a column that has grown; `None` if it has no additions.
     fn extended(&self, grown: &Field) -> Result<Option<Forms>> {
         let known = Forms { logical: self.logical.data_type().clone(), stored: self.stored_type.clone() };
         extended(&known, grown.data_type()).map_err(|hint| unsupported(grown.name(), grown.data_type(), hint))
@@ -75,7 +73,7 @@ impl Column {
 fn extended(known: &Forms, grown: &DataType) -> forms::Result<Option<Forms>> {
     match (&known.logical, &known.stored, grown) {
         (logical, _, grown) if logical == grown => Ok(None),
-        // It had no type yet.
+        // It had no type before.
         (DataType::Null, _, grown) => forms(grown).map(Some),
         (DataType::Struct(logical), DataType::Struct(stored), DataType::Struct(grown)) => {
             extended_struct(logical, stored, grown)
@@ -85,7 +83,7 @@ fn extended(known: &Forms, grown: &DataType) -> forms::Result<Option<Forms>> {
             DataType::List(stored),
             DataType::List(grown) | DataType::LargeList(grown),
         ) => Ok(extended(&pair(logical, stored), grown.data_type())?.map(list_forms)),
-        // Other types differ in what may be null only.
+        // Other types differ only in nullability.
         _ => Ok(None),
     }
 }
@@ -117,7 +115,7 @@ fn forms_of(field: &Field) -> Result<Forms> {
     forms(field.data_type()).map_err(|hint| unsupported(field.name(), field.data_type(), hint))
 }
 
-/// A column, and what the log says of it.
+/// Returns a column, and its entry in the log.
 fn new_column(name: &str, stored_name: String, forms: Forms) -> Result<(Column, StructField)> {
     let logical = Field::new(name, forms.logical, true);
     let delta = delta_field(&logical, &stored_name, &forms.stored)?;
@@ -134,7 +132,7 @@ fn delta_field(logical: &Field, stored_name: &str, stored_type: &DataType) -> Re
     if logical.data_type() != stored_type {
         let stated = logical.data_type().to_string();
         if stated.parse::<DataType>().ok().as_ref() != Some(logical.data_type()) {
-            return Err(unsupported(logical.name(), logical.data_type(), "cast it to a type that Delta Lake has"));
+            return Err(unsupported(logical.name(), logical.data_type(), "cast it to a type of Delta Lake"));
         }
         metadata.push((TYPE_KEY.to_owned(), MetadataValue::String(stated)));
     }
@@ -144,7 +142,7 @@ fn delta_field(logical: &Field, stored_name: &str, stored_type: &DataType) -> Re
     Ok(field.with_metadata(metadata))
 }
 
-/// The field of a column that has grown, with what other programs have written beside the one that it replaces.
+/// Returns the field of a grown column, with the metadata that other programs have added to the old one.
 fn with_own_metadata(known: &StructField, grown: StructField) -> StructField {
     let mut metadata: Vec<(String, MetadataValue)> =
         known.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();

@@ -1,4 +1,4 @@
-//! Column mapping: columns and members have names of their own in the files of a table, which stay when they are
+//! Column mapping: columns and members have separate names in the files of a table, which do not change when they are
 //! renamed.
 
 use std::collections::HashMap;
@@ -16,17 +16,17 @@ const ID: &str = "delta.columnMapping.id";
 /// How the columns of a table are found in its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mapping {
-    /// By the names that the table gives them.
+    /// By their names in the table.
     #[default]
     None,
-    /// By the names that they have in files.
+    /// By their names in files.
     Name,
-    /// By the numbers that they have in files.
+    /// By their numbers in files.
     Id,
 }
 
 impl Mapping {
-    /// Returns the mapping that a table states; `None` if it is not known.
+    /// Parses the mapping of a table; `None` if it is unknown.
     pub fn parse(stated: Option<&str>) -> Option<Self> {
         match stated.unwrap_or("none") {
             "none" => Some(Self::None),
@@ -36,7 +36,7 @@ impl Mapping {
         }
     }
 
-    /// Returns a column as it stands in files, given its Arrow type in the table.
+    /// Returns a column as it is in files, given its Arrow type in the table.
     pub fn in_file(self, field: &StructField, data_type: &DataType) -> Field {
         if self == Self::None {
             return Field::new(field.name(), data_type.clone(), true);
@@ -81,7 +81,7 @@ pub(super) fn id_of(field: &Field) -> Option<i32> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
 }
 
-/// Returns the same values under other names, given by a type of the same shape.
+/// Returns the same values with other names, from a type of the same structure.
 pub(crate) fn renamed(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
     if array.data_type() == target {
         return Ok(array.clone());

@@ -1,10 +1,10 @@
-//! Arrow types and what Delta keeps of them.
+//! Arrow types and their storage in Delta.
 //!
-//! Delta knows few types. A type that it lacks is stored as one that holds every value of it, and the Arrow type is
-//! written beside the column, in the metadata of the field ([`TYPE_KEY`]): `scan` gives the values back in their own
-//! type, and another reader of the table sees plain numbers. Types that differ in layout only (large strings, views,
-//! dictionaries, fixed-size lists) become the plain one. A column keeps the forms that it was made with, also those
-//! that earlier versions of this crate chose.
+//! Delta has few types. A type that it lacks is stored as one that can represent all its values, and the Arrow type is
+//! recorded in the metadata of the field ([`TYPE_KEY`]): `scan` returns the values in their original type, and another
+//! reader of the table sees plain numbers. Types that differ only in layout (large strings, views, dictionaries,
+//! fixed-size lists) become the plain one. A column keeps the stored type with which it was created, including those of
+//! earlier versions of this crate.
 //!
 //! Delta compares column names without case, Metaxy does not: a column whose name is taken in another case is stored
 //! under a longer name, with its own name in the metadata ([`NAME_KEY`]).
@@ -40,15 +40,15 @@ const NAME_KEY: &str = "metaxy.name";
 /// One column of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
-    /// As the core sees it: its name, and the type in which it is read.
+    /// Its name and type in the core.
     pub logical: FieldRef,
     /// Its name in Delta.
     pub stored_name: String,
-    /// The Arrow type of what is stored.
+    /// The stored Arrow type.
     pub stored_type: DataType,
-    /// As it stands in the Parquet files, in which columns and members may have other names.
+    /// The column in the Parquet files, in which columns and members may have other names.
     pub in_file: FieldRef,
-    /// Whether its values stand in the log, one for each file.
+    /// Whether its values are in the log, one for each file.
     pub is_partition: bool,
 }
 
@@ -68,21 +68,21 @@ impl<'a> FileColumn<'a> {
     }
 }
 
-/// The schema of a table, seen from both sides.
+/// The schema of a table, in the core and in Delta.
 #[derive(Clone, Debug)]
 pub(crate) struct TableSchema {
     /// The columns, in the table's order.
     pub columns: Vec<Column>,
-    /// What `scan` returns.
+    /// The schema of scans.
     pub logical: SchemaRef,
-    /// What the log says.
+    /// The schema in the log.
     pub delta: StructType,
     /// How columns are found in files.
     pub mapping: Mapping,
 }
 
 impl TableSchema {
-    /// Returns the schema that a log states.
+    /// Reads the schema in a log.
     pub fn from_delta(table: &str, delta: StructType, partition_columns: &[String], mapping: Mapping) -> Result<Self> {
         let corrupt = |reason: String| Error::corrupt(table, reason);
         let mut columns = Vec::with_capacity(delta.num_fields());
@@ -117,7 +117,7 @@ impl TableSchema {
         self.columns.iter().find(|column| column.logical.name() == name)
     }
 
-    /// Returns the columns by which the table is partitioned, as its files name them.
+    /// Returns the columns by which the table is partitioned, by their names in files.
     pub fn partition_columns(&self) -> Vec<String> {
         let columns = self.columns.iter().filter(|column| column.is_partition);
         columns.map(|column| column.in_file.name().clone()).collect()
@@ -135,8 +135,8 @@ impl TableSchema {
         Ok(())
     }
 
-    /// Returns the place of a column among the columns of a file. Programs that do not tell names apart by case may
-    /// have written one in another case than the table has it.
+    /// Returns the position of a column among the columns of a file. Programs that do not distinguish names by case may
+    /// have written it in another case.
     pub fn find_in_file(&self, column: &Column, found: &[FileColumn<'_>]) -> Option<usize> {
         if column.is_partition {
             return None;
@@ -152,13 +152,13 @@ impl TableSchema {
         })
     }
 
-    /// Returns the Arrow schema of the files that are written for this table.
+    /// Returns the Arrow schema of new files of this table.
     pub fn file_schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.columns.iter().map(|column| column.in_file.clone()).collect::<Fields>()))
     }
 }
 
-/// Refuses rows that no table could have.
+/// Checks that a table can store rows.
 pub(crate) fn check_storable(
     table: &FeatureKey,
     known: Option<&TableSchema>,
@@ -166,7 +166,7 @@ pub(crate) fn check_storable(
     rows: &RecordBatch,
 ) -> Result<()> {
     let given = rows.schema_ref();
-    // What is known of the table may be out of date: whether the rows fit it is found when they are written.
+    // The known state may be outdated: whether the rows fit is checked when they are written.
     let fitting = known.and_then(|known| TableSchema::merge(table, Some(known), given).ok());
     let (mut schema, _) = fitting.map_or_else(|| TableSchema::merge(table, None, given), Ok)?;
     if known.is_none() {
@@ -175,7 +175,7 @@ pub(crate) fn check_storable(
     schema.check_values(table, rows)
 }
 
-/// A type without what a table says of its members beside their names and types.
+/// Returns a type without the metadata of its members.
 fn without_metadata(data_type: &DataType) -> DataType {
     let bare = |field: &FieldRef| -> FieldRef {
         Arc::new(Field::new(field.name(), without_metadata(field.data_type()), field.is_nullable()))
@@ -188,11 +188,11 @@ fn without_metadata(data_type: &DataType) -> DataType {
     }
 }
 
-/// How a column is stored: its name, its own type and the one that is stored, and whether it is a partition.
+/// The stored form of a column: its name, its own type and the stored one, and whether it is a partition column.
 pub(crate) type StoredForm = (String, DataType, DataType, bool);
 
-/// Returns how the columns of some rows are stored: files that were written for one schema fit another if it is the
-/// same.
+/// Returns the stored forms of the columns of some rows: files that were written for one schema fit another with the
+/// same forms.
 pub(crate) fn stored_forms(schema: &TableSchema, given: &Schema) -> Vec<StoredForm> {
     let columns = given.fields().iter().filter_map(|field| schema.column(field.name()));
     let form = |column: &Column| {

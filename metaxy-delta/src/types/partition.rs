@@ -1,4 +1,4 @@
-//! Values of partition columns, which the log holds as texts.
+//! Values of partition columns, which are texts in the log.
 
 use std::sync::Arc;
 
@@ -14,10 +14,9 @@ pub(super) fn is_partitionable(stored: &DataType) -> bool {
     !stored.is_nested() && *stored != DataType::Binary
 }
 
-/// Returns the value of a partition, as the log has it, for so many rows.
+/// Returns the value of a partition in the log, for this number of rows.
 ///
-/// The Python package's writer has empty texts as such, and its reader takes them so; of other types an empty text is
-/// null.
+/// The Python package writes and reads empty texts as such; for other types an empty text is null.
 pub(crate) fn partition_values(value: Option<&str>, stored: &DataType, rows: usize) -> Result<ArrayRef, ArrowError> {
     let holds_empty = matches!(stored, DataType::Utf8 | DataType::Binary);
     let Some(text) = value.filter(|text| holds_empty || !text.is_empty()) else {
@@ -28,14 +27,14 @@ pub(crate) fn partition_values(value: Option<&str>, stored: &DataType, rows: usi
         _ => Arc::new(StringArray::from(vec![text])),
     };
     let one = match stored {
-        // Without a zone of its own, a moment is meant in UTC.
+        // A timestamp without a zone is in UTC.
         DataType::Timestamp(unit, Some(_)) => plain_cast(&one, &DataType::Timestamp(*unit, Some("+00:00".into())))?,
         _ => one,
     };
     take(&plain_cast(&one, stored)?, &UInt32Array::from(vec![0; rows]), None)
 }
 
-/// Returns the bytes of a text that has each as `\u00FF`.
+/// Decodes a text in which each byte is written as `\u00FF`.
 fn unescaped(text: &str) -> Result<Vec<u8>, ArrowError> {
     let byte = |escape: &[u8]| {
         let digits = std::str::from_utf8(escape).ok()?.strip_prefix("\\u00")?;

@@ -1,4 +1,4 @@
-//! Which values the files and the log of a table can hold.
+//! The values that the files and the log of a table can store.
 
 use std::ops::RangeInclusive;
 
@@ -15,18 +15,18 @@ use super::Column;
 
 /// The day 1970-01-01, counted from the first day of the year 1.
 const UNIX_EPOCH_DAYS_FROM_CE: i32 = 719_163;
-/// The first day of the year 0, and the last one of 9999: the log writes years with four digits.
+/// The first day of the year 0, and the last day of 9999: the log has years of four digits.
 const YEARS: RangeInclusive<i64> = -719_528..=2_932_896;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
-/// Of a directory, in bytes.
+/// The maximum length of a directory's name, in bytes.
 const LONGEST_NAME: usize = 255;
 
 impl Column {
-    /// Returns values as those of the files, or of the log if the table is partitioned by them. None changes: one that does
-    /// not fit is an error.
+    /// Converts values into those of the files, or of the log if the table is partitioned by them, or returns an error
+    /// if a value would change.
     pub(super) fn stored(&self, table: &FeatureKey, array: &ArrayRef) -> Result<ArrayRef> {
         let name = self.logical.name();
-        // By way of the table's own type: what is stored may count in another unit.
+        // First into the table's own type: stored numbers may have another unit.
         let values = schema::convert(table, name, array, self.logical.data_type())?;
         let stored = schema::convert(table, name, &values, &self.stored_type)?;
         if !in_calendar(&stored) {
@@ -34,8 +34,9 @@ impl Column {
         }
         if self.is_partition && !fits_log(name, &stored) {
             let row = (0..stored.len()).find(|row| !fits_log(name, &stored.slice(*row, 1))).unwrap_or_default();
-            let reason = "the table is partitioned by this column: it holds years from 0 to 9999, and what goes into the \
-                          name of a directory; shorten or correct the value, or partition new tables by another column";
+            let reason = "the table is partitioned by this column: it can have years from 0 to 9999, and texts that \
+                          fit into the name of a directory; shorten or correct the value, or partition new tables by \
+                          another column";
             let (table, column) = (table.table_name(), name.clone());
             return Err(Error::InvalidValue { table, column, row, reason: reason.to_owned() });
         }
@@ -43,7 +44,7 @@ impl Column {
     }
 }
 
-/// Returns whether values of another unit may have to become microseconds.
+/// Returns whether values of another unit may have to be converted to microseconds.
 pub(super) fn holds_times(stored: &DataType) -> bool {
     match stored {
         DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32 => true,
@@ -53,7 +54,7 @@ pub(super) fn holds_times(stored: &DataType) -> bool {
     }
 }
 
-/// Returns whether all dates, at any depth, are of the years that statistics can be made of.
+/// Returns whether all dates, at any depth, are of years for which statistics can be computed.
 fn in_calendar(array: &ArrayRef) -> bool {
     match array.data_type() {
         DataType::Date32 => array.as_primitive::<Date32Type>().iter().flatten().all(|days| {
@@ -67,7 +68,7 @@ fn in_calendar(array: &ArrayRef) -> bool {
     }
 }
 
-/// Returns whether the log can hold all values, and the names of directories, which begin with the column's name.
+/// Returns whether all values fit into the log, and into the names of directories, which begin with the column's name.
 fn fits_log(column: &str, values: &ArrayRef) -> bool {
     let fits_name = |row: usize| {
         let value = Scalar::from_array(values, row).map(|value| value.serialize_encoded());

@@ -1,4 +1,4 @@
-//! What cannot be used is refused with an error that says what is wrong with which table.
+//! Unusable locations, logs and files are refused with an error that names the table and the cause.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use metaxy_testkit::servers::s3::{self, Server};
 use crate::three_commits::ThreeCommits;
 use crate::{TABLE, append, key, local, on_s3, opened, read, rows};
 
-/// What a program says that finds the store like this: about existence, about a read, and about a write.
+/// Returns the errors of three calls on such a store: an existence check, a read, and a write.
 async fn errors(store: &ThreeCommits) -> [Option<Error>; 3] {
     let backend = store.backend().await;
     [backend.schema(&key(TABLE)).await.err(), read(&backend).await.err(), append(&backend, rows([9])).await.err()]
@@ -53,7 +53,7 @@ async fn a_root_that_is_a_table() {
 }
 
 #[tokio::test]
-async fn a_root_that_is_not_there() {
+async fn a_missing_root() {
     let root = tempfile::tempdir().unwrap();
     let missing = root.path().join("missing");
     let error = opening(local(&missing), AccessMode::ReadOnly).await.unwrap_err();
@@ -73,7 +73,7 @@ async fn a_log_of_garbage() {
 }
 
 #[tokio::test]
-async fn a_log_cut_short() {
+async fn a_truncated_log() {
     let store = ThreeCommits::new().await;
     store.edit(1, |text| text[..text.len() - 20].to_owned());
     for error in errors(&store).await {
@@ -91,7 +91,7 @@ async fn a_log_with_a_gap() {
 }
 
 #[tokio::test]
-async fn a_log_that_goes_bad_under_an_open_store() {
+async fn a_log_that_is_damaged_while_the_store_is_open() {
     let store = ThreeCommits::new().await;
     let backend = opened(&local(store.root.path())).await;
     read(&backend).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_log_that_goes_bad_under_an_open_store() {
 }
 
 #[tokio::test]
-async fn a_data_file_that_is_gone() {
+async fn a_missing_data_file() {
     let store = ThreeCommits::new().await;
     let file = store.data_file();
     fs::remove_file(&file).unwrap();
@@ -110,7 +110,7 @@ async fn a_data_file_that_is_gone() {
 }
 
 #[tokio::test]
-async fn a_data_file_cut_short_or_overwritten() {
+async fn a_truncated_or_overwritten_data_file() {
     for damage in [|bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec(), |bytes: Vec<u8>| vec![b'x'; bytes.len()]] {
         let store = ThreeCommits::new().await;
         let file = store.data_file();
@@ -121,7 +121,7 @@ async fn a_data_file_cut_short_or_overwritten() {
 }
 
 #[tokio::test]
-async fn a_reader_feature_that_is_not_known() {
+async fn an_unknown_reader_feature() {
     let store = ThreeCommits::new().await;
     let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["timeTravelBackwards"],"writerFeatures":["timeTravelBackwards"]}}"#;
     store.edit(0, |text| replace_line(text, "protocol", protocol));
@@ -131,7 +131,7 @@ async fn a_reader_feature_that_is_not_known() {
 }
 
 #[tokio::test]
-async fn a_reader_version_from_the_future() {
+async fn an_unknown_reader_version() {
     let store = ThreeCommits::new().await;
     store.edit(0, |text| replace_line(text, "protocol", r#"{"protocol":{"minReaderVersion":9,"minWriterVersion":9}}"#));
     for error in errors(&store).await {
@@ -140,7 +140,7 @@ async fn a_reader_version_from_the_future() {
 }
 
 #[tokio::test]
-async fn columns_that_are_mapped_in_an_unknown_way() {
+async fn an_unknown_column_mapping() {
     let store = ThreeCommits::new().await;
     store.edit(0, |text| {
         text.replace(r#""configuration":{}"#, r#""configuration":{"delta.columnMapping.mode":"colour"}"#)
@@ -150,9 +150,9 @@ async fn columns_that_are_mapped_in_an_unknown_way() {
     }
 }
 
-/// A vector that is gone, or lies outside of the table.
+/// A vector that is missing, or is outside of the table.
 #[tokio::test]
-async fn deletion_vectors_that_cannot_be_read() {
+async fn unreadable_deletion_vectors() {
     for (kind, part) in [("u", "deletion_vector"), ("p", "outside of the table"), ("i", "deletion vector")] {
         let store = ThreeCommits::new().await;
         let vector = format!(
@@ -164,27 +164,27 @@ async fn deletion_vectors_that_cannot_be_read() {
         });
         let [_, reading, writing] = errors(&store).await;
         match kind {
-            // What cannot be read back is not appended to.
+            // A table that cannot be read is not written to.
             "p" => [reading, writing].into_iter().for_each(|error| assert_unsupported(&error.unwrap(), part)),
             _ => assert_corrupt(&reading.unwrap(), part),
         }
     }
 }
 
-/// Puts another action in the place of the one of this kind.
+/// Replaces the action of this kind by another one.
 fn replace_line(text: &str, kind: &str, line: &str) -> String {
     let start = format!("{{\"{kind}\":");
     let lines = text.lines().map(|old| if old.starts_with(&start) { line } else { old });
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// Gives up soon: the tests know that waiting does not help.
+/// Gives up soon, because waiting does not help in these tests.
 fn impatient(settings: DeltaConfig) -> DeltaConfig {
     settings.storage_option("max_retries", "1").storage_option("retry_timeout", "2s")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_that_are_wrong() {
+async fn wrong_credentials() {
     let bucket = s3::bucket().unwrap();
     let wrong = impatient(on_s3(&bucket)).storage_option("AWS_SECRET_ACCESS_KEY", "not-the-secret-at-all");
     let error = opening(wrong, AccessMode::ReadOnly).await.unwrap_err();
@@ -194,7 +194,7 @@ async fn credentials_that_are_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_that_is_not_there() {
+async fn a_missing_bucket() {
     let bucket = s3::bucket().unwrap();
     let mut settings = impatient(on_s3(&bucket));
     settings.root_path = "s3://no-such-bucket/store".to_owned();
@@ -204,16 +204,16 @@ async fn a_bucket_that_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_not_there() {
+async fn an_unreachable_server() {
     let bucket = s3::bucket().unwrap();
     let nowhere = impatient(on_s3(&bucket)).storage_option("AWS_ENDPOINT_URL", s3::dead_endpoint().unwrap());
     let error = opening(nowhere, AccessMode::ReadOnly).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 }
 
-/// A store that cannot be reached knows nothing about its features; above all not that they do not exist.
+/// If a store cannot be reached, the existence of features is unknown; they are not reported as missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_goes_away() {
+async fn a_server_that_stops() {
     let server = Server::start().unwrap();
     let bucket = server.bucket();
     let backend = opened(&impatient(on_s3(&bucket))).await;
@@ -236,16 +236,16 @@ async fn a_server_that_goes_away() {
 }
 
 #[test]
-fn roots_that_name_no_place() {
+fn invalid_roots() {
     for root in ["", "s4://bucket/x", "http://host/x", "file://host/x"] {
         let error = DeltaBackend::new(DeltaConfig::new(root)).unwrap_err();
         assert!(matches!(&error, Error::Config { key, .. } if key == "root_path"), "{error:?}");
     }
 }
 
-/// Neither the settings nor what dependencies say of a failed request shows who may ask for it.
+/// Neither the settings nor the messages of dependencies show the user of an endpoint.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_in_an_endpoint_do_not_show() {
+async fn users_in_an_endpoint_are_masked() {
     for (name, endpoint) in [
         ("AWS_ENDPOINT_URL", "http://ada:/hunter2@127.0.0.1:1"),
         ("aws_endpoint", "http://ada:hunter2@127.0.0.1:1/"),

@@ -1,4 +1,4 @@
-//! Tables as other programs write them: a log of JSON, and Parquet files.
+//! Tables in the form of other programs: a log of JSON, and Parquet files.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use tempfile::TempDir;
 
 use crate::local;
 
-/// A store with one table, [`crate::TABLE`], that another program has made.
+/// A store with one table, [`crate::TABLE`], that another program has created.
 pub struct Foreign {
     pub root: TempDir,
     version: u64,
 }
 
 impl Foreign {
-    /// A table with this protocol and metadata, and no rows yet.
+    /// Creates a table with this protocol and metadata, without rows.
     pub fn new(protocol: Value, metadata: Value) -> Self {
         let table = Self { root: tempfile::tempdir().unwrap(), version: 0 };
         fs::create_dir_all(table.directory().join("_delta_log")).unwrap();
@@ -45,7 +45,7 @@ impl Foreign {
         local(self.root.path())
     }
 
-    /// Writes rows into a file that no commit names yet.
+    /// Writes rows into a file without a commit.
     pub fn write_parquet(&self, name: &str, rows: &RecordBatch) {
         let path = self.directory().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -56,19 +56,19 @@ impl Foreign {
         writer.close().unwrap();
     }
 
-    /// The action that adds a file of the table's directory.
+    /// Returns the action that adds a file of the table's directory.
     pub fn add(&self, name: &str) -> Value {
         let size = fs::metadata(self.directory().join(name)).unwrap().len();
         json!({"add": {"path": name, "size": size, "partitionValues": {}, "modificationTime": 0, "dataChange": true}})
     }
 }
 
-/// The protocol of a table without features.
+/// Returns the protocol of a table without features.
 pub fn plain_protocol() -> Value {
     json!({"minReaderVersion": 1, "minWriterVersion": 2})
 }
 
-/// The metadata of a table with these columns.
+/// Returns the metadata of a table with these columns.
 pub fn metadata(fields: &[Value]) -> Value {
     let schema = json!({"type": "struct", "fields": fields});
     json!({
@@ -81,7 +81,7 @@ pub fn metadata(fields: &[Value]) -> Value {
     })
 }
 
-/// A column of a table.
+/// Returns a column of a table.
 pub fn field(name: &str, data_type: impl Into<Value>) -> Value {
     json!({"name": name, "type": data_type.into(), "nullable": true, "metadata": {}})
 }

@@ -1,4 +1,4 @@
-//! What other programs write into the logs of tables.
+//! Entries of other programs in the logs of tables.
 
 use std::fs;
 use std::num::NonZeroU64;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::foreign::{Foreign, field, metadata, plain_protocol};
 use crate::{TABLE, actions, append, key, local, opened, read_ids, rows};
 
-/// How many rows a filter finds.
+/// Returns the number of rows that a filter selects.
 async fn found(backend: &DeltaBackend, filter: &str) -> usize {
     let schema = backend.schema(&key(TABLE)).await.unwrap().unwrap();
     let predicate = filter.parse::<Filter>().unwrap().bind(&schema).unwrap();
@@ -24,7 +24,7 @@ async fn found(backend: &DeltaBackend, filter: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pointer_to_a_checkpoint_that_is_gone() {
+async fn a_pointer_to_a_missing_checkpoint() {
     let root = tempfile::tempdir().unwrap();
     let settings = local(root.path()).checkpoint_interval(NonZeroU64::new(5).unwrap()).auto_compact(false);
     let backend = opened(&settings).await;
@@ -38,7 +38,7 @@ async fn a_pointer_to_a_checkpoint_that_is_gone() {
     assert!(log.join("_last_checkpoint").exists());
     let backend = opened(&settings).await;
     assert_eq!(read_ids(&backend).await.unwrap(), (0..12).collect::<Vec<_>>());
-    // The next checkpoint puts the pointer right.
+    // The next checkpoint corrects the pointer.
     for id in 12..15 {
         append(&backend, rows([id])).await.unwrap();
     }
@@ -47,11 +47,11 @@ async fn a_pointer_to_a_checkpoint_that_is_gone() {
     assert_eq!(read_ids(&opened(&settings).await).await.unwrap(), (0..15).collect::<Vec<_>>());
 }
 
-/// Berlin was 53 minutes and 28 seconds ahead of Greenwich; offsets are written without their seconds, and fractions of
-/// milliseconds are cut off towards 1970.
+/// Berlin was 53 minutes and 28 seconds ahead of Greenwich; offsets are written without seconds, and fractions of
+/// milliseconds are truncated towards 1970.
 #[tokio::test]
 async fn statistics_of_old_timestamps() {
-    // 1890-01-01T00:00:00 in Berlin, and a moment in 1969 between two milliseconds.
+    // 1890-01-01T00:00:00 in Berlin, and a time in 1969 between two milliseconds.
     let moments = [-2_524_524_808_000_000, -1_500];
     let stated = ["1890-01-01T00:00:00.000+00:53", "1969-12-31T23:59:59.999Z"];
     let searched = ["at = '1889-12-31T23:06:32Z'", "at <= '1969-12-31T23:59:59.998500Z'"];
@@ -70,7 +70,7 @@ async fn statistics_of_old_timestamps() {
     }
 }
 
-/// A program that does not tell names apart by case has written `ID` into a table that has `id`.
+/// A program that does not distinguish names by case has written `ID` into a table that has `id`.
 #[tokio::test]
 async fn columns_whose_case_differs_in_a_file() {
     let table = Foreign::new(plain_protocol(), metadata(&[field("id", "long")]));
@@ -80,7 +80,7 @@ async fn columns_whose_case_differs_in_a_file() {
     let table = table.with_commit(&[add]);
     let backend = opened(&table.settings()).await;
     assert_eq!(read_ids(&backend).await.unwrap(), [7]);
-    // Where the table has both, each is its own.
+    // If the table has both, they are separate columns.
     append(&backend, column("ID").unwrap()).await.unwrap();
     append(&backend, column("id").unwrap()).await.unwrap();
     let rows = crate::read(&backend).await.unwrap();
@@ -93,13 +93,13 @@ fn ids(ids: impl IntoIterator<Item = Option<i64>>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([("id", ids, true)]).unwrap()
 }
 
-/// A protocol with these features of writers.
+/// Returns a protocol with these features of writers.
 fn writers(features: &[&str]) -> Value {
     json!({"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features})
 }
 
 #[tokio::test]
-async fn rows_that_fulfil_the_constraints_of_a_table() {
+async fn rows_that_satisfy_the_constraints_of_a_table() {
     let invariant = json!({"expression": {"expression": "id < 100"}}).to_string();
     let mut id = field("id", "long");
     id["metadata"] = json!({"delta.invariants": invariant});
@@ -123,7 +123,7 @@ async fn rows_that_fulfil_the_constraints_of_a_table() {
 }
 
 #[tokio::test]
-async fn constraints_that_are_not_understood() {
+async fn unknown_constraints() {
     let mut metadata = metadata(&[field("id", "long")]);
     metadata["configuration"] = json!({"delta.constraints.odd": "id % 2 = 1"});
     let table = Foreign::new(writers(&["checkConstraints"]), metadata);
@@ -132,9 +132,9 @@ async fn constraints_that_are_not_understood() {
     assert!(matches!(error, Error::Unsupported { .. }) && error.to_string().contains("odd"), "{error:?}");
 }
 
-/// A clustered table whose rows have ids: new files state theirs, and the greatest is kept.
+/// A clustered table whose rows have ids: new files state theirs, and the greatest id is recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clustering_and_ids_of_rows() {
+async fn clustering_and_row_ids() {
     let protocol = writers(&["clustering", "domainMetadata", "rowTracking"]);
     let table = Foreign::new(protocol, metadata(&[field("id", "long")]));
     table.write_parquet("1.parquet", &ids([Some(1), Some(2)]));
@@ -167,9 +167,9 @@ async fn clustering_and_ids_of_rows() {
     );
 }
 
-/// What cannot be kept is not done: rows with ids of their own stay in their files.
+/// Files whose rows have stable ids are not rewritten.
 #[tokio::test]
-async fn rows_with_ids_of_their_own_stay_where_they_are() {
+async fn files_with_stable_row_ids_are_not_rewritten() {
     let mut metadata = metadata(&[field("id", "long")]);
     metadata["configuration"] = json!({"delta.enableRowTracking": "true"});
     let table = Foreign::new(writers(&["domainMetadata", "rowTracking"]), metadata);

@@ -1,4 +1,4 @@
-//! Rows whose values stand in the log, and rows that count as removed.
+//! Partition values in the log, and rows that count as removed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,7 +24,7 @@ fn ids(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([("id", ids, true)]).unwrap()
 }
 
-/// All rows as text, sorted.
+/// Returns all rows as text, sorted.
 async fn shown(backend: &DeltaBackend) -> Vec<String> {
     let rows = read(backend).await.unwrap();
     let columns: Vec<ArrayRef> = rows
@@ -50,13 +50,13 @@ async fn delete(backend: &DeltaBackend, filter: &str) -> u64 {
     backend.delete(&key(TABLE), &predicate).await.unwrap()
 }
 
-/// A table that is partitioned by a text, a day and a moment, as Spark writes it.
+/// Returns a table that is partitioned by a text, a day and a moment, as Spark writes it.
 fn partitioned() -> Foreign {
     let fields = [field("id", "long"), field("p", "string"), field("day", "date"), field("at", "timestamp")];
     let mut metadata = metadata(&fields);
     metadata["partitionColumns"] = json!(["p", "day", "at"]);
     let table = Foreign::new(plain_protocol(), metadata);
-    // On the disk a directory has the value with escapes; the log escapes that once more.
+    // A directory's name has the value with escapes; the log escapes that again.
     let parts = [
         (
             "p=a%3A b/day=2020-01-02/1.parquet",
@@ -111,7 +111,7 @@ async fn partitioned_tables() {
     let adds = actions(&table.log());
     let last = &adds.iter().rev().find_map(|action| action.get("add")).unwrap()["partitionValues"];
     assert_eq!((&last["p"], &last["day"]), (&Value::Null, &json!("1969-12-31")));
-    // Only files of one partition are put together; what is taken out of the table has its values.
+    // Only files of one partition are merged; actions that remove files have its values.
     backend.compact(&key(TABLE)).await.unwrap();
     let removes: Vec<Value> =
         actions(&table.log()).into_iter().filter_map(|action| action.get("remove").cloned()).collect();
@@ -124,9 +124,9 @@ async fn partitioned_tables() {
     assert_eq!(shown(&fresh).await, [all[1], all[2], all[3]]);
 }
 
-/// By the setting, and by the one of the Python package.
+/// By this crate's setting, and by that of the Python package.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_tables_are_partitioned_where_the_settings_say_so() {
+async fn new_tables_are_partitioned_as_configured() {
     let root = tempfile::tempdir().unwrap();
     let text = |options: &str| format!("root_path = \"{}\"\n{options}", root.path().display());
     let options = [
@@ -152,7 +152,7 @@ async fn new_tables_are_partitioned_where_the_settings_say_so() {
 
 const DIGITS: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
 
-/// Base85 as deletion vectors have it.
+/// Encodes bytes in the Base85 variant of deletion vectors.
 fn z85(bytes: &[u8]) -> String {
     let digits = |four: &[u8]| {
         let number = u32::from_be_bytes(four.try_into().unwrap());
@@ -166,7 +166,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
-/// The row numbers as a roaring bitmap in its portable form.
+/// Encodes row numbers as a roaring bitmap in the portable format.
 fn bitmap(rows: &[u16]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(1_681_511_377_u32.to_le_bytes());
@@ -179,7 +179,7 @@ fn bitmap(rows: &[u16]) -> Vec<u8> {
     bytes
 }
 
-/// A table with one file of these ids, of whose rows some count as removed.
+/// Returns a table with one file of these ids, some of which count as removed.
 fn with_deletions(rows: &RecordBatch, removed: &[u16], inline: bool) -> Foreign {
     let features = json!(["deletionVectors"]);
     let protocol =
@@ -214,23 +214,23 @@ fn with_deletions(rows: &RecordBatch, removed: &[u16], inline: bool) -> Foreign 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_count_as_removed() {
+async fn rows_removed_by_deletion_vectors() {
     for inline in [true, false] {
         let table = with_deletions(&ids(0..10), &[0, 4, 5, 9], inline);
         let backend = opened(&table.settings()).await;
         let left = [1, 2, 3, 6, 7, 8];
         assert_eq!(read_ids(&backend).await.unwrap(), left);
         append(&backend, ids([20])).await.unwrap();
-        assert_eq!(delete(&backend, "id < 3").await, 2, "removed rows are not removed again");
+        assert_eq!(delete(&backend, "id < 3").await, 2, "removed rows do not count again");
         assert_eq!(read_ids(&opened(&table.settings()).await).await.unwrap(), [3, 6, 7, 8, 20]);
         let remove = actions(&table.log()).into_iter().find_map(|action| action.get("remove").cloned()).unwrap();
-        assert_eq!(remove["deletionVector"]["cardinality"], 4, "what is removed is the file with its vector");
+        assert_eq!(remove["deletionVector"]["cardinality"], 4, "the file is removed together with its vector");
         backend.compact(&key(TABLE)).await.unwrap();
         assert_eq!(read_ids(&backend).await.unwrap(), [3, 6, 7, 8, 20]);
     }
 }
 
-/// In a large file, row groups are read one by one.
+/// In a large file, row groups are read separately.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn removed_rows_of_a_large_file() {
     let pads = arrow::array::BinaryArray::from_iter_values((0..5_000_u32).map(|row| [row.to_le_bytes(); 300].concat()));
@@ -246,20 +246,20 @@ async fn removed_rows_of_a_large_file() {
     assert!([0, 999, 1_000, 1_001, 4_998, 4_999].iter().all(|id| !found.contains(id)));
 }
 
-/// A column that has this name and number in files.
+/// Returns a column with this name and number in files.
 fn mapped(name: &str, data_type: impl Into<Value>, id: i64, in_file: &str) -> Value {
     let mut field = field(name, data_type);
     field["metadata"] = json!({"delta.columnMapping.id": id, "delta.columnMapping.physicalName": in_file});
     field
 }
 
-/// A column of a file with a number.
+/// Returns a column of a file, with a number.
 fn numbered(name: &str, data_type: DataType, id: i64) -> Field {
     let id = HashMap::from([("PARQUET:field_id".to_owned(), id.to_string())]);
     Field::new(name, data_type, true).with_metadata(id)
 }
 
-/// A table whose columns have other names in its files; `id` and `s.a` were renamed, `p` is a partition.
+/// Returns a table with other column names in its files; `id` and `s.a` were renamed, `p` is a partition column.
 fn with_mapping(mode: &str, names: [&str; 3]) -> Foreign {
     let member = json!({"type": "struct", "fields": [mapped("a", "long", 4, "col-4")]});
     let list = json!({"type": "array", "elementType": member, "containsNull": true});
@@ -298,7 +298,7 @@ fn with_mapping(mode: &str, names: [&str; 3]) -> Foreign {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_with_other_names_in_files() {
-    // By number, the names in files mean nothing.
+    // By number, the names in files are ignored.
     for (mode, names) in [("name", ["col-1", "col-3", "col-5"]), ("id", ["col-5", "x", "y"])] {
         let table = with_mapping(mode, names);
         let backend = opened(&table.settings()).await;
@@ -326,7 +326,7 @@ async fn columns_with_other_names_in_files() {
         assert_eq!(last["partitionValues"], json!({"col-2": "P"}));
         let stats: Value = serde_json::from_str(last["stats"].as_str().unwrap()).unwrap();
         assert_eq!(stats["minValues"]["col-1"], 10);
-        // What a filter finds does not depend on statistics under other names.
+        // The result of a filter does not depend on statistics under other names.
         assert_eq!(delete(&backend, "id = 8 AND p = 'P'").await, 1);
         backend.compact(&key(TABLE)).await.unwrap();
         assert_eq!(shown(&opened(&table.settings()).await).await, [all[0], all[1], all[3]]);

@@ -17,7 +17,7 @@ use crate::{TABLE, append, key, opened, read};
 
 const DAY: i64 = 86_400_000_000;
 
-/// In microseconds: the ends of the years of four digits, and moments beyond those that 64 bits of nanoseconds reach.
+/// In microseconds: the first and last years of four digits, and times outside the range of 64-bit nanoseconds.
 fn moments() -> Vec<i64> {
     let midnight = |year, month, day| {
         let date = NaiveDate::from_ymd_opt(year, month, day).unwrap();
@@ -39,7 +39,8 @@ fn int96(micros: i64) -> Int96 {
     value
 }
 
-/// A table with a file of INT96 timestamps, as a column, a member, and in lists; with so many bytes beside them.
+/// Returns a table with a file of INT96 timestamps, as a column, as a member, and in lists, and with this number of
+/// bytes in addition.
 fn table(padding: usize) -> Foreign {
     let times = json!({"type": "array", "elementType": "timestamp", "containsNull": true});
     let member = json!({"type": "struct", "fields": [field("at", "timestamp")]});
@@ -85,7 +86,7 @@ fn table(padding: usize) -> Foreign {
     table.with_commit(&[add])
 }
 
-/// The timestamps of a column in microseconds, by id.
+/// Returns the timestamps of a column in microseconds, by id.
 fn micros(rows: &RecordBatch, array: &ArrayRef) -> Vec<i64> {
     let ids = rows.column_by_name("id").unwrap().as_primitive::<arrow::datatypes::Int64Type>();
     let times = array.as_primitive::<TimestampMicrosecondType>();
@@ -103,20 +104,20 @@ fn assert_times(rows: &RecordBatch, expected: &[i64]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn int96_timestamps_of_any_year() {
-    // A small file is read as a whole, a large one by its row groups.
+    // A small file is read as a whole, a large one by row group.
     for padding in [1, 1 << 20] {
         let table = table(padding);
         let backend = opened(&table.settings()).await;
         let rows = read(&backend).await.unwrap();
         assert_times(&rows, &moments());
-        // What is found is what is shown.
+        // A filter selects the values that a read returns.
         let schema = backend.schema(&key(TABLE)).await.unwrap().unwrap();
         let first = col("at").eq("0001-01-01T00:00:00Z").bind(&schema).unwrap();
         let request = ScanRequest { row_filter: Some(first), ..ScanRequest::default() };
         let scan = backend.scan(&key(TABLE), &request).await.unwrap();
         let found: Vec<RecordBatch> = futures::TryStreamExt::try_collect(scan.stream).await.unwrap();
         assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
-        // A compaction writes down what it has read.
+        // A compaction writes the values that it has read.
         let last = moments().len() as i64;
         let more = RecordBatch::try_from_iter_with_nullable([
             ("id", Arc::new(arrow::array::Int64Array::from(vec![last])) as ArrayRef, true),

@@ -1,4 +1,4 @@
-//! Columns have the types that the Python package's writer gives them, so that both programs write one table.
+//! Columns have the types of the Python package's writer, so that both programs can write one table.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn column(name: &str, values: impl Array + 'static) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([(name, Arc::new(values) as ArrayRef, true)]).unwrap()
 }
 
-/// The types of the columns, as the last schema in the log has them.
+/// Returns the types of the columns in the last schema of the log.
 fn types(log: &std::path::Path) -> Value {
     let actions = actions(log);
     let last = actions.iter().rev().find(|action| action.get("metaData").is_some()).unwrap();
@@ -80,15 +80,15 @@ async fn new_columns_have_the_types_of_the_python_writer() {
         json!({"type": "struct", "fields": [field("m", "long")]}),
     ];
     assert_eq!(found, expected);
-    // What Python refuses has a type that holds it.
+    // For types that Python refuses, a type is used that can store them.
     assert_eq!(stored_type(UInt8Array::from(vec![0, 128])).await, "short");
     assert_eq!(stored_type(UInt64Array::from(vec![u64::MAX])).await, "decimal(20,0)");
     assert_eq!(stored_type(DurationNanosecondArray::from(vec![1])).await, "long");
 }
 
-/// Refused by column and row, from a `check` as from a write, and nothing is written.
+/// `check` and writes refuse them with the column and the row, and nothing is written.
 #[tokio::test]
-async fn values_that_are_no_whole_microseconds() {
+async fn fractions_of_microseconds_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let backend = opened(&local(root.path())).await;
     let nested = |nanos: TimestampNanosecondArray| {
@@ -115,7 +115,7 @@ async fn values_too_large_for_a_column_of_signed_integers() {
     assert_eq!(read(&backend).await.unwrap().num_rows(), 1);
 }
 
-/// Earlier versions stored nanoseconds as integers and unsigned 64 bits as decimals: such columns stay as they are.
+/// Earlier versions stored nanoseconds as integers and unsigned 64-bit integers as decimals: such columns are kept.
 #[tokio::test]
 async fn columns_of_earlier_versions() {
     let of = |name: &str, data_type: &str, arrow: &str| {
@@ -153,9 +153,9 @@ async fn columns_of_earlier_versions() {
     assert_eq!(types(&table.log())["\"t\""], "long");
 }
 
-/// The setting of the Python package, in a configuration that serves both programs.
+/// The setting of the Python package, in a configuration that both programs use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_field_columns_are_maps_where_the_configuration_says_so() {
+async fn by_field_columns_are_maps_if_configured() {
     let root = tempfile::tempdir().unwrap();
     let config = |enabled: bool| {
         let text = format!(
@@ -178,7 +178,7 @@ async fn by_field_columns_are_maps_where_the_configuration_says_so() {
     }
 }
 
-/// Ids that are the same are found in whatever type both programs have stored them.
+/// Equal ids match even if the two programs have stored them in different types.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_match_what_the_python_writer_stores() {
     let millis = || TimestampMillisecondArray::from(vec![86_400_000, 1]);

@@ -1,4 +1,4 @@
-//! Which rows a table takes, and how it grows by them.
+//! The rows that a table accepts, and how it grows.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ fn column(values: impl Array + 'static) -> RecordBatch {
     batch([("x", Arc::new(values) as ArrayRef)])
 }
 
-/// Two writers may make a table at once; what the slower one brings fits what the faster one has made, or is refused.
+/// Two writers may create a table at once; rows of the slower one fit the table of the faster one, or are refused.
 #[tokio::test]
-async fn negative_integers_do_not_go_into_unsigned_columns() {
+async fn negative_integers_are_refused_by_unsigned_columns() {
     let root = tempfile::tempdir().unwrap();
     let backend = opened(&local(root.path())).await;
     append(&backend, column(UInt64Array::from(vec![u64::MAX]))).await.unwrap();
@@ -34,9 +34,9 @@ async fn negative_integers_do_not_go_into_unsigned_columns() {
     assert_eq!(found, [7, u64::MAX]);
 }
 
-/// Stored are numbers, which count in the unit of the column.
+/// Times are stored as numbers in the unit of the column.
 #[tokio::test]
-async fn times_of_another_unit_are_the_same_times() {
+async fn times_of_another_unit_are_converted() {
     let root = tempfile::tempdir().unwrap();
     let backend = opened(&local(root.path())).await;
     append(&backend, column(new_null_array(&DataType::Time64(TimeUnit::Nanosecond), 1))).await.unwrap();
@@ -46,9 +46,9 @@ async fn times_of_another_unit_are_the_same_times() {
     assert_eq!(times.iter().flatten().collect::<Vec<_>>(), [3_000_000_000]);
 }
 
-/// Members of structs are stored as ones that may be null; the same rows fit the table that they have made.
+/// Members of structs are stored as nullable; the same rows fit the table that they have created.
 #[tokio::test]
-async fn structs_in_maps_are_written_again() {
+async fn structs_in_maps_can_be_appended() {
     let root = tempfile::tempdir().unwrap();
     let backend = opened(&local(root.path())).await;
     let member = Field::new("a", DataType::Int64, false);
@@ -64,7 +64,7 @@ async fn structs_in_maps_are_written_again() {
     }
 }
 
-/// A column of nothing but nulls has no type yet: a new table is made without it, and one that has it takes it.
+/// A column with only nulls has no type yet: a new table is created without it, and an existing column accepts it.
 #[tokio::test]
 async fn columns_without_a_type() {
     let root = tempfile::tempdir().unwrap();

@@ -1,5 +1,4 @@
-//! A log is input: what it names is read only where it is a regular file of its table, and never beyond its logged
-//! size.
+//! A log is input: its files are read only if they are regular files of its table, and only up to the logged size.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,14 +9,14 @@ use metaxy_delta::DeltaBackend;
 use crate::three_commits::ThreeCommits;
 use crate::{TABLE, append, key, read, rows};
 
-/// A table of three commits, and a data file of another table beside it.
+/// Returns a table of three commits, and a data file of another table beside it.
 async fn attacked() -> ThreeCommits {
     let store = ThreeCommits::new().await;
     std::fs::copy(store.data_file(), store.root.path().join("secret.parquet")).unwrap();
     store
 }
 
-/// Gives a member of the file that a commit adds another value.
+/// Replaces a member of the file that a commit adds.
 fn edit_add(store: &ThreeCommits, version: u64, member: &str, value: &serde_json::Value) {
     store.edit(version, |text| {
         let lines = text.lines().map(|line| {
@@ -31,7 +30,7 @@ fn edit_add(store: &ThreeCommits, version: u64, member: &str, value: &serde_json
     });
 }
 
-/// What a read says, which must not take long.
+/// Returns the error of a read, which must not hang.
 async fn read_error(backend: &DeltaBackend) -> Error {
     let read = tokio::time::timeout(Duration::from_secs(20), read(backend)).await;
     read.expect("the read does not hang").expect_err("the read is refused")
@@ -61,7 +60,7 @@ fn outside(root: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_log_that_leads_out_of_its_table() {
+async fn a_log_with_paths_outside_its_table() {
     let names = outside(attacked().await.root.path());
     for index in 0..names.len() {
         let store = attacked().await;
@@ -80,9 +79,9 @@ async fn a_log_that_leads_out_of_its_table() {
     }
 }
 
-/// Names that only look dangerous are those of files.
+/// Unusual names can be those of files.
 #[tokio::test]
-async fn names_with_dots_and_escapes_stay_readable() {
+async fn names_with_dots_and_escapes_are_readable() {
     for (stored, logged) in [
         ("a..b.parquet", "a..b.parquet"),
         ("...", "..."),
@@ -102,7 +101,7 @@ async fn names_with_dots_and_escapes_stay_readable() {
 }
 
 #[tokio::test]
-async fn sizes_that_a_log_makes_up() {
+async fn false_sizes_in_a_log() {
     for size in [0, 1, 100, 1 << 40, i64::MAX, -1, i64::MIN] {
         let store = attacked().await;
         edit_add(&store, 1, "size", &size.into());
@@ -119,7 +118,7 @@ fn make_pipe(path: &Path) {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pipes_and_devices_in_the_place_of_files() {
+async fn pipes_and_devices_instead_of_files() {
     let put: [fn(&Path); 2] = [make_pipe, |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()];
     for put in put {
         let store = attacked().await;
@@ -133,7 +132,7 @@ async fn pipes_and_devices_in_the_place_of_files() {
         read(&follower).await.unwrap();
         put(&store.commit(3));
         assert_refused(&read_error(&follower).await, "not a regular file");
-        // A listing leaves it out; who lists does not wait for it either.
+        // A listing omits it, and does not wait for it either.
         let fresh = store.backend().await;
         tokio::time::timeout(Duration::from_secs(20), fresh.schema(&key(TABLE))).await.expect("no hang").unwrap();
     }

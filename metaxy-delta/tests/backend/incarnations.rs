@@ -1,5 +1,5 @@
-//! A commit belongs to the table that it was worked out for, also where that is dropped and written again under its
-//! name.
+//! A commit belongs to the table for which it was computed, even if that is dropped and another one of its name is
+//! written.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use metaxy_testkit::servers::s3::{self, Bucket, Held};
 
 use crate::{TABLE, append, key, local, on_s3, opened, read_ids, rows};
 
-/// The request that makes the fourth commit of a table.
+/// The request that creates the fourth commit of a table.
 const COMMIT: (&str, &str) = ("PUT", "00000000000000000003.json");
 
-/// Two stores that know one table of three commits, with the ids 0, 1 and 2: a call of the first one is stopped.
+/// Two stores with the same table of three commits, with the ids 0, 1 and 2; a call of the first store is paused.
 struct Race {
     bucket: Bucket,
     stopped: DeltaBackend,
@@ -31,7 +31,7 @@ impl Race {
         Self { bucket, stopped, other }
     }
 
-    /// Stops a call at its first request of a kind, until what happens in between is done or lets it go on.
+    /// Pauses a call at its first request of a kind, until `between` is done or releases it.
     async fn stop<T>(
         &self,
         (verb, ending): (&'static str, &str),
@@ -48,7 +48,7 @@ impl Race {
         outcome.unwrap()
     }
 
-    /// Drops the table, and writes another one of as many commits, with the ids 10, 11 and 12.
+    /// Drops the table, and writes another one with the same number of commits, with the ids 10, 11 and 12.
     async fn replace(&self) {
         self.drop_table().await;
         for id in 10..13 {
@@ -60,7 +60,7 @@ impl Race {
         self.other.drop_table(&key(TABLE)).await.unwrap();
     }
 
-    /// The ids that a store finds which has never seen the table.
+    /// Returns the ids that a new store reads.
     async fn fresh_ids(&self) -> Vec<i64> {
         read_ids(&opened(&on_s3(&self.bucket)).await).await.unwrap()
     }
@@ -76,9 +76,9 @@ async fn an_append_that_stops_before_its_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_that_stops_before_a_drop_makes_the_table_again() {
+async fn an_append_that_stops_before_a_drop_creates_the_table_again() {
     let race = Race::new().await;
-    // The drop makes version 3 itself, and removes it.
+    // The drop creates version 3 itself, and removes it.
     race.stop(COMMIT, append(&race.stopped, rows([100])), async |_| race.drop_table().await).await;
     assert_eq!(race.fresh_ids().await, [100]);
 }
@@ -102,13 +102,13 @@ async fn a_deletion_or_compaction_that_stops_before_its_commit() {
     }
 }
 
-/// Other writers may build on a commit before it is taken back.
+/// Other writers may add commits before a commit is removed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_other_writers_have_built_on() {
+async fn a_commit_with_later_commits_of_other_writers() {
     let race = Race::new().await;
     let build = async |commit: &Held| {
         race.replace().await;
-        // The look that follows the commit waits, too.
+        // The check after the commit waits, too.
         let look = race.bucket.hold("HEAD", "00000000000000000002.json");
         commit.release();
         tokio::time::timeout(Duration::from_secs(20), look.arrived()).await.expect("the commit is looked at");
@@ -119,9 +119,9 @@ async fn a_commit_that_other_writers_have_built_on() {
     assert_eq!(race.fresh_ids().await, [10, 11, 12, 14, 100]);
 }
 
-/// In a directory: writers beside one that drops again and again. No read ever finds damage.
+/// In a directory: writers, while another one drops the table repeatedly. No read reports damage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_beside_one_that_drops() {
+async fn writers_concurrent_with_drops() {
     let root = tempfile::tempdir().unwrap();
     let settings = local(root.path()).checkpoint_interval(std::num::NonZeroU64::new(5).unwrap());
     let end = Instant::now() + Duration::from_secs(4);
@@ -163,9 +163,9 @@ async fn writers_beside_one_that_drops() {
     assert!(read_ids(&backend).await.unwrap().contains(&-1));
 }
 
-/// A vacuum whose log goes away is not one of a damaged table.
+/// A vacuum whose log is removed does not report a damaged table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vacuum_that_loses_to_a_drop() {
+async fn a_vacuum_concurrent_with_a_drop() {
     let race = Race::new().await;
     let table = key(TABLE);
     let vacuum = race.stopped.vacuum(&table, Duration::from_secs(3600));
@@ -173,12 +173,12 @@ async fn a_vacuum_that_loses_to_a_drop() {
     assert_eq!(removed, 0);
 }
 
-/// On a server that ignores the condition of a put, writers would lose rows of each other.
+/// On a server that ignores the condition of a put, writers would overwrite each other's rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_conditional_puts() {
     let bucket = s3::bucket().unwrap();
     append(&opened(&on_s3(&bucket)).await, rows([1])).await.unwrap();
-    // A place that has been looked at is not looked at again.
+    // A location is checked only once.
     bucket.requests();
     opened(&on_s3(&bucket)).await;
     assert!(bucket.requests().iter().all(|request| request.verb != "PUT"));

@@ -1,4 +1,4 @@
-//! Rows whose values together pass the 2 GiB that 32-bit offsets reach.
+//! Rows whose values together exceed the 2 GiB of 32-bit offsets.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use metaxy_delta::{DeltaBackend, DeltaConfig};
 
 use crate::{TABLE, append, key, local, opened};
 
-/// Some rows with ids from `first` on, and this value in each.
+/// Returns some rows with ids from `first` on and the same value.
 fn rows(first: i64, count: i64, value: &ArrayRef) -> RecordBatch {
     let ids: Int64Array = (first..first + count).collect();
     let values = take(value, &UInt32Array::from(vec![0; count as usize]), None).unwrap();
@@ -22,7 +22,7 @@ fn rows(first: i64, count: i64, value: &ArrayRef) -> RecordBatch {
         .unwrap()
 }
 
-/// How many rows the table has, after a look at each value.
+/// Returns the number of rows of the table, after checking each value.
 async fn count(backend: &DeltaBackend, value: &ArrayRef) -> usize {
     let scan = backend.scan(&key(TABLE), &ScanRequest::default()).await.unwrap();
     let mut stream = scan.stream;
@@ -43,7 +43,7 @@ fn text(bytes: usize) -> ArrayRef {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn small_files_of_large_texts_are_put_together() {
+async fn small_files_of_large_texts_are_merged() {
     let root = tempfile::tempdir().unwrap();
     let settings: DeltaConfig = local(root.path());
     let backend = opened(&settings).await;
@@ -64,7 +64,7 @@ async fn one_write_of_large_binaries() {
     assert_eq!(count(&backend, &value).await, 31_000);
 }
 
-/// A list of a struct of a map of texts.
+/// Returns a list of a struct of a map of texts.
 fn nested(text: ArrayRef) -> ArrayRef {
     let pair = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
     let entries = StructArray::new(pair.into(), vec![Arc::new(StringArray::from(vec!["k"])), text], None);
@@ -77,7 +77,7 @@ fn nested(text: ArrayRef) -> ArrayRef {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_texts_inside_of_other_types() {
+async fn large_texts_in_nested_types() {
     let root = tempfile::tempdir().unwrap();
     let backend = opened(&local(root.path())).await;
     let value = nested(text(40_000));

@@ -1,4 +1,4 @@
-//! A location is exactly what its text says, or it is refused; and it is not written beside programs with other locks.
+//! A location is used exactly as it is written, or refused; and it is not written to if other programs use other locks.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ const NAMES: [&str; 16] = [
     "run1 ", "run\n1", "run/../1", "rün{1}",
 ];
 
-/// Writes a row to each store that can be opened, and looks whether each still has its own.
+/// Writes a row to each store that can be opened, and checks that each store reads only its own.
 async fn assert_apart(settings: impl Fn(&str) -> DeltaConfig) -> BTreeSet<&'static str> {
     let mut opened_names = BTreeSet::new();
     for (id, name) in (0i64..).zip(NAMES) {
@@ -62,7 +62,7 @@ async fn directories_are_exact_paths() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lock_settings_of_other_programs_are_not_swallowed() {
+async fn lock_settings_of_other_programs_are_not_ignored() {
     let bucket = s3::bucket().unwrap();
     append(&opened(&on_s3(&bucket)).await, rows([1])).await.unwrap();
     let open = async |settings: &DeltaConfig, mode| {

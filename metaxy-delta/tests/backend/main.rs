@@ -1,4 +1,4 @@
-//! The backend's own behaviour: stores of the Python package, many processes, damage, maintenance, and S3.
+//! The backend's own behaviour: stores of the Python package, concurrent processes, damage, maintenance, and S3.
 
 mod bad_input;
 mod foreign;
@@ -34,7 +34,7 @@ use metaxy_delta::{DeltaBackend, DeltaConfig};
 use metaxy_testkit::fixtures::tables::{self, key};
 use metaxy_testkit::servers::s3::Bucket;
 
-/// The table that most tests use.
+/// The table of most tests.
 const TABLE: &str = "raw/video";
 
 fn local(root: &Path) -> DeltaConfig {
@@ -53,7 +53,7 @@ async fn opened(settings: &DeltaConfig) -> DeltaBackend {
     backend
 }
 
-/// Rows with these ids, and a text beside each.
+/// Returns rows with these ids and a text each.
 fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
     let ids: Vec<i64> = ids.into_iter().collect();
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("sample {id}"))));
@@ -72,7 +72,7 @@ async fn read(backend: &DeltaBackend) -> Result<RecordBatch> {
     tables::read(backend, TABLE).await
 }
 
-/// All ids of the table, sorted, every row counted.
+/// Returns the ids of all rows, sorted, with duplicates.
 async fn read_ids(backend: &DeltaBackend) -> Result<Vec<i64>> {
     let batch = read(backend).await?;
     let mut ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec();
@@ -80,7 +80,7 @@ async fn read_ids(backend: &DeltaBackend) -> Result<Vec<i64>> {
     Ok(ids)
 }
 
-/// The actions of a log's commits, in their order.
+/// Returns the actions of a log's commits, in their order.
 fn actions(log: &Path) -> Vec<serde_json::Value> {
     let mut commits: Vec<_> = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
     commits.retain(|path| path.extension().is_some_and(|end| end == "json"));

@@ -1,4 +1,4 @@
-//! Small files are put together, what no version needs any more is removed, and the log is summed up.
+//! Compaction, vacuum and checkpoints.
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn every(commits: u64, settings: DeltaConfig) -> DeltaConfig {
     settings.checkpoint_interval(NonZeroU64::new(commits).unwrap())
 }
 
-/// A table of so many commits of one row each.
+/// Returns a table with this number of commits of one row each.
 async fn commits(count: i64) -> (TempDir, DeltaBackend) {
     let root = tempfile::tempdir().unwrap();
     let backend = opened(&local(root.path())).await;
@@ -35,7 +35,7 @@ async fn commits(count: i64) -> (TempDir, DeltaBackend) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn compaction_puts_files_together() {
+async fn compaction_merges_files() {
     let (root, backend) = commits(20).await;
     let other = opened(&local(root.path())).await;
     let begun = other.scan(&key(TABLE), &ScanRequest::default()).await.unwrap();
@@ -43,7 +43,7 @@ async fn compaction_puts_files_together() {
     let compacted = actions(&table(&root).join("_delta_log"));
     let removed = compacted.iter().filter(|action| action.get("remove").is_some());
     assert_eq!(removed.filter(|action| action["remove"]["dataChange"] == false).count(), 20);
-    // A read that has begun goes on, another store follows, and a second compaction finds nothing to do.
+    // A read that has begun continues, another store reads the new version, and a second compaction does nothing.
     let batches: Vec<_> = begun.stream.try_collect().await.unwrap();
     assert_eq!(batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 20);
     assert_eq!(read_ids(&other).await.unwrap(), (0..20).collect::<Vec<_>>());
@@ -52,7 +52,7 @@ async fn compaction_puts_files_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vacuum_removes_what_no_version_needs() {
+async fn a_vacuum_removes_files_that_no_version_needs() {
     let (root, backend) = commits(5).await;
     backend.compact(&key(TABLE)).await.unwrap();
     assert_eq!(backend.vacuum(&key(TABLE), Duration::from_secs(3600)).await.unwrap(), 0, "nothing is old enough");
@@ -63,7 +63,7 @@ async fn a_vacuum_removes_what_no_version_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_no_commit_names_yet_is_left_alone() {
+async fn a_new_file_without_a_commit_is_kept() {
     let root = tempfile::tempdir().unwrap();
     let backend = opened(&local(root.path())).await;
     append(&backend, rows([1])).await.unwrap();
@@ -73,14 +73,14 @@ async fn a_file_that_no_commit_names_yet_is_left_alone() {
     assert!(under_way.exists());
 }
 
-/// The version of the last checkpoint.
+/// Returns the version of the last checkpoint.
 fn last_checkpoint(log: &Path) -> u64 {
     let text = std::fs::read(log.join("_last_checkpoint")).unwrap();
     serde_json::from_slice::<serde_json::Value>(&text).unwrap()["version"].as_u64().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn checkpoints_come_every_so_many_commits() {
+async fn checkpoints_are_written_at_the_interval() {
     let root = tempfile::tempdir().unwrap();
     let settings = every(10, local(root.path())).auto_compact(false);
     let backend = opened(&settings).await;
@@ -89,7 +89,7 @@ async fn checkpoints_come_every_so_many_commits() {
         append(&backend, rows([number])).await.unwrap();
     }
     assert_eq!((files(&log, ".checkpoint.parquet"), last_checkpoint(&log)), (2, 19));
-    // The commits before it are not needed any more.
+    // Earlier commits are no longer needed.
     for version in 0..19 {
         std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap();
     }
@@ -97,7 +97,7 @@ async fn checkpoints_come_every_so_many_commits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn small_files_become_one_by_and_by() {
+async fn small_files_are_merged_over_time() {
     let root = tempfile::tempdir().unwrap();
     let settings = every(10, local(root.path()));
     let backend = opened(&settings).await;
@@ -115,7 +115,7 @@ async fn small_files_become_one_by_and_by() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_do_not_mind_compactions() {
+async fn writers_are_not_disturbed_by_compactions() {
     let root = tempfile::tempdir().unwrap();
     let settings = every(7, local(root.path()));
     let (writer, keeper) = (opened(&settings).await, opened(&settings).await);
@@ -137,7 +137,7 @@ async fn writers_do_not_mind_compactions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_deleted_during_a_compaction_does_not_come_back() {
+async fn rows_deleted_during_a_compaction_stay_deleted() {
     let root = tempfile::tempdir().unwrap();
     let settings = every(5, local(root.path()));
     let (deleter, keeper) = (opened(&settings).await, opened(&settings).await);
@@ -164,9 +164,9 @@ async fn what_is_deleted_during_a_compaction_does_not_come_back() {
     assert_eq!(read_ids(&keeper).await.unwrap(), expected);
 }
 
-/// What a drop takes away, files of a write that is under way among them, no later commit may name.
+/// A later commit must not refer to files that a drop has removed, including those of a running write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_outlives_a_drop_that_takes_its_files() {
+async fn a_write_survives_a_drop_that_removes_its_files() {
     for pause in [10, 60, 110, 160] {
         let root = tempfile::tempdir().unwrap();
         let (writer, dropper) = (opened(&local(root.path())).await, opened(&local(root.path())).await);
@@ -179,7 +179,7 @@ async fn a_write_outlives_a_drop_that_takes_its_files() {
         written.unwrap();
         for backend in [&writer, &dropper] {
             match read_ids(backend).await {
-                // Written for the table that was made again, or before the drop.
+                // Written before the drop, or for the table that was created afterwards.
                 Ok(ids) => assert_eq!(ids, (0..300_000).collect::<Vec<_>>()),
                 Err(error) => assert!(matches!(error, Error::FeatureNotFound { .. }), "{error:?}"),
             }
@@ -188,7 +188,7 @@ async fn a_write_outlives_a_drop_that_takes_its_files() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_not_there_needs_no_care() {
+async fn maintenance_of_a_missing_table_does_nothing() {
     let root = tempfile::tempdir().unwrap();
     let backend = opened(&local(root.path())).await;
     let missing: FeatureKey = key("not/there");
@@ -198,7 +198,7 @@ async fn a_table_that_is_not_there_needs_no_care() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_was_never_filled_is_told_from_an_emptied_one() {
+async fn never_filled_and_emptied_tables_differ() {
     let root = tempfile::tempdir().unwrap();
     let log = table(&root).join("_delta_log");
     std::fs::create_dir_all(&log).unwrap();

@@ -1,4 +1,4 @@
-//! Values of partition columns, which the log holds as texts.
+//! Values of partition columns, which are texts in the log.
 
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ fn samples(ids: std::ops::Range<i64>, values: &ArrayRef) -> RecordBatch {
     batch([("id", ints(ids)), ("p", values.clone())])
 }
 
-/// The values of `p`, in the order of ids.
+/// Returns the values of `p`, in the order of ids.
 async fn values(backend: &DeltaBackend) -> ArrayRef {
     let rows = read(backend).await.unwrap();
     let order = sort_to_indices(rows.column_by_name("id").unwrap(), None, None).unwrap();
     take(rows.column_by_name("p").unwrap(), &order, None).unwrap()
 }
 
-/// What the log can hold comes back, each value in a partition of its own; the rest is refused by its row.
+/// Values that the log can represent are read back, each in its own partition; others are refused with their row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn values_come_back_or_are_refused() {
+async fn values_are_read_back_or_refused() {
     let year = |year: i64| (year - 1970) * 31_556_952_000_000;
     let ends = vec![i64::MIN, i64::MAX, year(-3), year(10_001), year(150_000), year(1), year(9_999), -1, 0];
     let days: Vec<i32> = ends.iter().map(|micros| (micros / 86_400_000_000) as i32).collect();
@@ -91,7 +91,7 @@ async fn values_come_back_or_are_refused() {
     }
 }
 
-/// Neither the Python package nor others read such a table, nor is there a form that all agree on.
+/// Neither the Python package nor other programs read such a table, and there is no common form.
 #[tokio::test]
 async fn tables_are_not_partitioned_by_bytes() {
     let root = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ async fn tables_are_not_partitioned_by_bytes() {
     assert!(backend.schema(&key(TABLE)).await.unwrap().is_none());
 }
 
-/// Python's writer escapes bytes; an empty text of its is one, and an empty number of others is none.
+/// Python's writer escapes bytes; an empty text of this writer is a value, an empty number of others is null.
 #[tokio::test]
 async fn values_of_other_writers() {
     for (data_type, logged, expected) in [

@@ -1,4 +1,4 @@
-//! A store that the Python package wrote, and one that it reads after this crate has written to it.
+//! A store of the Python package, and a store that it reads after this crate has written to it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::{actions, local};
 
 const FEATURE: &str = "raw/video";
 
-/// A copy of the store, to be changed.
+/// Returns a copy of the store that may be changed.
 fn copied() -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store");
@@ -25,7 +25,7 @@ fn table(root: &Path) -> PathBuf {
     root.join("raw/video.delta")
 }
 
-/// Writes every sample of the feature once more; how many there are.
+/// Writes every sample of the feature again, and returns their number.
 async fn write_again(root: &Path) -> usize {
     let recording = stores::recording();
     let graph = recording.definitions.graph(recording.hash_truncation_length).unwrap();
@@ -44,13 +44,13 @@ async fn write_again(root: &Path) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_answers_as_recorded() {
+async fn reads_equal_the_recording() {
     let root = copied();
     stores::answers_as_recorded(Arc::new(DeltaBackend::new(local(root.path())).unwrap())).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn appending_leaves_its_protocol_and_types_alone() {
+async fn appends_keep_protocol_and_types() {
     let root = copied();
     let log = table(root.path()).join("_delta_log");
     let before = actions(&log);
@@ -60,10 +60,10 @@ async fn appending_leaves_its_protocol_and_types_alone() {
     let new = &after[before.len()..];
     assert!(new.iter().any(|action| action.get("add").is_some()));
     let changes = |action: &&serde_json::Value| action.get("protocol").is_some() || action.get("metaData").is_some();
-    assert_eq!(new.iter().find(changes), None, "protocol and schema are not touched");
+    assert_eq!(new.iter().find(changes), None, "protocol and schema do not change");
 }
 
-/// What Python sees of a table: its rows, its protocol, and its schema.
+/// Prints what Python reads of a table: its rows, its protocol, and its schema.
 const LOOK: &str = "
 import json, sys
 import deltalake, polars

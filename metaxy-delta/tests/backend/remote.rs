@@ -1,4 +1,4 @@
-//! What is different on S3: answers get lost, requests cost time, and nothing can be renamed.
+//! Differences on S3: responses are lost, requests take time, and nothing can be renamed.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn count(requests: &[Request], verb: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_whose_answer_is_lost_is_made_once() {
+async fn a_commit_with_a_lost_response_is_made_once() {
     let bucket = s3::bucket().unwrap();
     let backend = opened(&on_s3(&bucket)).await;
     for number in 0..4 {
@@ -24,7 +24,7 @@ async fn a_commit_whose_answer_is_lost_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_is_busy_is_tried_again() {
+async fn a_busy_key_is_retried() {
     let bucket = s3::bucket().unwrap();
     let backend = opened(&on_s3(&bucket)).await;
     append(&backend, rows([0])).await.unwrap();
@@ -33,9 +33,9 @@ async fn a_key_that_is_busy_is_tried_again() {
     assert_eq!(read_ids(&backend).await.unwrap(), [0, 1]);
 }
 
-/// Whether a feature exists is a look at its log: no bucket is listed for it.
+/// A check for a feature reads its log, without listing the bucket.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_look_costs_few_requests() {
+async fn a_check_for_a_feature_needs_few_requests() {
     let bucket = s3::bucket().unwrap();
     let backend = opened(&on_s3(&bucket)).await;
     for number in 0..30 {
@@ -58,7 +58,7 @@ async fn a_look_costs_few_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_table_leaves_nothing() {
+async fn a_dropped_table_leaves_no_objects() {
     let bucket = s3::bucket().unwrap();
     let (one, other) = (opened(&on_s3(&bucket)).await, opened(&on_s3(&bucket)).await);
     for number in 0..60 {
@@ -83,7 +83,7 @@ async fn a_reader_changes_nothing() {
     assert_eq!(reader.tables().await.unwrap(), ["raw__video"]);
     assert!(reader.scan(&key("not/there"), &ScanRequest::default()).await.is_err());
     reader.close().await.unwrap();
-    // Whether a store may be written to is checked by the core.
+    // The core checks whether a store may be written to.
     let video = FeatureSpec::builder(TABLE).id_columns(["id"]).build().unwrap();
     let graph = FeatureGraph::new([video]).unwrap();
     let store = MetadataStore::builder(Arc::new(reader), graph).open(AccessMode::ReadOnly).await.unwrap();

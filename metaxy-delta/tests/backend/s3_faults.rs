@@ -1,5 +1,5 @@
-//! Faults that strike requests to S3 at random: no row that was acknowledged is lost or comes twice, none that was deleted
-//! comes back, and every failure says of itself that it passes, or that it was refused.
+//! Random faults of requests to S3: no acknowledged row is lost or duplicated, no deleted row is read again, and every
+//! error is transient or a refusal.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use metaxy_testkit::servers::s3::{self, Bucket};
 
 use crate::{TABLE, append, key, on_s3, opened};
 
-/// Faults of an everyday run.
+/// The number of faults in a default run.
 const FAULTS: usize = 300;
-/// After so many, another table begins.
+/// The number of faults after which another table is used.
 const FAULTS_OF_ONE: usize = 100;
-/// One request in so many meets one.
+/// One of this number of requests has a fault.
 const ONE_IN: usize = 8;
-/// Backends that work on the table at once.
+/// The number of backends that use the table concurrently.
 const WORKERS: u64 = 4;
-/// Calls of a worker, until all is looked at without faults.
+/// The number of calls of a worker before the table is checked without faults.
 const CALLS: usize = 12;
-/// Nothing that a worker still reads or commits is as old.
+/// Older than anything that a worker still reads or commits.
 const RETENTION: Duration = Duration::from_secs(3600);
-/// Rows of one write.
+/// The number of rows of a write.
 const ROWS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,11 +45,11 @@ async fn random_faults_lose_nothing() {
             break;
         }
     }
-    println!("{struck} faults, of which {failed} were met by a caller; {written} writes were acknowledged");
-    assert!(failed > wanted / 10 && written > wanted / 10, "too little went wrong, or well, to show anything");
+    println!("{struck} faults, of which {failed} reached a caller; {written} writes were acknowledged");
+    assert!(failed > wanted / 10 && written > wanted / 10, "too few faults or writes to prove anything");
 }
 
-/// Two tries for each request, shortly one after the other.
+/// Each request is tried twice, with a short pause.
 fn impatient(bucket: &Bucket) -> DeltaConfig {
     let options = [
         ("max_retries", "1"),
@@ -64,11 +64,11 @@ fn impatient(bucket: &Bucket) -> DeltaConfig {
 #[derive(Default)]
 struct Run {
     ledger: Ledger,
-    /// Calls that had an error.
+    /// The number of calls with an error.
     failed: usize,
 }
 
-/// Works on a table of its own until enough faults have struck, with a look at it after each round.
+/// Uses a table until enough faults have occurred, and checks it after each round.
 async fn faults_on(bucket: &Bucket, seed: u64) -> Run {
     let settings = impatient(bucket);
     let mut workers = Vec::new();
@@ -84,7 +84,7 @@ async fn faults_on(bucket: &Bucket, seed: u64) -> Run {
         workers = worked;
         bucket.mend();
         said.into_iter().flatten().for_each(|said| run.take(said));
-        // Neither what is remembered nor what is stored has suffered.
+        // Neither the state in memory nor the stored table is damaged.
         for backend in [&workers[0].backend, &opened(&settings).await] {
             run.ledger.check(&counted(backend).await.unwrap(), ROWS);
         }
@@ -95,7 +95,7 @@ async fn faults_on(bucket: &Bucket, seed: u64) -> Run {
     run
 }
 
-/// What became of a call.
+/// The outcome of a call.
 struct Said {
     call: Call,
     outcome: Result<()>,
@@ -125,13 +125,13 @@ impl Run {
     }
 }
 
-/// A process that works on the table, as it were.
+/// A simulated process that uses the table.
 struct Worker {
     number: u64,
     random: Rng,
     backend: DeltaBackend,
     writes: usize,
-    /// Own writes that have returned, and that no deletion has begun to take away.
+    /// Completed writes that no deletion has begun to remove.
     living: Vec<String>,
 }
 
@@ -176,14 +176,14 @@ impl Worker {
         Said { outcome: outcome.await, call: Call::Delete(name) }
     }
 
-    /// A reader sees every write whole, and each of its own that it has not deleted.
+    /// Checks that every write is read as a whole, including all completed writes that this worker has not deleted.
     async fn read(&self) -> Result<()> {
         let found = counted(&self.backend).await?;
         for (name, count) in &found {
             assert_eq!(*count, ROWS, "write {name} is seen in part, or more than once");
         }
         let lost: Vec<_> = self.living.iter().filter(|name| !found.contains_key(*name)).collect();
-        assert!(lost.is_empty(), "these writes had returned, and are not seen: {lost:?}");
+        assert!(lost.is_empty(), "these writes had returned, but are missing: {lost:?}");
         Ok(())
     }
 }
@@ -193,10 +193,10 @@ fn rows_of(name: &str) -> RecordBatch {
     batch([("id", texts(&ids.iter().map(String::as_str).collect::<Vec<_>>()))])
 }
 
-/// How many rows of each write there are.
+/// Returns the number of rows of each write.
 async fn counted(backend: &DeltaBackend) -> Result<BTreeMap<String, usize>> {
     let rows = match tables::read(backend, TABLE).await {
-        // No write has come through yet.
+        // No write has succeeded yet.
         Err(Error::FeatureNotFound { .. }) => return Ok(BTreeMap::new()),
         rows => rows?,
     };

@@ -1,5 +1,5 @@
-//! Everything that is logged while stores on S3 are opened, written, read and fail, and everything that they say of
-//! themselves: no secret shows in what these crates log and say, and what dependencies show of one stands in SECURITY.md.
+//! Logs and messages of stores on S3 that are opened, written, read and fail: these crates show no secret, and secrets
+//! that dependencies show are listed in SECURITY.md.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,19 +20,19 @@ const TOKEN: &str = "session/Token+0123456789==";
 const PASSWORD: &str = "p4ss/W0rd+of@the:proxy";
 const SIGNATURE: &str = "sig/Of+A+Shared%Access&Signature=";
 
-/// The ways to fail that are met here.
+/// The kinds of errors that occur here.
 const KINDS: [&str; 5] = ["AccessDenied", "Backend", "Config", "FeatureNotFound", "Unreachable"];
 
-/// The tables whose first commits the server refuses, and how.
+/// The tables whose first commits the server refuses, and the faults.
 const BROKEN: [(&str, &str, Fault); 3] = [
     ("denied", "denied.delta/_delta_log/00000000000000000000.json", Fault::Denied),
     ("broken", "broken.delta/_delta_log/00000000000000000000.json", Fault::Broken),
     ("cut", "cut.delta/_delta_log/00000000000000000000.json", Fault::HangUp),
 ];
 
-/// The server logs what it is asked for, so it stays in the first process.
+/// The server logs its requests, so it runs in the first process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_is_logged_or_said() {
+async fn no_secret_is_logged_or_shown() {
     let Some(told) = process::told() else { return serve().await };
     let given: DeltaConfig = toml::from_str(told.to_str().unwrap()).unwrap();
     let logs = logs::capture();
@@ -50,7 +50,7 @@ async fn no_secret_is_logged_or_said() {
     assert!(lines.iter().any(|line| line.target.starts_with("metaxy_delta")), "these crates have logged nothing");
     let security = Path::new(env!("CARGO_MANIFEST_DIR")).join("../SECURITY.md");
     let security = std::fs::read_to_string(security).unwrap();
-    // What a dependency shows stands in the table there.
+    // Secrets that dependencies show are in the table of that file.
     let is_known = |line: &&Line| {
         let name = line.target.split("::").next().unwrap_or_default();
         let is_row = |row: &str| row.contains(&format!("`{name}`")) && row.contains(line.level.as_str());
@@ -61,19 +61,19 @@ async fn no_secret_is_logged_or_said() {
     assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
-/// Starts the second process on a server that refuses some of its requests.
+/// Starts the second process with a server that refuses some of its requests.
 async fn serve() {
     let bucket = s3::bucket().unwrap();
     for (_, commit, fault) in BROKEN {
         bucket.break_requests("PUT", commit, std::iter::repeat_n(fault, 100));
     }
-    // What cannot be removed is only logged.
+    // Failed removals are only logged.
     bucket.break_requests("DELETE", "", [Fault::Denied, Fault::Broken, Fault::Broken, Fault::HangUp, Fault::HangUp]);
     let given = [("max_retries", "1"), ("retry_timeout", "2s"), ("timeout", "1s"), ("AWS_SESSION_TOKEN", TOKEN)];
     let given = given.into_iter().fold(on_s3(&bucket), |settings, (name, value)| settings.storage_option(name, value));
     let environment = [(ENDPOINT, with_user(&bucket.endpoint())), (KEY, given.storage_options[KEY].to_string())];
     let told = toml::to_string(&given).unwrap();
-    let mut second = process::second("secrets::no_secret_is_logged_or_said", told);
+    let mut second = process::second("secrets::no_secret_is_logged_or_shown", told);
     second.envs(environment).env("AWS_SESSION_TOKEN", TOKEN).env("AWS_ACCESS_KEY_ID", given_id(&bucket));
     tokio::task::spawn_blocking(move || process::assert_passes(&mut second)).await.unwrap();
 }
@@ -82,7 +82,7 @@ fn given_id(bucket: &Bucket) -> String {
     bucket.storage_options()["AWS_ACCESS_KEY_ID"].clone()
 }
 
-/// With every reserved character escaped.
+/// Percent-encodes every reserved character.
 fn encoded(text: &str) -> String {
     let escaped = |byte: u8| match byte.is_ascii_alphanumeric() {
         true => char::from(byte).to_string(),
@@ -95,7 +95,7 @@ fn with_user(url: &str) -> String {
     url.replacen("://", &format!("://ada:{}@", encoded(PASSWORD)), 1)
 }
 
-/// Settings with the secrets in all the places where they may stand.
+/// Returns settings with the secrets in all possible places.
 fn variants(given: &DeltaConfig) -> Vec<DeltaConfig> {
     let endpoint = |url: &str| given.clone().storage_option(ENDPOINT, url);
     let dead = s3::dead_endpoint().unwrap();
@@ -121,7 +121,7 @@ fn variants(given: &DeltaConfig) -> Vec<DeltaConfig> {
     ]
 }
 
-/// Does all that may fail; notes everything that is said, and how things fail.
+/// Makes all calls that may fail, and records all messages and kinds of errors.
 async fn use_store(settings: DeltaConfig, said: &mut Vec<String>, failures: &mut BTreeSet<String>) {
     said.push(format!("{settings:?}"));
     let mut fail = |error: Error| {

@@ -1,4 +1,4 @@
-//! What the storage system says keeps its kind: full, denied, failing, unreachable and damaged are different things.
+//! Errors of the storage system keep their case: full, denied, failing, unreachable and damaged differ.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use metaxy_testkit::servers::s3::{self, Bucket, Fault};
 
 use crate::{TABLE, append, key, on_s3, opened, read, rows};
 
-/// Requests fail at once; only one is tried again.
+/// Requests fail at once, and are retried once.
 fn impatient(bucket: &Bucket) -> DeltaConfig {
     on_s3(bucket).storage_option("max_retries", "1").storage_option("retry_timeout", "5s")
 }
@@ -26,7 +26,7 @@ fn is_of_kind(fault: Fault, error: &Error) -> bool {
     }
 }
 
-/// Every step of a program, with the requests that it makes: what is broken, and what meets it.
+/// Makes every call of a program while one kind of its requests fails, and checks the error.
 async fn steps(bucket: &Bucket, fault: Fault) {
     let settings = impatient(bucket);
     let faults = || std::iter::repeat_n(fault, 20);
@@ -61,9 +61,9 @@ async fn steps(bucket: &Bucket, fault: Fault) {
     bucket.mend();
 }
 
-/// Names of users are full of words that errors are made of; they decide nothing.
+/// Names of users may contain words of error messages, which must not affect the error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_of_a_server_keep_their_kind() {
+async fn responses_of_a_server_keep_their_kind() {
     for fault in [Fault::Denied, Fault::Broken, Fault::Unavailable, Fault::Full] {
         let bucket = s3::bucket().unwrap();
         steps(&bucket, fault).await;
@@ -71,7 +71,7 @@ async fn answers_of_a_server_keep_their_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn words_in_a_path_do_not_decide() {
+async fn words_in_a_path_do_not_affect_the_case() {
     let bucket = s3::bucket().unwrap();
     let mut settings = impatient(&bucket);
     settings.root_path =
@@ -89,7 +89,7 @@ async fn words_in_a_path_do_not_decide() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_falls_silent_is_unreachable() {
+async fn a_server_that_stops_responding_is_unreachable() {
     let bucket = s3::bucket().unwrap();
     let settings = impatient(&bucket).storage_option("timeout", "1s");
     let backend = opened(&settings).await;

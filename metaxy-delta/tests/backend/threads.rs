@@ -1,4 +1,4 @@
-//! A store needs none of the blocking threads of its user's runtime, and damage prints no panic.
+//! A store needs no blocking thread of the user's runtime, and damage prints no panic.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::{TABLE, append, key, local, on_s3, opened, read, read_ids, rows};
 
 const LONG: Duration = Duration::from_secs(120);
 
-/// All that a store does, once.
+/// Makes every call of a store once.
 async fn all_operations(settings: metaxy_delta::DeltaConfig) {
     let backend = opened(&settings).await;
     for number in 0..3 {
@@ -28,7 +28,7 @@ async fn all_operations(settings: metaxy_delta::DeltaConfig) {
     assert!(backend.schema(&key(TABLE)).await.unwrap().is_none());
 }
 
-/// The only blocking thread is held by the caller.
+/// The caller occupies the only blocking thread.
 #[test]
 fn a_runtime_without_a_blocking_thread_to_spare() {
     let (root, bucket) = (tempfile::tempdir().unwrap(), metaxy_testkit::servers::s3::bucket().unwrap());
@@ -51,7 +51,7 @@ fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Reads a table again and again while one byte after the other of a file is another one.
+/// Reads a table repeatedly, each time with another byte of a file changed.
 async fn damaged(root: &Path, file: &Path) {
     let whole = std::fs::read(file).unwrap();
     let step = whole.len().div_ceil(150).max(1);

@@ -1,4 +1,4 @@
-//! A store with one table of three commits, whose files are changed behind the back of this crate.
+//! A store with one table of three commits, whose files are changed without this crate.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ impl ThreeCommits {
         Self { root }
     }
 
-    /// A backend that has not seen the table yet.
+    /// Returns a backend that has not read the table yet.
     pub async fn backend(&self) -> DeltaBackend {
         opened(&local(self.root.path())).await
     }

@@ -1,4 +1,4 @@
-//! This program and the Python package take turns on one store.
+//! This program and the Python package write to one store in turns.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use metaxy_testkit::python::{Program, Project, Python};
 
 use crate::actions;
 
-/// A project whose store has these settings.
+/// Returns a project whose store has these settings.
 fn project(python: &Python, top: &str, settings: &str) -> Project {
     let store = "[stores.dev]\ntype = \"metaxy.ext.polars.handlers.delta.DeltaMetadataStore\"\n[stores.dev.config]";
     let config =
@@ -23,7 +23,7 @@ fn project(python: &Python, top: &str, settings: &str) -> Project {
     Project::new(python, &config)
 }
 
-/// What the log says of the table of `raw/video` first.
+/// Returns the first metadata in the log of the table of `raw/video`.
 fn metadata(project: &Project) -> serde_json::Value {
     let log = project.directory().join("store/raw/video.delta/_delta_log");
     actions(&log).into_iter().find_map(|action| action.get("metaData").cloned()).unwrap()
@@ -33,12 +33,12 @@ fn ids(ids: &[i64]) -> (&'static str, ArrayRef) {
     ("id", Arc::new(Int64Array::from(ids.to_vec())))
 }
 
-/// A column that has no value for every third id.
+/// Returns a column that is null for every third id.
 fn column<A: Array + From<Vec<Option<T>>> + 'static, T>(ids: &[i64], value: impl Fn(i64) -> T) -> ArrayRef {
     Arc::new(A::from(ids.iter().map(|id| (id % 3 != 0).then(|| value(*id))).collect::<Vec<_>>()))
 }
 
-/// Texts that a path has to escape, and types whose values the log writes out.
+/// Returns texts that must be escaped in a path, and types whose values are texts in the log.
 fn partitions(numbers: &[i64]) -> RecordBatch {
     let texts = ["a: b", "ü/x%20 \"=", "x"];
     batch([
@@ -51,7 +51,7 @@ fn partitions(numbers: &[i64]) -> RecordBatch {
     ])
 }
 
-/// What Python's writer stores in a type of the same values.
+/// Returns values that Python's writer stores in a type with the same values.
 fn values(numbers: &[i64]) -> RecordBatch {
     let u16s = Arc::new(UInt16Array::from_iter_values(numbers.iter().map(|id| *id as u16)));
     let item = Arc::new(Field::new_list_field(DataType::UInt16, true));
@@ -78,7 +78,7 @@ fn values(numbers: &[i64]) -> RecordBatch {
     ])
 }
 
-/// Python's writer has no times of day and no durations: to Python they are whole numbers.
+/// Python's writer has no times of day and no durations: it reads them as integers.
 fn times(by: Program, numbers: &[i64]) -> RecordBatch {
     let columns = [
         ("time", column::<Time64MicrosecondArray, _>(numbers, |id| id * 3_600_000_001)),
@@ -112,7 +112,7 @@ async fn columns_of_every_type_that_both_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn times_that_are_numbers_to_python() {
+async fn times_that_python_reads_as_numbers() {
     let Some(python) = Python::for_test(&["deltalake"]) else { return };
     project(&python, "", "").exchange(Program::Rust, times).await;
 }

@@ -1,9 +1,10 @@
-//! How data files are decoded: into which Arrow types, and how many rows at a time.
+//! Decoding of data files: the Arrow types of their columns, and the number of rows of a batch.
 //!
-//! - INT96 timestamps count days and nanoseconds. They are decoded into microseconds, as Delta counts, and never pass
-//!   through 64 bits of nanoseconds, which end in the years 1677 and 2262.
+//! INT96 timestamps consist of days and nanoseconds. They are decoded directly into microseconds, which Delta uses,
+//! because 64 bits of nanoseconds only reach from the year 1677 to 2262.
 //! - Values that repeat take little space in a file and a lot in memory: if the rows of a file may reach the end of
-//!   32-bit offsets, they are decoded into types without such offsets, and cut into batches of bounded bytes afterwards.
+//!   32-bit offsets, they are decoded into types without such offsets, and cut into batches of bounded bytes
+//!   afterwards.
 
 use std::slice::Iter;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Deletion vectors: which rows of a file count as removed.
+//! Deletion vectors: the rows of a file that count as removed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use url::Url;
 use crate::table::log::Table;
 use crate::table::log::state::{DataFile, path_below};
 
-/// The numbers of the rows of a file that count as removed, in order.
+/// The sorted numbers of the rows of a file that count as removed.
 pub(crate) type DeletedRows = Arc<[u64]>;
 
 /// Reads the deletion vector of a file; `None` if it has none.
@@ -49,7 +49,7 @@ async fn fetch(table: &Table, root: &Url, url: &Url) -> Result<Bytes> {
     table.log.object_store(None).get(&path).await.map_err(failed)?.bytes().await.map_err(failed)
 }
 
-/// Returns the rows that are left among those from `first` on.
+/// Returns the remaining rows of those from `first` on.
 pub(crate) fn remaining(deleted: &[u64], first: u64, rows: u64) -> RowSelection {
     let start = deleted.partition_point(|row| *row < first);
     let end = deleted.partition_point(|row| *row < first.saturating_add(rows));
@@ -63,7 +63,7 @@ pub(crate) fn remaining(deleted: &[u64], first: u64, rows: u64) -> RowSelection 
     RowSelection::from_consecutive_ranges(kept.filter(|range| !range.is_empty()), rows as usize)
 }
 
-/// Bytes that have been read already, for the kernel to decode.
+/// Bytes that are already in memory, for the kernel to decode.
 struct Fetched(Bytes);
 
 fn not_here<T>() -> DeltaResult<T> {

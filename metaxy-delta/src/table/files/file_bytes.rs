@@ -17,10 +17,10 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 
 use crate::table::storage::local_file::{failed, open_regular};
 
-/// So much of the end of a file is read at once: more than most footers have.
+/// The number of bytes at the end of a file that are read at once: more than most footers have.
 const FOOTER: usize = 64 << 10;
 
-/// A data file: on this machine it is read directly, elsewhere through the object store.
+/// A data file: local files are read directly, others through the object store.
 #[derive(Clone)]
 pub(crate) struct FileBytes {
     store: Arc<dyn ObjectStore>,
@@ -34,7 +34,7 @@ impl FileBytes {
         Self { store, path, size, local }
     }
 
-    /// Reads all of it: as many bytes as the log says that it has.
+    /// Reads the whole file: the number of bytes that the log states.
     pub async fn whole(&self) -> object_store::Result<Bytes> {
         let ranges = std::iter::once(0..self.size).collect();
         Ok(self.ranges(ranges).await?.pop().unwrap_or_default())
@@ -51,7 +51,7 @@ impl FileBytes {
     }
 }
 
-/// Reads parts of a file. Nothing is allocated for bytes that it does not have.
+/// Reads parts of a file. Checks that the file has these bytes before it allocates memory for them.
 fn read_ranges(path: &FsPath, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
     let mut file = open_regular(path)?;
     let length = file.metadata()?.len();

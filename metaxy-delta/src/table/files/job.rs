@@ -1,4 +1,4 @@
-//! What a scan reads from each file, and how the rows of a file become rows of the table.
+//! What a scan reads from each file, and the conversion of a file's rows into rows of the table.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use super::prune::{Verdict, judge};
 /// The conditions of a scan.
 #[derive(Default)]
 pub(crate) struct Filters {
-    /// Decides for each row.
+    /// Applies to each row.
     pub rows: Option<Predicate>,
-    /// Decides later, for each row that is left; rows that it refuses may be left out here.
+    /// Applies later to each remaining row; rows that it refuses may be left out here.
     pub hint: Option<Predicate>,
 }
 
 impl Filters {
-    /// Returns whether rows with these statistics still have to be filtered; `None` if none of them is wanted.
+    /// Returns whether rows with these statistics have to be filtered; `None` if none of them can match.
     pub(super) fn judge(&self, schema: &TableSchema, statistics: &impl RowStatistics) -> Option<bool> {
         let judge = |predicate| judge(predicate, schema, statistics);
         if self.hint.as_ref().map(judge) == Some(Verdict::None) {
@@ -43,14 +43,14 @@ impl Filters {
     }
 }
 
-/// What a scan reads from each file.
+/// The columns and conditions of a scan, for each file.
 pub(super) struct Job {
     pub(super) table: Arc<Table>,
-    /// Tells the table from another one of its name.
+    /// Distinguishes the table from other tables of the same name.
     pub(super) table_id: String,
     pub(super) schema: Arc<TableSchema>,
     pub(super) filters: Filters,
-    /// The columns that come out.
+    /// The columns of the result.
     output: Columns,
     /// The columns of `output` and of the filter.
     wanted: Columns,
@@ -111,7 +111,7 @@ impl Job {
         ProjectionMask::roots(file_schema, roots)
     }
 
-    /// Returns rows of a file as rows of the table, filtered if that is left to do.
+    /// Converts rows of a file into rows of the table, and filters them if necessary.
     pub(super) fn finish(&self, file: &DataFile, is_filtered: bool, batch: &RecordBatch) -> Result<RecordBatch> {
         let Some(predicate) = self.filters.rows.as_ref().filter(|_| is_filtered) else {
             return self.to_table(file, &self.output, batch);
@@ -142,7 +142,7 @@ impl Job {
         Ok(RecordBatch::try_new_with_options(wanted.schema.clone(), arrays, &options)?)
     }
 
-    /// Returns a partition column of a file.
+    /// Returns a partition column for rows of a file.
     fn constant(&self, file: &DataFile, column: &Column, rows: usize) -> Result<ArrayRef> {
         let name = column.logical.name();
         let Some(value) = file.partition_values.get(column.in_file.name()) else {

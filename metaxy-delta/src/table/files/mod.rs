@@ -1,4 +1,4 @@
-//! Data files: how they are read, left out, written and written again.
+//! Data files: reading, skipping, writing and rewriting them.
 
 mod decoding;
 mod deletion;

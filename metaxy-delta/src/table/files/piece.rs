@@ -21,9 +21,9 @@ use super::decoding::Decoding;
 use super::deletion::{DeletedRows, deleted_rows, remaining};
 use super::job::Job;
 
-/// A piece of work.
+/// A unit of work.
 pub(super) enum Piece {
-    /// A file, and whether its rows still have to be filtered.
+    /// A file, and whether its rows have to be filtered.
     File(Arc<DataFile>, bool),
     /// A row group of a large file.
     RowGroup(RowGroup),
@@ -40,7 +40,7 @@ pub(super) struct RowGroup {
 }
 
 impl Piece {
-    /// Returns the row groups of a file that may have rows which are wanted.
+    /// Returns the row groups of a file that may have matching rows.
     pub(super) async fn row_groups(job: &Job, file: &Arc<DataFile>, is_filtered: bool) -> Result<Vec<Self>> {
         let metadata = load_metadata(job, file).await?;
         let deleted = deleted_rows(&job.table, file).await?;
@@ -68,7 +68,7 @@ async fn load_metadata(job: &Job, file: &DataFile) -> Result<ArrowReaderMetadata
         .map_err(|error| job.table.context.parquet(&job.table.name, &file.name, error))
 }
 
-/// The Arrow schema that a writer has left in the file says how its memory looked, not ours.
+/// Returns options that ignore the Arrow schema in the file, which describes the memory of its writer.
 fn reader_options() -> ArrowReaderOptions {
     ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
@@ -109,7 +109,7 @@ impl Reading {
 struct Rows {
     reader: ParquetRecordBatchReader,
     is_wide: bool,
-    /// What has been decoded, the last one first.
+    /// The decoded batches, the last one first.
     slices: Vec<RecordBatch>,
 }
 

@@ -1,8 +1,8 @@
-//! Which files and row groups a filter can leave out, by what is known of them without reading them.
+//! The files and row groups that a filter can skip, by their statistics.
 //!
-//! Statistics say between which values a column lies and how many nulls it has. From them follows which of the three
-//! answers a filter can give in a set of rows (true, false, unknown): if it cannot be true, the rows need not be read;
-//! if it can be nothing else, they need not be filtered. What is not known for certain counts as possible.
+//! Statistics give the range of the values of a column and the number of its nulls. They determine which of the three
+//! results (true, false, unknown) a filter can have for a set of rows: if it cannot be true, the rows need not be read;
+//! if it can only be true, they need not be filtered. Anything uncertain counts as possible.
 
 use std::cmp::Ordering;
 
@@ -11,21 +11,21 @@ use metaxy_core::filter::{BoundColumn, CompareOp, InList, Predicate, Scalar};
 use crate::table::log::statistics::{Range, RowStatistics};
 use crate::types::TableSchema;
 
-/// Longer lists are not compared with every file.
+/// Longer lists are not compared with the statistics of files.
 const LONGEST_LIST: usize = 4096;
 
-/// What a filter makes of a set of rows.
+/// The result of a filter for a set of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It refuses every row.
+    /// It is true for no row.
     None,
-    /// It lets every row pass.
+    /// It is true for every row.
     All,
-    /// Only a look at the rows can tell.
+    /// The rows have to be read.
     Unknown,
 }
 
-/// Returns what a filter makes of rows with these statistics.
+/// Returns the result of a filter for rows with these statistics.
 pub(crate) fn judge(predicate: &Predicate, schema: &TableSchema, statistics: &impl RowStatistics) -> Verdict {
     if statistics.rows() == Some(0) {
         return Verdict::None;
@@ -38,7 +38,7 @@ pub(crate) fn judge(predicate: &Predicate, schema: &TableSchema, statistics: &im
     }
 }
 
-/// Which answers are possible.
+/// The possible results for a row.
 #[derive(Clone, Copy)]
 struct Answers {
     yes: bool,
@@ -49,7 +49,7 @@ struct Answers {
 impl Answers {
     const ANY: Self = Self { yes: true, no: true, unknown: true };
 
-    /// One answer for the values of a column, and unknown for its nulls.
+    /// Returns the given results for the values of a column, and unknown for its nulls.
     fn of_values(range: &Range, yes: bool, no: bool) -> Self {
         Self { yes: yes && range.some_valid, no: no && range.some_valid, unknown: range.some_null }
     }
@@ -101,7 +101,7 @@ fn answers(predicate: &Predicate, schema: &TableSchema, statistics: &impl RowSta
 }
 
 fn compare(range: &Range, op: CompareOp, value: &Scalar) -> Answers {
-    // The value, compared with both ends of the range.
+    // The order of the value and both ends of the range.
     let (min, max) = (order(value, range.min.as_ref()), order(value, range.max.as_ref()));
     let (below, above) = (min == Some(Ordering::Less), max == Some(Ordering::Greater));
     let (first, last) = (min == Some(Ordering::Equal), max == Some(Ordering::Equal));
@@ -123,11 +123,11 @@ fn in_list(range: &Range, list: &InList) -> Answers {
     }
     let none = Answers::of_values(range, false, true);
     let found = values.iter().map(|value| compare(range, CompareOp::Eq, value)).fold(none, Answers::or);
-    // What is not found in a list with NULL is unknown.
+    // For a list with NULL, the result of a value that is not in the list is unknown.
     if list.has_null() { Answers { yes: found.yes, no: false, unknown: found.unknown || found.no } } else { found }
 }
 
-/// Compares a value with an end of a range; `None` if that is not known.
+/// Compares a value with an end of a range; `None` if the end is not known.
 fn order(value: &Scalar, end: Option<&Scalar>) -> Option<Ordering> {
     match (value, end?) {
         (Scalar::Boolean(value), Scalar::Boolean(end)) => Some(value.cmp(end)),
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// Values that sort in both directions around those that the filters name, and nulls.
+    /// Returns values on both sides of those in the filters, and nulls.
     fn batches() -> Vec<RecordBatch> {
         let sets: [[Option<i64>; 3]; 8] = [
             [Some(1), Some(2), Some(3)],
@@ -189,7 +189,7 @@ mod tests {
         .unwrap()
     }
 
-    /// Statistics as a log would have them.
+    /// Builds the statistics that a log would have.
     fn stats(values: &RecordBatch) -> FileStats {
         let numbers: Vec<i64> =
             values.column(0).as_any().downcast_ref::<Int64Array>().unwrap().iter().flatten().collect();
@@ -241,7 +241,7 @@ mod tests {
         "n IN (5, NULL) OR text = 't19'",
     ];
 
-    /// What is left out has no row that passes, and what need not be filtered no row that does not.
+    /// No skipped row passes, and no row that need not be filtered is refused.
     #[test]
     fn verdicts_agree_with_the_rows() {
         let (mut skipped, mut whole) = (0, 0);
@@ -264,11 +264,11 @@ mod tests {
                 }
             }
         }
-        assert!(skipped > 80 && whole > 30, "only {skipped} sets are skipped, and {whole} are taken whole");
+        assert!(skipped > 80 && whole > 30, "only {skipped} sets are skipped, and {whole} need no filter");
     }
 
     #[test]
-    fn cut_texts_prove_nothing() {
+    fn truncated_texts_exclude_nothing() {
         let long = "x".repeat(32);
         let text = json!({"numRecords": 2, "minValues": {"text": long}, "maxValues": {"text": long}, "nullCount": {"text": 0}});
         let (rows, stats) = (batch(&[None]), FileStats::parse(Some(&text.to_string())));

@@ -1,4 +1,4 @@
-//! Writing the rows of data files into new files, without a commit.
+//! Rewrites the rows of data files into new files, without a commit.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::job::Filters;
 use super::scan::rows;
 use super::sink::FileSink;
 
-/// Writes the rows that `keep` leaves of some files into new ones, one for each partition.
+/// Writes the rows of some files for which `keep` is true into new files, one for each partition.
 pub(crate) async fn rewrite(
     table: &Arc<Table>,
     state: &Arc<TableState>,

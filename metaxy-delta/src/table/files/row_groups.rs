@@ -1,4 +1,4 @@
-//! What is known of the rows of a row group without reading them: the statistics in its file.
+//! Statistics of a row group, from its file.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use metaxy_core::filter::Scalar;
@@ -47,7 +47,8 @@ impl RowStatistics for RowGroupMetaData {
     }
 }
 
-/// Whether the numbers in a file mean what they mean in the table: another program may count time in another unit.
+/// Returns whether numbers in a file have the same meaning as in the table: another program may use another unit of
+/// time.
 fn counts_as(chunk: &ColumnChunkMetaData, data_type: &DataType) -> bool {
     match (data_type, chunk.column_descr().logical_type_ref()) {
         (DataType::Timestamp(TimeUnit::Microsecond, _), Some(LogicalType::Timestamp(stored))) => {

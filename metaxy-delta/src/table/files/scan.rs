@@ -1,8 +1,8 @@
-//! Reading rows: which files and row groups, by how many workers.
+//! Scans: the files and row groups of a version are read by several workers.
 //!
-//! The files of one version of the table are cut into pieces (a small file, or one row group of a large one), and a few
-//! workers take them one after the other, decode what is asked for on blocking threads and send it on. What has been
-//! decoded and not yet been fetched is bounded, so memory does not grow with the table.
+//! The files of one version of the table are divided into pieces (a small file, or one row group of a large one). A few
+//! workers take them in turn, decode the requested columns on blocking threads, and send the rows. The number of
+//! batches that are decoded and not yet fetched is bounded, so memory does not grow with the table.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use super::workers::{REMOTE_WORKERS, Workers};
 /// Files up to this size are read in one piece.
 const SMALL_FILE: u64 = 4 << 20;
 
-/// A file, and whether its rows still have to be filtered.
+/// A file, and whether its rows have to be filtered.
 type Judged = (Arc<DataFile>, bool);
 
-/// Reads the named columns of some files, and of those only the rows that the filters let pass.
+/// Reads columns of some files, for the rows that pass the filters.
 pub(crate) fn rows(
     table: Arc<Table>,
     state: &TableState,
@@ -42,7 +42,7 @@ pub(crate) fn rows(
     run(Arc::new(Job::new(table, state, names, filters)), files)
 }
 
-/// Starts the workers once the stream is first polled, and passes on what they find.
+/// Starts the workers when the stream is first polled, and returns their batches.
 fn run(job: Arc<Job>, files: Vec<Judged>) -> BatchStream {
     let start = {
         let job = job.clone();
@@ -55,18 +55,18 @@ fn run(job: Arc<Job>, files: Vec<Judged>) -> BatchStream {
     batches.or_else(move |error| explained(job.clone(), error)).boxed()
 }
 
-/// The error of a read: a file that is missing is damage, unless the table was dropped and the file with it.
+/// Returns the error of a read: a missing file is damage, unless the table was dropped.
 async fn explained(job: Arc<Job>, error: Error) -> Result<RecordBatch> {
     let Error::Corrupt { .. } = error else { return Err(error) };
     let now = job.table.refresh().await;
     if now.is_ok_and(|now| now.is_some_and(|now| now.id() == job.table_id)) {
         return Err(error);
     }
-    let dropped = "the table was dropped while it was read";
+    let dropped = "the table was dropped while it was being read";
     Err(Error::table(KIND, "reading", &job.table.name, dropped).with_transient(true))
 }
 
-/// Cuts large files into row groups.
+/// Divides large files into row groups.
 async fn cut(job: &Arc<Job>, files: Vec<Judged>) -> Result<VecDeque<Piece>> {
     let pieces = futures::stream::iter(files)
         .map(|(file, is_filtered)| {

@@ -21,7 +21,7 @@ use crate::table::log::Table;
 use crate::table::storage::upload::UploadStore;
 use crate::types::TableSchema;
 
-/// Row groups of this many rows: large enough to pack well, small enough to be read by several workers.
+/// The number of rows of a row group: large enough to compress well, small enough to be read by several workers.
 pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
 
 /// Writes rows of a table into a new data file.
@@ -45,7 +45,7 @@ impl FileSink {
         Self { table: table.clone(), schema: schema.clone(), file_schema, store, writer }
     }
 
-    /// Adds rows that have columns of the table.
+    /// Adds rows with some of the table's columns.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -59,7 +59,7 @@ impl FileSink {
         Ok(())
     }
 
-    /// Another program may have promised that a column has no nulls.
+    /// Checks the columns that another program has declared as not nullable.
     fn check_nulls(&self, rows: &RecordBatch) -> Result<()> {
         for (field, array) in self.schema.delta.fields().zip(rows.columns()) {
             if !field.is_nullable() && array.null_count() > 0 {
@@ -74,7 +74,7 @@ impl FileSink {
         Ok(())
     }
 
-    /// Finishes the file, and returns the actions that add it to the table.
+    /// Completes the file, and returns the actions that add it to the table.
     pub async fn close(self) -> Result<Vec<Add>> {
         let Self { table, store, writer, .. } = self;
         let closed = writer.close().await;
@@ -82,8 +82,8 @@ impl FileSink {
     }
 }
 
-/// Returns the outcome of a step of the writer. A directory that is gone was dropped with its table, and the write can
-/// be made again.
+/// Returns the result of a step of the writer. If the directory is missing, it was removed with a dropped table, and
+/// the write can be repeated.
 fn outcome<T>(table: &Table, store: &UploadStore, step: Result<T, DeltaTableError>) -> Result<T> {
     match (store.failure(), step) {
         (Some(StoreError::NotFound { .. }), _) if table.directory.is_some() => {
@@ -94,14 +94,14 @@ fn outcome<T>(table: &Table, store: &UploadStore, step: Result<T, DeltaTableErro
     }
 }
 
-/// How data files are written.
+/// Returns the properties of data files.
 fn writer_properties(file_schema: &Schema) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("metaxy-delta ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-    // Hashes hardly ever repeat: a dictionary of them would be built in vain.
+    // Hashes rarely repeat, so a dictionary would not help.
     for path in hash_columns(file_schema) {
         builder = builder.set_column_dictionary_enabled(path, false);
     }

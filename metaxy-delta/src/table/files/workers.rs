@@ -1,4 +1,4 @@
-//! The workers of a scan: tasks that take its pieces, decode them and send the rows on.
+//! The workers of a scan: tasks that take its pieces, decode them and send the rows.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +16,9 @@ use crate::table::storage::runtime::parallelism;
 use super::job::Job;
 use super::piece::{Piece, Reading};
 
-/// How many requests are under way at once if the store is far away.
+/// The number of concurrent requests to a remote store.
 pub(super) const REMOTE_WORKERS: usize = 16;
-/// Batches that wait to be fetched, for each worker.
+/// The number of decoded batches that may wait, for each worker.
 const WAITING: usize = 2;
 
 type Pieces = Arc<Mutex<VecDeque<Piece>>>;
@@ -31,7 +31,7 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts them; the rows come in the order in which they are ready.
+    /// Starts the workers; their batches are returned in the order in which they are decoded.
     pub(super) fn start(job: &Arc<Job>, pieces: VecDeque<Piece>) -> BatchStream {
         let most = if job.table.directory.is_some() { parallelism() } else { REMOTE_WORKERS };
         let count = most.min(pieces.len());
@@ -50,7 +50,7 @@ impl Workers {
         if let Some(batch) = self.batches.recv().await {
             return Some(batch);
         }
-        // A worker that has died must not look like one that is done.
+        // A worker that has panicked must not look like one that is done.
         while let Some(handle) = self.handles.pop() {
             if let Err(error) = handle.await {
                 return Some(Err(error.into()));
@@ -60,8 +60,8 @@ impl Workers {
     }
 }
 
-/// Reads pieces until there are none, or the stream is dropped. A thread is taken to decode, and given back as long as
-/// the batches that are there are not taken: any number of scans may wait.
+/// Reads pieces until none is left or the stream is dropped. Decoding takes a thread, which is released while decoded
+/// batches wait, so that any number of scans may wait.
 async fn work(job: Arc<Job>, pieces: Pieces, sender: Sender) {
     let mut reading = None;
     loop {
@@ -79,7 +79,7 @@ async fn work(job: Arc<Job>, pieces: Pieces, sender: Sender) {
             }
             Err(error) => {
                 lock(&pieces).clear();
-                // It fails if the stream was dropped, which needs no error.
+                // This fails if the stream was dropped, which is not an error.
                 let _ = sender.send(Err(error)).await;
                 return;
             }
@@ -91,7 +91,8 @@ fn lock(pieces: &Mutex<VecDeque<Piece>>) -> MutexGuard<'_, VecDeque<Piece>> {
     pieces.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads on until there is nothing left, or the channel is full: then the batch that did not fit, and where to go on.
+/// Decodes until nothing is left or the channel is full, and then returns the batch that did not fit and the position
+/// to continue from.
 async fn decode(
     job: &Job,
     pieces: &Mutex<VecDeque<Piece>>,

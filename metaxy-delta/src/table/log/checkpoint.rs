@@ -1,4 +1,4 @@
-//! Checkpoints: a log summed up in one file.
+//! Checkpoints: the state of a log in one file.
 
 use deltalake::DeltaTable;
 use metaxy_core::error::Result;
@@ -11,7 +11,7 @@ use super::Table;
 use super::hint::LAST_CHECKPOINT;
 
 impl Table {
-    /// Sums the log up in a checkpoint, as it is now.
+    /// Writes a checkpoint of the log's current version.
     pub async fn checkpoint(&self) -> Result<()> {
         let Some(state) = self.refresh().await? else { return Ok(()) };
         let id = state.id().to_owned();
@@ -27,14 +27,14 @@ impl Table {
         if self.is_still(Some(&state), &[]).await? {
             return written.map(drop);
         }
-        // A table that is dropped needs none, whatever became of it.
+        // The checkpoint of a dropped table is not needed.
         match written {
             Ok(Some(version)) => self.remove_checkpoint(version).await,
             _ => Ok(()),
         }
     }
 
-    /// Removes a checkpoint that has come into a table that it does not belong to.
+    /// Removes a checkpoint that was written into another table.
     async fn remove_checkpoint(&self, version: u64) -> Result<()> {
         self.forget();
         let log = Path::from(LOG_DIRECTORY);

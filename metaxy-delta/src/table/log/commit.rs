@@ -1,4 +1,4 @@
-//! Commits: the next version of a table, put into its log unless another writer was faster.
+//! Commits: add the next version to the log of a table, unless another writer was faster.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path as FsPath;
@@ -22,19 +22,19 @@ use super::row_ids;
 use super::state::{TableState, path_below};
 use super::{COMMIT_ATTEMPTS, Table};
 
-/// The key under which every commit holds a number of its own, by which its writer recognizes it.
+/// The key of a unique number in every commit, by which its writer recognizes it.
 const COMMIT_KEY: &str = "metaxyCommit";
 
-/// How a commit went.
+/// The outcome of a commit.
 pub(crate) enum Commit {
     /// It is in the log, as this version.
     Done(u64),
-    /// Another writer took the version; nothing was written.
+    /// Another writer has written the version; nothing was written.
     Raced,
 }
 
 impl Table {
-    /// Tries to make actions the next version of the table; `base` is the one that they were computed for.
+    /// Tries to commit actions as the next version; `base` is the version for which they were computed.
     pub async fn commit(
         &self,
         base: Option<&Arc<TableState>>,
@@ -65,11 +65,11 @@ impl Table {
         Ok(Commit::Done(version))
     }
 
-    /// Returns the greatest id of a row. Every commit that adds rows states it, so that the last ones suffice.
+    /// Returns the greatest row id. Every commit that adds rows states it, so that the last commits suffice.
     async fn greatest_row_id(&self, state: &TableState) -> Result<i64> {
         for version in (0..=state.version).rev() {
             let Some((bytes, _)) = self.commit_at(version).await? else {
-                let what = "adding rows to a table with row tracking whose last commits are gone";
+                let what = "adding rows to a table with row tracking and without its last commits";
                 return Err(refused(&self.name, what, OTHER_PROGRAM));
             };
             let actions = get_actions(version, &bytes)
@@ -81,9 +81,9 @@ impl Table {
         Ok(-1)
     }
 
-    /// Puts a commit into the log of a local table, and returns whether it is there now. It is staged in the log before
-    /// the table is looked at: if the table is dropped after that look, the commit goes with it, and not into the next
-    /// table.
+    /// Puts a commit into the log of a local table, and returns whether it is in the log. It is staged in the log's
+    /// directory before the table is checked: if the table is dropped after that, the commit is removed with it, and
+    /// cannot reach the next table.
     async fn put_local(
         &self,
         directory: &FsPath,
@@ -96,7 +96,7 @@ impl Table {
         let file = directory.join(path.as_ref());
         let staged = match Staged::commit(file, bytes.into()).await {
             Ok(staged) => staged,
-            // The table was dropped, and its directory with it.
+            // The table was dropped together with its directory.
             Err(StoreError::NotFound { .. }) => return Ok(false),
             Err(error) => return Err(self.context.store("commit", Some(&self.name), error)),
         };
@@ -110,8 +110,8 @@ impl Table {
         }
     }
 
-    /// Puts a commit into the log of a table in a bucket, and returns whether it is there now. The table is looked at
-    /// again after that, and a commit that has met another table is taken back.
+    /// Puts a commit into the log of a table in a bucket, and returns whether it is in the log. The table is checked
+    /// again afterwards, and a commit in another table is removed.
     async fn put_remote(
         &self,
         base: Option<&Arc<TableState>>,
@@ -122,7 +122,7 @@ impl Table {
     ) -> Result<bool> {
         let put = self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), id).await;
         if let Err(error) = put {
-            // An answer may have been lost on the way, and the put repeated against its own success.
+            // The response may have been lost, so that the repeated put failed because of its own success.
             let written = self.commit_at(version).await?;
             let ours = written.is_some_and(|(bytes, _)| contains(&bytes, id.to_string().as_bytes()));
             if !ours {
@@ -136,8 +136,8 @@ impl Table {
         Ok(false)
     }
 
-    /// Returns whether the table is the one that a commit was computed for. A commit that makes the table needs its
-    /// files only.
+    /// Returns whether the table is the one for which a commit was computed. A commit that creates the table needs only
+    /// its files.
     pub(super) async fn is_still(&self, base: Option<&Arc<TableState>>, actions: &[Action]) -> Result<bool> {
         let Some(base) = base else {
             let adds = actions.iter().filter_map(|action| match action {
@@ -155,7 +155,7 @@ impl Table {
         }
     }
 
-    /// Returns whether data files that no commit names yet are still there.
+    /// Returns whether data files without a commit still exist.
     pub async fn has_files(&self, files: &[Add]) -> Result<bool> {
         let store = self.log.object_store(None);
         for file in files {
@@ -168,8 +168,8 @@ impl Table {
         Ok(true)
     }
 
-    /// Takes a commit out of a table that it does not belong to. If other writers have built on it, it has to stay, and
-    /// the files that it has added are removed by another one.
+    /// Removes a commit from a table to which it does not belong. If other writers have added commits, it has to stay,
+    /// and another commit removes its files.
     async fn take_back(&self, version: u64, actions: &[Action]) -> Result<()> {
         self.forget();
         if self.commit_at(version + 1).await?.is_none() {
@@ -206,7 +206,7 @@ impl Table {
         }
     }
 
-    /// Returns the state after a commit of ours; `None` if the log has to be read: the commit stands all the same.
+    /// Returns the state after a commit; `None` if the log has to be read again, although the commit has succeeded.
     async fn committed(
         &self,
         base: Option<&Arc<TableState>>,
@@ -227,7 +227,7 @@ impl Table {
 fn is_race(error: &TransactionError) -> bool {
     match error {
         TransactionError::VersionAlreadyExists(_) => true,
-        // The directory of the log is gone: the table was dropped.
+        // The directory of the log does not exist: the table was dropped.
         TransactionError::ObjectStore { source: StoreError::NotFound { .. } } => true,
         TransactionError::ObjectStore {
             source: StoreError::AlreadyExists { .. } | StoreError::Precondition { .. },

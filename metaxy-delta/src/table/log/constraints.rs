@@ -1,6 +1,6 @@
 //! Conditions that a table sets for its rows: check constraints, and invariants of columns.
 //!
-//! They are SQL. What the language of filters can say is checked; a table with any other condition is not written to.
+//! They are SQL. Conditions in the language of filters are checked; tables with any other condition are not written to.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::state::TableState;
 const CONSTRAINT: &str = "delta.constraints.";
 const INVARIANTS: &str = "delta.invariants";
 
-/// A condition that every row has to fulfil.
+/// A condition for every row.
 pub(crate) struct Constraint {
     name: String,
     text: String,
@@ -27,7 +27,7 @@ pub(crate) struct Constraint {
 }
 
 impl Constraint {
-    /// The conditions of a table.
+    /// Returns the conditions of a table.
     pub fn all(table: &str, state: &TableState) -> Result<Vec<Self>> {
         let settings = state.metadata.configuration().iter();
         let checks = settings.filter_map(|(key, text)| Some((key.strip_prefix(CONSTRAINT)?.to_owned(), text.clone())));
@@ -43,13 +43,13 @@ impl Constraint {
         match filter {
             Ok(condition) => Ok(Self { name, text, condition }),
             Err(error) => {
-                let what = format!("writing under the constraint `{name}` ({text}), which is not understood: {error}");
+                let what = format!("writing under the constraint `{name}` ({text}), which cannot be parsed: {error}");
                 Err(refused(table, what, OTHER_PROGRAM))
             }
         }
     }
 
-    /// Refuses rows for which the condition is not true.
+    /// Checks that the condition is true for all rows.
     pub fn check(&self, table: &FeatureKey, schema: &TableSchema, rows: &RecordBatch) -> Result<()> {
         let fulfilled = self.condition.evaluate(&self.operands(table, schema, rows)?)?;
         let is_true = |row: usize| fulfilled.is_valid(row) && fulfilled.value(row);
@@ -59,12 +59,12 @@ impl Constraint {
                 table: table.table_name(),
                 column: self.condition.columns().into_iter().collect::<Vec<_>>().join("`, `"),
                 row,
-                reason: format!("the table's constraint `{}` ({}) is not fulfilled", self.name, self.text),
+                reason: format!("the table's constraint `{}` ({}) is not satisfied", self.name, self.text),
             }),
         }
     }
 
-    /// The columns that the condition speaks of, as the table has them.
+    /// Returns the columns in the condition, with their types in the table.
     fn operands(&self, table: &FeatureKey, schema: &TableSchema, rows: &RecordBatch) -> Result<RecordBatch> {
         let names = self.condition.columns();
         let columns: Vec<_> = names.iter().filter_map(|name| schema.column(name)).collect();
@@ -79,7 +79,7 @@ impl Constraint {
     }
 }
 
-/// An invariant stands in JSON: `{"expression": {"expression": "x > 3"}}`.
+/// Returns the expression of an invariant, which is in JSON: `{"expression": {"expression": "x > 3"}}`.
 fn invariant(text: &str) -> String {
     let json: Option<serde_json::Value> = serde_json::from_str(text).ok();
     let found = json.as_ref().and_then(|json| json["expression"]["expression"].as_str());

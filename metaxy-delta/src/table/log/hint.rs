@@ -1,6 +1,6 @@
-//! A store without the pointers to the last checkpoints of its logs.
+//! A store that hides the pointers to the last checkpoints of logs.
 //!
-//! `_last_checkpoint` is a hint: what it names may have been removed, and then the log is read as if there were no hint.
+//! `_last_checkpoint` is a hint: if its checkpoint has been removed, the log is read without the hint.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use object_store::{
 /// The name of the pointer.
 pub(crate) const LAST_CHECKPOINT: &str = "_last_checkpoint";
 
-/// A store in which no pointer is found. One that is put replaces the one that is hidden.
+/// A store in which pointers are not found. A put replaces the hidden pointer.
 #[derive(Clone, Debug)]
 pub(crate) struct WithoutHint(pub Arc<dyn ObjectStore>);
 
@@ -43,7 +43,7 @@ impl ObjectStore for WithoutHint {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         if location.filename() == Some(LAST_CHECKPOINT) {
             let path = location.to_string();
-            return Err(Error::NotFound { path, source: "the pointer leads nowhere".into() });
+            return Err(Error::NotFound { path, source: "the checkpoint of the pointer does not exist".into() });
         }
         self.0.get_opts(location, options).await
     }

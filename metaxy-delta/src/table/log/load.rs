@@ -1,4 +1,4 @@
-//! Reading a log: all of it, or what has come since the last look.
+//! Reading a log: all of it, or the commits since the last read.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use super::hint::{LAST_CHECKPOINT, WithoutHint};
 use super::state::{Anchor, DataFile, TableState};
 use super::{COMMIT_ATTEMPTS, Table};
 
-/// So many commits behind, a table is loaded again from the beginning of its log.
+/// The number of new commits from which on a table is loaded from the beginning of its log.
 const LONGEST_TAIL: u64 = 200;
-/// After so many reads that fail, a log that is still the same one is damaged.
+/// The number of failed reads after which an unchanged log counts as damaged.
 const LOAD_FAILURES: usize = 3;
 
 impl Table {
-    /// Reads the log from its beginning. While a table is dropped its log vanishes file by file, and another table may
-    /// follow under its name: what was read counts if the log that it began with is still there.
+    /// Reads the log from its beginning. While a table is dropped, its log is removed file by file, and another table
+    /// may follow under its name: the result is valid if the first file of the log still exists afterwards.
     pub(super) async fn load(&self) -> Result<Option<Arc<TableState>>> {
         let mut failures = 0;
         for attempt in 0..COMMIT_ATTEMPTS {
@@ -67,7 +67,7 @@ impl Table {
         Ok(Arc::new(state))
     }
 
-    /// Runs an operation of `deltalake` on the table as it is now.
+    /// Runs an operation of `deltalake` on the current version of the table.
     pub async fn on_loaded<T, F>(
         &self,
         operation: &'static str,
@@ -89,8 +89,8 @@ impl Table {
         outcome.map_err(|error| self.context.delta(operation, &self.name, error))
     }
 
-    /// Returns a file of the log; `None` if there is none. Only the beginning of a listing is asked for, and a bucket
-    /// that cannot be listed is an error, never an answer.
+    /// Returns a file of the log; `None` if there is none. Only the beginning of a listing is requested; if a bucket
+    /// cannot be listed, that is an error.
     async fn first_of_log(&self) -> Result<Option<ObjectMeta>> {
         let mut listing = self.log.object_store(None).list(Some(&Path::from(LOG_DIRECTORY)));
         while let Some(object) = listing.next().await {
@@ -117,13 +117,12 @@ impl Table {
         Ok(object.map(|object| Anchor { version, object }))
     }
 
-    /// Reads on from a state that is known.
+    /// Reads the commits after a known state.
     pub(super) async fn follow(&self, state: Arc<TableState>) -> Result<Option<Arc<TableState>>> {
         let Some(anchor) = state.anchor.clone() else { return self.load().await };
         let mut state = state;
         for _ in 0..LONGEST_TAIL {
-            // The anchor is looked at after all commits that are taken over: they belong to the table that it stands
-            // for.
+            // The anchor is checked after all new commits are read: then they belong to its table.
             let (now, next) = futures::join!(self.anchor(anchor.version), self.commit_at(state.version + 1));
             if !now?.is_some_and(|now| same_object(&now.object, &anchor.object)) {
                 return self.load().await;
@@ -139,8 +138,8 @@ impl Table {
         self.load().await
     }
 
-    /// Returns whether any version of a table had files, up to this one. If the log no longer reaches back to its
-    /// beginning, the table has existed long enough to count as one that had.
+    /// Returns whether any version of a table up to this one had files. If the beginning of the log has been removed,
+    /// the table counts as one that had.
     pub async fn had_files(&self, version: u64) -> Result<bool> {
         for version in 0..=version {
             let Some((bytes, _)) = self.commit_at(version).await? else { return Ok(true) };
@@ -166,8 +165,8 @@ impl Table {
     }
 }
 
-/// Reads a log, and returns it with the log store that found it: if the pointer to the last checkpoint leads nowhere,
-/// one without such a pointer.
+/// Reads a log, and returns it with its log store; if the checkpoint of the pointer does not exist, a log store without
+/// the pointer.
 async fn read_log(log: LogStoreRef) -> Result<(DeltaTableState, LogStoreRef), DeltaTableError> {
     let error = match DeltaTableState::try_new(log.as_ref(), None).await {
         Ok(state) => return Ok((state, log)),

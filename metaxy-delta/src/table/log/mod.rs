@@ -1,10 +1,9 @@
-//! A table as its log tells it: the state in memory, its refresh, and commits.
+//! A table as described by its log: the state in memory, its refresh, and commits.
 //!
-//! The first look at a table replays its log through `deltalake`. From then on the state is kept, and a refresh costs
-//! two small requests: is the commit that the state rests on still the same one (a table may have been dropped and
-//! written again), and is there a next one? A commit is a put of the next version's file that fails if the file exists;
-//! a writer that loses reads what the winner did and tries again. Nothing else guards a table: no lock file, no lock
-//! service.
+//! The first read of a table replays its log through `deltalake`. The state is kept, and a refresh costs two small
+//! requests: is the anchor commit of the state unchanged (the table may have been dropped and written again), and is
+//! there a next commit? A commit is a put of the next version's file that fails if the file exists; a writer that loses
+//! reads the other commit and tries again. A table has no other protection: no lock file, no lock service.
 
 mod checkpoint;
 mod commit;
@@ -31,10 +30,10 @@ use state::TableState;
 
 pub(crate) use commit::Commit;
 
-/// How often a commit is tried against other writers before it is given up.
+/// The maximum number of attempts of a commit against other writers.
 pub(crate) const COMMIT_ATTEMPTS: usize = 300;
 
-/// A table of a store, with what is known of it.
+/// A table of a store, with its last known state.
 pub(crate) struct Table {
     /// Its key.
     pub key: FeatureKey,
@@ -44,23 +43,23 @@ pub(crate) struct Table {
     pub log: LogStoreRef,
     /// Its directory, if it is a local one.
     pub directory: Option<PathBuf>,
-    /// What errors name, and what they must not show.
+    /// The location and the secrets for errors.
     pub context: ErrorContext,
-    /// What is done about small files and long logs.
+    /// The maintenance of small files and long logs.
     pub upkeep: Upkeep,
-    /// By which columns it is partitioned when it is made, as far as it has them.
+    /// The columns by which a new table is partitioned, if it has them.
     pub partition_by: Vec<String>,
     state: Mutex<Option<Arc<TableState>>>,
-    /// Writers of one process take turns, rather than race and lose.
+    /// Writers of one process take turns, so that they do not compete for the next version.
     pub turn: tokio::sync::Mutex<()>,
 }
 
-/// What is done about small files and long logs.
+/// The maintenance of small files and long logs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Upkeep {
-    /// After how many commits.
+    /// The number of commits between two runs.
     pub checkpoint_interval: u64,
-    /// Whether small files are put together then.
+    /// Whether small files are merged.
     pub auto_compact: bool,
 }
 
@@ -78,7 +77,7 @@ impl Table {
         Self { key, name, log, directory, context, upkeep, partition_by, state, turn }
     }
 
-    /// Returns the table as it is now; `None` if there is none.
+    /// Returns the current state of the table; `None` if it does not exist.
     pub async fn refresh(&self) -> Result<Option<Arc<TableState>>> {
         let known = self.known().clone();
         let current = match known {
@@ -89,17 +88,17 @@ impl Table {
         Ok(current)
     }
 
-    /// Forgets what is known of the table.
+    /// Forgets the state of the table.
     pub fn forget(&self) {
         *self.known() = None;
     }
 
-    /// Returns the table as it was last seen.
+    /// Returns the last known state of the table.
     pub fn known_state(&self) -> Option<Arc<TableState>> {
         self.known().clone()
     }
 
-    /// Returns the schema that the table had when it was last seen.
+    /// Returns the last known schema of the table.
     pub fn known_schema(&self) -> Option<Arc<TableSchema>> {
         self.known_state().map(|state| state.schema.clone())
     }
@@ -108,7 +107,7 @@ impl Table {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a state, unless a later one of the same table has come in between.
+    /// Keeps a state, unless a later one of the same table is already known.
     fn remember(&self, current: Option<Arc<TableState>>) {
         let mut known = self.known();
         let later = match (known.as_ref(), current.as_ref()) {
@@ -120,14 +119,14 @@ impl Table {
         }
     }
 
-    /// Waits a little before the next attempt, longer each time, and by chance, so that two writers do not meet again.
+    /// Waits before the next attempt, longer each time, with a random part, so that two writers do not collide again.
     pub async fn back_off(&self, attempt: usize) {
         let longest = 4u64 << attempt.min(5);
         let millis = rand::random_range(0..=longest);
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 
-    /// Returns the error of a commit that was tried too often.
+    /// Returns the error of a commit after too many attempts.
     pub fn conflict(&self) -> Error {
         Error::Conflict { table: self.name.clone(), attempts: COMMIT_ATTEMPTS }
     }

@@ -1,4 +1,4 @@
-//! What a table asks of the programs that read and write it.
+//! The protocol that a table requires from its readers and writers.
 
 use deltalake::kernel::{Metadata, Protocol, StructType};
 use metaxy_core::error::{Error, Result};
@@ -9,14 +9,14 @@ use crate::types::Mapping;
 /// The feature of timestamps without a zone.
 const ZONELESS: &str = "timestampNtz";
 
-/// What a program has to know to read or write tables.
+/// The protocol support of readers or of writers.
 struct Role {
     name: &'static str,
     version_key: &'static str,
-    /// The greatest version that this crate knows.
+    /// The greatest version that this crate supports.
     version: i64,
     features_key: &'static str,
-    /// The features that this crate knows, or refuses if a table uses them.
+    /// The features that this crate supports, or refuses if a table uses them.
     features: &'static [&'static str],
 }
 
@@ -51,7 +51,7 @@ const WRITER: Role = Role {
 };
 
 impl Role {
-    /// Refuses a protocol that asks for more than this crate knows.
+    /// Refuses a protocol that this crate does not support.
     fn check(&self, table: &str, protocol: &Protocol) -> Result<()> {
         let name = self.name;
         let value = serde_json::to_value(protocol).unwrap_or_default();
@@ -72,27 +72,27 @@ fn texts(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Returns whether the writers of a table have to know a feature.
+/// Returns whether the writers of a table must support a feature.
 pub(super) fn has_writer_feature(protocol: &Protocol, feature: &str) -> bool {
     let value = serde_json::to_value(protocol).unwrap_or_default();
     texts(&value[WRITER.features_key]).any(|known| known == feature)
 }
 
-/// The error of a table that asks for what this crate does not do.
+/// Returns the error of a table that needs an unsupported feature.
 pub(crate) fn refused(table: &str, what: impl std::fmt::Display, hint: &str) -> Error {
     Error::Unsupported { what: format!("table `{table}`: {what}"), hint: hint.to_owned() }
 }
 
 pub(crate) const OTHER_PROGRAM: &str =
-    "use the program that made the table, or copy its rows into a table without this feature";
+    "use the program that created the table, or copy its rows into a table without this feature";
 
-/// Refuses to read a table that asks for more than this crate knows.
+/// Checks that this crate can read a table.
 pub(super) fn check_readable(table: &str, metadata: &Metadata, protocol: &Protocol) -> Result<()> {
     READER.check(table, protocol)?;
     mapping_of(table, metadata).map(drop)
 }
 
-/// Returns how the columns of a table are found in its files.
+/// Returns the column mapping of a table.
 pub(crate) fn mapping_of(table: &str, metadata: &Metadata) -> Result<Mapping> {
     let stated = metadata.configuration().get("delta.columnMapping.mode").map(String::as_str);
     Mapping::parse(stated).ok_or_else(|| {
@@ -101,7 +101,7 @@ pub(crate) fn mapping_of(table: &str, metadata: &Metadata) -> Result<Mapping> {
     })
 }
 
-/// What a commit does to rows.
+/// What a commit does with rows.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Change {
     /// It adds some.
@@ -112,7 +112,7 @@ pub(crate) enum Change {
     Remove,
 }
 
-/// Refuses to write to a table that asks for more than this crate does.
+/// Checks that this crate can make a change to a table.
 pub(super) fn check_writable(
     table: &str,
     protocol: &Protocol,
@@ -141,7 +141,7 @@ pub(super) fn check_writable(
     Ok(())
 }
 
-/// Returns the protocol of a new table: the oldest that holds what is in it, so that as many programs as may be can
+/// Returns the protocol of a new table: the oldest that supports its content, so that as many programs as possible can
 /// read it.
 pub(crate) fn of_new_table(has_zoneless: bool) -> Result<Protocol, String> {
     let value = if has_zoneless {
@@ -155,7 +155,7 @@ pub(crate) fn of_new_table(has_zoneless: bool) -> Result<Protocol, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
-/// Returns a protocol with timestamps without a zone beside what it had; `None` if it has them.
+/// Returns a protocol with timestamps without a zone in addition; `None` if it has them.
 pub(crate) fn with_zoneless(old: &Protocol) -> Result<Option<Protocol>, String> {
     let mut value = serde_json::to_value(old).map_err(|error| error.to_string())?;
     let has = |list: &str| texts(&value[list]).any(|feature| feature == ZONELESS);
@@ -164,7 +164,7 @@ pub(crate) fn with_zoneless(old: &Protocol) -> Result<Option<Protocol>, String> 
     }
     let writer = value["minWriterVersion"].as_i64().unwrap_or_default();
     if writer < 7 {
-        // What older versions imply has to be named once features are named at all.
+        // Features that older versions imply must be listed if any features are listed.
         let implied: &[&str] = match writer {
             ..=2 => &["appendOnly", "invariants"],
             3 => &["appendOnly", "invariants", "checkConstraints"],

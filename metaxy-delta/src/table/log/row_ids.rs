@@ -1,4 +1,4 @@
-//! Ids of rows, for tables that track them: every row that is added gets a number that no row of the table has had.
+//! Row ids, for tables that track them: every added row gets a number that no row of the table has had.
 
 use deltalake::kernel::{Action, Add, DomainMetadata, Protocol};
 use metaxy_core::error::{Error, Result};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::protocol::has_writer_feature;
 use super::statistics::FileStats;
 
-/// The domain of the log that holds the greatest number.
+/// The domain of the log with the greatest number.
 const DOMAIN: &str = "delta.rowTracking";
 const GREATEST: &str = "rowIdHighWaterMark";
 
@@ -16,7 +16,7 @@ pub(super) fn are_tracked(protocol: &Protocol) -> bool {
     has_writer_feature(protocol, "rowTracking")
 }
 
-/// Returns the actions of a commit with ids above the `greatest` for the rows of the files that they add.
+/// Returns the actions of a commit in which the rows of added files have ids above `greatest`.
 pub(super) fn assigned(table: &str, version: u64, mut greatest: i64, actions: Vec<Action>) -> Result<Vec<Action>> {
     if !actions.iter().any(|action| matches!(action, Action::Add(_))) {
         return Ok(actions);
@@ -42,11 +42,11 @@ pub(super) fn assigned(table: &str, version: u64, mut greatest: i64, actions: Ve
 fn rows(table: &str, add: &Add) -> Result<i64> {
     let rows = FileStats::parse(add.stats.as_deref()).rows.and_then(|rows| i64::try_from(rows).ok());
     rows.ok_or_else(|| {
-        Error::corrupt(table, format!("the new data file `{}` does not say how many rows it has", add.path))
+        Error::corrupt(table, format!("the new data file `{}` does not state its number of rows", add.path))
     })
 }
 
-/// Returns the greatest id of a row, if a commit states it.
+/// Returns the greatest row id, if a commit states it.
 pub(super) fn greatest(actions: &[Action]) -> Option<i64> {
     actions.iter().find_map(|action| match action {
         Action::DomainMetadata(found) if found.domain == DOMAIN && !found.removed => {

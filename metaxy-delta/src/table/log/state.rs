@@ -20,15 +20,15 @@ use super::statistics::FileStats;
 pub(crate) struct TableState {
     /// The version.
     pub version: u64,
-    /// The table's settings and schema.
+    /// The table's properties and schema.
     pub metadata: Metadata,
-    /// What a program has to know to read and write it.
+    /// The protocol that it requires.
     pub protocol: Protocol,
     /// The schema.
     pub schema: Arc<TableSchema>,
     /// The data files.
     pub files: Arc<Vec<Arc<DataFile>>>,
-    /// A commit that shows that the table is still the same one.
+    /// A commit by which the table is recognized.
     pub(super) anchor: Option<Anchor>,
 }
 
@@ -41,17 +41,17 @@ pub(super) struct Anchor {
 /// One data file.
 #[derive(Debug)]
 pub(crate) struct DataFile {
-    /// Its path below the table, as the log has it.
+    /// Its path below the table, as in the log.
     pub name: String,
-    /// The same, for the object store.
+    /// The same path in the object store.
     pub path: Path,
-    /// Its length.
+    /// Its size in bytes.
     pub size: u64,
     /// Its values of the partition columns.
     pub partition_values: HashMap<String, Option<String>>,
-    /// Which of its rows count as removed.
+    /// The rows that count as removed.
     pub deletion_vector: Option<DeletionVectorDescriptor>,
-    /// What tells it from others: its name, and its deletion vector.
+    /// Its identity: its name, and its deletion vector.
     pub id: String,
     raw_stats: Option<String>,
     stats: OnceLock<FileStats>,
@@ -82,18 +82,18 @@ impl DataFile {
         Self::new(table, add.path.clone(), add.size, add.stats.clone(), partition, vector)
     }
 
-    /// Returns how many rows it has that do not count as removed, if the log states it.
+    /// Returns its number of rows without those that count as removed, if the log states it.
     pub fn rows(&self) -> Option<u64> {
         let removed = self.deletion_vector.as_ref().map_or(Some(0), |vector| u64::try_from(vector.cardinality).ok());
         self.stats().rows?.checked_sub(removed?)
     }
 
-    /// Returns what the log says about its rows.
+    /// Returns the statistics of its rows in the log.
     pub fn stats(&self) -> &FileStats {
         self.stats.get_or_init(|| FileStats::parse(self.raw_stats.as_deref()))
     }
 
-    /// Returns the action that takes it out of the table.
+    /// Returns the action that removes it from the table.
     pub fn remove(&self, data_change: bool) -> Remove {
         Remove {
             path: self.name.clone(),
@@ -129,7 +129,7 @@ impl TableState {
         Ok(Self { version, metadata, protocol, schema, files: Arc::new(files), anchor: None })
     }
 
-    /// Returns the state after the commit that makes a table.
+    /// Returns the state after the commit that creates a table.
     pub(super) fn first(table: &str, actions: &[Action]) -> Result<Self> {
         let (mut metadata, mut protocol, mut files) = (None, None, Vec::new());
         for action in actions {
@@ -146,7 +146,7 @@ impl TableState {
         }
     }
 
-    /// Returns what tells a table from one that was made under its name after it was dropped.
+    /// Returns the id that distinguishes a table from a later one of the same name.
     pub fn id(&self) -> &str {
         self.metadata.id()
     }
@@ -201,7 +201,7 @@ impl TableState {
         Ok(next)
     }
 
-    /// Refuses to write to a table that asks for more than this crate does.
+    /// Checks that this crate can make a change to the table.
     pub fn check_writable(&self, table: &str, change: Change) -> Result<()> {
         check_writable(table, &self.protocol, &self.metadata, &self.schema.delta, change)
     }
@@ -212,8 +212,7 @@ impl TableState {
     }
 }
 
-/// Returns the path of a file that a log names, as it is once its escapes are decoded. A log is input: it may not lead
-/// out of the table's directory.
+/// Returns the decoded path of a file in a log. A log is input: paths outside of the table's directory are refused.
 pub(crate) fn path_below(table: &str, name: &str) -> Result<Path> {
     if name.starts_with('/') || name.contains("://") {
         return Err(refused(
@@ -233,7 +232,7 @@ pub(crate) fn path_below(table: &str, name: &str) -> Result<Path> {
     }
 }
 
-/// Refuses files that cannot be read.
+/// Checks that files can be read.
 pub(crate) fn check_files(table: &str, files: &[Arc<DataFile>]) -> Result<()> {
     let is_outside = |file: &Arc<DataFile>| {
         file.deletion_vector.as_ref().is_some_and(|vector| vector.storage_type == StorageType::AbsolutePath)

@@ -1,4 +1,4 @@
-//! What is known of the rows of a file without reading them: the statistics in the log.
+//! Statistics of the rows of a file, from the log.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use chrono::{DateTime, NaiveDate};
@@ -7,23 +7,23 @@ use serde_json::Value;
 
 use crate::types::{Column, TableSchema};
 
-/// Longer texts may have been cut when they became a statistic.
+/// Longer texts in statistics may have been truncated.
 pub(crate) const LONGEST_TEXT: usize = 31;
-/// The log gives moments in milliseconds; so much may have been cut off.
+/// The log has timestamps in milliseconds; this is the greatest part that may have been truncated.
 const CUT_MICROSECONDS: i64 = 999;
-/// Offsets from UTC are given in minutes; so much may have been cut off.
+/// Offsets from UTC are in minutes; this is the greatest part that may have been truncated.
 const CUT_OFFSET_MICROSECONDS: i64 = 60_000_000;
 
-/// What is known of the values of a column.
+/// The range of the values of a column.
 #[derive(Debug, Default)]
 pub(crate) struct Range {
-    /// No value is less.
+    /// A lower bound of the values.
     pub min: Option<Scalar>,
-    /// No value is greater.
+    /// An upper bound of the values.
     pub max: Option<Scalar>,
-    /// Some rows may be null.
+    /// Whether some rows may be null.
     pub some_null: bool,
-    /// Some rows may have a value.
+    /// Whether some rows may have a value.
     pub some_valid: bool,
 }
 
@@ -32,7 +32,7 @@ impl Range {
         Self { min, max, some_null: nulls != Some(0), some_valid: nulls.is_none() || nulls != rows }
     }
 
-    /// Returns the range of a column of which nothing is known.
+    /// Returns the range of a column without statistics.
     pub fn unknown() -> Self {
         Self::new(None, None, None, None)
     }
@@ -40,17 +40,17 @@ impl Range {
 
 /// Statistics of a set of rows.
 pub(crate) trait RowStatistics {
-    /// Returns how many rows there are.
+    /// Returns the number of rows.
     fn rows(&self) -> Option<u64>;
 
-    /// Returns what is known of a column.
+    /// Returns the range of a column.
     fn range(&self, column: &Column) -> Range;
 }
 
-/// What the log says about the rows of a file.
+/// The statistics of the rows of a file in the log.
 #[derive(Debug, Default)]
 pub(crate) struct FileStats {
-    /// How many there are.
+    /// The number of rows.
     pub rows: Option<u64>,
     min: Value,
     max: Value,
@@ -58,7 +58,7 @@ pub(crate) struct FileStats {
 }
 
 impl FileStats {
-    /// Reads statistics as the log has them. What cannot be read counts as missing.
+    /// Parses the statistics in a log. Unreadable parts count as missing.
     pub fn parse(text: Option<&str>) -> Self {
         let Some(Ok(mut stats)) = text.map(serde_json::from_str::<Value>) else { return Self::default() };
         Self {
@@ -76,7 +76,7 @@ impl RowStatistics for FileStats {
     }
 
     fn range(&self, column: &Column) -> Range {
-        // Some writers count the nulls among the elements of a list.
+        // Some writers include the nulls among the elements of a list.
         if column.logical.data_type().is_nested() || column.is_partition {
             return Range::unknown();
         }
@@ -87,14 +87,14 @@ impl RowStatistics for FileStats {
     }
 }
 
-/// Which end of a range a value is.
+/// An end of a range.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Least,
     Greatest,
 }
 
-/// Returns the least or greatest value that the log may mean.
+/// Returns the lowest or the highest value that the log may mean.
 fn stated(value: &Value, column: &Column, end: End) -> Option<Scalar> {
     let data_type = column.logical.data_type();
     match (data_type, value) {
@@ -106,14 +106,14 @@ fn stated(value: &Value, column: &Column, end: End) -> Option<Scalar> {
             integer(days, data_type)
         }
         (DataType::Timestamp(TimeUnit::Microsecond, _), Value::String(text)) => integer(moment(text, end)?, data_type),
-        // Decimals have been rounded on their way into the log.
+        // Decimals may have been rounded in the log.
         (_, Value::Number(number)) if column.stored_type.is_integer() => integer(number.as_i64()?, data_type),
         _ => None,
     }
 }
 
-/// Returns a moment in microseconds, with what may have been cut off when it was written: fractions of a millisecond,
-/// before 1970 in either direction, and the seconds of the offsets that places had before there were time zones.
+/// Parses a timestamp into microseconds, and adds what may have been truncated: fractions of a millisecond, before 1970
+/// in either direction, and the seconds of the local offsets that were used before time zones.
 fn moment(text: &str, end: End) -> Option<i64> {
     let stated = DateTime::parse_from_rfc3339(text).ok()?;
     let micros = stated.timestamp_micros();
@@ -125,7 +125,7 @@ fn moment(text: &str, end: End) -> Option<i64> {
     }
 }
 
-/// Returns the latest of all times in some columns, in microseconds, if that is known.
+/// Returns the latest time in some columns, in microseconds, if it is known.
 pub(crate) fn newest_time(statistics: &FileStats, schema: &TableSchema, columns: [&str; 2]) -> Option<i64> {
     let mut newest = None;
     for column in columns.iter().filter_map(|name| schema.column(name)) {
@@ -139,7 +139,7 @@ pub(crate) fn newest_time(statistics: &FileStats, schema: &TableSchema, columns:
     newest
 }
 
-/// Returns an integer as a value of a column that is stored as one.
+/// Returns an integer as a value of a column that is stored as an integer.
 pub(crate) fn integer(value: i64, data_type: &DataType) -> Option<Scalar> {
     match data_type {
         signed if signed.is_signed_integer() => Some(Scalar::Int(value)),

@@ -1,4 +1,4 @@
-//! The URL of an S3 server. `object_store` panics at its first request where it is no URL.
+//! The URL of an S3 server. If it is not a URL, `object_store` panics at its first request.
 
 use metaxy_core::error::{Error, Result};
 use url::Url;
@@ -6,10 +6,10 @@ use url::Url;
 use super::locks::value_of;
 use crate::config::DeltaConfig;
 
-/// The options, and environment variables, that name it.
+/// The options and environment variables with the URL.
 const NAMES: [&str; 5] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "endpoint_url", "endpoint"];
 
-/// Refuses what is no URL. The message does not show it: a user and a password may stand there.
+/// Checks that it is a URL. The message does not show it, because it may contain a user and a password.
 ///
 /// # Errors
 /// [`Error::Config`] with the name of the option or variable.
@@ -21,7 +21,7 @@ pub(crate) fn check(settings: &DeltaConfig) -> Result<()> {
         line: None,
         key: format!("storage_options.{name}"),
         reason:
-            "the option (or the environment variable) is no URL such as https://s3.example.org:9000; percent-encode \
+            "the option (or the environment variable) is not a URL such as https://s3.example.org:9000; percent-encode \
                  spaces and other special characters"
                 .to_owned(),
     })

@@ -1,8 +1,7 @@
-//! The local file system as an object store that keeps what it has accepted.
+//! The local file system as a durable object store.
 //!
-//! [`LocalFileSystem`] leaves it to the system when its files reach the disk. After a power cut a commit could then name
-//! a data file that was never written. Here every file, and the directory that names it, is on the disk when a write
-//! returns.
+//! [`LocalFileSystem`] does not wait until its files are on disk. After a power failure, a commit could refer to a data
+//! file that was never written. Here every file, and its directory entry, is on disk when a write returns.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -22,7 +21,7 @@ use object_store::{
 use super::local_file::{STORE, blocking, check_regular, run, sync};
 use super::staged::{make_room, put};
 
-/// How many files are deleted at once.
+/// The number of files that are deleted concurrently.
 const DELETIONS: usize = 16;
 
 /// The whole local file system, durable.
@@ -127,17 +126,17 @@ impl ObjectStore for DurableFileSystem {
     }
 }
 
-/// An upload whose file is on the disk when it is complete.
+/// An upload whose file is on disk when it is completed.
 #[derive(Debug)]
 struct DurableUpload {
-    /// There until it is complete, or given up.
+    /// `None` after it is completed or aborted.
     upload: Option<Box<dyn MultipartUpload>>,
     path: PathBuf,
 }
 
 impl DurableUpload {
     fn take(&mut self) -> Result<Box<dyn MultipartUpload>> {
-        self.upload.take().ok_or_else(|| Error::Generic { store: STORE, source: "the upload is over".into() })
+        self.upload.take().ok_or_else(|| Error::Generic { store: STORE, source: "the upload has ended".into() })
     }
 }
 
@@ -169,7 +168,7 @@ fn listed(found: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, R
     futures::stream::once(all).map_ok(|found| futures::stream::iter(found.into_iter().map(Ok))).try_flatten().boxed()
 }
 
-/// Returns what was found with its bytes: to read them later would need threads again.
+/// Returns the result with its bytes in memory: reading them later would need threads.
 async fn in_memory(found: GetResult) -> Result<GetResult> {
     let (meta, range, attributes) = (found.meta.clone(), found.range.clone(), found.attributes.clone());
     let bytes = found.bytes().await?;
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_commit_does_not_bring_a_dropped_table_back() {
+    async fn a_commit_does_not_recreate_a_dropped_table() {
         let directory = tempfile::tempdir().expect("a directory");
         let table = Path::from_absolute_path(directory.path()).expect("a path").join("t.delta");
         let log = table.clone().join("_delta_log");

@@ -1,4 +1,4 @@
-//! Files of this machine: how they are opened, synced and waited for, and what the file system says of them.
+//! Local files: how they are opened and synced, and errors of the file system.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +16,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
     metaxy_core::blocking::run(move || Ok(work())).await.unwrap_or_else(|error| Err(unfinished(error)))
 }
 
-/// Runs a request of `object_store`'s local file system, which takes threads of the runtime that it runs on.
+/// Runs a request of `object_store`'s local file system, which uses threads of the runtime that it runs on.
 pub(super) async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     runtime::request(work).await.unwrap_or_else(|error| Err(unfinished(error)))
 }
@@ -29,14 +29,14 @@ fn unfinished(error: metaxy_core::Error) -> Error {
 pub(crate) fn open_regular(path: &FsPath) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
-    // A pipe is not waited for until it has a writer.
+    // Opening a pipe would wait for its writer.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
     let file = options.open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 
-/// Refuses to open a device or a pipe. What does not exist is left to the call that opens it.
+/// Refuses to open a device or a pipe. If the file does not exist, the call that opens it fails.
 pub(super) fn check_regular(path: &FsPath) -> Result<()> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => Err(failed(path, not_regular())),
@@ -48,7 +48,7 @@ fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
 }
 
-/// What the file system says of a file.
+/// An error of the file system.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
 struct FileError {
@@ -56,7 +56,7 @@ struct FileError {
     source: io::Error,
 }
 
-/// Returns what the file system says of a file as an error of an object store.
+/// Converts an error of the file system into one of an object store.
 pub(crate) fn failed(path: &FsPath, error: io::Error) -> Error {
     let (name, kind) = (path.display().to_string(), error.kind());
     let source = FileError { path: name.clone(), source: error }.into();
@@ -68,14 +68,14 @@ pub(crate) fn failed(path: &FsPath, error: io::Error) -> Error {
     }
 }
 
-/// Waits until a file, and the directory that names it, are on the disk.
+/// Syncs a file and its directory entry to disk.
 pub(super) fn sync(path: &FsPath) -> Result<()> {
     let synced = File::open(path).and_then(|file| file.sync_all()).and_then(|()| sync_directory(parent(path)));
     synced.map_err(|error| failed(path, error))
 }
 
-/// Waits until the names in a directory are on the disk. Only Unix can; file systems that have nothing to do for it
-/// report that they cannot.
+/// Syncs the entries of a directory to disk. Only Unix can; file systems for which it is not necessary report that they
+/// cannot.
 pub(crate) fn sync_directory(directory: &FsPath) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
@@ -95,10 +95,10 @@ pub(super) fn parent(path: &FsPath) -> &FsPath {
 mod tests {
     use super::*;
 
-    /// The system's own directory of processes cannot be synced.
+    /// The system's directory of processes cannot be synced.
     #[cfg(target_os = "linux")]
     #[test]
-    fn directories_that_cannot_be_synced_are_no_failure() {
+    fn directories_that_cannot_be_synced_are_ignored() {
         let own = FsPath::new("/proc/self");
         assert!(File::open(own).and_then(|directory| directory.sync_all()).is_err());
         sync_directory(own).expect("no failure");

@@ -1,13 +1,13 @@
-//! Settings of other programs that take a lock for each commit, or none at all, instead of conditional puts.
+//! Settings of other programs that commit under a lock, or without any protection, instead of conditional puts.
 //!
-//! A commit of this crate is a put that fails if the key exists. A program that commits under a lock of its own, or by
-//! an unconditional rename, does not see such a put: each overwrites commits of the other.
+//! A commit of this crate is a put that fails if the key exists. A program that commits under its own lock, or by an
+//! unconditional rename, does not detect such a put: each would overwrite commits of the other.
 
 use metaxy_core::error::{Error, Result};
 
 use crate::config::DeltaConfig;
 
-/// Names a lock service (`dynamodb`).
+/// The lock service (`dynamodb`).
 const PROVIDER: &str = "AWS_S3_LOCKING_PROVIDER";
 /// Allows commits by a rename without any lock.
 const UNSAFE_RENAME: &str = "AWS_S3_ALLOW_UNSAFE_RENAME";
@@ -17,10 +17,10 @@ pub(crate) fn is_lock_option(name: &str) -> bool {
     [PROVIDER, UNSAFE_RENAME].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// Refuses to write beside programs that commit in another way.
+/// Refuses to write to a location where other programs commit in another way.
 ///
 /// # Errors
-/// [`Error::Config`] if the options or the environment ask for a lock service or for unsafe renames, unless
+/// [`Error::Config`] if the options or the environment require a lock service or unsafe renames, unless
 /// `ignore_lock_settings` is set.
 pub(crate) fn check(config: &DeltaConfig) -> Result<()> {
     let asks = |name: &'static str| value_of(config, name).is_some_and(|value| is_asked_for(&value));
@@ -41,7 +41,7 @@ pub(crate) fn check(config: &DeltaConfig) -> Result<()> {
     })
 }
 
-/// Returns the option, or else the environment variable of its name.
+/// Returns the option, or the environment variable of the same name.
 pub(super) fn value_of(config: &DeltaConfig, name: &str) -> Option<String> {
     let option = config.storage_options.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     option.map(|(_, value)| value.to_string()).or_else(|| std::env::var(name).ok())

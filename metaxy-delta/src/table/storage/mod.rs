@@ -1,4 +1,4 @@
-//! The storage systems that tables are in: a directory of this machine, or a bucket.
+//! The storage systems of tables: a local directory, or a bucket.
 
 pub(crate) mod endpoint;
 pub(crate) mod file_system;
@@ -10,5 +10,5 @@ pub(crate) mod runtime;
 pub(crate) mod staged;
 pub(crate) mod upload;
 
-/// The directory of a log, below its table.
+/// The directory of a log in its table.
 pub(crate) const LOG_DIRECTORY: &str = "_delta_log";

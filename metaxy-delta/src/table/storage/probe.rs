@@ -1,4 +1,4 @@
-//! Whether an object store does what commits rely on: a put that fails if the key exists.
+//! Checks that an object store supports conditional puts, on which commits rely: a put must fail if the key exists.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,13 +10,14 @@ use uuid::Uuid;
 
 use crate::error::{ErrorContext, chain};
 
-/// The places of this process that have been found to do it.
+/// The locations for which this process has checked it.
 static KNOWN: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
 
-/// Puts an object below the root twice, unless the place is known already, and removes it.
+/// Puts an object below the root twice, unless the location is already known, and removes it.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if the second put is accepted, or conditional puts are not known; and what the store says.
+/// [`Error::Unsupported`] if the second put is accepted, or conditional puts are not supported; and the errors of the
+/// store.
 pub(crate) async fn conditional_puts(
     store: &dyn ObjectStore,
     root: &Path,
@@ -26,14 +27,14 @@ pub(crate) async fn conditional_puts(
     if KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().contains(&place) {
         return Ok(());
     }
-    // No table has a name that begins like this.
+    // No table has a name with this prefix.
     let path = root.clone().join(format!("_metaxy-probe-{}", Uuid::new_v4()));
     let second = match put(store, &path).await {
         Ok(()) => put(store, &path).await,
         Err(error) => return Err(refused(context, error)),
     };
     if let Err(error) = store.delete(&path).await {
-        tracing::debug!(error = context.redact(&chain(&error)), "a probe is left in the store");
+        tracing::debug!(error = context.redact(&chain(&error)), "a probe could not be removed from the store");
     }
     match second {
         Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
@@ -60,9 +61,8 @@ fn refused(context: &ErrorContext, error: StoreError) -> Error {
 fn unsupported(context: &ErrorContext, reason: &str) -> Error {
     Error::Unsupported {
         what: format!("writing to {}: {reason}", context.location),
-        hint:
-            "commits rely on conditional puts (`If-None-Match: *`), without which writers lose rows of each other; use \
-               a server that has them, or open the store with AccessMode::ReadOnly"
-                .to_owned(),
+        hint: "commits rely on conditional puts (`If-None-Match: *`), without which writers would overwrite each \
+               other's rows; use a server that supports them, or open the store with AccessMode::ReadOnly"
+            .to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! Buckets: the object store of a URL, and the options that it is opened with.
+//! Buckets: the object store of a URL, and its options.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,14 +15,14 @@ use crate::location::Root;
 
 use super::locks;
 
-/// Limits after which a request is given up. Those of `object_store` itself are minutes.
+/// Timeouts of requests. Those of `object_store` itself are minutes.
 const LIMITS: [(&str, &str); 4] =
     [("max_retries", "6"), ("retry_timeout", "30s"), ("connect_timeout", "5s"), ("timeout", "30s")];
 
-/// Returns the object store of a root that is a URL. No request is made.
+/// Opens the object store of a root that is a URL, without a request.
 ///
 /// # Errors
-/// [`Error::Config`] if an option has a value that cannot be used.
+/// [`Error::Config`] if an option has an invalid value.
 pub(crate) fn open(
     config: &DeltaConfig,
     root: &Root,
@@ -44,14 +44,14 @@ pub(crate) fn open(
     Ok((store, storage))
 }
 
-/// Returns a number that tells a place, and the way in which it is used, from others.
+/// Returns a number that identifies a location and its options.
 pub(crate) fn fingerprint(config: &DeltaConfig, root: &Root) -> u64 {
     let mut hasher = DefaultHasher::new();
     (root.url.as_str(), options(config).into_iter().collect::<BTreeMap<_, _>>()).hash(&mut hasher);
     hasher.finish()
 }
 
-/// Returns the storage options of a store without lock settings, and with limits that it does not give itself.
+/// Returns the storage options of a store without lock settings, with default timeouts.
 fn options(config: &DeltaConfig) -> HashMap<String, String> {
     let given = config.storage_options.iter().filter(|(name, _)| !locks::is_lock_option(name));
     let mut options: HashMap<String, String> = given.map(|(name, value)| (name.clone(), value.to_string())).collect();
@@ -63,7 +63,7 @@ fn options(config: &DeltaConfig) -> HashMap<String, String> {
     options
 }
 
-/// The name of an option without the service that it may begin with: `AWS_TIMEOUT` is `timeout`.
+/// Returns the name of an option without the prefix of a service: `AWS_TIMEOUT` is `timeout`.
 fn without_service(name: &str) -> String {
     let name = name.to_lowercase();
     let plain = ["aws_", "google_", "azure_"].iter().find_map(|service| name.strip_prefix(service));

@@ -1,8 +1,8 @@
 //! The runtime of this crate, for `deltalake` and for the local file system.
 //!
-//! Both take blocking threads of the runtime that they run on, and `deltalake` takes one while it waits for another. On
-//! the runtime of a user, whose blocking threads may be few and all in use, that waits for ever. Here there are enough
-//! of them for as much as is let in at a time. What they decode may be damaged: their panics are not printed.
+//! Both use blocking threads of the runtime that they run on, and `deltalake` occupies one while it waits for another.
+//! On a user's runtime, whose blocking threads may be few and all occupied, that could wait forever. This runtime has
+//! enough of them for the operations that it admits. Decoded data may be damaged: panics are not printed.
 
 use std::io;
 use std::sync::LazyLock;
@@ -14,9 +14,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// How many operations of `deltalake` run at once. Each takes a few threads.
+/// The number of concurrent operations of `deltalake`. Each uses a few threads.
 const OPERATIONS: usize = 32;
-/// More than all operations take together, so that there are always some for their files.
+/// More threads than all operations use together, so that some are always left for their files.
 const BLOCKING_THREADS: usize = 256;
 
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
@@ -30,16 +30,16 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
 });
 static PERMITS: Semaphore = Semaphore::const_new(OPERATIONS);
 
-/// How many requests to the local file system run at once. Each may have a file open, of which a process may often have
-/// 1,024.
+/// The number of concurrent requests to the local file system. Each may have a file open, and the limit of a process is
+/// often 1,024.
 const REQUESTS: usize = 128;
 static FILES: Semaphore = Semaphore::const_new(REQUESTS);
 
-/// Runs an operation of `deltalake` that may decode stored data of a table. It begins with the first poll, and runs to
-/// its end even if its answer is no longer waited for.
+/// Runs an operation of `deltalake` that may decode stored data of a table. It begins with the first poll, and is
+/// completed even if its future is dropped.
 ///
 /// # Errors
-/// What the operation says, and [`Error::Corrupt`] if it panics.
+/// The errors of the operation, and [`Error::Corrupt`] if it panics.
 pub(crate) async fn decode<T: Send + 'static>(
     table: &str,
     work: impl Future<Output = T> + Send + 'static,
@@ -49,7 +49,7 @@ pub(crate) async fn decode<T: Send + 'static>(
     outcome.map_err(|panic| panic.damaged(table))
 }
 
-/// Runs a request to the local file system, which closes what it opens.
+/// Runs a request to the local file system that closes the files that it opens.
 pub(crate) async fn request<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
     let _permit = FILES.acquire().await.map_err(|error| Error::Task(error.to_string()))?;
     spawn(work)?.await.map_err(Error::from)
@@ -64,7 +64,7 @@ fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> R
     }
 }
 
-/// Returns how many threads work on one write or read.
+/// Returns the number of threads of one write or read.
 pub(crate) fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

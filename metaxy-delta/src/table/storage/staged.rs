@@ -1,4 +1,4 @@
-//! Files that get their names once they are complete and on the disk, and the directories that they may make.
+//! Files that get their names when they are complete and on disk, and the directories that they may create.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,10 +10,10 @@ use object_store::{Error, PutPayload, Result};
 use super::LOG_DIRECTORY;
 use super::local_file::{blocking, failed, parent, sync_directory};
 
-/// How often the directory of a file may be removed while the file is written.
+/// The number of times that the directory of a file may be removed while the file is written.
 const PUT_ATTEMPTS: usize = 10;
 
-/// Writes a file, and makes the directories that it may make. They may be removed again, with a table that is dropped.
+/// Writes a file, and creates the directories that it may create. A drop of the table may remove them again.
 pub(super) fn put(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
     let role = Role::of(path);
     for _ in 0..PUT_ATTEMPTS {
@@ -25,22 +25,22 @@ pub(super) fn put(path: &FsPath, payload: &PutPayload, create: bool) -> Result<(
     put_once(path, payload, create)
 }
 
-/// Writes a file under another name, and gives it its own once it is complete and on the disk.
+/// Writes a file under a temporary name, and renames it when it is complete and on disk.
 fn put_once(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
     let staged = Staged::write(path, payload)?;
     if create { staged.create() } else { staged.replace() }
 }
 
-/// A file that is complete and on the disk, and does not have its name yet.
+/// A file that is complete and on disk, and has only its temporary name.
 pub(crate) struct Staged {
-    /// In the directory of its name: if that is moved, the file goes with it.
+    /// In the same directory: if that is moved, the file is moved too.
     staged: PathBuf,
     path: PathBuf,
 }
 
 impl Staged {
     fn write(path: &FsPath, payload: &PutPayload) -> Result<Self> {
-        // `LocalFileSystem` never lists names that end like this.
+        // `LocalFileSystem` never lists names with this ending.
         let mut staged = path.as_os_str().to_owned();
         staged.push(format!("#{}", rand::random::<u64>()));
         let staged = Self { staged: staged.into(), path: path.to_owned() };
@@ -51,7 +51,7 @@ impl Staged {
         written.map(|()| staged).map_err(|error| failed(path, error))
     }
 
-    /// Stages a commit in the log of a table. The first one makes the log.
+    /// Stages a commit in the log of a table. The first commit creates the log.
     pub async fn commit(path: PathBuf, payload: PutPayload) -> Result<Self> {
         blocking(move || {
             Role::of(&path).make_directories(&path)?;
@@ -60,7 +60,7 @@ impl Staged {
         .await
     }
 
-    /// Gives it its name, unless that is taken, or the directory is no longer the one that it was staged in.
+    /// Publishes the file under its name, unless the name exists or the directory has been replaced since.
     pub async fn publish(self) -> Result<()> {
         blocking(move || self.create()).await
     }
@@ -80,15 +80,15 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // One that is left does no harm: nothing reads it, and a vacuum removes it.
+        // A file that is left is harmless: no reader lists it, and a vacuum removes it.
         let _ = fs::remove_file(&self.staged);
     }
 }
 
-/// Gives a file a second name, or moves it there, unless that name is taken.
+/// Links a file to another name, or renames it, unless that name exists.
 fn create_from(staged: &FsPath, path: &FsPath, link: impl Fn(&FsPath, &FsPath) -> io::Result<()>) -> io::Result<()> {
     match link(staged, path) {
-        // File systems without links say so in several ways.
+        // File systems without links return different errors.
         Err(error)
             if matches!(
                 error.kind(),
@@ -116,14 +116,14 @@ fn rename_to_free(_staged: &FsPath, _path: &FsPath) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// What a file is to its table.
+/// The role of a file in its table.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
-    /// It may be there before its table.
+    /// It may exist before its table.
     Data,
-    /// It makes the table, from data files that are there.
+    /// It creates the table, from existing data files.
     FirstCommit,
-    /// It belongs to a table that exists: if the directory of the log is gone, the table is.
+    /// It belongs to an existing table: if the directory of the log does not exist, neither does the table.
     RestOfLog,
 }
 
@@ -138,7 +138,7 @@ impl Role {
         }
     }
 
-    /// Makes the directories that a file of this role may make.
+    /// Creates the directories that a file of this role may create.
     fn make_directories(self, path: &FsPath) -> Result<()> {
         match self {
             Self::Data => create_directories(parent(path)),
@@ -151,7 +151,7 @@ impl Role {
 fn create_directories(directory: &FsPath) -> Result<()> {
     let missing: Vec<&FsPath> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     let created = match fs::create_dir_all(directory) {
-        // One that was there, and is gone again.
+        // A directory that existed, and has been removed again.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !directory.exists() => return Ok(()),
         created => created,
     };
@@ -166,7 +166,7 @@ fn create_directory(directory: &FsPath) -> Result<()> {
     }
 }
 
-/// Makes the directories of a file that is written by other means, which would make all of them.
+/// Creates the directories of a file that is written by other code, which would create all of them.
 pub(super) fn make_room(path: &FsPath) -> Result<()> {
     match Role::of(path) {
         Role::RestOfLog if !parent(path).exists() => Err(failed(path, io::ErrorKind::NotFound.into())),
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_system_without_links_has_another_way() {
+    fn files_are_created_on_a_file_system_without_links() {
         let directory = tempfile::tempdir().expect("a directory");
         let (one, two, target) = (directory.path().join("1#"), directory.path().join("2#"), directory.path().join("t"));
         for kind in [io::ErrorKind::Unsupported, io::ErrorKind::PermissionDenied] {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn data_find_a_place_while_their_directory_comes_and_goes() {
+    fn data_files_are_written_while_their_directory_is_removed() {
         let directory = tempfile::tempdir().expect("a directory");
         let table = directory.path().join("t.delta");
         std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
-//! The object store that data files are written through.
+//! The object store through which data files are written.
 //!
-//! The writer of `deltalake` aborts an upload that has failed, and the buffer below it panics then, in a task of its
-//! own. So it never sees a failure: the first one is kept here, with its type, for the code that writes the file.
+//! The writer of `deltalake` aborts a failed upload, and then its buffer panics in a separate task. So failures are
+//! hidden from it: the first error is kept here, with its type, for the code that writes the file.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use object_store::{
 
 use crate::error::chain;
 
-/// A store that accepts all uploads, and knows which one has failed.
+/// A store that accepts all uploads, and records failures.
 #[derive(Clone, Debug)]
 pub(crate) struct UploadStore {
     inner: Arc<dyn ObjectStore>,
@@ -147,7 +147,7 @@ impl MultipartUpload for PartUpload {
             && let Err(error) = upload.abort().await
         {
             let error = mask_url(&chain(&error));
-            tracing::debug!(error, "parts of a file that is not wanted any more are left in the store");
+            tracing::debug!(error, "parts of an abandoned upload could not be removed from the store");
         }
         Ok(())
     }
