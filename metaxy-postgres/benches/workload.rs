@@ -1,6 +1,6 @@
-//! The paper's workload on a throwaway server, with both engines, beside the Python package on the same server.
+//! The paper's workload on a temporary server, with both engines, compared with the Python package on the same server.
 //!
-//! The server has the settings that PostgreSQL comes with: a commit waits for the disk.
+//! The server has PostgreSQL's default settings: a commit waits for the disk.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use metaxy_postgres::{PostgresBackend, PostgresConfig, Traffic};
 use metaxy_testkit::servers::postgres::{Database, Server};
 use metaxy_testkit::workload::{self, BoxError, Subject};
 
-/// Tells the processes that measure where the server is.
+/// The variable with the server's URL for the processes that measure.
 const URL: &str = "METAXY_BENCH_POSTGRES";
 
 fn main() -> ExitCode {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One database for the subjects, and one for the Python package, which empties it.
+/// Creates one database for the subjects, and one for the Python package, which empties it.
 fn databases() -> Result<(Database, Database), String> {
     let server = Arc::new(Server::start_with(&[])?);
     Ok((server.database()?, server.database()?))
@@ -53,7 +53,7 @@ fn subjects(own: &str, reference: &str) -> [Subject; 3] {
 /// Every backend of this process.
 static BACKENDS: Mutex<Vec<Arc<PostgresBackend>>> = Mutex::new(Vec::new());
 
-/// A backend whose tables start with the name of the round's directory.
+/// Creates a backend whose tables have the name of the round's directory as prefix.
 fn backend(dir: &Path) -> Result<SharedBackend, BoxError> {
     let mut config = PostgresConfig::new(std::env::var(URL)?);
     config.table_prefix = Some(prefix(dir));
@@ -67,7 +67,7 @@ fn prefix(dir: &Path) -> String {
     format!("{}_", name.trim_start_matches('.'))
 }
 
-/// What all backends together have sent and received.
+/// Returns the bytes that all backends have transferred.
 fn traffic() -> Traffic {
     let backends = BACKENDS.lock().unwrap_or_else(PoisonError::into_inner);
     backends.iter().map(|backend| backend.traffic()).fold(Traffic::default(), |sum, traffic| Traffic {

@@ -1,4 +1,4 @@
-//! The buffered writer on a throwaway server, beside direct writes of the same size.
+//! The buffered writer on a temporary server, compared with direct writes of the same size.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::servers::postgres;
 use metaxy_testkit::workload::{self, BoxError, Subject};
 
-/// Tells the processes that measure where the database is.
+/// The variable with the database's URL for the processes that measure.
 const URL: &str = "METAXY_BENCH_POSTGRES";
 
 fn main() -> ExitCode {
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A backend whose tables start with the name of the measurement's directory.
+/// Creates a backend whose tables have the name of the measurement's directory as prefix.
 fn backend(dir: &Path) -> Result<SharedBackend, BoxError> {
     let mut config = PostgresConfig::new(std::env::var(URL)?);
     let name = dir.file_name().unwrap_or_default().to_string_lossy();

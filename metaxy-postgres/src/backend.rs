@@ -25,32 +25,32 @@ use crate::server::newest;
 use crate::types;
 use crate::write;
 
-/// Metadata in the tables of a PostgreSQL schema.
+/// A metadata store in the tables of a PostgreSQL schema.
 pub struct PostgresBackend {
     settings: Settings,
     session: RwLock<Option<Arc<Session>>>,
     counters: Arc<Counters>,
 }
 
-/// Bytes of rows that went over the wire since the backend was made.
+/// The bytes of rows that were transferred since the backend was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// To the server.
+    /// Bytes sent to the server.
     pub sent: u64,
-    /// From the server.
+    /// Bytes received from the server.
     pub received: u64,
 }
 
 impl PostgresBackend {
-    /// Creates a backend from its settings. Opens nothing.
+    /// Creates a backend with these settings, without connecting.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the setting that does not fit.
+    /// [`Error::Config`] that names the invalid setting.
     pub fn new(config: PostgresConfig) -> Result<Self> {
         Ok(Self { settings: config.check()?, session: RwLock::new(None), counters: Arc::default() })
     }
 
-    /// Returns how many bytes of rows went over the wire, without what the protocol adds.
+    /// Returns the bytes of rows that were transferred, without those of the protocol.
     pub fn traffic(&self) -> Traffic {
         let (sent, received) = self.counters.read();
         Traffic { sent, received }
@@ -69,7 +69,7 @@ impl PostgresBackend {
         TableName::new(&session.schema, &self.settings.table_prefix, key)
     }
 
-    /// Returns a table that has to exist.
+    /// Returns a table, or an error if it does not exist.
     async fn existing(&self, connection: &mut Connection<'_>, name: &TableName) -> Result<Table> {
         catalog::table(connection, name).await?.ok_or_else(|| not_found(&self.info(), &name.key))
     }
@@ -184,7 +184,7 @@ impl StoreBackend for PostgresBackend {
         native::resolve(self.session()?, &self.settings.table_prefix, plan).await
     }
 
-    /// Runs `VACUUM (ANALYZE)`: the space of deleted rows is used again, and the planner learns what the table holds.
+    /// Runs `VACUUM (ANALYZE)`, which makes the space of deleted rows reusable and updates the planner's statistics.
     async fn compact(&self, table: &FeatureKey) -> Result<()> {
         let session = self.session()?;
         let name = self.name(&session, table)?;
@@ -197,7 +197,7 @@ impl StoreBackend for PostgresBackend {
         Ok(())
     }
 
-    /// Does nothing: the server removes old rows by itself (`autovacuum`).
+    /// Does nothing: the server removes old rows itself (`autovacuum`).
     async fn vacuum(&self, _table: &FeatureKey, _retention: Duration) -> Result<u64> {
         Ok(0)
     }

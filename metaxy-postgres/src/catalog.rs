@@ -1,4 +1,4 @@
-//! What the database says of its tables.
+//! Reads the description of tables from the catalog of the database.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::types::comment::{self, Backup};
 use crate::types::shape::{self, Shape};
 use crate::types::{self, PgType, Storage, Wire};
 
-/// The longest name that PostgreSQL does not cut.
+/// The maximum length of a name; PostgreSQL truncates longer ones.
 pub(crate) const NAME_BYTES: usize = 63;
 
-/// A table by its names.
+/// The names of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct TableName {
     pub(crate) key: FeatureKey,
@@ -47,14 +47,14 @@ impl TableName {
     }
 }
 
-/// A column that exists.
+/// An existing column.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) storage: Storage,
     /// Its number in the table.
     pub(crate) number: i16,
-    /// Whether its Arrow type is written down, or follows from its PostgreSQL type.
+    /// Whether its Arrow type is recorded in a comment; otherwise it follows from its PostgreSQL type.
     pub(crate) is_typed: bool,
 }
 
@@ -72,14 +72,14 @@ impl Column {
     }
 }
 
-/// A table that exists.
+/// An existing table.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub(crate) columns: Vec<Column>,
-    /// Whether rows have a place of their own (`ctid`): views and the like do not.
+    /// Whether rows have a location (`ctid`), which views do not have.
     pub(crate) is_plain: bool,
     pub(crate) comment: Option<String>,
-    /// The highest number that a column has had.
+    /// The greatest number that a column has had.
     pub(crate) numbers: i16,
 }
 
@@ -94,11 +94,11 @@ impl Table {
     }
 }
 
-/// Looks a table up.
+/// Finds a table.
 pub(crate) async fn table(connection: &mut Connection<'_>, name: &TableName) -> Result<Option<Table>> {
     let Some(mut table) = look_up(connection, name).await? else { return Ok(None) };
     type_by_field(connection, name, &mut table).await?;
-    // The Python package stores structs so, and reads what holds nothing but objects as structs.
+    // The Python package stores structs as `jsonb`, and reads columns with only objects as structs.
     if table.find(columns::PROVENANCE).is_some() {
         for column in table.columns.iter_mut().filter(|column| column.is_untyped_json()) {
             let shape = shape(connection, name, column).await?;
@@ -110,8 +110,8 @@ pub(crate) async fn table(connection: &mut Connection<'_>, name: &TableName) -> 
     Ok(Some(table))
 }
 
-/// Looks a table up to write rows of a schema. A `jsonb` column whose type is not written down takes nested values too:
-/// in the type of what it holds, else in theirs.
+/// Finds a table for a write of rows of a schema. A `jsonb` column without a recorded type accepts nested values too:
+/// in the type of its values or, if it is empty, in theirs.
 pub(crate) async fn for_write(
     connection: &mut Connection<'_>,
     name: &TableName,
@@ -129,8 +129,8 @@ pub(crate) async fn for_write(
     Ok(Some(table))
 }
 
-/// Gives by-field columns of other programs the type of a struct if they hold something else than texts: as texts
-/// such values would be written back as other ones, and the hash of a float is that of its own text.
+/// Gives by-field columns of other programs the type of a struct if they have values other than texts: as texts they
+/// would be written back as different values, and the hash of a float is that of its own text.
 async fn type_by_field(connection: &mut Connection<'_>, name: &TableName, table: &mut Table) -> Result<()> {
     for column in table.columns.iter_mut().filter(|column| column.is_untyped_by_field()) {
         let during = During::table("look up", &name.plain);
@@ -146,7 +146,7 @@ async fn type_by_field(connection: &mut Connection<'_>, name: &TableName, table:
     Ok(())
 }
 
-/// Returns what a `jsonb` column holds.
+/// Returns the shape of the values in a `jsonb` column.
 async fn shape(connection: &mut Connection<'_>, name: &TableName, column: &Column) -> Result<Shape> {
     let during = During::table("look up", &name.plain);
     let rows = connection.rows(during, &shape::query(&name.quoted, &quoted(&column.name))).await?;

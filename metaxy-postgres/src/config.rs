@@ -1,4 +1,4 @@
-//! The settings of a store, and their check.
+//! The settings of a store.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::server::conninfo::{Parameters, Target};
 
-/// How long a connection may take to come about, in seconds.
+/// The default of `connect_timeout`, in seconds.
 const CONNECT_TIMEOUT: f64 = 30.0;
-/// How long a connection may be silent before it is looked into, in seconds.
+/// The default of `stall_timeout`, in seconds.
 const STALL_TIMEOUT: f64 = 60.0;
 
-/// The settings of a PostgreSQL store, as they stand in `metaxy.toml`.
+/// The settings of a PostgreSQL store, as in `metaxy.toml`.
 ///
 /// ```
 /// let config = metaxy_postgres::PostgresConfig::new("postgresql://metaxy:secret@db.example.org/corpus");
@@ -31,30 +31,30 @@ pub struct PostgresConfig {
     pub sslmode: Option<String>,
     /// The file of the root certificates that `verify-ca` and `verify-full` trust, or `system`.
     pub sslrootcert: Option<String>,
-    /// The most connections that are open at once, streams of rows included; 8 by default.
+    /// The maximum number of open connections, including those of streams; 8 by default.
     pub pool_size: Option<u32>,
-    /// How many seconds a connection may take to come about; 30 by default.
+    /// The time limit for opening a connection, in seconds; 30 by default.
     pub connect_timeout: Option<f64>,
-    /// How many seconds a connection may be silent before the server is asked, over another connection, whether it
-    /// still works on it; if it does not, the call ends with [`Error::Unreachable`]. 60 by default, 0 for never.
+    /// The time in seconds that a connection may be silent before the server is asked, over another connection, whether
+    /// it still works on it; if it does not, the call ends with [`Error::Unreachable`]. 60 by default, 0 for never.
     pub stall_timeout: Option<f64>,
-    /// The schema in which the tables are; by default the first of the connection's search path, mostly `public`.
+    /// The schema of the tables; by default the first in the connection's search path, usually `public`.
     pub schema: Option<String>,
-    /// What all table names start with.
+    /// The prefix of all table names.
     pub table_prefix: Option<String>,
     /// Whether a write may create a table; off by default.
     pub auto_create_tables: Option<bool>,
-    /// Whether columns of structs, maps and nested lists are stored as `jsonb` (the default), or refused. The system
+    /// Whether columns of structs, maps and nested lists are stored as `jsonb` (the default) or refused. The system
     /// columns are always `jsonb`.
     pub auto_cast_struct_for_jsonb: Option<bool>,
 }
 
-/// The parts of a connection. What is left out comes from libpq's environment variables (`PGHOST`, `PGPASSWORD`, …),
-/// its password file, or its defaults.
+/// The parts of a connection. Missing parts come from libpq's environment variables (`PGHOST`, `PGPASSWORD`, …), its
+/// password file, or its defaults.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionParams {
-    /// A name, an address, or the folder of a Unix socket; several are separated by commas.
+    /// A name, an address, or the directory of a Unix socket; several are separated by commas.
     pub host: Option<String>,
     /// 5432 by default.
     pub port: Option<u16>,
@@ -66,13 +66,13 @@ pub struct ConnectionParams {
     pub user: Option<String>,
     /// Its password.
     pub password: Option<String>,
-    /// As [`PostgresConfig::schema`].
+    /// See [`PostgresConfig::schema`].
     pub schema: Option<String>,
-    /// As [`PostgresConfig::sslmode`].
+    /// See [`PostgresConfig::sslmode`].
     pub sslmode: Option<String>,
 }
 
-/// Settings that have been checked.
+/// Checked settings.
 pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) pool_size: u32,
@@ -82,24 +82,24 @@ pub(crate) struct Settings {
     pub(crate) table_prefix: String,
     pub(crate) auto_create_tables: bool,
     pub(crate) nested_as_jsonb: bool,
-    /// Where the store is, without the password.
+    /// The location of the store, without the password.
     pub(crate) location: String,
 }
 
 impl PostgresConfig {
-    /// Creates the settings of a database from its URL, or from a list `host=… dbname=…`.
+    /// Creates settings for a database, from its URL or from a list `host=… dbname=…`.
     pub fn new(connection_string: impl Into<String>) -> Self {
         Self { connection_string: Some(connection_string.into()), ..Self::default() }
     }
 
-    /// Sets the schema in which the tables are.
+    /// Sets the schema of the tables.
     #[must_use]
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Some(schema.into());
         self
     }
 
-    /// Sets what all table names start with.
+    /// Sets the prefix of all table names.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.table_prefix = Some(prefix.into());
@@ -113,15 +113,14 @@ impl PostgresConfig {
         self
     }
 
-    /// Sets how many connections are open at once at most.
+    /// Sets the maximum number of open connections.
     #[must_use]
     pub fn pool_size(mut self, connections: u32) -> Self {
         self.pool_size = Some(connections);
         self
     }
 
-    /// Sets whether, and against what, the server's certificate is checked: `sslmode`, and the file of the root
-    /// certificates.
+    /// Sets how the server's certificate is verified: `sslmode`, and the file of the root certificates.
     #[must_use]
     pub fn tls(mut self, sslmode: impl Into<String>, sslrootcert: Option<String>) -> Self {
         self.sslmode = Some(sslmode.into());
@@ -145,9 +144,11 @@ impl PostgresConfig {
                 .ok_or_else(|| Error::setting("connect_timeout", "give a number of seconds greater than 0"))?,
             stall_timeout: match stall_timeout {
                 0.0 => None,
-                timeout => Some(seconds(timeout).ok_or_else(|| {
-                    Error::setting("stall_timeout", "give a number of seconds, or 0 to wait for any time")
-                })?),
+                timeout => {
+                    Some(seconds(timeout).ok_or_else(|| {
+                        Error::setting("stall_timeout", "give a number of seconds, or 0 for no limit")
+                    })?)
+                }
             },
             schema,
             table_prefix: self.table_prefix.clone().unwrap_or_default(),
@@ -157,7 +158,7 @@ impl PostgresConfig {
         })
     }
 
-    /// Returns all parameters of the connection, and the setting that they come from.
+    /// Returns all parameters of the connection, and the name of the setting with them.
     fn parameters(&self) -> Result<(&'static str, Parameters)> {
         let (key, mut parameters) = match (&self.connection_string, &self.connection_params) {
             (Some(text), None) => {
@@ -198,7 +199,7 @@ impl ConnectionParams {
     }
 }
 
-/// Returns the setting that a reason is about: one of its own, or the whole connection.
+/// Returns the setting that a reason refers to: one of its own, or the whole connection.
 fn named(reason: &str, connection: &'static str) -> &'static str {
     let own = ["sslmode", "sslrootcert"].into_iter().find(|name| reason.starts_with(&format!("`{name}")));
     own.unwrap_or(connection)
@@ -208,7 +209,7 @@ fn seconds(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero())
 }
 
-/// Returns the place, for people to read; never with the password.
+/// Returns the location for messages, without the password.
 fn location(hosts: &[PgConnectOptions], schema: Option<&str>) -> String {
     let Some(first) = hosts.first() else { return "postgresql://".to_owned() };
     let place = |options: &PgConnectOptions| match options.get_socket() {
@@ -227,7 +228,7 @@ impl fmt::Debug for PostgresConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.check().map(|settings| settings.location);
         f.debug_struct("PostgresConfig")
-            .field("location", &place.as_deref().unwrap_or("(settings that do not fit)"))
+            .field("location", &place.as_deref().unwrap_or("(invalid settings)"))
             .field("pool_size", &self.pool_size)
             .field("table_prefix", &self.table_prefix)
             .field("auto_create_tables", &self.auto_create_tables)
@@ -251,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_is_shown_nowhere() {
+    fn the_password_is_never_shown() {
         let mut config = PostgresConfig::new("postgresql+psycopg://me:s3cret@db:5433/corpus?connect_timeout=3");
         config.schema = Some("meta".to_owned());
         let settings = config.check().unwrap();
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn several_hosts_and_addresses_are_a_place() {
+    fn several_hosts_and_addresses_are_a_location() {
         let place = |url: &str| PostgresConfig::new(url).check().unwrap().location;
         assert_eq!(place("postgresql://me@[::1]:5433/x"), "postgresql://me@[::1]:5433/x");
         assert_eq!(place("postgresql://me@a:1,b:2/x?schema=s"), "postgresql://me@a:1,b:2/x?schema=s");
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_do_not_fit_are_named() {
+    fn invalid_settings_are_named() {
         let key = |config: PostgresConfig| match config.check() {
             Err(Error::Config { key, .. }) => key,
             _ => panic!("accepted"),

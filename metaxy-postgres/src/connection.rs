@@ -1,8 +1,8 @@
-//! What is open: the pool of connections, and the transactions on them.
+//! The pool of connections, and the transactions on them.
 //!
-//! A pooler (PgBouncer) may give each transaction another session of the server. So nothing is set for a session: every
-//! transaction sets what it needs for itself. Nor is a statement prepared by name: parameters go into a transaction
-//! that is open, everything else through the simple protocol.
+//! A pooler (PgBouncer) may give each transaction another session of the server. So no setting is made for a session:
+//! every transaction makes its own settings. No statement is prepared by name: parameters are sent in an open
+//! transaction, everything else with the simple protocol.
 
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
@@ -23,7 +23,7 @@ use crate::server::connect::{Found, check_root_certificates, first_connection, n
 use crate::server::conninfo::SessionAttrs;
 use crate::server::liveness::Watch;
 
-/// Bytes of rows that went over the wire.
+/// Counters of the bytes of rows that were transferred.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     sent: AtomicU64,
@@ -47,13 +47,13 @@ impl Counters {
 /// An open store.
 pub(crate) struct Session {
     pool: PgPool,
-    /// A permit for each connection of the pool. Calls of this program wait here for each other as long as it takes: the time
-    /// limit of the pool is one for the server.
+    /// A permit for each connection of the pool. Calls of this program wait here without a time limit: that of the pool
+    /// is meant for the server.
     turns: Semaphore,
-    /// Where to connect to, in the order in which it is tried.
+    /// The servers, in the order in which they are tried.
     targets: Vec<PgConnectOptions>,
     wanted: SessionAttrs,
-    /// The target in use.
+    /// The server in use.
     current: Mutex<PgConnectOptions>,
     watch: Watch,
     /// A permit for each stream of rows that may hold a connection while it is not read.
@@ -62,11 +62,11 @@ pub(crate) struct Session {
     written: Mutex<HashSet<String>>,
     /// Whether the store is being closed.
     closing: watch::Sender<bool>,
-    /// Begins a transaction, and sets what it needs.
+    /// The statements that begin a transaction with its settings.
     begin: String,
     /// The schema of all tables.
     pub(crate) schema: String,
-    /// Why the server cannot hash as we do; `None` if it can.
+    /// The reason why the server cannot hash as this crate does; `None` if it can.
     pub(crate) foreign_encoding: Option<String>,
     pub(crate) location: String,
     pub(crate) counters: Arc<Counters>,
@@ -79,7 +79,7 @@ impl Session {
         let timeout = settings.connect_timeout;
         let location = &settings.location;
         let options = |options: &PgConnectOptions| {
-            // PgBouncer refuses parameters that it does not know; rows travel in binary, without a need for this one.
+            // PgBouncer refuses unknown parameters; rows are transferred in binary form, which does not need this one.
             options.clone().disable_statement_logging().extra_float_digits(None)
         };
         let targets: Vec<_> = settings.target.hosts.iter().map(options).collect();
@@ -119,19 +119,19 @@ impl Session {
         self.pool.close().await;
     }
 
-    /// Waits until the store is closed.
+    /// Waits until the store is being closed.
     pub(crate) async fn closed(&self) {
-        // The sender lives as long as this.
+        // The sender exists as long as the session.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
-    /// Returns a permit for one more stream of rows to hold a connection while it is read; `None` if the rest is for
-    /// others.
+    /// Returns a permit for a stream of rows to hold a connection while it is read; `None` if the others are reserved
+    /// for other calls.
     pub(crate) fn reader(&self) -> Option<SemaphorePermit<'_>> {
         self.readers.try_acquire().ok()
     }
 
-    /// Returns whether the store has not written to a table before; from now on it has.
+    /// Returns whether this is the store's first write to a table, and records the write.
     pub(crate) fn is_first_write(&self, table: &str) -> bool {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(table.to_owned())
     }
@@ -150,7 +150,8 @@ impl Session {
         Ok(Connection { session: self, inner: Some(acquired.map_err(failed)?), server: None, _turn: turn })
     }
 
-    /// Returns a connection that answers. One that went silent while it was idle must not use up the time for another.
+    /// Returns a connection that responds. A connection that became silent while it was idle must not use up the time
+    /// limit of another.
     async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
         let start = Instant::now();
         loop {
@@ -166,14 +167,14 @@ impl Session {
         }
     }
 
-    /// Returns a connection with a transaction on it.
+    /// Returns a connection with an open transaction.
     pub(crate) async fn begin(&self, during: During<'_>) -> Result<Connection<'_>> {
         let mut connection = self.connection().await?;
         connection.begin_with(during, "").await?;
         Ok(connection)
     }
 
-    /// Looks for a server again: the one in use is gone, or is not what it was.
+    /// Chooses a server again, because the one in use is gone or has changed its role.
     async fn choose_target(&self) -> Result<()> {
         let timeout = self.watch.connect_timeout;
         let (connection, chosen) = first_connection(&self.targets, self.wanted, &self.location, timeout).await?;
@@ -183,15 +184,15 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for work on a connection as long as the connection lives.
+    /// Waits for work on a connection while the connection is alive.
     async fn watched<T>(&self, server: Option<i32>, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
         let options = || self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.watch.over(options, server, work).await
     }
 }
 
-/// A connection. It goes back to the pool when the work on it is [done](Connection::done); otherwise it is cut, and the
-/// server undoes what is half done.
+/// A connection. It returns to the pool when its work is [done](Connection::done); otherwise it is closed, and the
+/// server rolls back the transaction.
 pub(crate) struct Connection<'a> {
     session: &'a Session,
     inner: Option<PoolConnection<Postgres>>,
@@ -201,7 +202,7 @@ pub(crate) struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    /// Begins a transaction, with settings for it alone (each `SET LOCAL …; `).
+    /// Begins a transaction with additional settings (each `SET LOCAL …; `).
     pub(crate) async fn begin_with(&mut self, during: During<'_>, settings: &str) -> Result<()> {
         let statements = format!("{}{settings}SELECT pg_catalog.pg_backend_pid() AS server", self.session.begin);
         let rows = self.rows(during, &statements).await?;
@@ -210,7 +211,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Ends the transaction: what it did is there.
+    /// Commits the transaction.
     pub(crate) async fn commit(mut self, during: During<'_>) -> Result<()> {
         self.execute(during, "COMMIT").await?;
         self.done();
@@ -235,25 +236,25 @@ impl<'a> Connection<'a> {
         self.try_rows(statements).await.map_err(|error| self.failed(during, error))
     }
 
-    /// Runs statements and returns their rows, or the error as the driver reports it.
+    /// Runs statements and returns their rows, or the driver's error.
     pub(crate) async fn try_rows(&mut self, statements: &str) -> sqlx::Result<Vec<PgRow>> {
         let (session, server) = (self.session, self.server);
         let work = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).fetch_all(&mut **self);
         session.watched(server, work).await
     }
 
-    /// Returns the error that came of work on this connection.
+    /// Converts an error of work on this connection.
     pub(crate) fn failed(&self, during: During<'_>, error: sqlx::Error) -> Error {
         during.error(&self.session.location, error)
     }
 
-    /// Returns the watch over work that borrows the connection itself.
+    /// Returns a watcher for work that borrows the connection itself.
     pub(crate) fn watcher(&self) -> Watcher<'a> {
         Watcher { session: self.session, server: self.server }
     }
 }
 
-/// Watches over work on a connection.
+/// Watches work on a connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Watcher<'a> {
     session: &'a Session,
@@ -261,7 +262,7 @@ pub(crate) struct Watcher<'a> {
 }
 
 impl Watcher<'_> {
-    /// Waits for work as long as the connection lives.
+    /// Waits for work while the connection is alive.
     pub(crate) async fn over<T>(self, during: During<'_>, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
         let done = self.session.watched(self.server, work).await;
         done.map_err(|error| during.error(&self.session.location, error))
@@ -270,7 +271,7 @@ impl Watcher<'_> {
 
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
-        // What is not done is cut, and makes room in the pool for another.
+        // A connection with unfinished work is closed, and makes room in the pool.
         drop(self.inner.take().map(PoolConnection::detach));
     }
 }
@@ -281,7 +282,7 @@ impl Deref for Connection<'_> {
     fn deref(&self) -> &PgConnection {
         match &self.inner {
             Some(connection) => connection,
-            None => unreachable!("only `done`, `commit` and `drop`, which take it, empty a connection"),
+            None => unreachable!("only `done`, `commit` and `drop` empty a connection, and they consume it"),
         }
     }
 }
@@ -290,12 +291,12 @@ impl DerefMut for Connection<'_> {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.inner {
             Some(connection) => connection,
-            None => unreachable!("only `done`, `commit` and `drop`, which take it, empty a connection"),
+            None => unreachable!("only `done`, `commit` and `drop` empty a connection, and they consume it"),
         }
     }
 }
 
-/// Returns the error of work that goes on while the store is closed.
+/// Returns the error of a call on a store that is being closed.
 pub(crate) fn closed(location: &str) -> Error {
     Error::Closed { store: format!("{KIND} at {location}") }
 }

@@ -29,8 +29,8 @@ pub(crate) async fn delete(
     Ok(deleted)
 }
 
-/// Drops a table if it exists. In a transaction: if the call is cancelled, the server undoes it, instead of doing it
-/// later, when it is no longer expected.
+/// Drops a table if it exists. In a transaction: if the call is cancelled, the server rolls back, instead of dropping
+/// the table at a later time.
 pub(crate) async fn drop_table(session: &Session, name: &TableName) -> Result<()> {
     let during = During::table("drop", &name.plain);
     let mut connection = session.begin(during).await?;

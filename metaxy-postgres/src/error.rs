@@ -1,4 +1,4 @@
-//! The errors of the driver and of the server as those of the project, by type and by SQLSTATE.
+//! Converts errors of the driver and of the server, by type and by SQLSTATE.
 
 use std::fmt::Display;
 use std::io;
@@ -7,14 +7,14 @@ use metaxy_core::Error;
 
 use crate::KIND;
 
-/// The code with which a server says that its access rules (`pg_hba.conf`) know no such connection.
+/// The code with which a server refuses a connection that no access rule (`pg_hba.conf`) allows.
 pub(crate) const ACCESS_RULES: &str = "28000";
-/// The server's code for a table that is not there.
+/// The server's code for a missing table.
 pub(crate) const UNDEFINED_TABLE: &str = "42P01";
-/// The server's code for a statement that names a column which is not there.
+/// The server's code for a missing column.
 pub(crate) const UNDEFINED_COLUMN: &str = "42703";
 
-/// What was being done when an error came.
+/// The operation during which an error occurred.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct During<'a> {
     pub(crate) operation: &'static str,
@@ -39,7 +39,7 @@ impl<'a> During<'a> {
         }
     }
 
-    /// Turns an error of the driver into one of the project. What PostgreSQL says never holds a password.
+    /// Converts an error of the driver. Messages of PostgreSQL have no passwords.
     pub(crate) fn error(self, location: &str, error: sqlx::Error) -> Error {
         if let Some(reason) = unreachable_reason(&error) {
             return Error::unreachable(location, reason).with_source(error);
@@ -52,7 +52,7 @@ impl<'a> During<'a> {
         }
     }
 
-    /// Turns an error of the server into one of the project, by its code.
+    /// Converts an error of the server, by its code.
     fn refusal(self, location: &str, error: sqlx::Error) -> Error {
         let code = code(&error);
         let said = error.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
@@ -67,7 +67,7 @@ impl<'a> During<'a> {
             ("3D000" | "57P04", _) => missing("create the database, or name another"),
             ("3F000", _) => missing("create the schema, or name another"),
             ("XX001" | "XX002" | "58P01", Some(table)) => Error::corrupt(table, said),
-            // Idle too long, too many connections, a server that starts or stops, a pooler without a server.
+            // Idle too long, too many connections, a server that is starting or stopping, a pooler without a server.
             ("25P03" | "25P04" | "53300", _) => Error::unreachable(location, said),
             (code, _) if code.starts_with("57P") || code.starts_with("08") => Error::unreachable(location, said),
             (code, _) if code.starts_with("28") => denied(said),
@@ -84,26 +84,26 @@ impl<'a> During<'a> {
     }
 }
 
-/// Returns whether the same statement may succeed later: serialization, resources, locks, a time limit; a table that
-/// was dropped since it was looked up.
+/// Returns whether the same statement may succeed later: serialization, resources, locks, a time limit, or a table that
+/// was dropped after it was found.
 fn passes(code: &str) -> bool {
     code.starts_with("40")
         || code.starts_with("53")
         || ["55P03", "55006", "57014", "58030", UNDEFINED_TABLE].contains(&code)
 }
 
-/// Why the server cannot be reached, if the error says that.
+/// Returns why the server cannot be reached, if that is the cause of the error.
 fn unreachable_reason(error: &sqlx::Error) -> Option<String> {
     Some(match error {
         sqlx::Error::Io(source) => io_reason(source),
         sqlx::Error::Tls(source) => tls_reason(source),
-        // The bytes are not those of PostgreSQL's protocol: the connection was cut, or something else answers.
+        // The bytes are not those of PostgreSQL's protocol: the connection was interrupted, or another program
+        // responds.
         sqlx::Error::Protocol(reason) => {
-            format!("the answer is not one of PostgreSQL ({reason}); check the server and the port")
+            format!("the response is not one of PostgreSQL ({reason}); check the server and the port")
         }
         sqlx::Error::PoolTimedOut => {
-            "no connection became free or could be made within `connect_timeout`; check the server, or raise `pool_size`"
-                .to_owned()
+            "no connection was available within `connect_timeout`; check the server, or raise `pool_size`".to_owned()
         }
         _ => return None,
     })
@@ -118,7 +118,7 @@ fn io_reason(source: &io::Error) -> String {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => {
-            format!("the connection was cut ({source}); what was being written is there whole or not at all")
+            format!("the connection was lost ({source}); a write in progress is stored completely or not at all")
         }
         _ => source.to_string(),
     }
@@ -128,7 +128,7 @@ fn tls_reason(source: &(impl Display + ?Sized)) -> String {
     format!("TLS failed: {source}; check `sslmode` and `sslrootcert`")
 }
 
-/// Returns the code of what the server said, empty if it said nothing.
+/// Returns the code of an error of the server; empty for other errors.
 pub(crate) fn code(error: &sqlx::Error) -> String {
     error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
 }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_a_connection_pass() {
+    fn errors_of_a_connection_are_transient() {
         let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");
         let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::HandshakeNotComplete);
         for error in [sqlx::Error::Io(cut), sqlx::Error::Io(tls), sqlx::Error::Protocol("0x00".to_owned())] {

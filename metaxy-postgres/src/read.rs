@@ -1,4 +1,4 @@
-//! Rows that a query gives, as Arrow batches: binary `COPY … TO STDOUT`.
+//! Reads the rows of a query as Arrow batches: binary `COPY … TO STDOUT`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::error::During;
 use crate::sql::{self, Pushdown};
 use crate::types::rows::{Piece, RowReader};
 
-/// Reads a table, as far as the server takes the request.
+/// Scans a table, as far as the server can evaluate the request.
 pub(crate) fn scan(session: Arc<Session>, name: &TableName, table: &Table, request: &ScanRequest) -> Result<Scan> {
     let schema = table.schema();
     let pushdown = Pushdown::new(table, request);
@@ -33,28 +33,28 @@ pub(crate) fn scan(session: Arc<Session>, name: &TableName, table: &Table, reque
     Ok(Scan { schema, stream, applied: pushdown.applied })
 }
 
-/// What comes out of the task that reads.
+/// A message of the task that reads.
 enum Message {
     Rows(Vec<ArrayRef>, usize),
-    /// A row that cannot be read; others follow.
+    /// A row that cannot be decoded; others follow.
     BadRow(Error),
     End,
 }
 
-/// The columns of the rows that a query gives, piece by piece.
+/// The columns of the rows of a query, batch by batch.
 pub(crate) type ColumnStream = futures::stream::BoxStream<'static, Result<(Vec<ArrayRef>, usize)>>;
 
-/// How the server plans a query.
+/// The settings of the server's planner for a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Planner {
-    /// As it likes.
+    /// The defaults.
     AsItIs,
-    /// Knowing that whole tables are joined. A table that was just written has no statistics, and a nested loop over
-    /// what was thought to be a few rows would never end.
+    /// For joins of whole tables. A table that was just written has no statistics, and a nested loop that was planned
+    /// for a few rows would never end.
     ForWholeTables,
 }
 
-/// Runs a query and streams its rows. Dropping the stream stops the query.
+/// Runs a query and streams its rows. Dropping the stream cancels the query.
 pub(crate) fn read(session: Arc<Session>, query: String, reader: RowReader, planner: Planner) -> ColumnStream {
     let (sender, receiver) = mpsc::channel::<Result<Message>>(2);
     let task = tokio::spawn(async move {
@@ -74,7 +74,9 @@ pub(crate) fn read(session: Arc<Session>, query: String, reader: RowReader, plan
             Some(Ok(Message::BadRow(error))) => Some((Err(error), Some(running))),
             Some(Ok(Message::End)) => None,
             Some(Err(error)) => Some((Err(error), None)),
-            None => Some((Err(Error::Task("the reader of a table ended before its rows did".to_owned())), None)),
+            None => {
+                Some((Err(Error::Task("the task that reads a table ended before all rows were read".to_owned())), None))
+            }
         }
     })
     .boxed()
@@ -91,7 +93,7 @@ impl Drop for Running {
     }
 }
 
-/// A query whose rows go to a stream.
+/// A query whose rows are sent to a stream.
 struct Reading<'a> {
     session: &'a Session,
     query: String,
@@ -99,11 +101,11 @@ struct Reading<'a> {
     sender: &'a mpsc::Sender<Result<Message>>,
 }
 
-/// Where rows go while the connection is held.
+/// The target of rows while the connection is held.
 enum Sink<'a> {
-    /// To the stream, as it takes them: slowly, or never.
+    /// The stream, which may take them slowly, or never.
     Stream(&'a mpsc::Sender<Result<Message>>),
-    /// To a file where they wait, at once; to memory the errors among them.
+    /// A temporary file, at once; errors are kept in memory.
     Spill(Option<Spill>, Vec<Error>),
 }
 
@@ -126,12 +128,12 @@ impl Sink<'_> {
     }
 }
 
-/// Sends a message to the stream. An error means that the stream has been dropped; it is not shown.
+/// Sends a message to the stream. An error means that the stream was dropped; it is not shown.
 async fn send(sender: &mpsc::Sender<Result<Message>>, message: Message) -> Result<()> {
     sender.send(Ok(message)).await.map_err(|_| Error::Task("the stream of rows was dropped".to_owned()))
 }
 
-/// Adds rows to those that wait.
+/// Adds rows to the temporary file.
 async fn spilled(spill: Option<Spill>, rows: RecordBatch) -> Result<Spill> {
     blocking::run(move || {
         let mut spill = spill.map_or_else(|| Spill::new(rows.schema_ref()), Ok)?;
@@ -141,7 +143,7 @@ async fn spilled(spill: Option<Spill>, rows: RecordBatch) -> Result<Spill> {
     .await
 }
 
-/// Returns columns as a batch; their names do not matter.
+/// Builds a batch from columns; their names do not matter.
 fn unnamed(arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let fields = arrays.iter().map(|array| Field::new("", array.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -149,8 +151,8 @@ fn unnamed(arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
 }
 
 impl Reading<'_> {
-    /// Runs the query. Half of the connections are for streams, which may be read slowly. For more streams the rows are
-    /// read at once, and wait elsewhere.
+    /// Runs the query. Half of the connections are for streams, which may be read slowly. For further streams the rows
+    /// are read at once and written to a temporary file.
     async fn run(self, reader: RowReader) -> Result<()> {
         let permit = self.session.reader();
         let mut sink = match permit {
@@ -169,7 +171,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Runs the query and hands over its rows.
+    /// Runs the query and passes its rows to the sink.
     async fn query(&self, mut reader: RowReader, sink: &mut Sink<'_>) -> Result<()> {
         let table = reader.table.clone();
         let during = During::table("read", &table);
@@ -199,7 +201,7 @@ impl Reading<'_> {
     }
 }
 
-/// Returns batches of a schema from the columns of a stream.
+/// Builds batches of a schema from the columns of a stream.
 fn batches(schema: SchemaRef, columns: ColumnStream) -> BatchStream {
     columns
         .map(move |piece| {

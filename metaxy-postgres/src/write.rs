@@ -1,8 +1,8 @@
-//! Writing rows: the table is made to fit, then the rows go in, all in one transaction.
+//! Writing rows: the table is changed if necessary, then the rows are sent, all in one transaction.
 //!
-//! Many rows go as a binary `COPY`, few as one `INSERT`. The end of a `COPY` is a small packet behind another one that
-//! the server has nothing to answer to, and TCP holds it back until that one is acknowledged: 40 milliseconds, as a
-//! rule. An `INSERT` waits for nothing.
+//! Many rows are sent as a binary `COPY`, few as one `INSERT`. The end of a `COPY` is a small packet after one to which
+//! the server does not respond, so TCP delays it until that one is acknowledged, usually for 40 milliseconds. An
+//! `INSERT` has no such delay.
 
 use std::sync::Arc;
 
@@ -27,13 +27,12 @@ use crate::sql::quoted;
 use crate::types::encode::Encoder;
 use crate::types::{self, SIGNATURE};
 
-/// How many values are sent by one `INSERT` at most; beyond that the server takes longer over the statement than over a
-/// `COPY`.
+/// The maximum number of values in one `INSERT`; for more, the server takes longer than for a `COPY`.
 const VALUES: usize = 2_000;
-/// How many bytes of a `COPY` are gathered before they are sent.
+/// The number of bytes of a `COPY` that are collected before they are sent.
 const CHUNK_BYTES: usize = 512 * 1024;
 
-/// Appends rows; creates or changes the table if their schema asks for it.
+/// Appends rows; creates or changes the table if their schema requires it.
 pub(crate) async fn append(
     session: &Session,
     name: &TableName,
@@ -57,7 +56,7 @@ pub(crate) async fn append(
     Ok(())
 }
 
-/// Creates or changes the table if the schema asks for it, and returns the columns to write.
+/// Creates or changes the table if the schema requires it, and returns the columns to write.
 async fn prepare(
     connection: &mut Connection<'_>,
     name: &TableName,
@@ -69,7 +68,7 @@ async fn prepare(
     if plan.changes.is_empty() {
         return Ok(plan.columns);
     }
-    // Another writer may be about to make the same change: one after the other, and each looks again.
+    // Another writer may be about to make the same change: they take turns, and each reads the table again.
     connection.execute(During::table("change", &name.plain), &lock(name)).await?;
     let table = catalog::for_write(connection, name, schema).await?;
     let plan = plan_write(name, table.as_ref(), schema, nested_as_jsonb)?;
@@ -88,20 +87,19 @@ fn encoders(name: &TableName, columns: &[Column], batch: &RecordBatch) -> Result
     columns.iter().zip(batch.columns()).map(encoder).collect()
 }
 
-/// Returns the error of a value that PostgreSQL cannot hold.
+/// Returns the error of a value that PostgreSQL cannot store.
 fn bad_value(name: &TableName, column: &str, row: usize, reason: String) -> Error {
     Error::InvalidValue { table: name.plain.clone(), column: column.to_owned(), row, reason }
 }
 
-// ---- few rows
-// --------------------------------------------------------------------------------------------------------
+// ---- few rows ----
 
 fn is_small(columns: &[Column], batches: &[RecordBatch]) -> bool {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     rows > 0 && !columns.is_empty() && rows.saturating_mul(columns.len()) <= VALUES
 }
 
-/// Sends the rows as one statement. Its name is empty, so that no other statement of a pooled session has it.
+/// Sends the rows as one statement. Its name is empty, so it cannot collide with other statements of a pooled session.
 async fn insert(
     session: &Session,
     connection: &mut Connection<'_>,
@@ -139,7 +137,7 @@ fn names(columns: &[Column]) -> String {
     columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(", ")
 }
 
-/// A value as a `COPY` has it, which is how a statement has it too.
+/// A value in the format of `COPY`, which statements use too.
 struct Value {
     /// Its length, negative for a null, and its bytes.
     field: Vec<u8>,
@@ -168,11 +166,10 @@ impl Type<Postgres> for Value {
     }
 }
 
-// ---- many rows
-// -------------------------------------------------------------------------------------------------------
+// ---- many rows ----
 
-/// Sends the rows in chunks, each encoded while the one before is sent. An error leaves the transaction open; cutting
-/// the connection undoes it.
+/// Sends the rows in chunks, each encoded while the previous one is sent. After an error the transaction stays open;
+/// closing the connection rolls it back.
 async fn copy(
     session: &Session,
     connection: &mut Connection<'_>,
@@ -202,7 +199,7 @@ async fn copy(
     Ok(())
 }
 
-/// Rows that are being encoded for a `COPY`.
+/// The state of rows that are encoded for a `COPY`.
 struct Encoding {
     name: TableName,
     columns: Vec<Column>,
@@ -211,7 +208,7 @@ struct Encoding {
     started: bool,
 }
 
-/// A batch with its encoders, and the row that comes next.
+/// A batch with its encoders, and its next row.
 struct Batch {
     encoders: Vec<Encoder>,
     row: usize,
@@ -224,7 +221,7 @@ impl Encoding {
         blocking::spawn(|| self.next()).boxed()
     }
 
-    /// Returns a chunk, and what follows it: nothing after the last one.
+    /// Returns a chunk and the remaining state; `None` after the last chunk.
     fn next(mut self) -> Result<(Vec<u8>, Option<Self>)> {
         let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
         if !self.started {
@@ -243,7 +240,7 @@ impl Encoding {
         Ok((chunk, None))
     }
 
-    /// Returns the batch to go on with.
+    /// Returns the batch to continue with.
     fn batch(&mut self) -> Result<Option<Batch>> {
         if let Some(current) = self.current.take() {
             return Ok(Some(current));

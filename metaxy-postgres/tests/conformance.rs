@@ -1,4 +1,4 @@
-//! The suite that every backend runs, on a schema of a throwaway server: once with each engine.
+//! The conformance suite of all backends, on a schema of a temporary server: once with each engine.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::servers::postgres::{self, Schema};
 use metaxy_testkit::{Location, Result, Support};
 
-/// What PostgreSQL has no type for, and no value.
+/// Types and values that PostgreSQL does not have.
 const REFUSED: [&str; 5] = ["interval", "large_list_view", "list_view", "text_with_nul", "union"];
 
 struct Place {
@@ -60,12 +60,12 @@ async fn place(engine: VersioningEngine, hash: HashAlgorithm) -> Result<Place> {
     Ok(Place { schema, engine, hash })
 }
 
-/// Increments are computed here.
+/// Increments are computed by the Arrow engine.
 async fn with_arrow() -> Result<Place> {
     place(VersioningEngine::Arrow, HashAlgorithm::Xxhash32).await
 }
 
-/// Increments are computed in the server, wherever it can: it has this hash.
+/// Increments are computed by the server if possible: it has this hash.
 async fn with_server() -> Result<Place> {
     place(VersioningEngine::Auto, HashAlgorithm::Md5).await
 }

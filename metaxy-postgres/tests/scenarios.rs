@@ -1,4 +1,4 @@
-//! What the Python package has answered, and both engines against each other.
+//! Recorded results of the Python package, and a comparison of both engines.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ fn backend(url: &str, schema: &str) -> SharedBackend {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_of_the_python_package_answers() {
+async fn a_store_of_the_python_package_is_read() {
     let database = postgres::database().unwrap_or_else(|reason| panic!("{reason}"));
     let backend = || backend(database.url(), "public");
     database.load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store.postgres.sql")).unwrap();
-    // The server's engine takes part where it can; the other one has to say the same.
+    // The server's engine takes part if it can; the Arrow engine must return the same results.
     let recorded = stores::recording();
     let hash = recorded.hash_algorithm;
     let resolved = scenario::compare_engines(&recorded, "expected.json", backend(), hash).await;
@@ -32,7 +32,7 @@ async fn a_store_of_the_python_package_answers() {
     answers.await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Both engines, step by step, on every scenario, hashed with what the server has.
+/// Runs both engines, step by step, on every scenario, with a hash of the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_engines_agree() {
     let mut resolved = 0;

@@ -1,4 +1,4 @@
-//! A process that is killed loses nothing that its buffered writer had promised to keep.
+//! A killed process loses no rows for which the buffered writer has returned.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use metaxy_core::{Result, SharedBackend};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::servers::postgres::{self, Database};
 
-/// Where the processes that are killed find the database: a file beside the directories of the locations.
+/// The file with the URL of the database for the killed processes, beside the directories of the locations.
 const URL: &str = "url";
 
 fn database(directory: &Path) -> Database {
@@ -16,7 +16,7 @@ fn database(directory: &Path) -> Database {
     database
 }
 
-/// Each location has tables of its own.
+/// Opens a backend; each location has its own tables.
 async fn backend(location: PathBuf) -> Result<SharedBackend> {
     let url = std::fs::read_to_string(location.with_file_name(URL)).unwrap();
     let number = location.file_name().unwrap_or_default().to_string_lossy();

@@ -308,7 +308,7 @@ fn normalize_store(name: &str, store: &mut Node) -> Result<bool> {
         }
         (Some(_), Some((key, node))) => {
             let reason = format!(
-                "the settings of a store stand beside its `type` or in its `config` table, not in both; move `{key}` \
+                "the settings of a store must be beside its `type` or in its `config` table, not in both; move `{key}` \
                  into [stores.{name}.config]"
             );
             return Err(node.error(&["stores", name, key], reason));

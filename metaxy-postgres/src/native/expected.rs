@@ -1,4 +1,4 @@
-//! What should be there, in SQL: the joined inputs with their provenance.
+//! The expected rows in SQL: the joined inputs with their provenance.
 
 use arrow::datatypes::DataType;
 use metaxy_core::plan::sql::{HashPart, JoinedInputs, hash_parts};
@@ -14,7 +14,7 @@ pub(super) struct Expected {
     /// A `SELECT` of the keys (`k0`, …), the columns (`o0`, …), the hashes of the fields (`f0`, …) and the one over all
     /// (`p`).
     pub(super) sql: String,
-    /// Names and storage of the columns.
+    /// The names and the storage of the columns.
     pub(super) columns: Vec<(String, Storage)>,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn expected(plan: &IncrementPlan, sources: &[Source]) -> Result<Expec
     Ok(Expected { sql, columns })
 }
 
-/// Returns a column as it is sent: what is no type of ours goes as text.
+/// Returns the form in which a column is sent: a type that is unknown here is sent as text.
 pub(super) fn sent(storage: &Storage) -> Storage {
     match storage.wire {
         Wire::Other => Storage { sql: "text".to_owned(), ..storage.clone() },
@@ -61,8 +61,8 @@ fn field_text(plan: &IncrementPlan, field: &FieldRecipe) -> Result<String, Strin
     Ok(parts.collect::<Vec<_>>().join(" || "))
 }
 
-/// Returns whether values of two key columns can be compared: integers with integers, else what is stored in the same
-/// way.
+/// Returns whether values of two key columns can be compared: integers with integers, others only if they are stored in
+/// the same way.
 pub(super) fn comparable(left: &Storage, right: &Storage) -> bool {
     let integer = |storage: &Storage| storage.data_type.is_integer();
     let text = |storage: &Storage| {

@@ -11,7 +11,7 @@ use crate::catalog::{Column, Table};
 use crate::sql::{self, Pushdown, Relation, literal, quoted};
 use crate::types::Wire;
 
-/// Returns all of a scan, or the reason why the server would not do all of it.
+/// Returns the whole scan, or the reason why the server cannot evaluate all of it.
 pub(super) fn whole_scan(
     source: &Source,
     request: &ScanRequest,
@@ -25,7 +25,7 @@ pub(super) fn whole_scan(
     }
 }
 
-/// Returns a column of a table that has to be there.
+/// Returns a column of a table, or an error if it is missing.
 pub(super) fn find<'a>(source: &'a Source, name: &str) -> Result<&'a Column, String> {
     source.table.find(name).ok_or_else(|| format!("`{}` has no column `{name}`", source.name.key))
 }
@@ -65,11 +65,11 @@ pub(super) fn select(
     Ok(format!("SELECT {} {}{window} {ONCE}", outputs.join(", "), relation.sql()))
 }
 
-/// Returns a column that rows are joined, grouped or sorted by.
+/// Returns a column by which rows are joined, grouped or sorted.
 pub(super) fn key(column: &Column) -> Result<String, String> {
     sql::key(column).ok_or_else(|| {
         format!(
-            "rows are told apart by `{}`, whose type {} PostgreSQL and Arrow compare differently",
+            "rows are matched by `{}`, whose type {} PostgreSQL and Arrow compare differently",
             column.name, column.storage.sql
         )
     })
@@ -81,7 +81,7 @@ fn data_version(source: &Source, field: &str) -> Result<String, String> {
     let nested = matches!(column.storage.data_type, DataType::Struct(_) | DataType::Map(_, _));
     if let Some(other) = other_text(&column.storage.data_type, field) {
         return Err(format!(
-            "`{}` has data versions of type {other} for `{field}`, whose text is another one in PostgreSQL",
+            "`{}` has data versions of type {other} for `{field}`, whose text differs in PostgreSQL",
             source.name.key
         ));
     }
@@ -89,11 +89,11 @@ fn data_version(source: &Source, field: &str) -> Result<String, String> {
     match column.storage.wire {
         Wire::Jsonb | Wire::Json if nested => Ok(format!("coalesce({name} ->> {}, '')", literal(field))),
         Wire::Text if nested => Ok(format!("coalesce({name}::jsonb ->> {}, '')", literal(field))),
-        _ => Err(format!("`{}` keeps its data versions as {}", source.name.key, column.storage.sql)),
+        _ => Err(format!("`{}` stores its data versions as {}", source.name.key, column.storage.sql)),
     }
 }
 
-/// Returns the type of a member whose text in JSON is not the one that is hashed.
+/// Returns the type of a member whose text in JSON differs from the text that is hashed.
 fn other_text<'a>(data_type: &'a DataType, field: &str) -> Option<&'a DataType> {
     let DataType::Struct(members) = data_type else { return None };
     let member = members.iter().find(|member| member.name() == field)?.data_type();
@@ -130,11 +130,10 @@ fn window(
     ))
 }
 
-/// Numbers the rows as [`GroupOrder::Arrival`] says; the relation gets a column with the number, whose name is
-/// returned.
+/// Numbers the rows in the order of [`GroupOrder::Arrival`], in a new column of the relation whose name is returned.
 fn arrival(relation: &mut Relation, table: &Table, ids: &[String]) -> Result<String, String> {
     if table.find(columns::UPDATED_AT).is_none() {
-        return Err("the table does not say when its rows were written".to_owned());
+        return Err("the table has no times of writing".to_owned());
     }
     let free = |name: &str| {
         let mut name = format!("metaxy {name}");
@@ -153,7 +152,7 @@ fn arrival(relation: &mut Relation, table: &Table, ids: &[String]) -> Result<Str
         ids.join(", "),
         relation.sql()
     );
-    // Of a single write the second half comes first.
+    // If all rows come from a single write, the second half comes first.
     let rotated = format!("(x.{number} - (x.{total} + 1) / 2 + x.{total}) % x.{total}");
     relation.from = format!(
         "(SELECT x.*, CASE WHEN x.{single} THEN {rotated} ELSE x.{number} END AS {arrival} FROM ({inner}) AS x) AS t"

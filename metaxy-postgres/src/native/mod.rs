@@ -1,7 +1,7 @@
 //! A whole resolve as one SQL statement: the second executor of plans.
 //!
-//! The statement reads the inputs as a scan would, hashes, joins and compares them, and sends rows of three kinds: new,
-//! stale and orphaned. What does not differ never leaves the server.
+//! The statement reads the inputs as a scan would, hashes, joins and compares them, and returns rows of three kinds:
+//! new, stale and orphaned. Unchanged rows never leave the server.
 
 mod expected;
 mod input;
@@ -26,11 +26,11 @@ use crate::types::{Storage, Wire};
 
 use query::Query;
 
-/// At the end of a `SELECT` whose columns are used several times: keeps the planner from putting their expressions,
-/// hashes among them, wherever they are used, to be computed again and again.
+/// The end of a `SELECT` whose columns are used several times: it prevents the planner from copying their expressions,
+/// including hashes, to each use, where they would be computed repeatedly.
 pub(super) const ONCE: &str = "OFFSET 0";
 
-/// A table that takes part.
+/// A table of the plan.
 pub(super) struct Source {
     pub(super) name: TableName,
     pub(super) table: Table,
@@ -59,7 +59,7 @@ pub(crate) async fn resolve(session: Arc<Session>, prefix: &str, plan: &Incremen
     }
 }
 
-/// Looks the tables of features up, each with its key.
+/// Finds the tables of features, each with its key.
 async fn sources_of(
     session: &Session,
     prefix: &str,

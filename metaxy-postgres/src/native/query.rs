@@ -1,4 +1,4 @@
-//! The whole statement: expected rows against current ones.
+//! The whole statement, which compares the expected rows with the current ones.
 
 use metaxy_core::columns;
 use metaxy_core::plan::sql::RowKind;
@@ -11,8 +11,8 @@ use crate::catalog::Column;
 use crate::sql::{self, collated};
 use crate::types::{Storage, Wire};
 
-/// The statement, and what its rows hold behind their kind: the expected columns, a hash for each field, the
-/// provenance, the columns of orphaned rows.
+/// The statement. After the kind, its rows have the expected columns, a hash for each field, the provenance, and the
+/// columns of orphaned rows.
 pub(super) struct Query {
     pub(super) sql: String,
     pub(super) expected: Vec<(String, Storage)>,
@@ -73,7 +73,7 @@ impl Query {
     }
 }
 
-/// Checks that join columns are of one kind in every table; if not, the rules of the engine decide.
+/// Checks that join columns are of one kind in every table; otherwise only the engine compares them correctly.
 fn check_keys(plan: &IncrementPlan, sources: &[Source], current: Option<&Source>) -> Result<(), String> {
     for name in &plan.join_columns {
         let mut first: Option<&Column> = None;
@@ -99,19 +99,19 @@ fn check_keys(plan: &IncrementPlan, sources: &[Source], current: Option<&Source>
 }
 
 /// Selects the current rows: a row for each key (`k0`, …), with the least and the greatest provenance, whether a
-/// staleness predicate is true, and the places of its rows in the table.
+/// staleness predicate is true, and the locations of its rows in the table.
 fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) -> Result<String, String> {
     if !source.table.is_plain {
-        return Err(format!("`{}` is no plain table", source.name.key));
+        return Err(format!("`{}` is not a plain table", source.name.key));
     }
     let mut needed = current.request.columns.clone().unwrap_or_default();
-    // The one of several rows that stands for its key is found by both.
+    // Both engines choose the same row if a key has several.
     needed.extend([columns::UPDATED_AT.to_owned(), columns::DELETED_AT.to_owned()]);
     let relation = whole_scan(source, &current.request, &needed, true)?;
     let keys: Vec<String> = plan.join_columns.iter().map(|name| key(find(source, name)?)).collect::<Result<_, _>>()?;
     let provenance = find(source, columns::PROVENANCE)?;
     if provenance.storage.wire != Wire::Text {
-        return Err(format!("`{}` keeps its provenance as {}", source.name.key, provenance.storage.sql));
+        return Err(format!("`{}` stores its provenance as {}", source.name.key, provenance.storage.sql));
     }
     let provenance = collated(sql::column(columns::PROVENANCE), &Wire::Text);
     let forced = match &current.staleness {
@@ -122,7 +122,7 @@ fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) ->
     let all_keys = keys.join(", ");
     let sql = relation.sql();
     if current.collapse {
-        let touched = sql::touched(&source.table).ok_or("the table does not say when its rows were written")?;
+        let touched = sql::touched(&source.table).ok_or("the table has no times of writing")?;
         outputs.extend([
             format!("{provenance} AS low"),
             format!("{provenance} AS high"),
@@ -144,7 +144,7 @@ fn current_rows(plan: &IncrementPlan, current: &CurrentPlan, source: &Source) ->
         ]);
         return Ok(format!("SELECT {}, ARRAY[t.ctid] AS places, true AS here {sql}", outputs.join(", ")));
     }
-    // A null among several provenances makes the key stale: it is neither least nor greatest, so it is named.
+    // A null among several provenances makes the key stale: min and max ignore it, so it is tested explicitly.
     outputs.extend([
         format!("CASE WHEN bool_or({provenance} IS NULL) THEN NULL ELSE min({provenance}) END AS low"),
         format!("max({provenance}) AS high"),

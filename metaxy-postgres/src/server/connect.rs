@@ -1,4 +1,4 @@
-//! The first connection of a store: which of its servers serves it, and what that server is like.
+//! The first connection of a store: chooses a server, and reads its properties.
 
 use std::io;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::config::Settings;
 use crate::error::{ACCESS_RULES, During, code};
 use crate::sql::names::literal;
 
-/// What a server says when a store is opened.
+/// The properties of a server, read when a store is opened.
 pub(crate) struct Found {
     /// The schema of the tables, if it exists.
     pub(crate) schema: Option<String>,
     pub(crate) foreign_encoding: Option<String>,
-    /// Statements that set what a transaction needs, each ended by `; `.
+    /// The settings of each transaction: statements, each ended by `; `.
     pub(crate) local_settings: String,
 }
 
@@ -66,8 +66,8 @@ pub(crate) fn no_schema(settings: &Settings) -> Error {
     Error::location_not_found(&settings.location, hint)
 }
 
-/// Connects for the first time, without the pool, which would try again and again and then report only a timeout.
-/// Returns also the options that led to it.
+/// Connects for the first time, without the pool, which would retry and then report only a timeout. Returns also the
+/// options of the connection.
 pub(crate) async fn first_connection(
     targets: &[PgConnectOptions],
     wanted: SessionAttrs,
@@ -77,7 +77,7 @@ pub(crate) async fn first_connection(
     let mut last = None;
     for wanted in wanted.in_turn() {
         for target in targets {
-            // In a task of its own, for it computes a while; the set ends it when it is dropped.
+            // In a separate task, because it computes for a while; the set cancels it when it is dropped.
             let mut connecting = JoinSet::new();
             connecting.spawn(connect(target.clone(), wanted));
             match tokio::time::timeout(timeout, connecting.join_next()).await {
@@ -94,11 +94,11 @@ pub(crate) async fn first_connection(
 }
 
 async fn connect(options: PgConnectOptions, wanted: SessionAttrs) -> sqlx::Result<(PgConnection, PgConnectOptions)> {
-    // Where other crates of a program bring other providers of cryptography, rustls does not choose by itself, and
-    // panics. An error means that the program has chosen already.
+    // If other crates of a program use other providers of cryptography, rustls cannot choose one, and panics. An error
+    // means that the program has already chosen one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (mut connection, options) = match PgConnection::connect_with(&options).await {
-        // `sslmode=allow`: encrypted if the access rules of the server ask for it.
+        // `sslmode=allow`: encrypted if the access rules of the server require it.
         Err(refused) if matches!(options.get_ssl_mode(), PgSslMode::Allow) && code(&refused) == ACCESS_RULES => {
             let options = options.ssl_mode(PgSslMode::Prefer);
             (PgConnection::connect_with(&options).await?, options)
@@ -110,7 +110,7 @@ async fn connect(options: PgConnectOptions, wanted: SessionAttrs) -> sqlx::Resul
 }
 
 impl SessionAttrs {
-    /// Looks whether a server is of the wanted kind.
+    /// Checks that a server is of the wanted kind.
     pub(crate) async fn check(self, connection: &mut PgConnection) -> sqlx::Result<()> {
         let Some(condition) = self.condition() else { return Ok(()) };
         let row = sqlx::raw_sql(AssertSqlSafe(format!("SELECT {condition} AS fits"))).fetch_one(connection).await?;
@@ -123,5 +123,5 @@ impl SessionAttrs {
 }
 
 fn too_late(location: &str, timeout: Duration) -> Error {
-    Error::unreachable(location, format!("no answer within {} s (`connect_timeout`)", timeout.as_secs_f64()))
+    Error::unreachable(location, format!("no response within {} s (`connect_timeout`)", timeout.as_secs_f64()))
 }

@@ -1,5 +1,5 @@
-//! Whether a table has held a row. PostgreSQL does not say, so the table's comment does: a line after what a user
-//! wrote.
+//! Records whether a table has held a row. PostgreSQL does not, so a line after the user's text in the table's comment
+//! does.
 
 use metaxy_core::Result;
 use metaxy_core::backend::{has_held_mark, with_held_mark};
@@ -11,15 +11,15 @@ use crate::error::{During, UNDEFINED_TABLE, code};
 use crate::sql::alter::set_comment;
 use crate::sql::names::literal;
 
-/// What there is to know of a table.
+/// The state of a table.
 struct Held {
     has_rows: bool,
     comment: String,
-    /// Whether this role may comment on it: views have no rows of their own, and others own some tables.
+    /// Whether this role may comment on it: views have no rows of their own, and tables may have other owners.
     may_comment: bool,
 }
 
-/// Looks a table up; `None` if there is none.
+/// Reads the state of a table; `None` if it does not exist.
 async fn look(connection: &mut Connection<'_>, name: &TableName) -> Result<Option<Held>> {
     let during = During::table("read", &name.plain);
     let question = format!(
@@ -31,7 +31,7 @@ async fn look(connection: &mut Connection<'_>, name: &TableName) -> Result<Optio
         regclass = literal(&name.quoted),
     );
     let rows = match connection.try_rows(&question).await {
-        // It has been dropped since it was looked up.
+        // It has been dropped since it was found.
         Err(error) if code(&error) == UNDEFINED_TABLE => return Ok(None),
         rows => rows.map_err(|error| connection.failed(during, error))?,
     };
@@ -51,7 +51,7 @@ pub(crate) async fn has_held_rows(connection: &mut Connection<'_>, name: &TableN
     Ok(held.is_some_and(|held| held.has_rows || has_held_mark(&held.comment)))
 }
 
-/// Writes down that a table has held rows if none is left, within the transaction that has removed some.
+/// Records that a table has held rows if none is left, within the transaction that removes them.
 pub(crate) async fn mark_if_empty(connection: &mut Connection<'_>, name: &TableName) -> Result<()> {
     let Some(held) = look(connection, name).await? else { return Ok(()) };
     if held.has_rows || !held.may_comment {

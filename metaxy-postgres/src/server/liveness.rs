@@ -1,8 +1,9 @@
-//! Connections that have gone silent.
+//! Silent connections.
 //!
-//! A server that computes for an hour and one that no packet reaches any more look alike: nothing comes. The driver
-//! hands out no socket on which TCP's own timers could be set, and these see nothing if a proxy or a pooler holds
-//! the connection. So a second connection asks: does the server work on this, or does it wait for us?
+//! A server that computes for an hour and a server that can no longer be reached look the same: no bytes arrive. The
+//! driver does not expose the socket, on which TCP's own timers could be set, and these detect nothing if a proxy or a
+//! pooler holds the connection. So a second connection asks whether the server works on the first, or waits for this
+//! client.
 
 use std::io;
 use std::time::Duration;
@@ -10,29 +11,29 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Row};
 
-/// How silence is looked into.
+/// The settings of the check.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
-    /// How long a connection may be silent; `None` for any time.
+    /// The time that a connection may be silent; `None` for any time.
     pub(crate) patience: Option<Duration>,
-    /// How long the second connection may take.
+    /// The time limit of the second connection.
     pub(crate) connect_timeout: Duration,
 }
 
-/// What the server does with a silent connection.
+/// The state of the server for a silent connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finding {
     Works,
-    /// It waits for us, who wait for it, or has forgotten the connection.
+    /// It waits for this client, which waits for it, or has forgotten the connection.
     Waits,
 }
 
 impl Watch {
-    /// Waits for work on a connection, as long as the server works on it too. `server` is the process that serves the
+    /// Waits for work on a connection, while the server works on it too. `server` is the process that serves the
     /// connection, if it is known.
     ///
     /// # Errors
-    /// Those of the work; [`io::ErrorKind::TimedOut`] for a connection that is dead.
+    /// The errors of the work; [`io::ErrorKind::TimedOut`] for a dead connection.
     pub(crate) async fn over<T>(
         &self,
         options: impl Fn() -> PgConnectOptions,
@@ -51,7 +52,7 @@ impl Watch {
                 done = &mut work => return done,
                 finding = self.look(options(), server) => finding,
             };
-            // It may have sent its answer in this moment: only what is found twice counts.
+            // The server may have sent its response at this moment: only a state that is found twice counts.
             if finding == Some(Finding::Waits) && !suspected {
                 suspected = true;
             } else if finding == Some(Finding::Works) {
@@ -62,7 +63,7 @@ impl Watch {
         }
     }
 
-    /// Asks over a connection of its own; `None` if that cannot be made either.
+    /// Asks over another connection; `None` if that cannot be opened either.
     async fn look(&self, options: PgConnectOptions, server: Option<i32>) -> Option<Finding> {
         let asked = async {
             let mut connection = PgConnection::connect_with(&options).await?;
@@ -89,8 +90,8 @@ async fn ask(connection: &mut PgConnection, server: i32) -> sqlx::Result<Finding
 fn silent(patience: Duration, finding: Option<Finding>) -> io::Error {
     let seconds = patience.as_secs_f64();
     let reason = match finding {
-        Some(_) => "the server waits for this connection, and what it sends does not arrive",
-        None => "and the server does not take a new connection either",
+        Some(_) => "the server waits for this connection, and its response does not arrive",
+        None => "and the server does not accept a new connection either",
     };
     let text = format!("the connection has been silent for {seconds} s (`stall_timeout`): {reason}");
     io::Error::new(io::ErrorKind::TimedOut, text)

@@ -1,4 +1,4 @@
-//! What PostgreSQL alone has.
+//! Features of PostgreSQL without a counterpart in the other backends.
 
 pub(crate) mod connect;
 pub(crate) mod conninfo;

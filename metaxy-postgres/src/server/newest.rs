@@ -1,6 +1,6 @@
 //! The time of the newest row of a table, and the indexes by which the server finds it without reading the table.
 //!
-//! Each write asks for that time. Other programs write to the same tables, so that only the table itself can tell it.
+//! Each write asks for that time. Other programs may write to the same tables, so it must be read from the table.
 
 use metaxy_core::Result;
 use sqlx::Row;
@@ -12,10 +12,10 @@ use crate::error::{During, UNDEFINED_COLUMN, UNDEFINED_TABLE, code};
 use crate::sql::alter::{TIMES, create_index, lock};
 use crate::sql::names::{literal, quoted};
 
-/// How long an index waits for writers of the table, which it locks out while it is built.
+/// The time that the creation of an index waits for writers of the table, which it blocks.
 const LOCK_TIMEOUT: &str = "2s";
 
-/// Returns the time of the newest row, in microseconds from 1970; `None` for no table, no rows, or rows without times.
+/// Returns the time of the newest row, in microseconds from 1970; `None` if there is no table, row or time.
 pub(crate) async fn newest_stamp(connection: &mut Connection<'_>, name: &TableName) -> Result<Option<i64>> {
     match ask(connection, name, &TIMES).await? {
         Answer::Newest(newest) => Ok(newest),
@@ -32,7 +32,7 @@ pub(crate) async fn newest_stamp(connection: &mut Connection<'_>, name: &TableNa
     }
 }
 
-/// What the server says of columns of a table.
+/// The server's result for the columns of a table.
 enum Answer {
     Newest(Option<i64>),
     NoTable,
@@ -59,8 +59,8 @@ fn read(row: &PgRow) -> sqlx::Result<(bool, Option<i64>)> {
     Ok((row.try_get("finite")?, row.try_get("newest")?))
 }
 
-/// Returns a query for the newest time. Without conditions on the maxima the server finds each by an index, or all of
-/// them in one scan if there is none.
+/// Returns a query for the newest time. Without conditions on the maxima the server finds each by an index or, if there
+/// is none, all of them in one scan.
 fn newest(name: &TableName, times: &[&str]) -> String {
     let maxima = times.iter().map(|time| format!("max({}) AS {}", quoted(time), quoted(time)));
     let finite = times.iter().map(|time| format!("coalesce(isfinite({}), true)", quoted(time)));
@@ -74,7 +74,7 @@ fn newest(name: &TableName, times: &[&str]) -> String {
     )
 }
 
-/// Returns the query for a table that holds `infinity`, after which no row can be stamped.
+/// Returns the query for a table that has `infinity`, after which no row can be stamped.
 fn newest_finite(name: &TableName, times: &[&str]) -> String {
     let newest = times.iter().map(|time| {
         let time = quoted(time);
@@ -88,8 +88,8 @@ fn micros(time: &str) -> String {
     format!("CASE WHEN isfinite({time}) THEN (extract(epoch FROM {time}) * 1000000)::bigint END")
 }
 
-/// Adds the indexes that a table lacks, if this role may. Without them the store works as well, but slower as the
-/// table grows: an error is not one of the write that asks for them.
+/// Adds missing indexes to a table, if this role may. Without them the store works too, but writes become slower as the
+/// table grows: an error does not fail the write.
 pub(crate) async fn index(session: &Session, name: &TableName) {
     if !session.is_first_write(&name.plain) {
         return;
@@ -98,7 +98,7 @@ pub(crate) async fn index(session: &Session, name: &TableName) {
         tracing::warn!(
             table = name.plain,
             %error,
-            "the table lacks an index on its times, and it could not be made; until then each write reads all of them"
+            "the table has no index on its times, and none could be created; without it each write reads all rows"
         );
     }
 }
@@ -112,14 +112,14 @@ async fn add_indexes(session: &Session, name: &TableName) -> Result<()> {
     let during = During::table("index", &name.plain);
     connection.begin_with(during, &format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; ")).await?;
     connection.execute(during, &lock(name)).await?;
-    // Another writer may have added them since.
+    // Another writer may have added them.
     for time in missing(&mut connection, name).await? {
         connection.execute(during, &create_index(name, &time)).await?;
     }
     connection.commit(during).await
 }
 
-/// Returns the columns of times for which an index has to be made, and can be.
+/// Returns the columns of times for which an index is missing and can be created.
 async fn missing(connection: &mut Connection<'_>, name: &TableName) -> Result<Vec<String>> {
     let during = During::table("index", &name.plain);
     let question = format!(

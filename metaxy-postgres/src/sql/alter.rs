@@ -1,4 +1,4 @@
-//! Statements that create a table or change one: to hold rows of a schema, to keep what is known of it.
+//! Statements that create or change a table for rows of a schema, and that record types.
 
 use arrow::datatypes::{Field, Schema};
 use metaxy_core::backend::HELD_MARK;
@@ -11,27 +11,27 @@ use crate::catalog::{Column, NAME_BYTES, Table, TableName};
 use crate::types::comment::{self, Backup};
 use crate::types::{self, Storage, Wire};
 
-/// How many columns a table of PostgreSQL has at most.
+/// The maximum number of columns of a table.
 const COLUMNS: usize = 1_600;
-/// Names that every table of PostgreSQL has already.
+/// Names that every table of PostgreSQL uses itself.
 const RESERVED: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
 
-/// The columns that say when a row was written or deleted.
+/// The columns with the times when a row was written or deleted.
 pub(crate) const TIMES: [&str; 2] = [columns::UPDATED_AT, columns::DELETED_AT];
 
-/// Returns the statement that gives a table its comment.
+/// Returns the statement that sets the comment of a table.
 pub(crate) fn set_comment(quoted: &str, comment: &str) -> String {
     format!("COMMENT ON TABLE {quoted} IS {};\n", literal(comment))
 }
 
-/// How rows are written: the columns in their order, and what has to be done to the table first.
+/// The plan of a write: the columns in their order, and the changes of the table that come first.
 pub(crate) struct WritePlan {
     pub(crate) columns: Vec<Column>,
     /// Statements that create or change the table; empty if it fits.
     pub(crate) changes: String,
 }
 
-/// Compares a schema to write with the table that is there.
+/// Compares the schema of rows with the existing table.
 pub(crate) fn plan_write(
     name: &TableName,
     table: Option<&Table>,
@@ -58,22 +58,22 @@ pub(crate) fn plan_write(
         return Err(Error::LimitExceeded {
             what: format!("table `{}` of {count} columns", name.plain),
             limit: format!("{COLUMNS} columns in PostgreSQL"),
-            hint: "nest some of them in a struct".to_owned(),
+            hint: "move some of them into a struct".to_owned(),
         });
     }
     Ok(WritePlan { columns, changes: changes.sql(name, table) })
 }
 
-/// What a write changes about a table.
+/// The changes of a write to a table.
 #[derive(Default)]
 struct Changes {
     /// Definitions of new columns.
     added: Vec<String>,
     /// Statements that create the indexes of a new table.
     indexes: String,
-    /// Statements that write down types.
+    /// Statements that record types.
     comments: String,
-    /// Columns whose types are written down.
+    /// Columns whose types are recorded.
     commented: Vec<Column>,
     /// The number of the last column.
     next: i16,
@@ -116,8 +116,8 @@ impl Changes {
         sql
     }
 
-    /// Returns the new comment of the table, which has held rows once it is there. Another program may write its own
-    /// comments on columns, so the types stand there too.
+    /// Returns the new comment of the table, which then records that it has held rows. Other programs may write
+    /// comments on columns, so the types are recorded here too.
     fn table_comment(&self, table: Option<&Table>) -> Option<String> {
         let comment = table.map_or(Some(HELD_MARK), |table| table.comment.as_deref());
         if self.commented.is_empty() {
@@ -134,14 +134,15 @@ impl Changes {
 
 fn check_name(name: &TableName, column: &str) -> Result<()> {
     if column.len() > NAME_BYTES {
-        let reason = format!("its name has {} bytes, and PostgreSQL keeps {NAME_BYTES}; rename it", column.len());
+        let reason =
+            format!("its name has {} bytes, and PostgreSQL truncates it to {NAME_BYTES}; rename it", column.len());
         return Err(name.invalid(column, reason));
     }
     if column.contains('\0') {
         return Err(name.invalid(column, "its name holds a NUL character; rename it".to_owned()));
     }
     if RESERVED.contains(&column) {
-        return Err(name.invalid(column, "PostgreSQL keeps this name for itself; rename it".to_owned()));
+        return Err(name.invalid(column, "PostgreSQL reserves this name; rename it".to_owned()));
     }
     Ok(())
 }
@@ -159,7 +160,7 @@ fn new_column(field: &Field, number: i16, nested_as_jsonb: bool) -> Result<Colum
     Ok(Column { name: field.name().clone(), storage, number, is_typed: true })
 }
 
-/// Returns a column that exists, in the type that it has with values of a field.
+/// Returns an existing column, in the type that it has with values of a field.
 fn grown(name: &TableName, column: &Column, field: &Field) -> Result<Column> {
     let stored = &column.storage.data_type;
     let mismatch = || Error::TypeMismatch {
@@ -182,12 +183,13 @@ fn grown(name: &TableName, column: &Column, field: &Field) -> Result<Column> {
     Ok(Column { storage, ..column.clone() })
 }
 
-/// Returns the statement that creates the index on a column of times. It holds no nulls: most rows are never deleted.
+/// Returns the statement that creates the index on a column of times. It has no nulls, because most rows are never
+/// deleted.
 pub(crate) fn create_index(name: &TableName, time: &str) -> String {
     format!("CREATE INDEX ON {} ({time}) WHERE {time} IS NOT NULL;\n", name.quoted, time = quoted(time))
 }
 
-/// Returns the statement that makes writers who create or change one table wait for each other, until the transaction
+/// Returns the statement that makes writers who create or change one table wait for each other until the transaction
 /// ends.
 pub(crate) fn lock(name: &TableName) -> String {
     let key = literal(&format!("metaxy:{}.{}", name.schema, name.plain));

@@ -1,4 +1,4 @@
-//! What is asked of PostgreSQL, as SQL.
+//! The SQL of requests to PostgreSQL.
 
 use arrow::datatypes::DataType;
 use metaxy_core::columns;
@@ -20,18 +20,19 @@ pub(crate) fn column(name: &str) -> String {
     format!("t.{}", quoted(name))
 }
 
-/// Returns a column as it is sent.
+/// Returns a column in the form in which it is sent.
 pub(crate) fn output(column: &Column) -> String {
     let name = self::column(&column.name);
     if column.storage.wire == Wire::Other { format!("({name})::text") } else { name }
 }
 
-/// Returns a column as rows are told apart by it, the way the engine does; `None` if the two might disagree.
+/// Returns a column as a key, which is compared as in the engine; `None` if the two might differ.
 pub(crate) fn key(column: &Column) -> Option<String> {
     comparable(&column.storage.wire).then(|| collated(self::column(&column.name), &column.storage.wire))
 }
 
-/// Returns whether values are equal in PostgreSQL if, and only if, they are equal in Arrow. Floats are not: `-0.0`.
+/// Returns whether values are equal in PostgreSQL exactly if they are equal in Arrow. Floats are not, because of
+/// `-0.0`.
 pub(crate) fn comparable(wire: &Wire) -> bool {
     match wire {
         Wire::Float4 | Wire::Float8 | Wire::Jsonb | Wire::Json | Wire::Array(_, _) | Wire::Other => false,
@@ -40,7 +41,7 @@ pub(crate) fn comparable(wire: &Wire) -> bool {
     }
 }
 
-/// Returns an expression under which text is compared byte by byte, whatever the database is set to.
+/// Returns an expression under which text is compared byte by byte, with any setting of the database.
 pub(crate) fn collated(expression: String, wire: &Wire) -> String {
     if *wire == Wire::Text { format!("{expression} COLLATE \"C\"") } else { expression }
 }
@@ -48,12 +49,12 @@ pub(crate) fn collated(expression: String, wire: &Wire) -> String {
 /// Returns a predicate in SQL, over the relation `t`.
 ///
 /// # Errors
-/// Why PostgreSQL might judge differently than the core.
+/// The reason why PostgreSQL's result might differ from the core's.
 pub(crate) fn condition(table: &Table, predicate: &Predicate) -> Result<String, String> {
     predicate::write(table, predicate)
 }
 
-/// Returns when a row was written or deleted, over the relation `t`; `None` for a table that does not say.
+/// Returns the time when a row was written or deleted, over the relation `t`; `None` if the table has no times.
 pub(crate) fn touched(table: &Table) -> Option<String> {
     let (deleted, updated) = (table.find(columns::DELETED_AT)?, table.find(columns::UPDATED_AT)?);
     let is_time = matches!(updated.storage.data_type, DataType::Timestamp(_, _));

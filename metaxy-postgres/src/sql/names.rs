@@ -5,7 +5,7 @@ pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Returns a text, quoted: the same under any `standard_conforming_strings`.
+/// Returns a text, quoted for any `standard_conforming_strings`.
 pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if text.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
@@ -16,7 +16,7 @@ mod tests {
     use super::{literal, quoted};
 
     #[test]
-    fn quotes_and_backslashes_stay_what_they_are() {
+    fn quotes_and_backslashes_are_escaped() {
         assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal(r"\'"), r" E'\\'''");

@@ -8,7 +8,7 @@ use super::{collated, column, literal};
 use crate::catalog::{Column, Table};
 use crate::types::Wire;
 
-/// Microseconds from 1970 to the beginning of the year 1, and to that of the year 10000: what a literal can spell.
+/// Microseconds from 1970 to the beginning of the years 1 and 10000: the range of literals.
 const SPELLED: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
 pub(super) fn write(table: &Table, predicate: &Predicate) -> Result<String, String> {
@@ -19,7 +19,7 @@ pub(super) fn write(table: &Table, predicate: &Predicate) -> Result<String, Stri
     })
 }
 
-/// Checks that columns that are compared with each other are stored in the same way, or both as numbers.
+/// Checks that compared columns are stored in the same way, or both as numbers.
 fn check_pairs(table: &Table, predicate: &Predicate) -> Result<(), String> {
     match predicate {
         Predicate::CompareColumns { left, right, .. } => {

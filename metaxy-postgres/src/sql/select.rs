@@ -1,4 +1,4 @@
-//! The part of a scan that the server does.
+//! The part of a scan that the server evaluates.
 
 use metaxy_core::filter::Predicate;
 use metaxy_core::{ScanRequest, ScanStage};
@@ -6,11 +6,11 @@ use metaxy_core::{ScanRequest, ScanStage};
 use super::{column, condition, key, touched};
 use crate::catalog::{Table, TableName};
 
-/// The rows of a scan, as far as the server takes it.
+/// The rows of a scan, as far as the server evaluates it.
 pub(crate) struct Relation {
-    /// What stands behind `FROM`; called `t`.
+    /// The text after `FROM`; the relation is named `t`.
     pub(crate) from: String,
-    /// What stands behind `WHERE`; empty for nothing.
+    /// The text after `WHERE`; empty for no condition.
     pub(crate) conditions: Vec<String>,
 }
 
@@ -23,7 +23,7 @@ impl Relation {
     }
 }
 
-/// What the server does of a scan, and the reason why not more.
+/// The part of a scan that the server evaluates, and the reason why it is not more.
 pub(crate) struct Pushdown {
     row_filter: Option<String>,
     keep_latest: Option<KeepLatest>,
@@ -55,7 +55,7 @@ impl Pushdown {
         Ok(())
     }
 
-    /// Returns the rows with at least the named columns, and with their `ctid` if `with_place`.
+    /// Returns the rows with at least these columns, and with their `ctid` if `with_place`.
     pub(crate) fn relation(
         &self,
         name: &TableName,
@@ -82,7 +82,7 @@ impl Pushdown {
             .collect();
         outputs.extend(with_place.then(|| "t.ctid AS ctid".to_owned()));
         let keys = latest.keys.join(", ");
-        // Of rows that were written at the same time the last in the table, every time the same.
+        // Of rows with the same time, the last one in the table is kept in every scan.
         let last = if table.is_plain { ", t.ctid DESC" } else { "" };
         let inner =
             Relation { from: format!("{} AS t", name.quoted), conditions: conditions([&self.row_filter, &None]) };
@@ -101,13 +101,13 @@ fn keep_latest(table: &Table, ids: &[String]) -> Result<KeepLatest, String> {
         let column = table.find(id).ok_or_else(|| format!("there is no column `{id}`"))?;
         key(column).ok_or_else(|| {
             format!(
-                "the id column `{id}` is of type {}, whose values PostgreSQL and Arrow tell apart differently",
+                "the id column `{id}` is of type {}, whose values PostgreSQL and Arrow compare differently",
                 column.storage.sql
             )
         })
     };
     let keys = ids.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-    let touched = touched(table).ok_or("the table does not say when its rows were written")?;
+    let touched = touched(table).ok_or("the table has no times of writing")?;
     if keys.is_empty() {
         return Err("there are no id columns".to_owned());
     }

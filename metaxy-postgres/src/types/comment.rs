@@ -1,6 +1,6 @@
-//! The Arrow type of a column, written into its comment as JSON: `{"arrow":{"timestamp":["ns",null]}}`.
+//! The Arrow type of a column, recorded in its comment as JSON: `{"arrow":{"timestamp":["ns",null]}}`.
 //!
-//! Other programs write comments too, so the types stand once more in the comment of the table, on a line.
+//! Other programs write comments too, so the types are also recorded in a line of the table's comment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,24 +86,24 @@ enum Type {
     Map(Box<Member>, bool),
 }
 
-/// Returns the comment of a column of this type; `None` for a type that no column has.
+/// Returns the comment of a column of this type; `None` for a type that no column can have.
 pub(crate) fn write(data_type: &DataType) -> Option<String> {
     serde_json::to_string(&Comment { arrow: from_arrow(data_type)? }).ok()
 }
 
-/// Returns the type that a comment names; `None` for a comment of another program, and for a type that does not exist.
+/// Returns the type in a comment; `None` for a comment of another program, and for a type that does not exist.
 pub(crate) fn read(comment: &str) -> Option<DataType> {
     let comment: Comment = serde_json::from_str(comment).ok()?;
     checked(comment.arrow)
 }
 
-/// The types of a table's columns, as its comment keeps them.
+/// The types of a table's columns in the table's comment.
 #[derive(Default)]
 pub(crate) struct Backup(BTreeMap<String, Entry>);
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    /// The number of the column: one of the same name that was made later is another one.
+    /// The number of the column, because a later column may have the same name.
     number: i16,
     arrow: Type,
 }
@@ -131,7 +131,7 @@ impl Backup {
         }
     }
 
-    /// Returns the comment with these types; what else stands in it is kept.
+    /// Returns the comment with these types and its other text.
     pub(crate) fn write(self, comment: &str) -> String {
         let own = |line: &&str| serde_json::from_str::<TableComment>(line).is_ok();
         let foreign: Vec<&str> = comment.lines().filter(|line| !own(line)).collect();
@@ -140,7 +140,7 @@ impl Backup {
     }
 }
 
-/// Returns the type if it is one: a comment is input.
+/// Returns the type if it is valid: a comment is input.
 fn checked(data_type: Type) -> Option<DataType> {
     let data_type = to_arrow(data_type);
     is_valid(&data_type).then_some(data_type)
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_survive_a_comment() {
+    fn types_are_read_back_from_a_comment() {
         let member = |name: &str, data_type| Field::new(name, data_type, true);
         let types = [
             DataType::Timestamp(TimeUnit::Nanosecond, Some("Europe/Berlin".into())),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_comment_of_a_table_keeps_what_others_say() {
+    fn the_comment_of_a_table_keeps_other_text() {
         let mut backup = Backup::default();
         backup.set("a", 1, &DataType::UInt8);
         let comment = backup.write("Videos\nof the lab");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_do_not_exist_are_not_read() {
+    fn unknown_types_are_not_read() {
         for arrow in [
             "{\"fixed_size_binary\":-1}",
             "{\"decimal128\":[200,0]}",
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn other_peoples_comments_are_not_ours() {
+    fn other_comments_are_ignored() {
         assert_eq!(read("the size in bytes"), None);
         assert_eq!(read("{\"owner\":\"vision\"}"), None);
     }

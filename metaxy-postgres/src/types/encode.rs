@@ -1,4 +1,4 @@
-//! Arrow values in the binary format of `COPY … FROM STDIN`.
+//! Encodes Arrow values in the binary format of `COPY … FROM STDIN`.
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
 use arrow::buffer::NullBuffer;
@@ -12,9 +12,9 @@ use metaxy_core::columns;
 
 use super::{EPOCH_DAYS, EPOCH_MICROS, Storage, Wire, json, numeric};
 
-/// The earliest timestamp of PostgreSQL, 4713-11-24 BC, and the first one that is too late, in microseconds from 2000.
+/// The range of timestamps of PostgreSQL, from 4713-11-24 BC, in microseconds from 2000.
 const TIMESTAMPS: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
-/// The earliest date and the first one that is too late, in days from 2000.
+/// The range of dates of PostgreSQL, in days from 2000.
 const DATES: std::ops::Range<i32> = -2_451_545..2_145_031_949;
 
 type EncodeValue = Box<dyn Fn(usize, &mut Vec<u8>) -> Result<(), String> + Send>;
@@ -26,7 +26,7 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Returns an encoder for a column; `column` is its name.
+    /// Creates an encoder for a column; `column` is its name.
     pub(crate) fn new(column: &str, storage: &Storage, array: &ArrayRef) -> Result<Self, String> {
         let by_field = column == columns::PROVENANCE_BY_FIELD || column == columns::DATA_VERSION_BY_FIELD;
         let array = plain(array)?;
@@ -83,7 +83,7 @@ fn encode_value(wire: &Wire, array: &ArrayRef) -> Result<EncodeValue, String> {
         (Wire::Int8, T::Time64(_) | T::Timestamp(_, _) | T::Duration(_)) => {
             fixed::<Int64Type, 8>(&counted(array, &T::Int64)?, |value| Ok(value.to_be_bytes()))
         }
-        // A NaN of another bit pattern would sort elsewhere in Arrow than in PostgreSQL.
+        // A NaN with another bit pattern would sort differently in Arrow than in PostgreSQL.
         (Wire::Float4, T::Float16) => {
             fixed::<Float16Type, 4>(array, |value| Ok(canonical(f32::from(value)).to_be_bytes()))
         }
@@ -98,7 +98,7 @@ fn encode_value(wire: &Wire, array: &ArrayRef) -> Result<EncodeValue, String> {
         (Wire::Bytea, T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_)) => bytes(array)?,
         (Wire::Date, T::Date32) => fixed::<Date32Type, 4>(array, |value| {
             let days = value.checked_sub(EPOCH_DAYS).filter(|days| DATES.contains(days));
-            days.map(i32::to_be_bytes).ok_or_else(|| "it holds a date beyond those of PostgreSQL".to_owned())
+            days.map(i32::to_be_bytes).ok_or_else(|| "it holds a date outside the range of PostgreSQL".to_owned())
         }),
         (Wire::Time, T::Time32(unit) | T::Time64(unit)) => time(array, *unit)?,
         (Wire::Timestamp, T::Date64) => {
@@ -120,7 +120,9 @@ fn encode_value(wire: &Wire, array: &ArrayRef) -> Result<EncodeValue, String> {
         }
         (Wire::Jsonb | Wire::Json | Wire::Text, T::Struct(_) | T::Map(_, _) | T::List(_) | T::LargeList(_))
         | (Wire::Jsonb | Wire::Json, T::FixedSizeList(_, _)) => json_value(wire, json::Writer::new(array)?),
-        (_, other) => return Err(format!("its values come as {other}, but its PostgreSQL type holds something else")),
+        (_, other) => {
+            return Err(format!("its values have the type {other}, which does not match its PostgreSQL type"));
+        }
     })
 }
 
@@ -128,7 +130,7 @@ fn canonical(value: f32) -> f32 {
     if value.is_nan() { f32::NAN } else { value }
 }
 
-/// Returns the numbers behind temporal values.
+/// Returns the numbers of temporal values.
 fn counted(array: &ArrayRef, count: &DataType) -> Result<ArrayRef, String> {
     cast(array, count).map_err(|error| error.to_string())
 }
@@ -152,12 +154,12 @@ fn micros_in(unit: TimeUnit) -> i64 {
     }
 }
 
-/// Returns a timestamp in microseconds from 2000.
+/// Converts a timestamp into microseconds from 2000.
 fn timestamp(value: i64, scale: i64) -> Result<i64, String> {
     let micros = value.checked_mul(scale).and_then(|micros| micros.checked_sub(EPOCH_MICROS));
     micros
         .filter(|micros| TIMESTAMPS.contains(micros))
-        .ok_or_else(|| "it holds a timestamp beyond those of PostgreSQL".to_owned())
+        .ok_or_else(|| "it holds a timestamp outside the range of PostgreSQL".to_owned())
 }
 
 fn time(array: &ArrayRef, unit: TimeUnit) -> Result<EncodeValue, String> {
@@ -166,7 +168,7 @@ fn time(array: &ArrayRef, unit: TimeUnit) -> Result<EncodeValue, String> {
     let array = counted(&counted(array, &count)?, &DataType::Int64)?;
     Ok(fixed::<Int64Type, 8>(&array, move |value| {
         let micros = value.checked_mul(scale).filter(|micros| (0..=86_400_000_000).contains(micros));
-        micros.map(i64::to_be_bytes).ok_or_else(|| "it holds a time that is no time of a day".to_owned())
+        micros.map(i64::to_be_bytes).ok_or_else(|| "it holds a time outside of a day".to_owned())
     }))
 }
 
@@ -208,7 +210,9 @@ fn uuid(array: &ArrayRef) -> Result<EncodeValue, String> {
         let text = array.as_string::<i64>().value(row);
         let digits: String = text.chars().filter(|c| !matches!(c, '-' | '{' | '}')).collect();
         let value = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32);
-        out.extend(value.ok_or_else(|| format!("its PostgreSQL type is uuid, and {text:?} is none"))?.to_be_bytes());
+        out.extend(
+            value.ok_or_else(|| format!("its PostgreSQL type is uuid, but {text:?} is not a UUID"))?.to_be_bytes(),
+        );
         Ok(())
     }))
 }
@@ -232,11 +236,11 @@ fn json_value(wire: &Wire, writer: json::Writer) -> EncodeValue {
     })
 }
 
-/// Where the items of a row begin and end.
+/// Returns the first item of a row, and the end of its items.
 type ItemsOf = Box<dyn Fn(usize) -> (usize, usize) + Send>;
 
-/// Returns what encodes lists as arrays of PostgreSQL: dimensions, whether there are nulls, the element type, the
-/// bounds, the elements.
+/// Returns a function that encodes lists as arrays of PostgreSQL: dimensions, whether there are nulls, the element
+/// type, the bounds, the elements.
 fn list(element: &Wire, oid: u32, array: &ArrayRef) -> Result<EncodeValue, String> {
     let (items, range): (ArrayRef, ItemsOf) = match array.data_type() {
         DataType::List(_) => {

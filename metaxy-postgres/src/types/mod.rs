@@ -1,8 +1,8 @@
-//! Arrow types and PostgreSQL types: which one a column is stored in, and how its values travel.
+//! Arrow types and PostgreSQL types: the stored type of a column, and the binary format of its values.
 //!
-//! A column is created in the PostgreSQL type that holds its Arrow type without loss. Where several Arrow types share
-//! one PostgreSQL type, the column's comment says which one it was ([`comment`]); a column without such a comment, as
-//! other programs make them, is read in the type that suits it best.
+//! A column is created in the PostgreSQL type that stores its Arrow type without loss. If several Arrow types have the
+//! same PostgreSQL type, the column's comment records the Arrow type ([`comment`]); a column without such a comment,
+//! for example of another program, is read in the Arrow type that fits best.
 
 pub(crate) mod comment;
 pub(crate) mod decode;
@@ -22,12 +22,12 @@ use crate::KIND;
 
 /// The start of a binary `COPY`.
 pub(crate) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
-/// Microseconds from 1970 to 2000, from which PostgreSQL counts.
+/// Microseconds from 1970 to 2000, PostgreSQL's epoch.
 pub(crate) const EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// Days from 1970 to 2000.
+/// Days from 1970 to 2000, PostgreSQL's epoch.
 pub(crate) const EPOCH_DAYS: i32 = 10_957;
 
-/// The binary format in which values of a column travel.
+/// The binary format of the values of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
     Bool,
@@ -49,23 +49,23 @@ pub(crate) enum Wire {
     /// `json`, which is text.
     Json,
     Uuid,
-    /// Of elements with this object id.
+    /// An array whose elements have this object id.
     Array(Box<Wire>, u32),
-    /// Anything else: read as the text that the server makes of it, never written.
+    /// Any other type: read as the server's text of it, never written.
     Other,
 }
 
 /// How a column of an Arrow type is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Storage {
-    /// The type as a column definition spells it.
+    /// The type in a column definition.
     pub(crate) sql: String,
     pub(crate) wire: Wire,
-    /// The Arrow type in which the values come back.
+    /// The Arrow type in which the values are read.
     pub(crate) data_type: DataType,
 }
 
-/// A PostgreSQL type as the catalog describes it.
+/// A PostgreSQL type in the catalog.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PgType {
     pub(crate) oid: u32,
@@ -97,8 +97,8 @@ pub(crate) fn storage(column: &str, data_type: &DataType) -> Result<Storage, Err
                 }
             }
             DataType::Struct(_) | DataType::Map(_, _) => ("jsonb".to_owned(), Wire::Jsonb),
-            DataType::Null => return Err(unsupported("it has no values to tell its type by; cast it to one that has")),
-            _ => return Err(unsupported("cast it to a type that PostgreSQL has")),
+            DataType::Null => return Err(unsupported("it has no type yet; cast it to the type of its values")),
+            _ => return Err(unsupported("cast it to a type of PostgreSQL")),
         },
     };
     if wire == Wire::Jsonb {
@@ -122,7 +122,7 @@ fn scalar_storage(data_type: &DataType) -> Option<(String, Wire)> {
         T::Date32 => ("date", Wire::Date),
         T::Date64 => ("timestamp(6) without time zone", Wire::Timestamp),
         T::Time32(_) | T::Time64(TimeUnit::Microsecond) => ("time(6) without time zone", Wire::Time),
-        // PostgreSQL keeps microseconds; nanoseconds stay whole as a count.
+        // PostgreSQL stores microseconds; nanoseconds are stored as a count, without loss.
         T::Time64(_) | T::Timestamp(TimeUnit::Nanosecond, _) | T::Duration(_) => ("bigint", Wire::Int8),
         T::Timestamp(_, None) => ("timestamp(6) without time zone", Wire::Timestamp),
         T::Timestamp(_, Some(_)) => ("timestamp(6) with time zone", Wire::Timestamptz),
@@ -138,7 +138,7 @@ fn scalar_storage(data_type: &DataType) -> Option<(String, Wire)> {
     Some((sql.to_owned(), wire))
 }
 
-/// Returns the object id that the header of an array names.
+/// Returns the object id in the header of an array.
 fn element_oid(wire: &Wire) -> u32 {
     match wire {
         Wire::Bool => 16,
@@ -157,8 +157,8 @@ fn element_oid(wire: &Wire) -> u32 {
     }
 }
 
-/// Returns how a column that exists is read and written: by the first of the types written down that fits, or else by
-/// its PostgreSQL type. Comes with whether one of them fits.
+/// Returns how an existing column is read and written: by the first recorded type that fits, or by its PostgreSQL type.
+/// The second value says whether a recorded type fits.
 pub(crate) fn existing(
     column: &str,
     pg: PgType,
@@ -179,8 +179,8 @@ pub(crate) fn existing(
     (Storage { sql, wire, data_type }, false)
 }
 
-/// Returns `numeric` and its arrays, whatever their precision: with a comment they are read in its type, else as text
-/// if they have none.
+/// Returns `numeric` and its arrays, with any precision: with a comment they are read in its type, otherwise as text if
+/// they have no precision.
 fn plain_numeric(oid: u32) -> Option<Wire> {
     match oid {
         1700 => Some(Wire::Numeric),
@@ -189,7 +189,7 @@ fn plain_numeric(oid: u32) -> Option<Wire> {
     }
 }
 
-/// Returns the type of by-field columns of other programs: which fields they have is only known row by row.
+/// Returns the type of by-field columns of other programs, whose fields may differ from row to row.
 fn string_map() -> DataType {
     let key = Field::new("keys", DataType::Utf8, false);
     let value = Field::new("values", DataType::Utf8, true);
@@ -197,7 +197,7 @@ fn string_map() -> DataType {
     DataType::Map(Arc::new(entries), false)
 }
 
-/// Returns the Arrow type that a PostgreSQL type suggests.
+/// Returns the default Arrow type of a PostgreSQL type.
 fn natural(pg: PgType) -> (Wire, DataType) {
     use DataType as T;
     let micros = TimeUnit::Microsecond;
@@ -258,7 +258,7 @@ fn element_of_array(oid: u32) -> Option<u32> {
     ARRAYS.iter().find(|(array, _)| *array == oid).map(|(_, element)| *element)
 }
 
-/// Returns whether a column of this type needs a comment to come back as it is.
+/// Returns whether a column of this type needs a comment to be read in the same type.
 pub(crate) fn needs_comment(storage: &Storage) -> bool {
     let implied = match &storage.wire {
         Wire::Numeric => match &storage.data_type {
@@ -266,7 +266,7 @@ pub(crate) fn needs_comment(storage: &Storage) -> bool {
             DataType::Decimal256(precision, _) => return *precision <= 38 || storage.sql == "numeric",
             _ => return true,
         },
-        // The precision of the elements of `numeric[]` is nowhere else.
+        // The precision of the elements of `numeric[]` is not in the catalog.
         Wire::Array(element, _) if **element == Wire::Numeric => return true,
         Wire::Jsonb => return true,
         wire => natural(PgType { oid: oid_of(wire), modifier: -1 }).1,
@@ -274,7 +274,7 @@ pub(crate) fn needs_comment(storage: &Storage) -> bool {
     implied != storage.data_type
 }
 
-/// Returns the object id of the type whose values travel so.
+/// Returns the object id of the type with this binary format.
 pub(crate) fn oid_of(wire: &Wire) -> u32 {
     match wire {
         Wire::Array(_, element) => {

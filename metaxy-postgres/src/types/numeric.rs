@@ -4,8 +4,8 @@ use arrow::datatypes::DataType;
 
 const NEGATIVE: u16 = 0x4000;
 
-/// Returns the Arrow type of a `numeric(p, s)`, by the modifier in the catalog; `None` if it has no precision, or
-/// one beyond Arrow's.
+/// Returns the Arrow type of a `numeric(p, s)`, from the modifier in the catalog; `None` if it has no precision, or one
+/// outside the range of Arrow.
 pub(crate) fn type_of(modifier: i32) -> Option<DataType> {
     let modifier = modifier.checked_sub(4).filter(|modifier| *modifier >= 0)?;
     let precision = u8::try_from(modifier >> 16).ok()?;
@@ -18,7 +18,8 @@ pub(crate) fn type_of(modifier: i32) -> Option<DataType> {
     }
 }
 
-/// Appends a decimal number: its digits (with a sign) as an integer, and how many of them are behind the point.
+/// Appends a decimal number, given as the digits of an integer (with a sign) and the number of digits after the decimal
+/// point.
 pub(crate) fn encode(integer: &str, scale: i32, out: &mut Vec<u8>) {
     let (negative, digits) = match integer.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -56,14 +57,14 @@ pub(crate) fn encode(integer: &str, scale: i32, out: &mut Vec<u8>) {
 
 /// Returns the value times ten to the power of `scale`, as the digits of an integer.
 pub(crate) fn decode(bytes: &[u8], scale: i32) -> Result<String, String> {
-    let short = || "a numeric value is cut short".to_owned();
+    let short = || "a numeric value is truncated".to_owned();
     let word = |index: usize| -> Result<u16, String> {
         let pair = bytes.get(2 * index..2 * index + 2).ok_or_else(short)?;
         Ok(u16::from_be_bytes([pair[0], pair[1]]))
     };
     let (count, weight, sign) = (word(0)? as usize, i32::from(word(1)? as i16), word(2)?);
     if sign != 0 && sign != NEGATIVE {
-        return Err("it holds a numeric that is NaN or infinite, which Arrow's decimals have not".to_owned());
+        return Err("it holds a numeric that is NaN or infinite, which Arrow's decimals cannot represent".to_owned());
     }
     let mut digits = String::with_capacity(4 * count + 1);
     for index in 0..count {
@@ -75,7 +76,7 @@ pub(crate) fn decode(bytes: &[u8], scale: i32) -> Result<String, String> {
         Err(_) => {
             let cut = digits.len().saturating_sub(shift.unsigned_abs() as usize);
             if digits.split_off(cut).bytes().any(|digit| digit != b'0') {
-                return Err(format!("it holds a numeric with more than {scale} digits behind the point"));
+                return Err(format!("it holds a numeric with more than {scale} digits after the decimal point"));
             }
         }
     }
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_survive() {
+    fn numbers_are_decoded_unchanged() {
         for (integer, scale) in [
             ("0", 0),
             ("1", 0),
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn modifiers_name_precision_and_scale() {
+    fn modifiers_contain_precision_and_scale() {
         assert_eq!(type_of((10 << 16 | 2) + 4), Some(DataType::Decimal128(10, 2)));
         assert_eq!(type_of((50 << 16) + 4), Some(DataType::Decimal256(50, 0)));
         assert_eq!(type_of(-1), None);

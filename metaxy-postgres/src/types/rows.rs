@@ -1,4 +1,4 @@
-//! Rows that a query gives, from the binary format of `COPY … TO STDOUT`.
+//! Reads the rows of a query from the binary format of `COPY … TO STDOUT`.
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::filter;
@@ -8,17 +8,17 @@ use metaxy_core::{Error, Result, fence};
 use super::decode::{self, Decoder, Fields};
 use super::{SIGNATURE, Storage};
 
-/// How large a batch of rows that are read becomes.
+/// The maximum number of rows of a batch.
 const BATCH_ROWS: usize = 16 * 1024;
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
-/// Rows that a query gives, one decoder for each of its columns.
+/// Reads the rows of a query, with one decoder for each column.
 pub(crate) struct RowReader {
     pub(crate) table: String,
     columns: Vec<(String, Box<dyn Decoder>)>,
-    /// The columns that rows are known by.
+    /// The columns that identify a row in errors.
     ids: Vec<usize>,
-    /// Rows before those that are collected.
+    /// The number of rows in earlier batches.
     before: usize,
     pub(crate) rows: usize,
     bytes: usize,
@@ -26,14 +26,14 @@ pub(crate) struct RowReader {
     bad: Vec<BadValue>,
 }
 
-/// A value that Arrow does not have.
+/// A value that Arrow cannot represent.
 struct BadValue {
     row: usize,
     column: String,
     reason: String,
 }
 
-/// Rows that have been read, and an error for each row that cannot be.
+/// Rows that have been read, and an error for each row that cannot be read.
 pub(crate) struct Piece {
     pub(crate) arrays: Vec<ArrayRef>,
     pub(crate) rows: usize,
@@ -52,7 +52,7 @@ impl RowReader {
         Ok(Self { table, columns, ids: Vec::new(), before: 0, rows: 0, bytes: 0, started: false, bad: Vec::new() })
     }
 
-    /// Names the columns that tell which row an error is about.
+    /// Sets the columns that identify a row in errors.
     pub(crate) fn with_ids(mut self, ids: &[String]) -> Self {
         let position = |id: &String| self.columns.iter().position(|(name, _)| name == id);
         self.ids = ids.iter().filter_map(position).collect();
@@ -63,12 +63,12 @@ impl RowReader {
         self
     }
 
-    /// Takes one message, which holds whole rows.
+    /// Reads one message, which has whole rows.
     pub(crate) fn take(&mut self, message: &[u8]) -> Result<()> {
         let mut rest = message;
         if !self.started {
             let header = rest.split_at_checked(SIGNATURE.len() + 8).filter(|(header, _)| header.starts_with(SIGNATURE));
-            rest = header.ok_or_else(|| self.broken("the server sent something else than rows"))?.1;
+            rest = header.ok_or_else(|| self.broken("the server sent data other than rows"))?.1;
             self.started = true;
         }
         self.bytes += rest.len();
@@ -78,7 +78,7 @@ impl RowReader {
                 break;
             }
             if usize::from(count.unsigned_abs()) != self.columns.len() {
-                return Err(self.broken("the server sent another number of columns than it was asked for"));
+                return Err(self.broken("the server sent a different number of columns than requested"));
             }
             rest = self.take_row(fields)?;
         }
@@ -89,7 +89,7 @@ impl RowReader {
         Error::corrupt(&self.table, reason)
     }
 
-    /// Takes a row, and returns the bytes that follow it.
+    /// Reads a row, and returns the bytes after it.
     fn take_row<'a>(&mut self, row: &'a [u8]) -> Result<&'a [u8]> {
         let mut fields = Fields(row);
         for (name, decoder) in &mut self.columns {
@@ -113,7 +113,7 @@ impl RowReader {
         self.rows >= BATCH_ROWS || self.bytes >= BATCH_BYTES
     }
 
-    /// Returns the rows taken since the last call.
+    /// Returns the rows read since the last call.
     pub(crate) fn finish(&mut self) -> Result<Piece> {
         let finished = self
             .columns
@@ -132,7 +132,7 @@ impl RowReader {
         Ok(Piece { arrays, rows: good.true_count(), errors })
     }
 
-    /// Returns the error of a row, which tells by its ids which one it is.
+    /// Returns the error of a row, which is identified by its ids.
     fn bad_value(&self, bad: &BadValue, arrays: &[ArrayRef]) -> Error {
         let shown = |index: &usize| {
             let (name, array) = (&self.columns.get(*index)?.0, arrays.get(*index)?);

@@ -1,12 +1,12 @@
-//! What a `jsonb` column holds whose Arrow type is not written down: the Python package's, or one whose comment is
-//! lost.
+//! The shape of the values in a `jsonb` column without a recorded Arrow type: a column of the Python package, or one
+//! whose comment is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
-/// The values of a column, or of a part of them: which kinds of JSON they are.
+/// The kinds of JSON values of a column, or of a part of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shape {
     kinds: BTreeSet<String>,
@@ -15,7 +15,7 @@ pub(crate) struct Shape {
 }
 
 /// Returns a query for the kinds of values at each path of a column: `path` is a JSON list of member names, in which a
-/// number stands for the items of a list.
+/// number means the items of a list.
 pub(crate) fn query(table: &str, column: &str) -> String {
     format!(
         "WITH RECURSIVE parts(path, value) AS ( \
@@ -39,7 +39,7 @@ pub(crate) fn query(table: &str, column: &str) -> String {
     )
 }
 
-/// Returns a query for whether members of the first objects of a column are something else than texts (`others`).
+/// Returns a query for whether members of the first objects of a column are not texts (`others`).
 pub(crate) fn sample(table: &str, column: &str) -> String {
     format!(
         "SELECT EXISTS (SELECT 1 FROM (SELECT t.{column}::jsonb AS value FROM {table} AS t LIMIT 100) AS first \
@@ -49,7 +49,7 @@ pub(crate) fn sample(table: &str, column: &str) -> String {
 }
 
 impl Shape {
-    /// Adds a row of the query's answer.
+    /// Adds a row of the query's result.
     pub(crate) fn add(&mut self, path: &str, kind: &str) {
         let steps: Vec<serde_json::Value> = serde_json::from_str(path).unwrap_or_default();
         let mut part = self;
@@ -62,12 +62,12 @@ impl Shape {
         part.kinds.insert(kind.to_owned());
     }
 
-    /// Returns the struct if every value is an object (or null), as the Python package reads them.
+    /// Returns the struct type if every value is an object or null, as the Python package reads them.
     pub(crate) fn object_type(&self) -> Option<DataType> {
         self.data_type().ok().flatten().filter(|data_type| matches!(data_type, DataType::Struct(_)))
     }
 
-    /// Returns the type to write values of another one; `None` if what is there does not go with it.
+    /// Returns the type in which values of the given type are written; `None` if they do not fit the existing values.
     pub(crate) fn type_for(&self, given: &DataType) -> Option<DataType> {
         match self.counted_as(given).data_type() {
             Ok(Some(data_type)) if std::mem::discriminant(&data_type) == std::mem::discriminant(given) => {
@@ -78,7 +78,7 @@ impl Shape {
         }
     }
 
-    /// Returns the type of the values; `None` for nulls alone, an error for values of several kinds.
+    /// Returns the type of the values; `None` if all are null, an error if they are of several kinds.
     fn data_type(&self) -> Result<Option<DataType>, Mixed> {
         let kinds: Vec<&str> = self.kinds.iter().map(String::as_str).filter(|kind| *kind != "null").collect();
         Ok(Some(match kinds.as_slice() {
@@ -107,7 +107,7 @@ impl Shape {
         }))
     }
 
-    /// Returns the shape with integers as the times that they are counts of, if times are to be written.
+    /// Returns the shape with integers as counts of times, if times are to be written.
     fn counted_as(&self, given: &DataType) -> Self {
         let mut shape = self.clone();
         match given {
@@ -130,10 +130,10 @@ impl Shape {
     }
 }
 
-/// Values of several kinds in one place.
+/// Values of several kinds at one path.
 struct Mixed;
 
-/// Returns types whose values are stored as 64-bit counts.
+/// Returns the types whose values are stored as 64-bit counts.
 fn counts() -> Vec<DataType> {
     use TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
     let mut types = vec![DataType::Date64, DataType::Time64(Microsecond), DataType::Time64(Nanosecond)];
@@ -177,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn values_of_several_kinds_stay_text() {
+    fn values_of_several_kinds_are_text() {
         assert_eq!(shape(&[("[]", "object"), ("[]", "string")]).object_type(), None);
         assert_eq!(shape(&[("[]", "object"), ("[\"a\"]", "integer"), ("[\"a\"]", "string")]).object_type(), None);
         assert_eq!(shape(&[("[]", "array"), ("[0]", "integer")]).object_type(), None);
     }
 
     #[test]
-    fn counts_are_what_is_written_to_them() {
+    fn integers_are_read_as_the_written_counts() {
         let time = DataType::Timestamp(TimeUnit::Nanosecond, None);
         let given = DataType::Struct(vec![Field::new("t", time, true)].into());
         let found = shape(&[("[]", "object"), ("[\"t\"]", "integer")]);

@@ -1,4 +1,4 @@
-//! Bad input, bad servers: each a typed error.
+//! Invalid input and unusable servers cause typed errors.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,15 +36,15 @@ async fn a_wrong_password_is_denied_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_not_there_is_unreachable() {
+async fn a_missing_server_is_unreachable() {
     let refused = open_error("postgresql://me@127.0.0.1:1/x").await;
     assert!(matches!(refused, Error::Unreachable { .. }), "{refused}");
-    // Nothing answers there (RFC 5737); some networks refuse at once.
+    // No host responds there (RFC 5737); some networks refuse at once.
     let start = Instant::now();
     let silent = open_error_within(2.0, "postgresql://me@192.0.2.1:5432/x").await;
     assert!(matches!(silent, Error::Unreachable { .. }), "{silent}");
     assert!(start.elapsed() < Duration::from_secs(30));
-    // Something else than PostgreSQL that never speaks.
+    // A program other than PostgreSQL that never responds.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mute = format!("postgresql://me@127.0.0.1:{}/x", listener.local_addr().unwrap().port());
     let mute = open_error_within(2.0, &mute).await;
@@ -52,7 +52,7 @@ async fn a_server_that_is_not_there_is_unreachable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_not_there_is_not_found() {
+async fn a_missing_database_is_not_found() {
     let database = database();
     let missing = format!("{}_missing", database.url());
     let error = open_error(&missing).await;
@@ -60,7 +60,7 @@ async fn a_database_that_is_not_there_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_only_read_is_denied_to_write() {
+async fn a_read_only_role_is_denied_to_write() {
     let database = database();
     append(&open(database.url()).await, "t", &one()).await.unwrap();
     let role = format!("looker_{}", std::process::id());
@@ -89,7 +89,7 @@ async fn a_store_opened_for_reading_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_store_says_so() {
+async fn calls_on_a_closed_store_fail() {
     let database = database();
     let backend = PostgresBackend::new(config(database.url())).unwrap();
     assert!(matches!(backend.schema(&key("t")).await, Err(Error::Closed { .. })));
@@ -102,7 +102,7 @@ async fn a_closed_store_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_server_lacks_is_told_apart() {
+async fn errors_of_the_server_are_distinguished() {
     let database = database();
     let backend = open(database.url()).await;
     append(&backend, "t", &one()).await.unwrap();

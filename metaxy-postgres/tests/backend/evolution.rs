@@ -43,7 +43,7 @@ async fn a_column_of_another_type_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_postgresql_would_cut_are_errors() {
+async fn names_that_postgresql_would_truncate_are_errors() {
     let database = database();
     let backend = open(database.url()).await;
     let long = "x".repeat(64);
@@ -57,7 +57,7 @@ async fn names_that_postgresql_would_cut_are_errors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_was_never_filled_is_told_from_an_emptied_one() {
+async fn never_filled_and_emptied_tables_differ() {
     let database = database();
     database
         .sql(

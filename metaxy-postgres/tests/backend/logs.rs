@@ -1,4 +1,4 @@
-//! What is logged, by the store and by what it is built on: never a secret.
+//! Logs of the store and of its dependencies contain no secrets.
 
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Write as _};
@@ -18,19 +18,19 @@ use url::Url;
 use super::support::{config, sample};
 use super::tls::Encrypted;
 
-/// Tells the process that is listened to which database it works on.
+/// The variable with the database of the process whose logs are read.
 const CHILD: &str = "METAXY_POSTGRES_LOGGED";
-/// What every secret of this test holds.
+/// A part of every secret of this test.
 const SECRET: &str = "s3cret";
-/// The password of the role that works.
+/// The password of the role that connects.
 const PASSWORD: &str = "/s3cret@p:ss?w+rd#";
 
-/// Prints what is logged, a line for each event or span.
+/// Prints the log, one line for each event or span.
 struct Printer;
 
 #[derive(Default)]
 struct Line {
-    /// The place, where the `log` crate has logged it.
+    /// The module, if the `log` crate has logged the event.
     target: Option<String>,
     text: String,
 }
@@ -75,7 +75,7 @@ impl<S: Subscriber> Layer<S> for Printer {
     }
 }
 
-/// A URL of the same database for a role, with its password percent-encoded, or without.
+/// Returns a URL of the same database for a role, with or without its percent-encoded password.
 fn url_as(url: &str, role: &str, password: Option<&str>) -> String {
     let mut url = Url::parse(url).unwrap();
     url.set_username(role).unwrap();
@@ -83,7 +83,7 @@ fn url_as(url: &str, role: &str, password: Option<&str>) -> String {
     url.into()
 }
 
-/// Opens a store; shows everything of its settings and its errors.
+/// Opens a store, and prints its settings and errors.
 async fn tried(config: PostgresConfig) -> bool {
     println!("{config:?}");
     let backend = match PostgresBackend::new(config) {
@@ -131,7 +131,7 @@ async fn logins(url: &str, role: &str, root: &Path) {
     assert!(!tried(config(&stranger).tls("verify-full", root)).await, "a certificate for another name");
 }
 
-/// Writes and reads, has something refused, loses its connections, and goes on.
+/// Writes and reads, has a write refused, loses its connections, and continues.
 async fn work(url: &str) {
     let graph = FeatureGraph::new([FeatureSpec::builder("raw/video").id_columns(["id"]).build().unwrap()]).unwrap();
     let store = MetadataStore::builder(PostgresBackend::new(config(url).pool_size(2)).unwrap(), graph);
@@ -146,7 +146,7 @@ async fn work(url: &str) {
     println!("{:?}", backend.delete(&key("missing"), &metaxy_core::filter::Predicate::Constant(Some(true))).await);
     wait_for_a_connection(url).await;
     for _ in 0..2 {
-        // All connections are cut but the one that cuts them.
+        // All connections are closed except the one that closes them.
         println!("{:?}", append(&backend, "cutting", &batch([("x", ints([1]))])).await);
         println!("{:?}", read(&backend, "t").await.unwrap().num_rows());
         println!("{:?}", store.write("raw/video", sample()).await);
@@ -165,7 +165,7 @@ async fn wait_for_a_connection(url: &str) {
     backend.close().await.unwrap();
 }
 
-/// Everything that could be decoded from percent signs, decoded.
+/// Returns the text with all percent escapes decoded.
 fn percent_decoded(text: &str) -> String {
     let mut decoded = Vec::new();
     let mut rest = text.as_bytes();
@@ -185,7 +185,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// The crates and levels that SECURITY.md says are logged.
+/// Returns the crates and log levels in SECURITY.md.
 fn documented() -> Vec<(String, String)> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../SECURITY.md")).unwrap();
     let mut found = Vec::new();
@@ -219,7 +219,7 @@ async fn no_log_holds_a_secret() {
     child.env_remove("PGPASSWORD").env(CHILD, format!("{url}\n{role}\n{}", server.root().display()));
     let output = child.output().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    // Secrets that an assertion would show are not hidden from the one who runs the test.
+    // The test shows the output of the process even if an assertion would print secrets.
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
     for shown in [text.to_lowercase(), percent_decoded(&text).to_lowercase()] {
         let secret = shown.lines().find(|line| line.contains(SECRET));
@@ -228,7 +228,7 @@ async fn no_log_holds_a_secret() {
     assert_documented(&text);
 }
 
-/// A role, and tables whose triggers make the server talk, refuse, and cut connections.
+/// Creates a role, and tables whose triggers make the server log, refuse writes, and close connections.
 fn prepare(server: &Encrypted, role: &str) {
     let quoted = PASSWORD.replace('\'', "''");
     let trigger = |table: &str, body: &str| {
@@ -251,7 +251,7 @@ fn prepare(server: &Encrypted, role: &str) {
     server.database.sql(&sql).unwrap();
 }
 
-/// A password file with lines that are broken, and the right one.
+/// Returns a password file with invalid lines and the valid one.
 fn passwords(url: &str, role: &str) -> String {
     let url = Url::parse(url).unwrap();
     let (host, port, database) = (url.host_str().unwrap(), url.port().unwrap(), url.path().trim_start_matches('/'));
@@ -271,7 +271,7 @@ fn write_private(path: &Path, text: &str) {
     }
 }
 
-/// Every crate that has logged something is in the table of SECURITY.md, with the level.
+/// Checks that every crate that has logged is in the table of SECURITY.md, with the level.
 fn assert_documented(text: &str) {
     let seen: BTreeSet<(&str, &str)> = text
         .lines()
@@ -283,7 +283,7 @@ fn assert_documented(text: &str) {
         .filter(|(name, _)| !name.starts_with("metaxy"))
         .collect();
     println!("{seen:?}");
-    assert!(seen.iter().any(|(name, _)| name.starts_with("sqlx")), "the driver was not heard: {seen:?}");
+    assert!(seen.iter().any(|(name, _)| name.starts_with("sqlx")), "the driver has logged nothing: {seen:?}");
     let documented = documented();
     for (name, level) in seen {
         let is_named = |(known, at): &(String, String)| name.starts_with(known.as_str()) && at == level;

@@ -1,5 +1,5 @@
-//! What PostgreSQL alone has to show: types, settings, errors, TLS, poolers, networks that fail, many
-//! writers, a server that dies.
+//! The backend's own behaviour: types, settings, errors, TLS, poolers, network failures, concurrent writers, and server
+//! crashes.
 
 mod errors;
 mod evolution;

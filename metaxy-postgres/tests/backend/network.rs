@@ -1,4 +1,4 @@
-//! Networks that fail, and streams that are held.
+//! Network failures, and unread streams.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -15,10 +15,10 @@ use url::Url;
 
 use super::support::{config, database, open};
 
-/// Stands between a store and its server, and goes silent when it is told to.
+/// A proxy between a store and its server, which can stop forwarding.
 struct Proxy {
     url: String,
-    /// Connections up to this number are silent.
+    /// The number of connections that are silent, counted from the first.
     silent: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
 }
@@ -45,7 +45,7 @@ impl Proxy {
         Self { url: url.into(), silent, connections }
     }
 
-    /// Lets nothing pass on connections that are open, nor on new ones where `all`.
+    /// Stops forwarding on open connections and, if `all`, on new ones.
     fn fall_silent(&self, all: bool) {
         let last = if all { usize::MAX } else { self.connections.load(Ordering::SeqCst) };
         self.silent.store(last, Ordering::SeqCst);
@@ -100,7 +100,7 @@ async fn a_connection_that_stalls_ends_in_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_takes_its_time_is_waited_for() {
+async fn a_slow_server_is_waited_for() {
     let database = database();
     database.sql("CREATE VIEW slow AS SELECT 1::bigint AS x FROM pg_sleep(3)").unwrap();
     let backend = opened(impatient(database.url())).await;
@@ -108,8 +108,8 @@ async fn a_server_that_takes_its_time_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handshake_that_is_cut_may_be_tried_again() {
-    // The server goes away before it answers whether it speaks TLS, or after.
+async fn an_interrupted_handshake_is_transient() {
+    // The server closes the connection before or after it says whether it supports TLS.
     for answer in [&b""[..], b"S"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("postgresql://me:s3cret@127.0.0.1:{}/x", listener.local_addr().unwrap().port());
@@ -135,7 +135,7 @@ async fn a_handshake_that_is_cut_may_be_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixty_held_streams_take_no_more_connections_than_the_pool_has() {
+async fn sixty_streams_use_only_the_connections_of_the_pool() {
     let database = database();
     let backend = opened(config(database.url()).pool_size(4)).await;
     append(&backend, "t", &batch([("x", ints(0..80_000))])).await.unwrap();
@@ -148,7 +148,7 @@ async fn sixty_held_streams_take_no_more_connections_than_the_pool_has() {
     let count =
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'metaxy' AND datname = current_database()";
     assert!(database.sql(count).unwrap().parse::<usize>().unwrap() <= 4);
-    // Others work, and what they do is not seen by the streams.
+    // Other calls work, and the streams do not see their changes.
     append(&backend, "t", &batch([("x", ints(0..10))])).await.unwrap();
     assert_eq!(read(&backend, "t").await.unwrap().num_rows(), 80_010);
     for (mut stream, mut rows) in streams {

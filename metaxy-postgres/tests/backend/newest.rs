@@ -1,4 +1,4 @@
-//! The newest time of a table: every writer counts, and the server finds it by an index.
+//! The newest time of a table: all writers count, and the server finds it by an index.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const INDEXES: &str = "SELECT coalesce(string_agg(indexdef, E'\\n' ORDER BY inde
 const NEWEST: &str = "SELECT greatest((extract(epoch FROM max(metaxy_updated_at)) * 1000000)::bigint, \
                       (extract(epoch FROM max(metaxy_deleted_at)) * 1000000)::bigint) FROM raw__video";
 
-/// A table as the Python package makes it, with many rows.
+/// A table in the form of the Python package, with many rows.
 const FOREIGN: &str = "CREATE TABLE raw__video (id varchar, \
                        metaxy_provenance_by_field jsonb, metaxy_provenance varchar, \
                        metaxy_feature_version varchar, metaxy_project_version varchar, \
@@ -49,7 +49,7 @@ async fn newest(backend: &PostgresBackend) -> i64 {
     backend.newest_stamp(&key("raw/video")).await.unwrap().unwrap()
 }
 
-/// The plan of the statement that a store has run last.
+/// Returns the plan of the last statement of a store.
 fn plan(database: &Database) -> String {
     let last = "SELECT query FROM pg_stat_activity WHERE application_name = 'metaxy' \
                 AND datname = current_database() AND query LIKE '%max(%' ORDER BY query_start DESC LIMIT 1";
@@ -71,7 +71,7 @@ async fn the_newest_time_is_found_by_an_index() {
             "INSERT INTO raw__video (id, {time}) SELECT i, now() + {number} FROM generate_series(1, 20000) AS i"
         ))
     };
-    // Rows of another program, of which the last ones lie in the future.
+    // Rows of another program, the last of which have future times.
     insert("i * interval '1 s'", "metaxy_updated_at").unwrap();
     assert_eq!(newest(&backend).await.to_string(), database.sql(NEWEST).unwrap());
     let found = plan(&database);
@@ -93,7 +93,7 @@ async fn a_write_reads_no_other_rows() {
     for _ in 0..3 {
         store.write("raw/video", sample()).await.unwrap();
     }
-    // A connection that ends tells what it has read.
+    // A connection reports what it has read when it ends.
     store.close().await.unwrap();
     for _ in 0..50 {
         let open =
@@ -132,7 +132,7 @@ async fn a_table_of_another_program_gets_its_indexes_with_the_first_write() {
 async fn indexes_of_others_are_used() {
     let database = database();
     database.sql(FOREIGN).unwrap();
-    // One that tells the newest time, and two that do not.
+    // One index that contains the newest time, and two that do not.
     database
         .sql(
             "CREATE INDEX own ON raw__video (metaxy_updated_at DESC, id); \
@@ -170,7 +170,7 @@ async fn a_table_that_may_not_be_indexed_is_scanned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_in_use_is_written_all_the_same_and_indexed_later() {
+async fn a_locked_table_is_written_and_indexed_later() {
     let database = Arc::new(database());
     database.sql(FOREIGN).unwrap();
     let busy = {
@@ -192,7 +192,7 @@ async fn a_table_in_use_is_written_all_the_same_and_indexed_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_that_say_less_are_answered_for() {
+async fn the_newest_time_of_tables_with_missing_columns() {
     let database = database();
     let backend = open(database.url()).await;
     let newest = async |table: &str| backend.newest_stamp(&key(table)).await.unwrap();
@@ -218,7 +218,7 @@ async fn tables_that_say_less_are_answered_for() {
     }
 }
 
-/// Writes to the table of `raw/video`, or reads it and resolves what depends on it.
+/// Writes to the table of `raw/video`, or reads it and resolves a dependent feature.
 const PYTHON: &str = "
 import sys, warnings
 warnings.simplefilter('ignore')
@@ -242,7 +242,7 @@ with graph.use():
         print(','.join(sorted(store.read(video).collect().to_polars()['id'])), new.height)
 ";
 
-/// A Python with the package and what it needs for PostgreSQL; says so where there is none.
+/// Returns a Python with the package and its dependencies for PostgreSQL, or prints that there is none.
 fn python() -> Option<String> {
     let named = std::env::var("METAXY_REFERENCE_PYTHON").ok().filter(|name| !name.is_empty());
     let python = named.unwrap_or_else(|| "python3".to_owned());
@@ -250,19 +250,19 @@ fn python() -> Option<String> {
     if found.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    println!("Not asked: {python} lacks metaxy, ibis or psycopg; METAXY_REFERENCE_PYTHON can name one that has them.");
+    println!("Skipped: {python} lacks metaxy, ibis or psycopg; set METAXY_REFERENCE_PYTHON to a Python that has them.");
     None
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_package_does_not_mind_the_indexes() {
+async fn the_python_package_works_with_the_indexes() {
     let Some(python) = python() else { return };
     let run = |url: &str, ids: &str| {
         let output = Command::new(&python).args(["-c", PYTHON, url, ids]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    // Its own table, and one that was made here.
+    // A table of the Python package, and one of this program.
     for first in [true, false] {
         let database = database();
         if first {

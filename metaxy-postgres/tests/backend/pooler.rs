@@ -1,4 +1,4 @@
-//! Behind PgBouncer, which gives each transaction another session of the server.
+//! Connections through PgBouncer, which gives each transaction another session of the server.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ fn pooler(database: &Database) -> Pooler {
     Pooler::start(database).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-/// What both sessions of the pooler are set to, beside what PgBouncer itself sets for each client.
+/// Returns the settings of both sessions of the pooler, without those that PgBouncer itself makes for each client.
 fn settings(database: &Database, pooler: &Pooler) -> Vec<String> {
     let ask = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings \
                WHERE (source IN ('session', 'interactive') AND \
                name NOT IN ('TimeZone', 'DateStyle', 'client_encoding')) \
                OR name IN ('jit', 'work_mem', 'default_transaction_read_only')";
-    // Two clients at once get a session each.
+    // Two concurrent clients get a session each.
     let hold = format!("{ask}; SELECT pg_sleep(0.3)");
     std::thread::scope(|scope| {
         let ask = || database.sql_over(pooler.url(), &["BEGIN", &hold, "COMMIT"]).unwrap();
@@ -30,7 +30,7 @@ fn settings(database: &Database, pooler: &Pooler) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_clients_share_two_sessions_and_nothing_clashes() {
+async fn many_clients_share_two_sessions() {
     let database = database();
     let pooler = pooler(&database);
     let before = settings(&database, &pooler);
@@ -39,7 +39,7 @@ async fn many_clients_share_two_sessions_and_nothing_clashes() {
         tokio::spawn(async move {
             let backend = open(&url).await;
             for number in 0..8 {
-                // Few rows and many, and tables that are the same and that differ.
+                // Few and many rows, and tables that are shared and separate.
                 let rows = if number % 4 == 0 { 3_000 } else { 3 };
                 let column = format!("c{}", number % 3);
                 let rows = batch([("client", ints(vec![client; rows])), (column.as_str(), ints(0..rows as i64))]);
@@ -56,7 +56,7 @@ async fn many_clients_share_two_sessions_and_nothing_clashes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_only_reads_leaves_others_writing() {
+async fn a_read_only_store_does_not_block_writers() {
     let database = database();
     let pooler = pooler(&database);
     append(&open(pooler.url()).await, "t", &batch([("x", texts(&[r"a\b'c"]))])).await.unwrap();

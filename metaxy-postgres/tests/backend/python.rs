@@ -1,4 +1,4 @@
-//! Tables that the Python package has made, with other data versions than texts, and structs of users.
+//! Tables of the Python package with data versions other than texts, and with structs of users.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use metaxy_testkit::servers::postgres::Database;
 
 use super::support::{config, database, open};
 
-/// Data versions as they stand in the table, and the provenance that metaxy 0.1.11 gives the sample of a leaf.
+/// Data versions in the table, and the provenance that metaxy 0.1.11 computes for the sample of a leaf.
 const RECORDED: [(&str, &str); 11] = [
     ("1.0", "12566615"),
     ("0.1", "17543498"),
@@ -29,7 +29,7 @@ const RECORDED: [(&str, &str); 11] = [
     ("1000000000000000000", "89791688"),
 ];
 
-/// The table of `t/root`, as metaxy 0.1.11 has made it.
+/// Creates the table of `t/root` as metaxy 0.1.11 has created it.
 fn recorded(database: &Database) {
     let system = "metaxy_feature_version varchar, metaxy_project_version varchar, metaxy_provenance varchar, \
                   metaxy_created_at timestamptz(6), metaxy_updated_at timestamptz(6), \
@@ -61,7 +61,7 @@ async fn store(database: &Database, engine: VersioningEngine, hash: HashAlgorith
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_versions_of_other_types_are_hashed_as_the_python_package_hashes_them() {
+async fn data_versions_of_other_types_are_hashed_like_in_python() {
     let database = database();
     recorded(&database);
     let store = store(&database, VersioningEngine::Auto, HashAlgorithm::Xxhash64).await;
@@ -75,7 +75,7 @@ async fn data_versions_of_other_types_are_hashed_as_the_python_package_hashes_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_leaves_texts_that_it_writes_otherwise_to_the_engine() {
+async fn types_with_other_texts_are_hashed_by_the_engine() {
     let database = database();
     recorded(&database);
     let mut found = Vec::new();
@@ -92,7 +92,7 @@ async fn the_server_leaves_texts_that_it_writes_otherwise_to_the_engine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_data_versions_stay_what_they_are_when_rows_are_added_and_deleted() {
+async fn other_data_versions_are_kept_when_rows_are_added_and_deleted() {
     let database = database();
     recorded(&database);
     let store = store(&database, VersioningEngine::Auto, HashAlgorithm::Xxhash64).await;
@@ -116,7 +116,7 @@ async fn other_data_versions_stay_what_they_are_when_rows_are_added_and_deleted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn structs_of_users_are_structs() {
+async fn user_structs_are_read_as_structs() {
     let database = database();
     recorded(&database);
     let backend = open(database.url()).await;
@@ -129,7 +129,7 @@ async fn structs_of_users_are_structs() {
         Field::new("s", DataType::Utf8, true),
     ];
     assert_eq!(schema.field_with_name("box").unwrap().data_type(), &DataType::Struct(members.into()));
-    // Appended to, wider and narrower, and copied.
+    // Rows are appended with more and with fewer members, and copied.
     let store = store(&database, VersioningEngine::Auto, HashAlgorithm::Xxhash64).await;
     let versions = |id: i64| -> ArrayRef {
         Arc::new(StructArray::from(batch([

@@ -1,4 +1,4 @@
-//! Every way to name a database and what is kept there.
+//! All ways to specify a database and its tables.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn graph(keys: &[&str]) -> FeatureGraph {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_of_a_connection_lead_to_the_same_database() {
+async fn separate_parameters_lead_to_the_same_database() {
     let database = database();
     append(&open(database.url()).await, "t", &one()).await.unwrap();
     let url = Url::parse(database.url()).unwrap();
@@ -41,7 +41,7 @@ async fn parts_of_a_connection_lead_to_the_same_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prefixes_and_schemas_keep_stores_apart() {
+async fn prefixes_and_schemas_separate_stores() {
     let database = database();
     database.sql("CREATE SCHEMA \"Meta Data\"").unwrap();
     let mut config = config(database.url());
@@ -59,7 +59,7 @@ async fn prefixes_and_schemas_keep_stores_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_are_created_only_where_that_is_allowed() {
+async fn tables_are_created_only_if_allowed() {
     let database = database();
     let store = async |create: Option<bool>| {
         let config = PostgresConfig { auto_create_tables: create, ..config(database.url()) };
@@ -72,12 +72,12 @@ async fn tables_are_created_only_where_that_is_allowed() {
         assert!(error.to_string().contains("auto_create_tables"), "{error}");
     }
     store(Some(true)).await.write("raw/video", sample()).await.unwrap();
-    // Where the table is there, nothing has to be created.
+    // If the table exists, nothing has to be created.
     assert_eq!(store(Some(false)).await.write("raw/video", sample()).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn structs_are_refused_where_jsonb_is_not_wanted() {
+async fn structs_are_refused_without_jsonb() {
     let database = database();
     let config = PostgresConfig { auto_cast_struct_for_jsonb: Some(false), ..config(database.url()) };
     let backend = PostgresBackend::new(config).unwrap();
@@ -92,7 +92,7 @@ async fn structs_are_refused_where_jsonb_is_not_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn features_whose_tables_would_be_one_are_refused() {
+async fn features_with_the_same_table_are_refused() {
     let database = database();
     let backend = PostgresBackend::new(config(database.url())).unwrap();
     let opened = MetadataStore::builder(backend, graph(&["raw/my-video", "raw/my_video"])).open(AccessMode::ReadWrite);
@@ -138,7 +138,7 @@ async fn every_form_of_a_connection_string_leads_to_the_database() {
 }
 
 #[test]
-fn parameters_that_do_not_work_are_refused_by_name() {
+fn unsupported_parameters_are_refused_by_name() {
     for (parameter, named) in [
         ("sslpasword=s3cret", "sslpasword"),
         ("currentSchema=s", "schema"),
@@ -156,7 +156,7 @@ fn parameters_that_do_not_work_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn certificates_of_the_system_ask_for_the_full_check() {
+async fn system_certificates_require_full_verification() {
     let database = database();
     let error = opened(config(&format!("{}?sslrootcert=system", database.url()))).await.unwrap_err().to_string();
     assert!(error.contains("TLS") || error.contains("ca-certificates"), "{error}");

@@ -1,4 +1,4 @@
-//! Thousands of writes at once, hundreds of streams that are held, thousands of features.
+//! Thousands of concurrent writes, hundreds of unread streams, thousands of features.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

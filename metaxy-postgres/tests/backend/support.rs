@@ -8,12 +8,12 @@ use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::fixtures::tables::batch;
 use metaxy_testkit::servers::postgres::{self, Database};
 
-/// A new database.
+/// Creates a database.
 pub fn database() -> Database {
     postgres::database().unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-/// The settings of a database.
+/// Returns the settings of a database.
 pub fn config(url: &str) -> PostgresConfig {
     let mut config = PostgresConfig::new(url);
     config.auto_create_tables = Some(true);
@@ -21,14 +21,14 @@ pub fn config(url: &str) -> PostgresConfig {
     config
 }
 
-/// A backend that is open for writing.
+/// Opens a backend for writing.
 pub async fn open(url: &str) -> PostgresBackend {
     let backend = PostgresBackend::new(config(url)).unwrap();
     backend.open(AccessMode::ReadWrite).await.unwrap();
     backend
 }
 
-/// A row of a root feature with the id column `id`.
+/// Returns a row of a root feature with the id column `id`.
 pub fn sample() -> RecordBatch {
     let texts = || Arc::new(StringArray::from(vec!["1"])) as ArrayRef;
     let provenance = StructArray::from(batch([("default", texts())]));

@@ -1,4 +1,4 @@
-//! Encrypted connections, on a server with a certificate of its own making.
+//! Encrypted connections to a server with a self-signed certificate.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use metaxy_testkit::servers::postgres::{Database, Server};
 
 use super::support::{config, database};
 
-/// A server whose certificate is for `localhost` alone.
+/// A server whose certificate is only for `localhost`.
 pub struct Encrypted {
     server: Arc<Server>,
     pub database: Database,
@@ -17,12 +17,12 @@ pub struct Encrypted {
 }
 
 impl Encrypted {
-    /// Starts it.
+    /// Starts the server.
     pub fn start() -> Self {
         let server = Arc::new(Server::start().unwrap_or_else(|reason| panic!("{reason}")));
         let database = server.database().unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        // The server writes its own files: the key has to be its own.
+        // The server writes the files itself, because it must own the key.
         for (file, text) in [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())] {
             let lines = format!("SELECT regexp_split_to_table(rtrim('{text}'), '\\r?\\n')");
             database.sql(&format!("COPY ({lines}) TO PROGRAM 'umask 077; cat > {file}'")).unwrap();
@@ -35,7 +35,7 @@ impl Encrypted {
         Self { server, database, folder }
     }
 
-    /// Takes encrypted connections alone from now on.
+    /// Accepts only encrypted connections from now on.
     fn insist(&self) {
         let rules = "COPY (VALUES ('hostssl all all all scram-sha-256')) TO PROGRAM 'cat > pg_hba.conf'";
         self.database.sql(rules).unwrap();
@@ -43,19 +43,19 @@ impl Encrypted {
         self.server.resume().unwrap();
     }
 
-    /// The file of its certificate.
+    /// Returns the file of its certificate.
     pub fn root(&self) -> PathBuf {
         self.folder.path().join("root.crt")
     }
 
-    /// Opens a store; whether its connection is encrypted.
+    /// Opens a store, and returns whether its connection is encrypted.
     async fn open(&self, host: &str, sslmode: &str, trusts_it: bool) -> Result<bool> {
         let mut config = config(&self.database.url().replace("127.0.0.1", host));
         config.sslmode = Some(sslmode.to_owned());
         config.sslrootcert = trusts_it.then(|| self.root().display().to_string());
         let backend = PostgresBackend::new(config)?;
         backend.open(AccessMode::ReadOnly).await?;
-        // A connection of the pool, which stays while it is looked at.
+        // A connection of the pool, which is idle while it is examined.
         backend.tables().await?;
         let question = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                         WHERE application_name = 'metaxy'";
@@ -89,7 +89,7 @@ async fn sslmode_is_honoured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_tls_is_refused_where_tls_is_required() {
+async fn a_server_without_tls_is_refused_if_tls_is_required() {
     let database = database();
     let mut config = config(database.url());
     config.sslmode = Some("require".to_owned());

@@ -1,4 +1,4 @@
-//! Every type comes back as it went in, or is refused by name.
+//! Every type is read back unchanged, or is refused by name.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn array(array: impl Array + 'static) -> ArrayRef {
     Arc::new(array)
 }
 
-/// Three values of each type, the last of them null.
+/// Returns three values of each type, the last of them null.
 fn scalars() -> Vec<(&'static str, ArrayRef)> {
     vec![
         ("Bool Ä", array(BooleanArray::from(vec![Some(true), Some(false), None]))),
@@ -88,7 +88,7 @@ fn scalars() -> Vec<(&'static str, ArrayRef)> {
 
 fn list_of(values: ArrayRef) -> ArrayRef {
     let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
-    // All three values, none, and a null list.
+    // All three values, an empty list, and a null list.
     let offsets = OffsetBuffer::new(vec![0, 3, 3, 3].into());
     array(ListArray::new(field, offsets, values, Some(NullBuffer::from(vec![true, true, false]))))
 }
@@ -107,12 +107,12 @@ async fn survives(columns: Vec<(&str, ArrayRef)>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scalars_survive() {
+async fn scalars_are_read_back() {
     survives(scalars()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_survive() {
+async fn lists_are_read_back() {
     let lists: Vec<_> = scalars().into_iter().map(|(name, values)| (name, list_of(values))).collect();
     survives(lists).await;
     let items: ArrayRef = array(Float32Array::from(vec![1.0, 2.0, 3.0, 4.0, 0.0, 0.0]));
@@ -145,7 +145,7 @@ async fn lists_survive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nested_values_survive() {
+async fn nested_values_are_read_back() {
     let members: Vec<(&str, ArrayRef)> =
         scalars().into_iter().filter(|(name, _)| *name != "decimal_negative").collect();
     let nested = StructArray::from(batch(members.clone()));
@@ -169,7 +169,7 @@ async fn nested_values_survive() {
         ("map", array(map.finish())),
     ])
     .await;
-    // Members of a null struct are null in what comes back.
+    // Members of a null struct are read as null.
     let database = database();
     let backend = open(database.url()).await;
     append(&backend, "t", &batch([("outer", array(outer.clone()))])).await.unwrap();
@@ -189,7 +189,7 @@ impl IntoArray for ArrayData {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dictionaries_come_back_as_their_values() {
+async fn dictionaries_are_read_as_their_values() {
     let database = database();
     let backend = open(database.url()).await;
     let values: DictionaryArray<Int8Type> = vec![Some("a"), None, Some("b"), Some("a")].into_iter().collect();
@@ -202,7 +202,7 @@ async fn dictionaries_come_back_as_their_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_stored_is_refused_by_name() {
+async fn unsupported_columns_are_refused_by_name() {
     let database = database();
     let backend = open(database.url()).await;
     let refused: [ArrayRef; 3] = [
@@ -232,12 +232,12 @@ async fn values_that_do_not_fit_name_their_column() {
         let error = append(&backend, "t", &batch([(name, values)])).await.unwrap_err();
         assert!(matches!(&error, Error::InvalidValue { column, row: 0, .. } if column == name), "{error}");
     }
-    // Nothing of it is there, not even the table.
+    // Nothing was stored, not even the table.
     assert_eq!(backend.schema(&key("t")).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_of_others_are_read_in_the_types_that_fit() {
+async fn tables_of_other_programs_are_read_in_fitting_types() {
     let database = database();
     database
         .sql(
@@ -258,7 +258,7 @@ async fn tables_of_others_are_read_in_the_types_that_fit() {
     assert_eq!(found.column(8).as_primitive::<TimestampMicrosecondType>().value(0), 1_704_164_645_678_901);
     let map = found.column(11).as_map().value(0);
     assert_eq!(map.column(0).as_string::<i32>(), &StringArray::from(vec!["text", "audio"]));
-    // And written to, where that is possible.
+    // They can be written to as well, if possible.
     let more = batch([
         ("e", array(StringArray::from(vec!["6F2A1C1E000040008000000000000002"])) as ArrayRef),
         ("f", array(StringArray::from(vec!["[1, 2]"]))),

@@ -1,4 +1,4 @@
-//! Values and types that other programs, and other writers of comments, leave behind.
+//! Values and types of other programs, and of writers of other comments.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn list_of(items: ArrayRef) -> ArrayRef {
     Arc::new(ListArray::new(field, offsets, items, None))
 }
 
-/// Columns whose PostgreSQL types do not say which Arrow types they have.
+/// Columns whose PostgreSQL types do not determine their Arrow types.
 fn columns() -> Vec<(&'static str, ArrayRef)> {
     vec![
         ("tiny", Arc::new(Int8Array::from(vec![7])) as ArrayRef),
@@ -40,7 +40,7 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn types_survive_lost_and_foreign_comments() {
+async fn types_are_read_despite_lost_and_foreign_comments() {
     let database = database();
     let backend = open(database.url()).await;
     let rows = batch(columns());
@@ -65,7 +65,7 @@ async fn types_survive_lost_and_foreign_comments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn structs_are_appended_where_no_comment_is_left() {
+async fn structs_are_appended_without_a_comment() {
     let database = database();
     let backend = open(database.url()).await;
     let first = batch([("box", structs(vec![("x", ints([1])), ("t", texts(&["a"]))]))]);
@@ -77,7 +77,7 @@ async fn structs_are_appended_where_no_comment_is_left() {
     let members = found.column(0).as_struct();
     assert_eq!(members.column_by_name("t").unwrap(), &texts(&["a", "b"]));
     assert_eq!(members.column_by_name("x").unwrap().null_count(), 1);
-    // What does not go with what is there is refused, and nothing changes.
+    // Values that do not fit the existing ones are refused, and nothing changes.
     database.sql("COMMENT ON TABLE t IS NULL; COMMENT ON COLUMN t.box IS NULL").unwrap();
     let other = batch([("box", structs(vec![("t", ints([1]))]))]);
     assert!(matches!(append(&backend, "t", &other).await, Err(Error::TypeMismatch { .. })));
@@ -85,7 +85,7 @@ async fn structs_are_appended_where_no_comment_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn comments_that_name_impossible_types_are_passed_over() {
+async fn comments_with_impossible_types_are_ignored() {
     let database = database();
     database.sql("CREATE TABLE t AS SELECT '\\x61'::bytea AS a, 1.5::numeric AS b, ARRAY[1.5::real] AS c").unwrap();
     for (column, arrow) in [
@@ -101,7 +101,7 @@ async fn comments_that_name_impossible_types_are_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_infinite_value_costs_the_error_of_its_row() {
+async fn an_infinite_value_is_an_error_of_its_row() {
     let database = database();
     database
         .sql(
@@ -127,7 +127,7 @@ async fn an_infinite_value_costs_the_error_of_its_row() {
     for (column, id) in [("at", "id=v2"), ("price", "id=v4"), ("day", "id=v6"), ("times", "id=v8")] {
         assert!(bad.iter().any(|(name, reason)| name == column && reason.contains(id)), "{column}: {bad:?}");
     }
-    // Other columns are read, and the rows can be deleted by their ids.
+    // Other columns can be read, and the rows can be deleted by their ids.
     let request = ScanRequest { columns: Some(vec!["id".to_owned()]), ..ScanRequest::default() };
     let mut ids = backend.scan(&key("t"), &request).await.unwrap().stream;
     assert_eq!(ids.next().await.unwrap().unwrap().num_rows(), 9);
@@ -143,7 +143,7 @@ async fn store(database: &Database) -> MetadataStore {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_infinite_value_is_named_by_its_sample() {
+async fn an_infinite_value_is_reported_with_its_sample() {
     let database = database();
     let store = store(&database).await;
     let times = TimestampMicrosecondArray::from(vec![1, 2, 3]);
@@ -190,7 +190,7 @@ async fn lists_of_structs_grow_and_shrink() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn text_goes_into_categories_and_back() {
+async fn text_and_dictionaries_are_appended_to_each_other() {
     let database = database();
     let backend = open(database.url()).await;
     let values: DictionaryArray<Int8Type> = vec![Some("a"), None].into_iter().collect();

@@ -1,4 +1,4 @@
-//! Many writers, cancelled writers, and servers that go away.
+//! Concurrent writers, cancelled writers, and servers that stop.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use metaxy_testkit::servers::postgres::{Database, Server};
 
 use super::support::{config, database, open};
 
-/// Cuts all connections of a store.
+/// Closes all connections of a store.
 const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                    WHERE application_name = 'metaxy' AND datname = current_database()";
 
-/// Makes the writing of a certain row take for ever.
+/// Makes the write of a certain row wait forever.
 const WAIT: &str = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql \
                     AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END'; \
                     CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.text = 'wait') \
                     EXECUTE FUNCTION wait()";
 
-/// Rows of one write: its number in each.
+/// Returns rows of one write, each with its number.
 fn write_of(number: i64, rows: usize) -> RecordBatch {
     let text: ArrayRef = Arc::new(StringArray::from(vec!["some text to make the row longer"; rows]));
     batch([("write", Arc::new(Int64Array::from(vec![number; rows])) as ArrayRef), ("text", text)])
 }
 
-/// How many rows of each write are there.
+/// Returns the number of rows of each write.
 async fn counted(backend: &PostgresBackend) -> BTreeMap<i64, usize> {
     let found = read(backend, "t").await.unwrap();
     let mut counts = BTreeMap::new();
@@ -41,7 +41,7 @@ async fn counted(backend: &PostgresBackend) -> BTreeMap<i64, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sixteen_writers_lose_and_double_nothing() {
+async fn sixteen_writers_lose_and_duplicate_no_rows() {
     let database = database();
     let tasks = (0..16_i64).map(|writer| {
         let url = database.url().to_owned();
@@ -50,7 +50,7 @@ async fn sixteen_writers_lose_and_double_nothing() {
             for write in 0..5 {
                 let mut rows = write_of(writer * 5 + write, 40);
                 if write > 0 {
-                    // All of them add columns as they go.
+                    // All of them add columns during the test.
                     let extra: ArrayRef = Arc::new(Int64Array::from(vec![writer; 40]));
                     let name = format!("extra_{write}");
                     let columns = rows.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
@@ -71,7 +71,7 @@ async fn sixteen_writers_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_is_given_up_is_whole_or_absent() {
+async fn a_cancelled_write_is_atomic() {
     let database = database();
     let backend = Arc::new(open(database.url()).await);
     append(&*backend, "t", &write_of(-1, 1)).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_write_that_is_given_up_is_whole_or_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_is_dropped_frees_its_connection() {
+async fn a_dropped_reader_frees_its_connection() {
     let database = database();
     let mut config = config(database.url());
     config.pool_size = Some(1);
@@ -106,7 +106,7 @@ async fn a_reader_that_is_dropped_frees_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_cut_is_replaced() {
+async fn a_lost_connection_is_replaced() {
     let database = database();
     let backend = open(database.url()).await;
     append(&backend, "t", &write_of(1, 10)).await.unwrap();
@@ -117,11 +117,11 @@ async fn a_connection_that_is_cut_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_cut_in_the_middle_leaves_no_half_write() {
+async fn a_lost_connection_leaves_no_partial_write() {
     let database = Arc::new(database());
     let backend = Arc::new(open(database.url()).await);
     append(&*backend, "t", &write_of(-1, 1)).await.unwrap();
-    // This write has sent all but its last row when it is cut.
+    // This write has sent all rows except the last when its connection is closed.
     database.sql(WAIT).unwrap();
     let mut columns = write_of(0, 10_000).columns().to_vec();
     columns[1] = Arc::new(StringArray::from_iter_values((0..10_000).map(|row| if row == 9_999 { "wait" } else { "" })));
@@ -129,7 +129,7 @@ async fn a_connection_that_is_cut_in_the_middle_leaves_no_half_write() {
     let error = cut_while(&database, append(&*backend, "t", &stuck)).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert_eq!(counted(&backend).await, BTreeMap::from([(-1, 1)]));
-    // These are cut anywhere.
+    // The connections of these writes are closed at any time.
     let mut returned = Vec::new();
     for number in 1..8_i64 {
         match cut_while(&database, append(&*backend, "t", &write_of(number, 60_000))).await {
@@ -141,8 +141,8 @@ async fn a_connection_that_is_cut_in_the_middle_leaves_no_half_write() {
     assert_whole(&backend, &returned, 60_000).await;
 }
 
-/// Checks that every write that is there is there as a whole, and that those that have returned are there. The first
-/// has one row, those from 100 on have ten, and the others have `rows`.
+/// Checks that every stored write is complete, and that those that have returned are stored. The first has one row,
+/// those from 100 on have ten, and the others have `rows`.
 async fn assert_whole(backend: &PostgresBackend, returned: &[i64], rows: usize) -> BTreeMap<i64, usize> {
     let counts = counted(backend).await;
     for (number, count) in &counts {
@@ -157,7 +157,7 @@ async fn assert_whole(backend: &PostgresBackend, returned: &[i64], rows: usize) 
     counts
 }
 
-/// Cuts a store's connections again and again while it works.
+/// Closes a store's connections repeatedly during the work.
 async fn cut_while<T>(database: &Arc<Database>, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
@@ -174,7 +174,7 @@ async fn cut_while<T>(database: &Arc<Database>, work: impl Future<Output = T>) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_dies_in_the_middle_leaves_no_half_write() {
+async fn a_server_crash_leaves_no_partial_write() {
     let server = Arc::new(Server::start().unwrap_or_else(|reason| panic!("{reason}")));
     let database = server.database().unwrap();
     let backend = Arc::new(open(database.url()).await);
@@ -195,7 +195,7 @@ async fn a_server_that_dies_in_the_middle_leaves_no_half_write() {
         }
         let starting = server.clone();
         tokio::task::spawn_blocking(move || starting.resume()).await.unwrap().unwrap();
-        // The same store goes on.
+        // The same store continues.
         append(&*backend, "t", &write_of(100 + number, 10)).await.unwrap();
     }
     let counts = assert_whole(&backend, &returned, rows).await;

@@ -2,7 +2,7 @@
 
 use super::Parameters;
 
-/// Reads a list of parameters.
+/// Parses a list of parameters.
 pub(super) fn parse(text: &str) -> Result<Parameters, String> {
     let mut found = Parameters::default();
     let mut rest = text.trim_start();
@@ -11,7 +11,9 @@ pub(super) fn parse(text: &str) -> Result<Parameters, String> {
             rest.split_once('=').ok_or("a word has no `=`; write name=value, and values with spaces in '…'")?;
         let name = name.trim_end();
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err("a name before a `=` is none; write name=value, and values with spaces in '…'".to_owned());
+            return Err(
+                "the text before a `=` is not a name; write name=value, and values with spaces in '…'".to_owned()
+            );
         }
         let (value, behind) = value(behind.trim_start())?;
         found.set(name, &value);
@@ -20,7 +22,7 @@ pub(super) fn parse(text: &str) -> Result<Parameters, String> {
     Ok(found)
 }
 
-/// Returns a value and what follows it. A backslash takes the next character as it is.
+/// Returns a value and the text after it. A backslash escapes the next character.
 fn value(text: &str) -> Result<(String, &str), String> {
     let (quoted, text) = text.strip_prefix('\'').map_or((false, text), |text| (true, text));
     let mut value = String::new();

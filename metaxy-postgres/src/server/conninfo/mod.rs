@@ -1,8 +1,8 @@
 //! Connection strings: URLs and `key=value` lists, with the parameters of libpq.
 //!
-//! The driver passes over what it does not know, and logs its value. So a string is read here, every parameter works or
-//! is refused by name, and the driver is given only what it knows. No message shows a value, for it may be the
-//! password.
+//! The driver ignores unknown parameters, and logs their values. So a string is parsed here, every parameter is
+//! supported or refused by name, and only known ones are passed to the driver. No message shows a value, because it may
+//! be the password.
 
 mod key_value;
 mod passfile;
@@ -16,10 +16,10 @@ pub(crate) use target::{SessionAttrs, Target};
 pub(crate) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    /// Reads a connection string.
+    /// Parses a connection string.
     ///
     /// # Errors
-    /// What is wrong with it, without showing it.
+    /// What is wrong with it, without the string itself.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.contains("://") && !text.split("://").next().is_some_and(|scheme| scheme.contains('=')) {
@@ -31,7 +31,7 @@ impl Parameters {
         Err("it is not a connection string; write postgresql://user:password@host:port/database".to_owned())
     }
 
-    /// Sets a parameter. Hosts and ports are lists: the rest counts as it comes last.
+    /// Sets a parameter. Hosts and ports are lists; of other parameters the last value counts.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => value.clone_into(known),
@@ -39,7 +39,7 @@ impl Parameters {
         }
     }
 
-    /// Sets a parameter that the caller may have left out.
+    /// Sets an optional parameter.
     pub(crate) fn set_some(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.set(name, value);
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_read_as_libpq_reads_them() {
+    fn urls_are_parsed_like_in_libpq() {
         assert_eq!(
             parsed("postgresql+psycopg://me:a%2Fb@db:5433/corpus?sslmode=require"),
             pairs(&[
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_parameters_are_read_as_libpq_reads_them() {
+    fn lists_of_parameters_are_parsed_like_in_libpq() {
         assert_eq!(
             parsed(r"host=db port = 5433 password='a \'b\' c' user=me\ too dbname=''"),
             pairs(&[("host", "db"), ("port", "5433"), ("password", "a 'b' c"), ("user", "me too"), ("dbname", "")])
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_password() {
+    fn errors_do_not_show_the_password() {
         for text in [
             "postgresql://me:/s3cret@db/x",
             "postgresql://me:s3cret/5432@db/x",

@@ -1,21 +1,21 @@
-//! The password file of libpq (`~/.pgpass`): lines of `host:port:database:user:password`, of which the first that fits
-//! counts.
+//! The password file of libpq (`~/.pgpass`): lines of `host:port:database:user:password`, of which the first matching
+//! line counts.
 //!
-//! The driver reads it too, but logs the lines that it does not understand, and with them what may be a password.
+//! The driver reads it too, but logs invalid lines, which may contain a password.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The connection that a password is looked for.
+/// The connection for which a password is needed.
 pub(super) struct Login<'a> {
-    /// The host, or the folder of a socket.
+    /// The host, or the directory of a socket.
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) database: &'a str,
     pub(super) user: &'a str,
 }
 
-/// Returns the password that the file has for a connection; `None` if there is none, or no file that may be used.
+/// Returns the password of a connection; `None` if the file has none, or cannot be used.
 pub(super) fn password(login: &Login<'_>) -> Option<String> {
     let path = path()?;
     let text = read(&path)?;
@@ -39,7 +39,7 @@ fn read(path: &Path) -> Option<String> {
     if !is_private(&metadata) {
         tracing::warn!(
             path = %path.display(),
-            "the password file is not used, because others may read it; take these rights away (chmod 600)"
+            "the password file is not used, because other users can read it; remove their permissions (chmod 600)"
         );
         return None;
     }
@@ -62,7 +62,7 @@ fn is_private(_metadata: &fs::Metadata) -> bool {
     true
 }
 
-/// Returns the password of a line that fits a connection. A field is the same, or `*`.
+/// Returns the password of a line that matches a connection: each field is equal, or `*`.
 fn password_of(line: &str, login: &Login<'_>) -> Option<String> {
     if line.starts_with('#') {
         return None;
@@ -81,7 +81,7 @@ fn password_of(line: &str, login: &Login<'_>) -> Option<String> {
     Some(unescaped(rest))
 }
 
-/// Returns where the first colon is that no backslash precedes.
+/// Returns the position of the first colon without a backslash before it.
 fn end_of_field(text: &str) -> Option<usize> {
     let mut escaped = false;
     text.char_indices().find_map(|(at, character)| {
@@ -91,7 +91,7 @@ fn end_of_field(text: &str) -> Option<usize> {
     })
 }
 
-/// Returns a text without the backslashes before its characters.
+/// Returns a text without its escaping backslashes.
 fn unescaped(text: &str) -> String {
     let mut characters = text.chars();
     let mut plain = String::with_capacity(text.len());
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read_as_libpq_reads_them() {
+    fn lines_are_parsed_like_in_libpq() {
         let login = Login { host: "db.example.org", port: 5433, database: "corpus", user: "me" };
         let found = |line: &str| password_of(line, &login);
         assert_eq!(found("db.example.org:5433:corpus:me:secret").as_deref(), Some("secret"));

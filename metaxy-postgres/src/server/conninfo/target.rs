@@ -1,4 +1,4 @@
-//! What the parameters of a connection mean: which servers are tried, and how.
+//! The meaning of the parameters of a connection: the servers, and the options.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use sqlx::postgres::PgConnectOptions;
 use super::Parameters;
 use super::passfile::{self, Login};
 
-/// Where and how to connect.
+/// The servers of a connection, and the options.
 pub(crate) struct Target {
     /// The servers, in the order in which they are tried.
     pub(crate) hosts: Vec<PgConnectOptions>,
-    /// Which of them will do.
+    /// The required kind of server.
     pub(crate) session: SessionAttrs,
     pub(crate) schema: Option<String>,
     /// Seconds.
@@ -25,7 +25,7 @@ pub(crate) struct Target {
     pub(crate) root_certificates: Option<PathBuf>,
 }
 
-/// `target_session_attrs`: what a server has to be.
+/// `target_session_attrs`: the required kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionAttrs {
     Any,
@@ -50,12 +50,12 @@ impl SessionAttrs {
         ATTRS.iter().find(|(_, attrs)| *attrs == self).map_or("any", |(name, _)| name)
     }
 
-    /// Returns what is asked for first, and what then.
+    /// Returns the kinds of servers in the order in which they are tried.
     pub(crate) fn in_turn(self) -> Vec<Self> {
         if self == Self::PreferStandby { vec![Self::Standby, Self::Any] } else { vec![self] }
     }
 
-    /// Returns the condition that holds on a server of this kind; `None` for any server.
+    /// Returns the condition that is true on a server of this kind; `None` for any server.
     pub(crate) fn condition(self) -> Option<&'static str> {
         match self {
             Self::Any | Self::PreferStandby => None,
@@ -67,9 +67,9 @@ impl SessionAttrs {
     }
 }
 
-/// Parameters that the driver is given as they are.
+/// Parameters that are passed to the driver unchanged.
 const PASSED: [&str; 8] = ["user", "password", "dbname", "sslmode", "sslcert", "sslkey", "application_name", "options"];
-/// Parameters that are understood here.
+/// Parameters that are evaluated here.
 const READ: [&str; 8] = [
     "host",
     "hostaddr",
@@ -80,7 +80,7 @@ const READ: [&str; 8] = [
     "connect_timeout",
     "tcp_user_timeout",
 ];
-/// Parameters that ask for what is done anyway, with the values that do.
+/// Parameters whose behaviour is built in, with the values that request it.
 const GRANTED: [(&str, &[&str]); 9] = [
     ("client_encoding", &["utf8", "UTF8", "utf-8", "UTF-8", "auto"]),
     ("gssencmode", &["disable", "prefer"]),
@@ -92,14 +92,14 @@ const GRANTED: [(&str, &[&str]); 9] = [
     ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
     ("replication", &["false", "off", "no", "0"]),
 ];
-/// TCP's own timers, in whose place `stall_timeout` watches.
+/// TCP's own timers, which `stall_timeout` replaces.
 const KEEPALIVES: [&str; 4] = ["keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"];
 
 impl Parameters {
-    /// Returns what the parameters mean.
+    /// Evaluates the parameters.
     ///
     /// # Errors
-    /// Names the parameter that cannot be used.
+    /// The name of the parameter that cannot be used.
     pub(crate) fn target(&self) -> Result<Target, String> {
         self.check()?;
         let root = self.get("sslrootcert").map(str::to_owned).or_else(|| environment("PGSSLROOTCERT"));
@@ -122,7 +122,7 @@ impl Parameters {
         })
     }
 
-    /// Checks that every parameter works.
+    /// Checks that every parameter is supported.
     fn check(&self) -> Result<(), String> {
         for (name, value) in &self.0 {
             let name = name.as_str();
@@ -133,7 +133,7 @@ impl Parameters {
                 Some((_, values)) if values.contains(&value.as_str()) => {}
                 Some((_, values)) => {
                     return Err(format!(
-                        "the value of `{name}` is not supported; leave it out, or use {}",
+                        "the value of `{name}` is not supported; remove it, or use {}",
                         values.join(", ")
                     ));
                 }
@@ -143,7 +143,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Returns the hosts with their ports; empty if the environment or a default decides.
+    /// Returns the hosts with their ports; empty if they come from the environment or a default.
     fn places(&self, ssl_mode: Option<&str>) -> Result<Vec<(String, String)>, String> {
         let list = |given: Option<&str>, variable: &str| -> Vec<String> {
             let list = given.map(str::to_owned).or_else(|| environment(variable)).unwrap_or_default();
@@ -152,7 +152,7 @@ impl Parameters {
         let mut hosts = list(self.get("host"), "PGHOST");
         if let Some(addresses) = self.get("hostaddr") {
             if ssl_mode == Some("verify-full") && self.get("host").is_some() {
-                let reason = "`hostaddr` beside `host` is not supported with sslmode=verify-full; leave it out";
+                let reason = "`hostaddr` beside `host` is not supported with sslmode=verify-full; remove it";
                 return Err(reason.to_owned());
             }
             hosts = addresses.split(',').map(|address| address.trim().to_owned()).collect();
@@ -182,17 +182,16 @@ impl Parameters {
         Ok(places)
     }
 
-    /// Returns the `sslmode`. `sslrootcert=system` means `verify-full`, and nothing less.
+    /// Returns the `sslmode`. `sslrootcert=system` requires `verify-full`.
     fn ssl_mode(&self, system: bool) -> Result<Option<String>, String> {
         let mode = self.get("sslmode").map(str::to_owned).or_else(|| environment("PGSSLMODE"));
         match mode.as_deref() {
             None if system => Ok(Some("verify-full".to_owned())),
             Some(mode) if system && mode != "verify-full" => {
-                Err("`sslrootcert=system` needs sslmode=verify-full: everybody can have a certificate of those"
-                    .to_owned())
+                Err("`sslrootcert=system` needs sslmode=verify-full, because anybody can get a certificate".to_owned())
             }
             Some("disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full") | None => Ok(mode),
-            Some(_) => Err("`sslmode` is disable, allow, prefer, require, verify-ca or verify-full".to_owned()),
+            Some(_) => Err("`sslmode` must be disable, allow, prefer, require, verify-ca or verify-full".to_owned()),
         }
     }
 
@@ -203,7 +202,7 @@ impl Parameters {
             .iter()
             .find(|(name, _)| *name == given)
             .map(|(_, attrs)| *attrs)
-            .ok_or_else(|| format!("`target_session_attrs` is one of {}", ATTRS.map(|(name, _)| name).join(", ")))
+            .ok_or_else(|| format!("`target_session_attrs` must be one of {}", ATTRS.map(|(name, _)| name).join(", ")))
     }
 
     fn number(&self, name: &str) -> Result<Option<f64>, String> {
@@ -212,8 +211,8 @@ impl Parameters {
         number.map(Some).ok_or_else(|| format!("`{name}` is not a number"))
     }
 
-    /// Returns the options of the driver for one host. They go in as a URL, which alone sets `options`. It always names
-    /// a password: for want of one the driver would read the password file by itself.
+    /// Returns the options of the driver for one host. They are passed as a URL, which is the only way to set
+    /// `options`. It always has a password: without one the driver would read the password file itself.
     fn options(
         &self,
         host: &str,
@@ -241,8 +240,9 @@ impl Parameters {
                 }
             }
         }
-        let options = PgConnectOptions::from_str(url.as_str())
-            .map_err(|_| "one of its parts is not understood; check the port and what follows the `?`".to_owned())?;
+        let options = PgConnectOptions::from_str(url.as_str()).map_err(|_| {
+            "one of its parts cannot be parsed; check the port and the parameters after the `?`".to_owned()
+        })?;
         let found = password.is_none().then(|| password_in_file(&options)).flatten();
         let options = found.iter().fold(options, |options, password| options.password(password));
         Ok(root.iter().fold(options, |options, root| options.ssl_root_cert(root)))
@@ -259,12 +259,12 @@ fn password_in_file(options: &PgConnectOptions) -> Option<String> {
     })
 }
 
-/// Returns the value of a variable of libpq.
+/// Returns the value of an environment variable of libpq.
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Returns the file of root certificates: a name, or the system's.
+/// Returns the file of root certificates: the named one, or the system's.
 fn root_file(name: &str) -> Result<PathBuf, String> {
     if name != "system" {
         return Ok(PathBuf::from(name));
@@ -277,16 +277,17 @@ fn root_file(name: &str) -> Result<PathBuf, String> {
     ];
     let files = environment("SSL_CERT_FILE").into_iter().chain(known.map(str::to_owned)).map(PathBuf::from);
     files.into_iter().find(|file| file.is_file()).ok_or_else(|| {
-        "`sslrootcert=system`: the system has no file of certificates; install `ca-certificates`, or name a file"
+        "`sslrootcert=system`: the system has no file of certificates; install `ca-certificates`, or give a file"
             .to_owned()
     })
 }
 
-/// Returns why a parameter is refused. Only a text that can be a name is shown: others may be a part of a password.
+/// Returns why a parameter is refused. Only a text that can be a name is shown, because others may be a part of a
+/// password.
 fn unknown(name: &str) -> String {
     let is_name = name.len() <= 40 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-[].".contains(c));
     if !is_name {
-        return "a parameter behind the `?` has no name; write %3F for a `?` in a password".to_owned();
+        return "a parameter after the `?` has no name; write %3F for a `?` in a password".to_owned();
     }
     let known = PASSED.into_iter().chain(READ);
     let meant = match name {

@@ -4,18 +4,18 @@ use super::Parameters;
 
 const ENCODE: &str = "characters such as @ : / ? # in a user, password or database are written as %40 %3A %2F %3F %23";
 
-/// Reads a URL.
+/// Parses a URL.
 pub(super) fn parse(text: &str) -> Result<Parameters, String> {
     let (scheme, rest) = text.split_once("://").unwrap_or_default();
-    // SQLAlchemy names a driver behind the scheme (`postgresql+psycopg`).
+    // SQLAlchemy adds a driver to the scheme (`postgresql+psycopg`).
     if !matches!(scheme.split('+').next(), Some("postgres" | "postgresql")) {
         return Err("it must start with postgresql:// or postgres://".to_owned());
     }
     let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
     let (authority, database) = place.split_once('/').unwrap_or((place, ""));
-    // Behind the host such characters are what is left of a password that is not percent-encoded.
+    // After the host, such characters come from a password that is not percent-encoded.
     if rest.contains('#') || database.contains(['@', '/']) || query.is_some_and(has_stray_parts) {
-        return Err(format!("its parts cannot be told apart; {ENCODE}"));
+        return Err(format!("its parts are ambiguous; {ENCODE}"));
     }
     let mut found = Parameters::default();
     let hosts = match authority.rsplit_once('@') {
@@ -34,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<Parameters, String> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = decoded(&value.replace('+', "%20"))?;
         match decoded(name)?.as_str() {
-            // SQLAlchemy names several hosts so, each with its port.
+            // SQLAlchemy gives several hosts in this form, each with its port.
             "host" => {
                 for host in value.split(',') {
                     places.push(if host.starts_with('/') { (host.to_owned(), None) } else { host_and_port(host)? });
@@ -47,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<Parameters, String> {
     Ok(found)
 }
 
-/// Returns whether something in the query is no `name=value`.
+/// Returns whether a part of the query is not `name=value`.
 fn has_stray_parts(query: &str) -> bool {
     let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.any(|pair| pair.split_once('=').is_none_or(|(name, _)| name.contains(['@', '/', ':'])))
@@ -79,7 +79,7 @@ fn host_and_port(text: &str) -> Result<(String, Option<String>), String> {
             let (host, port) = rest.split_once(']').ok_or("an IPv6 address ends with `]`, as in [::1]:5432")?;
             (host, port.strip_prefix(':').unwrap_or(port))
         }
-        // Of several colons, none is that of a port: an IPv6 address without brackets.
+        // With several colons, it is an IPv6 address without brackets and without a port.
         None if text.matches(':').count() > 1 => (text, ""),
         None => text.split_once(':').unwrap_or((text, "")),
     };

@@ -1,4 +1,4 @@
-//! The binary format of `COPY … TO STDOUT` into Arrow builders.
+//! Decodes the binary format of `COPY … TO STDOUT` into Arrow builders.
 
 mod fields;
 mod nested;
@@ -22,10 +22,10 @@ pub(crate) use fields::Fields;
 
 /// Collects the values of one column.
 pub(crate) trait Decoder: Send {
-    /// Adds a value in its binary form. After an error a null may be added in its place, if the decoder
+    /// Adds a value in its binary form. After an error a null may be added instead, if the decoder
     /// [recovers](Self::recovers).
     fn value(&mut self, bytes: &[u8]) -> Result<(), String>;
-    /// Returns whether an error of [`Self::value`] is about that value alone.
+    /// Returns whether an error of [`Self::value`] concerns only that value.
     fn recovers(&self) -> bool {
         true
     }
@@ -38,14 +38,14 @@ pub(crate) trait Decoder: Send {
 /// Returns a decoder for a column.
 ///
 /// # Errors
-/// A PostgreSQL type that the Arrow type cannot come from: the table has changed under our feet.
+/// A PostgreSQL type from which the Arrow type cannot be decoded, because the table has changed since it was read.
 pub(crate) fn decoder(storage: &Storage) -> Result<Box<dyn Decoder>, String> {
     of(&storage.wire, &storage.data_type)
 }
 
 fn of(wire: &Wire, data_type: &DataType) -> Result<Box<dyn Decoder>, String> {
     use DataType as T;
-    let none = || format!("no {data_type} comes out of its PostgreSQL type");
+    let none = || format!("its PostgreSQL type cannot be read as {data_type}");
     Ok(match wire {
         Wire::Bool => Box::new(Bools(BooleanBuilder::new())),
         Wire::Int2 => match data_type {

@@ -32,7 +32,7 @@ impl Decoder for Json {
 
 pub(super) struct Lists {
     item: Box<dyn Decoder>,
-    /// How many items there are; more than the last end if an error ended a list in its middle.
+    /// The number of items; greater than the last end if an error interrupted a list.
     items: usize,
     ends: Vec<usize>,
     nulls: BooleanBufferBuilder,
@@ -40,7 +40,7 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Returns a decoder for lists of a type, from one for their items.
+    /// Creates a decoder for lists of a type, from one for their items.
     pub(super) fn new(item: Box<dyn Decoder>, data_type: &DataType) -> Self {
         Self { item, items: 0, ends: vec![0], nulls: BooleanBufferBuilder::new(0), data_type: data_type.clone() }
     }
@@ -66,7 +66,7 @@ impl Decoder for Lists {
                 fields.int()?;
                 count
             }
-            _ => return Err(format!("it holds an array of {dimensions} dimensions; one is what a list has")),
+            _ => return Err(format!("it holds an array of {dimensions} dimensions, but a list has one")),
         };
         if let DataType::FixedSizeList(_, size) = self.data_type
             && count != size

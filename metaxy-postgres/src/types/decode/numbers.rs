@@ -64,7 +64,7 @@ pub(super) fn timestamp(data_type: &DataType) -> Option<Box<dyn Decoder>> {
             if value == i64::MAX || value == i64::MIN {
                 return Err("it holds an infinite timestamp, which Arrow does not have".to_owned());
             }
-            let value = value.checked_add(EPOCH_MICROS).ok_or("it holds a timestamp beyond those of Arrow")?;
+            let value = value.checked_add(EPOCH_MICROS).ok_or("it holds a timestamp outside the range of Arrow")?;
             if value % micros == 0 { Ok(value / micros) } else { Err(finer("timestamp")) }
         })
     }
@@ -135,7 +135,7 @@ pub(super) fn exact<T: ArrowPrimitiveType, const N: usize>(
     })
 }
 
-/// Decodes integers that PostgreSQL keeps in a wider type.
+/// Decodes integers that PostgreSQL stores in a wider type.
 pub(super) fn narrow<T: Wide, const N: usize>(
     data_type: &DataType,
     convert: impl Fn([u8; N]) -> T::Wide + Send + 'static,
@@ -144,11 +144,11 @@ where
     T::Native: TryFrom<T::Wide>,
 {
     exact::<T, N>(data_type, move |bytes| {
-        T::Native::try_from(convert(bytes)).map_err(|_| "it holds a number beyond its type".to_owned())
+        T::Native::try_from(convert(bytes)).map_err(|_| "it holds a number outside the range of its type".to_owned())
     })
 }
 
-/// The PostgreSQL integer that an Arrow integer is kept in.
+/// The PostgreSQL integer in which an Arrow integer is stored.
 pub(super) trait Wide: ArrowPrimitiveType {
     type Wide;
 }

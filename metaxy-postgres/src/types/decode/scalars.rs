@@ -1,4 +1,4 @@
-//! Booleans, texts, bytes and the like.
+//! Booleans, texts, bytes and similar values.
 
 use std::sync::Arc;
 

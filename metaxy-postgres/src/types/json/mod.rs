@@ -1,8 +1,8 @@
-//! Nested values as JSON, the text that `jsonb` travels in.
+//! Nested values as JSON, the text form of `jsonb`.
 //!
-//! Numbers, strings, booleans, lists and structs are what they look like. Floats that JSON cannot write (`NaN`,
-//! infinities, `-0.0`) and decimals are strings, times are counts in the unit of their type, bytes are `"\x…"` in hex,
-//! maps are lists of `[key, value]`, so that their order stays.
+//! Numbers, strings, booleans, lists and structs are JSON numbers, strings, booleans, arrays and objects. Floats that
+//! JSON cannot represent (`NaN`, infinities, `-0.0`) and decimals are strings, times are counts in the unit of their
+//! type, bytes are `"\x…"` in hex, maps are lists of `[key, value]`, which keeps their order.
 
 mod parse;
 mod read;
@@ -15,7 +15,7 @@ use arrow::datatypes::DataType;
 pub(super) use read::{Reader, list_array};
 pub(super) use write::{Writer, object_writer};
 
-/// What is wrong with a text that PostgreSQL cannot hold.
+/// The reason why PostgreSQL cannot store a text.
 pub(super) const NUL: &str = "it holds a text with a NUL character, which PostgreSQL cannot store; remove or escape it";
 
 /// Returns whether values of a type can be written as JSON and read back.
@@ -42,11 +42,11 @@ pub(super) fn check(data_type: &DataType) -> Result<(), String> {
             Err("decimals of a negative scale cannot be nested; cast it to scale 0".to_owned())
         }
         other if super::scalar_storage(other).is_some() => Ok(()),
-        other => Err(format!("a nested {other} has no form in jsonb; cast it")),
+        other => Err(format!("a nested {other} cannot be stored in jsonb; cast it")),
     }
 }
 
-/// Returns the number that a temporal type counts in.
+/// Returns the integer type of a temporal type.
 fn count_type(data_type: &DataType) -> Option<DataType> {
     match data_type {
         DataType::Date32 | DataType::Time32(_) => Some(DataType::Int32),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use arrow::array::StringBuilder;
 
-/// A place in a JSON document, which the server has checked already.
+/// A position in a JSON document, which the server has validated.
 pub(super) struct Parser<'a> {
     text: &'a str,
     at: usize,
@@ -36,7 +36,7 @@ impl<'a> Parser<'a> {
         format!("it holds JSON that does not fit its type: {wanted} was expected at byte {} of the value", self.at)
     }
 
-    /// Takes a character if it comes next.
+    /// Consumes a character if it comes next.
     fn take(&mut self, byte: u8) -> bool {
         self.space();
         let found = self.peek() == Some(byte);
@@ -55,7 +55,7 @@ impl<'a> Parser<'a> {
         found
     }
 
-    /// Appends a string's content, or the text of a number, `true` or `false`.
+    /// Appends the content of a string, or the text of a number, `true` or `false`.
     pub(super) fn scalar(&mut self, out: &mut StringBuilder) -> Result<(), String> {
         self.space();
         if self.peek() == Some(b'"') {

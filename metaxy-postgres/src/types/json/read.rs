@@ -1,4 +1,4 @@
-//! JSON as Arrow values.
+//! Reads JSON as Arrow values.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::parse::Parser;
 
 /// Collects JSON values of one type.
 pub(in crate::types) enum Reader {
-    /// Numbers and strings, as their text; cast to the type at the end.
+    /// Numbers and strings as text, which is cast to the type at the end.
     Text(StringBuilder, DataType),
     Bytes(BinaryBuilder, DataType),
     Struct {
@@ -67,9 +67,9 @@ impl Reader {
         }
     }
 
-    /// Reads one whole document.
+    /// Reads a whole document.
     pub(in crate::types) fn read(&mut self, document: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(document).map_err(|_| "it holds JSON that is no UTF-8".to_owned())?;
+        let text = std::str::from_utf8(document).map_err(|_| "it holds JSON that is not UTF-8".to_owned())?;
         let mut parser = Parser::new(text);
         self.value(&mut parser)?;
         parser.end()
@@ -188,8 +188,8 @@ fn read_struct(
             }
             None if parser.null() => Ok(()),
             _ => Err(format!(
-                "it holds a value with the member `{key}`, which the comment of the column does not name; another \
-                 program has written it. Remove the comment to read the column as it is"
+                "it holds a value with the member `{key}`, which is not in the type of the column's comment; another \
+                 program has written it. Remove the comment to read the column without that type"
             )),
         }
     })?;
@@ -200,7 +200,7 @@ fn read_struct(
     Ok(())
 }
 
-/// Converts text to values of a type.
+/// Casts text to values of a type.
 fn leaf(text: StringArray, data_type: &DataType) -> arrow::error::Result<ArrayRef> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let text: ArrayRef = Arc::new(text);
@@ -220,7 +220,7 @@ fn leaf(text: StringArray, data_type: &DataType) -> arrow::error::Result<ArrayRe
     }
 }
 
-/// Returns a list column from its items.
+/// Builds a list column from its items.
 pub(in crate::types) fn list_array(
     items: ArrayRef,
     ends: &[usize],
@@ -239,17 +239,17 @@ pub(in crate::types) fn list_array(
         DataType::FixedSizeList(field, size) => {
             let whole = ends.windows(2).all(|pair| pair[1] - pair[0] == *size as usize);
             if !whole {
-                return Err(format!("it holds a list that has not {size} items"));
+                return Err(format!("it holds a list without exactly {size} items"));
             }
             Arc::new(FixedSizeListArray::try_new(field.clone(), *size, items, Some(nulls)).map_err(text)?)
         }
-        other => return Err(format!("{other} is no list")),
+        other => return Err(format!("{other} is not a list")),
     })
 }
 
 fn offsets(ends: &[usize]) -> Result<OffsetBuffer<i32>, String> {
     if ends.last().is_some_and(|end| i32::try_from(*end).is_err()) {
-        return Err("it holds more list items in a batch than 32-bit offsets reach".to_owned());
+        return Err("it holds too many list items in a batch for 32-bit offsets".to_owned());
     }
     Ok(OffsetBuffer::new(ends.iter().map(|end| *end as i32).collect()))
 }

@@ -1,4 +1,4 @@
-//! Arrow values as JSON.
+//! Writes Arrow values as JSON.
 
 use std::fmt::{Debug, Write as _};
 
@@ -185,7 +185,7 @@ fn map_writer(map: MapArray) -> Result<WriteValue, String> {
     }))
 }
 
-/// Writes a map of strings as an object, which is what other programs expect of a by-field column.
+/// Writes a map of strings as an object, the form in which other programs read a by-field column.
 pub(in crate::types) fn object_writer(map: &MapArray) -> Result<Writer, String> {
     let (keys, values) = (Writer::new(map.keys())?, Writer::new(map.values())?);
     let (nulls, map) = (map.nulls().cloned(), map.clone());
