@@ -1,4 +1,4 @@
-//! Tests that need several storage systems at once; there is nothing else here.
+//! Tests that need several storage systems; this crate contains nothing else.
 
 /// The programs of the project's README compile.
 #[cfg(doctest)]

@@ -21,7 +21,7 @@ fn in_time<T>(runtime: &Runtime, work: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn work_that_calls_work_does_not_wait_for_a_thread() {
+fn nested_work_does_not_wait_for_a_thread() {
     let runtime = narrow_runtime();
     let nested = |number: usize| {
         blocking::run(move || {
@@ -38,7 +38,7 @@ fn work_that_calls_work_does_not_wait_for_a_thread() {
 }
 
 #[test]
-fn there_are_never_more_threads_than_the_limit() {
+fn the_number_of_threads_is_limited() {
     let runtime = narrow_runtime();
     let (running, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let jobs = (0..1_000).map(|_| {
@@ -56,7 +56,7 @@ fn there_are_never_more_threads_than_the_limit() {
 }
 
 #[test]
-fn driven_futures_hold_no_thread_while_they_wait() {
+fn waiting_futures_occupy_no_thread() {
     const FUTURES: usize = 5 * blocking::MAX_THREADS;
     let runtime = narrow_runtime();
     let all_there = Arc::new(Barrier::new(FUTURES));
@@ -64,8 +64,8 @@ fn driven_futures_hold_no_thread_while_they_wait() {
         let all_there = all_there.clone();
         async move {
             blocking::drive(async move {
-                // Each waits for all others, for the runtime's timer, and for other blocking work, also of another
-                // task.
+                // Each waits for all others, for the runtime's timer, and for other blocking work, including that of
+                // another task.
                 all_there.wait().await;
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 tokio::spawn(blocking::run(move || Ok(number))).await?
@@ -79,7 +79,7 @@ fn driven_futures_hold_no_thread_while_they_wait() {
 }
 
 #[test]
-fn a_panic_is_an_error_and_the_thread_goes_on() {
+fn a_panic_is_an_error_and_the_thread_continues() {
     let runtime = narrow_runtime();
     for _ in 0..3 * blocking::MAX_THREADS {
         let error = in_time(&runtime, blocking::run(|| -> Result<()> { panic!("cut at {}", 7) })).unwrap_err();
@@ -95,7 +95,7 @@ fn a_panic_is_an_error_and_the_thread_goes_on() {
 }
 
 #[test]
-fn work_goes_on_when_it_is_not_waited_for_and_needs_no_runtime() {
+fn dropped_work_continues_and_needs_no_runtime() {
     let done = Arc::<AtomicUsize>::default();
     for _ in 0..10 {
         let counted = done.clone();

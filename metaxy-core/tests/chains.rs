@@ -1,4 +1,4 @@
-//! Stores that fall back on others, opened from a configuration.
+//! Stores with fallbacks, opened from a configuration.
 
 mod support;
 
@@ -9,7 +9,7 @@ use metaxy_core::config::{MetaxyConfig, StoreConfig};
 use metaxy_core::{AccessMode, Error, HashAlgorithm, MetadataStore};
 use support::films::{graph, ids, videos};
 
-/// A chain of stores a -> b -> c .., each at its own location.
+/// A chain of stores a -> b -> c .., each on its own location.
 struct Chain {
     test: String,
     config: MetaxyConfig,
@@ -49,8 +49,8 @@ impl Chain {
 }
 
 #[tokio::test]
-async fn fallbacks_open_when_needed_for_reading_and_once() {
-    // Two ways lead to d.
+async fn fallbacks_are_opened_when_needed_read_only_and_once() {
+    // Two paths lead to d.
     let chain = Chain::new("lazy", &[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"]), ("d", &[])]);
     chain.fill("a", &[1], "").await;
     let store = chain.open("a").await;
@@ -88,7 +88,7 @@ async fn the_first_store_that_has_a_feature_serves_all_of_it() {
     }
 }
 
-/// Returns a chain of stores s0 -> s1 -> .. with a sample in the last.
+/// Returns a chain of stores s0 -> s1 -> .. with a sample in the last one.
 async fn long_chain(test: &str, length: usize) -> Chain {
     let names: Vec<String> = (0..length).map(|at| format!("s{at}")).collect();
     let next = |at: usize| names.get(at + 1).map(String::as_str).into_iter().collect::<Vec<_>>();
@@ -108,9 +108,9 @@ async fn long_chains() {
     assert_eq!(error, "`stores.s99.config.fallback_stores[0]`: the chain of fallback stores is longer than 100");
 }
 
-/// In this lattice a hundred thousand million ways lead from `a` to `z`.
+/// In this lattice there are a hundred thousand million paths from `a` to `z`.
 #[tokio::test]
-async fn a_store_is_searched_once_however_many_ways_lead_to_it() {
+async fn a_store_with_several_paths_is_searched_once() {
     let names = |level: usize| [format!("l{level}"), format!("r{level}")];
     let levels: Vec<[String; 2]> = (0..37).map(names).collect();
     let mut links: Vec<(&str, Vec<&str>)> = vec![("a", levels[0].iter().map(String::as_str).collect()), ("z", vec![])];
@@ -128,7 +128,7 @@ async fn a_store_is_searched_once_however_many_ways_lead_to_it() {
 }
 
 #[tokio::test]
-async fn a_table_that_was_made_beforehand_counts_as_none() {
+async fn a_table_created_in_advance_does_not_count() {
     let chain = Chain::new("empty", &[("dev", &["prod"]), ("prod", &[])]);
     chain.fill("prod", &[1, 2], "").await;
     let tables = chain.space("prod").tables.lock().unwrap().clone();
@@ -141,7 +141,7 @@ async fn a_table_that_was_made_beforehand_counts_as_none() {
     assert_eq!(ids(&store, "raw/video").await, [3]);
     assert_eq!(store.delete("raw/video").hard().await.unwrap(), 1);
     assert_eq!(ids(&store, "raw/video").await, Vec::<i64>::new());
-    // Where no other store has the feature, it is an empty one.
+    // If no other store has the feature, it is empty.
     let alone = Chain::new("alone", &[("dev", &[])]);
     let tables = chain.space("dev").tables.lock().unwrap().clone();
     let empty = tables.into_iter().map(|(key, (schema, _))| (key, (schema, Vec::new())));
@@ -150,7 +150,7 @@ async fn a_table_that_was_made_beforehand_counts_as_none() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_does_not_come_back() {
+async fn deleted_rows_are_not_read_from_fallbacks() {
     let chain = Chain::new("deleted", &[("dev", &["prod"]), ("prod", &[])]);
     chain.fill("prod", &[1, 2], "").await;
     chain.fill("dev", &[1, 2], "").await;
@@ -163,7 +163,7 @@ async fn what_is_deleted_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn a_pipeline_whose_root_lives_in_prod_runs_in_dev() {
+async fn a_pipeline_with_its_root_in_prod_runs_in_dev() {
     let chain = Chain::new("pipeline", &[("dev", &["prod"]), ("prod", &[])]);
     chain.fill("prod", &[1, 2, 3], "").await;
     let before = format!("{:?}", chain.space("prod").tables.lock().unwrap());
@@ -181,7 +181,7 @@ async fn a_pipeline_whose_root_lives_in_prod_runs_in_dev() {
 }
 
 #[tokio::test]
-async fn current_rows_come_from_the_own_store_alone() {
+async fn current_rows_are_read_only_from_the_own_store() {
     let chain = Chain::new("own", &[("dev", &["prod"]), ("prod", &[])]);
     chain.fill("prod", &[1, 2], "").await;
     let prod = chain.open("prod").await;
@@ -192,7 +192,7 @@ async fn current_rows_come_from_the_own_store_alone() {
 }
 
 #[tokio::test]
-async fn the_log_tells_when_a_fallback_answers() {
+async fn the_log_reports_a_fallback_that_serves_a_feature() {
     let chain = Chain::new("log", &[("dev", &["prod"]), ("prod", &[])]);
     chain.fill("prod", &[1], "").await;
     let log = support::Log::default();
@@ -204,12 +204,12 @@ async fn the_log_tells_when_a_fallback_answers() {
 }
 
 #[tokio::test]
-async fn a_fallback_that_is_out_of_reach() {
+async fn an_unreachable_fallback() {
     let chain = Chain::new("broken", &[("dev", &["prod"]), ("prod", &[])]);
     chain.fill("prod", &[1], "").await;
     *chain.space("prod").broken.lock().unwrap() = true;
     let store = chain.open("dev").await;
-    // Not "not found": that is not known.
+    // Not "not found", because that is unknown.
     let error = store.read("raw/video").await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert!(store.store_of("raw/video").await.is_err());
@@ -221,7 +221,7 @@ async fn a_fallback_that_is_out_of_reach() {
 }
 
 #[tokio::test]
-async fn opened_stores_may_be_fallbacks_too() {
+async fn open_stores_can_be_fallbacks() {
     let open = async |name: &str, hash| {
         let memory = support::Memory::at(format!("opened/{name}"), hash);
         MetadataStore::builder(memory, graph()).name(name)

@@ -1,4 +1,4 @@
-//! Configurations: what a good one gives, and what a bad one is told.
+//! Valid configurations and their values, and malformed configurations and their errors.
 
 mod support;
 
@@ -10,7 +10,7 @@ use metaxy_core::{AccessMode, Error, FeatureGraph, HashAlgorithm, Result, Versio
 
 const DELTA: &str = "metaxy.ext.metadata_stores.delta.DeltaMetadataStore";
 
-/// Files in a directory of their own.
+/// Files in a separate directory.
 struct Project {
     directory: tempfile::TempDir,
 }
@@ -105,7 +105,7 @@ const MALFORMED: &[Case] = &[
     // files
     case("a directory", &[("metaxy.toml", "<directory>")]),
     case("not text", &[("metaxy.toml", "<binary>")]),
-    case("METAXY_CONFIG leads nowhere", &[]).env(&[("METAXY_CONFIG", "/nowhere/metaxy.toml")]),
+    case("METAXY_CONFIG names a missing file", &[]).env(&[("METAXY_CONFIG", "/nowhere/metaxy.toml")]),
     case("extended file is missing", &[("metaxy.toml", "store = \"dev\"\nextend = \"base.toml\"\n")]),
     case("extended file is a directory", &[("metaxy.toml", "extend = \"base\"\n"), ("base", "<directory>")]),
     case("extend is a number", &[("metaxy.toml", "extend = 3\n")]),
@@ -215,8 +215,8 @@ const MALFORMED: &[Case] = &[
     case("the graph keeps another length", &[("metaxy.toml", "hash_truncation_length = 16\n[stores.dev]\ntype = \"memory\"\nroot_path = \"m\"\n")]).open("dev"),
 ];
 
-/// Every malformed configuration with what it is told, as in `config_errors.txt`. With `UPDATE_EXPECT=1` in the
-/// environment the file is written again; read the difference before you commit it.
+/// Checks every malformed configuration against its error in `config_errors.txt`. With `UPDATE_EXPECT=1` in the
+/// environment the file is rewritten; read the difference before you commit it.
 #[tokio::test]
 async fn malformed_configurations() {
     let mut found = String::new();
@@ -241,11 +241,12 @@ async fn malformed_configurations() {
 }
 
 // ---- good ones -----------------------------------------------------------------------------------------------------
-// "Python:" says what metaxy 0.1.11 answered to the same files (`MetaxyConfig.load(auto_discovery_start=..)`).
+// "Python:" is the result of metaxy 0.1.11 for the same files (`MetaxyConfig.load(auto_discovery_start=..)`).
 
 #[test]
 fn defaults() {
-    // Python: the same, without a file too. `auto_create_tables` is False there; here backends have a say.
+    // Python: the same, also without a file. `auto_create_tables` is False there; here the default depends on the
+    // backend.
     let config = Project::new(&[]).load("", &[]).unwrap();
     assert_eq!((config.store(), config.project(), config.hash_truncation_length()), ("dev", None, 8));
     assert_eq!((config.sync(), config.locked(), config.enable_map_datatype()), (true, None, false));
@@ -283,9 +284,9 @@ fn discovery() {
     );
 }
 
-/// Python: refuses it as TOML.
+/// Python refuses it as TOML.
 #[test]
-fn a_byte_order_mark_is_no_part_of_the_text() {
+fn a_byte_order_mark_is_ignored() {
     assert_eq!(load("\u{feff}store = 'x'\r\nsync = false\r\n", &[]).unwrap().store(), "x");
 }
 
@@ -313,7 +314,7 @@ fn extend() {
 }
 
 #[test]
-fn extend_takes_variables_and_absolute_paths() {
+fn extend_accepts_variables_and_absolute_paths() {
     // Python: refuses `${..}` in `extend` ("does not exist: .../${XX}").
     let project = Project::new(&[("metaxy.toml", "extend = '${BASE}/b.toml'"), ("b.toml", "store = 'x'")]);
     let base = project.directory.path().display().to_string();
@@ -339,32 +340,32 @@ fn variables() {
         ("$${A}", "$1"),
         ("$A", "$A"),
         ("{A}", "{A}"),
-        // Python: '${HOME}' for `${NOPE_X:-${HOME}}`; a default holds no variable.
+        // Python: '${HOME}' for `${NOPE_X:-${HOME}}`; a default contains no variable.
         ("${NOPE:-${A}}", "${A}"),
-        // What a variable holds is not looked at again.
+        // The value of a variable is not expanded again.
         ("${NESTED}", "${A}"),
     ] {
         assert_eq!(expand(text, &set).unwrap(), expected, "{text}");
     }
-    // Python: ''. An empty password or path is of no use.
+    // Python: ''. An empty password or path is useless.
     assert!(expand("${NOPE}", &set).is_err());
 }
 
 #[test]
-fn a_missing_variable_matters_only_where_it_is_needed() {
+fn a_missing_variable_is_an_error_only_if_it_is_needed() {
     let text = "[stores.dev]\ntype = 'memory'\nroot_path = 'm'\n[stores.prod]\ntype = 'memory'\nroot_path = '${PROD}'\n\
                 hash_algorithm = '${HASH}'\n[ext.sqlmodel]\nx = '${NOPE}'";
     let config = load(text, &[]).unwrap();
     config.store_config("dev").unwrap().backend_settings().unwrap();
     assert!(config.store_config("prod").unwrap().backend_settings().is_err());
     assert!(config.check().is_err());
-    // One that is overridden is not needed.
+    // An overridden one is not needed.
     let overrides = [("METAXY_STORES__PROD__CONFIG__ROOT_PATH", "/p"), ("METAXY_STORES__PROD__HASH_ALGORITHM", "md5")];
     load(text, &overrides).unwrap().store_config("prod").unwrap().backend_settings().unwrap();
 }
 
 #[tokio::test]
-async fn a_missing_variable_of_a_fallback_matters_when_the_fallback_is_needed() {
+async fn a_missing_variable_of_a_fallback_is_an_error_when_the_fallback_is_needed() {
     let text = "[stores.dev]\ntype = 'memory'\nroot_path = 'late-dev'\nfallback_stores = ['prod']\n\
                 [stores.prod]\ntype = 'memory'\nroot_path = 'late-prod'\npassword = '${PROD_PASSWORD}'";
     let log = support::Log::default();
@@ -388,7 +389,7 @@ fn environment_over_files() {
         &[
             ("METAXY_STORE", "Prod"),
             ("METAXY_HASH_TRUNCATION_LENGTH", "12"),
-            // Python: 'no' and '1' are truth values.
+            // Python: 'no' and '1' are booleans.
             ("METAXY_SYNC", "no"),
             ("METAXY_LOCKED", "1"),
             // Python: finds stores with lower-case names only, and warns of an incomplete store 'prod'.
@@ -397,7 +398,7 @@ fn environment_over_files() {
             ("METAXY_STORES__PROD__PORT", "5432"),
             ("METAXY_STORES__PROD__CONFIG__STORAGE_OPTIONS__AWS_REGION", "us"),
             ("METAXY_STORES__PROD__CONFIG__STORAGE_OPTIONS__NEW", "x"),
-            // Python: keeps the text, and refuses it when the store is made.
+            // Python: keeps the text, and refuses it when the store is created.
             ("METAXY_STORES__PROD__CONFIG__FALLBACK_STORES", r#"["other"]"#),
             ("METAXY_STORES__OTHER", r#"{"type": "ledger", "root_path": "/o"}"#),
             ("METAXY_EXTRA_FEATURES", r#"[{"all": true}]"#),
@@ -435,7 +436,7 @@ fn environment_over_settings_beside_the_type() {
     )
     .unwrap();
     assert_eq!(config.store_config("dev").unwrap().settings().to_string(), "root_path = \"/b\"\nlayout = \"flat\"\n");
-    // Python: '${HOME}'; what a variable says is taken as it is.
+    // Python: '${HOME}'; the value of a variable is not expanded.
     assert_eq!(load("", &[("METAXY_STORE", "${HOME}")]).unwrap().store(), "${HOME}");
 }
 
@@ -464,7 +465,7 @@ fn stores_from_the_environment() {
 }
 
 #[test]
-fn text_stands_for_numbers_and_truth() {
+fn text_is_accepted_for_numbers_and_booleans() {
     // Python: the same for fields ("12", "no"; 8.0, 1 and 0.0 below).
     let config = load("hash_truncation_length = 8.0\nsync = 0.0\nlocked = 1", &[]).unwrap();
     assert_eq!((config.hash_truncation_length(), config.sync(), config.locked()), (8, false, Some(true)));
@@ -477,8 +478,8 @@ fn text_stands_for_numbers_and_truth() {
     assert_eq!(config.store_config("dev").unwrap().common().unwrap().auto_create_tables, Some(true));
 }
 
-/// The example of the Python package's documentation, with its type strings. Python 0.1.11: refuses it as it stands
-/// ("stores.dev.root_path: Extra inputs are not permitted"), and takes it with the settings in `config` tables.
+/// The example of the Python package's documentation, with its type strings. Python 0.1.11 refuses it unchanged
+/// ("stores.dev.root_path: Extra inputs are not permitted"), and accepts it with the settings in `config` tables.
 #[tokio::test]
 async fn the_documented_example() {
     for (dev, prod) in [("", ""), ("\n[stores.dev.config]", "\n[stores.prod.config]")] {
@@ -594,6 +595,6 @@ AWS_REGION = "eu"
     for shown in [format!("{config:?}"), format!("{:?}", config.store_config("pg")), format!("{settings:?}")] {
         assert!(!shown.contains("hunter2") && shown.contains("***"), "{shown}");
     }
-    // What is printed is a configuration again. Python: loads it, too.
+    // The printed text is a configuration. Python loads it, too.
     assert_eq!(load(&printed, &[]).unwrap().to_toml().unwrap(), printed);
 }

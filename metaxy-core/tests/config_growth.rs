@@ -1,4 +1,4 @@
-//! Large configurations, long chains of files, and files that are none.
+//! Large configurations, long chains of files, and files that are not regular.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use metaxy_core::config::Environment;
 use metaxy_core::{Error, MetaxyConfig, Result};
 
-/// Returns a configuration of so many stores, on four lines each.
+/// Returns a configuration of this number of stores, on four lines each.
 fn stores(count: usize) -> String {
     (0..count).fold(String::new(), |mut text, number| {
         let _ =
@@ -28,14 +28,14 @@ fn seconds_for(count: usize) -> f64 {
     (0..3).map(|_| once()).min().unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-/// Eight times as many stores took 64 times as long.
+/// Eight times as many stores once took 64 times as long.
 #[test]
-fn ten_thousand_stores_take_as_long_as_a_thousand_ten_times() {
+fn loading_time_is_linear_in_the_number_of_stores() {
     let (some, many) = (seconds_for(1_000), seconds_for(8_000));
     assert!(many < 24.0 * some, "1,000 stores take {some} s, 8,000 take {many} s");
 }
 
-/// Files that extend each other, the last one first.
+/// Writes files that extend each other, and loads the first one.
 fn chain(directory: &Path, files: usize) -> Result<MetaxyConfig> {
     for number in 0..files {
         let extend = if number == 0 { String::new() } else { format!("extend = '{}.toml'\n", number - 1) };
@@ -60,7 +60,7 @@ fn a_long_chain_of_files_is_read_and_an_endless_one_refused() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_that_leads_nowhere_is_not_passed_over() {
+fn a_broken_link_is_an_error() {
     use std::os::unix::fs::symlink;
 
     for name in ["metaxy.toml", "pyproject.toml"] {
@@ -82,7 +82,7 @@ fn a_link_that_leads_nowhere_is_not_passed_over() {
 
 #[cfg(unix)]
 #[test]
-fn what_has_no_end_is_not_read() {
+fn pipes_and_devices_are_not_read() {
     let directory = tempfile::tempdir().unwrap();
     let text = "extend = '/dev/zero'";
     let load = |text: &str| {

@@ -1,5 +1,5 @@
-//! Whatever stands in a configuration: loading, checking and printing it, and opening and reading its stores give an
-//! answer, and never panic.
+//! Random configurations: loading, checking and printing them, and opening and reading their stores, return a result or
+//! an error, and never panic.
 
 mod support;
 
@@ -89,7 +89,7 @@ fn table_of(value: impl Strategy<Value = toml::Value>) -> impl Strategy<Value = 
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Returns the settings of a store that is nearly right: most fall back on the stores after them.
+/// Returns the settings of a store that is almost valid: most have later stores as fallbacks.
 fn store(at: usize) -> impl Strategy<Value = toml::Value> {
     let later = proptest::sample::subsequence(NAMES[at + 1..].to_vec(), 0..NAMES.len() - at);
     let anyone = proptest::collection::vec(proptest::sample::select(NAMES.to_vec()), 0..3);
@@ -108,7 +108,7 @@ fn store(at: usize) -> impl Strategy<Value = toml::Value> {
     })
 }
 
-/// Stores that are nearly right, so that the way leads further.
+/// Returns stores that are almost valid, so that more code is reached.
 fn stores() -> impl Strategy<Value = toml::Table> {
     let stores = (store(0), store(1), store(2), store(3));
     (stores, proptest::sample::subsequence(NAMES.to_vec(), 2..=4)).prop_map(|((a, b, c, d), kept)| {
@@ -123,16 +123,16 @@ fn environment() -> impl Strategy<Value = Vec<(String, String)>> {
     proptest::collection::vec((prop_oneof![4 => key, 1 => "(METAXY|metaxy)_\\PC{0,8}"], text()), 0..6)
 }
 
-/// What came of a configuration.
+/// The results of a configuration.
 #[derive(Clone, Copy, Default, Debug)]
 struct Seen {
     loaded: usize,
     opened: usize,
-    /// Stores that looked for a feature in their fallbacks.
+    /// The number of stores whose fallbacks were searched.
     searched: usize,
 }
 
-/// Opens every store, and looks for a feature in it and in its fallbacks.
+/// Opens every store, and reads a feature from it and its fallbacks.
 fn open_all(config: &MetaxyConfig, seen: &mut Seen) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for (name, store) in config.stores() {
@@ -171,7 +171,7 @@ fn try_all(text: &str, variables: Vec<(String, String)>) -> Seen {
     seen.loaded += 1;
     open_all(&config, &mut seen);
     let printed = config.to_toml().expect("what was read can be printed");
-    // A variable's value may hold `${`, which would be looked at when it is read again.
+    // A variable's value may contain `${`, which would be expanded when it is loaded again.
     let again = MetaxyConfig::loader().environment(Environment::empty()).load_text(&printed);
     if let (Ok(again), false) = (again, printed.contains("${")) {
         assert_eq!(again.to_toml().unwrap(), printed);
@@ -179,9 +179,9 @@ fn try_all(text: &str, variables: Vec<(String, String)>) -> Seen {
     seen
 }
 
-/// Configurations that are nearly right must come far often enough for this to mean anything.
+/// Configurations that are almost valid must succeed often enough for the test to be meaningful.
 #[test]
-fn near_configurations() {
+fn almost_valid_configurations() {
     let parts = (stores(), table_of(value()), proptest::bool::weighted(0.2), environment());
     let total = Cell::new(Seen::default());
     let tried = TestRunner::new(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })
@@ -217,7 +217,7 @@ proptest! {
 }
 
 #[test]
-fn deep_ones() {
+fn deep_configurations() {
     for depth in [10, 100, 10_000] {
         try_all(&format!("stores = {}1{}", "[".repeat(depth), "]".repeat(depth)), Vec::new());
         try_all(&format!("{}x = 1", "a.".repeat(depth)), Vec::new());

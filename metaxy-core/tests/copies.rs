@@ -1,4 +1,4 @@
-//! Copies from store to store: which rows go over, what is kept of them, and what it takes.
+//! Copies from store to store: the copied rows, their columns, and the memory.
 
 mod support;
 
@@ -17,7 +17,7 @@ async fn lone(test: &str, name: &str, graph: FeatureGraph) -> MetadataStore {
     MetadataStore::builder(memory, graph).name(name).open(AccessMode::ReadWrite).await.unwrap()
 }
 
-/// Returns all stored rows, with everything that a copy keeps.
+/// Returns all stored rows, with all columns that a copy keeps.
 async fn everything(store: &MetadataStore, feature: &str) -> Vec<String> {
     let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
     let rows = read.await.unwrap().rows().await.unwrap().to_batch().unwrap();
@@ -63,7 +63,7 @@ async fn copies_with_and_without_history() {
     let source = old.with_graph(next_graph()).unwrap();
     source.write("raw/video", videos(&[2, 3, 4], "c")).await.unwrap();
     source.delete("raw/video").filter("id = 4").await.unwrap();
-    // Rows in all: 1, 2, 2, 2, 3, 4, and the deletion of 4.
+    // The number of rows: 1, 2, 2, 2, 3, 4, and the deletion of 4.
     for (features, samples, expected) in [(true, false, 3), (false, false, 2), (false, true, 4), (true, true, 7)] {
         let target = lone(&format!("copy-history-{features}-{samples}"), "target", next_graph()).await;
         let mut copy = target.copy_from(&source);
@@ -114,7 +114,7 @@ async fn copies_of_some_features_and_rows() {
 }
 
 #[tokio::test]
-async fn copies_leave_the_rows_of_fallbacks_alone() {
+async fn copies_exclude_the_rows_of_fallbacks() {
     let prod = lone("copy-fallback", "prod", graph()).await;
     prod.write("raw/video", videos(&[1, 2], "")).await.unwrap();
     let memory = support::Memory::at("copy-fallback/dev", HashAlgorithm::Xxhash32);
@@ -123,13 +123,13 @@ async fn copies_leave_the_rows_of_fallbacks_alone() {
     let target = lone("copy-fallback", "target", graph()).await;
     assert_eq!(target.copy_from(&dev).await.unwrap().total(), 0);
     assert!(matches!(target.copy_from(&dev).features(["raw/video"]).await, Err(Error::FeatureNotFound { .. })));
-    // A store may take over what it only saw through its fallback.
+    // A store can copy rows that it has read only through its fallback.
     assert_eq!(dev.copy_from(&prod).await.unwrap().total(), 2);
     assert_eq!(dev.store_of("raw/video").await.unwrap().as_deref(), Some("dev"));
 }
 
 #[tokio::test]
-async fn a_copy_needs_one_hash_algorithm_and_a_target_to_write_to() {
+async fn a_copy_needs_one_hash_algorithm_and_a_writable_target() {
     let source = lone("copy-refused", "source", graph()).await;
     let open = async |algorithm, mode| {
         let memory = support::Memory::at("copy-refused/target", algorithm);
@@ -141,12 +141,13 @@ async fn a_copy_needs_one_hash_algorithm_and_a_target_to_write_to() {
     assert!(matches!(closed.copy_from(&source).await, Err(Error::ReadOnly { .. })));
 }
 
-/// Of several rows of a sample with one time, one is copied, as one is read.
+/// Of several rows of a sample with the same time, one is copied, as one is read.
 #[tokio::test]
-async fn a_sample_that_was_written_twice_at_once_is_copied_once() {
+async fn rows_with_equal_times_are_copied_once() {
     let source = lone("copy-ties", "source", graph()).await;
     let twice = arrow::compute::concat_batches(&videos(&[1], "").schema(), &[videos(&[1, 2], "a"), videos(&[1], "b")]);
-    // No write gives a sample two rows, but other programs do; rows whose versions are kept are taken as they are.
+    // No write of this crate creates two rows of a sample, but other programs do; rows with preserved versions are not
+    // checked.
     source.write("raw/video", twice.unwrap()).preserve_versions().await.unwrap();
     source.write("raw/video", videos(&[3], "")).await.unwrap();
     source.delete("raw/video").filter("id = 3").await.unwrap();
@@ -178,8 +179,8 @@ async fn large_copies_are_written_in_parts() {
     assert_eq!(ids(&target, "raw/video").await.len(), 300_000);
 }
 
-/// A million rows of a kilobyte each, from a source that makes them as they are read to a target that counts and drops
-/// them, in a process of its own whose memory has a ceiling far below that gigabyte.
+/// A million rows of a kilobyte each, from a source that creates them while they are read, to a target that counts and
+/// drops them, in a separate process with a memory limit far below that gigabyte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_copy_needs_little_memory() {
     const CHILD: &str = "METAXY_COPY_CHILD";
@@ -196,7 +197,7 @@ async fn a_large_copy_needs_little_memory() {
 
 async fn copy_a_flood() {
     const SAMPLES: usize = 500_000;
-    // Every sample twice: the newest row of each, then all rows.
+    // Every sample exists twice: the newest row of each, then all rows.
     for (history, expected) in [(false, SAMPLES), (true, 2 * SAMPLES)] {
         let source = MetadataStore::builder(Flood::new(SAMPLES, 2), graph()).open(AccessMode::ReadOnly).await.unwrap();
         let sink = Arc::new(Sink::default());
@@ -207,7 +208,7 @@ async fn copy_a_flood() {
         assert_eq!(sink.rows(), expected);
         assert!(sink.largest_write() < 128 << 20, "{} bytes in one write", sink.largest_write());
     }
-    // Linux alone says how much memory a process has taken at most.
+    // Only Linux reports the peak memory of a process.
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim_end_matches("kB").trim();
         let peak: usize = peak.parse().unwrap();
@@ -216,7 +217,8 @@ async fn copy_a_flood() {
     }
 }
 
-/// The rows of a store in another one, with by-field columns as maps, as the Python package stores them on request.
+/// Copies the rows of a store to another one, with by-field columns as maps, as the Python package stores them on
+/// request.
 async fn as_maps(source: &MetadataStore, target: &MetadataStore) {
     let read = source.read("raw/video").with_feature_history();
     let mut rows = read.await.unwrap().rows().await.unwrap().to_batch().unwrap();
@@ -239,7 +241,7 @@ async fn as_maps(source: &MetadataStore, target: &MetadataStore) {
 }
 
 #[tokio::test]
-async fn by_field_columns_that_are_maps_fit_structs_and_back() {
+async fn by_field_maps_and_structs_are_converted_into_each_other() {
     let plain = lone("copy-maps", "plain", graph()).await;
     plain.write("raw/video", videos(&[1, 2], "")).await.unwrap();
     let maps = lone("copy-maps", "maps", graph()).await;

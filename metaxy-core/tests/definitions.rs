@@ -1,4 +1,4 @@
-//! What a bad definition gets: an error that names the thing and the way out.
+//! Errors of invalid definitions: each names the item and says what to do.
 
 use metaxy_core::{
     Error, FeatureDep, FeatureGraph, FeatureKey, FeatureSpec, FieldKey, FieldSpec, FieldsMapping, Lineage,
@@ -8,13 +8,13 @@ fn root(key: &str) -> FeatureSpec {
     FeatureSpec::builder(key).id_columns(["id"]).fields(["audio", "frames"]).build().expect("a sound root")
 }
 
-/// Returns the message of an error, and the proof that it is one.
+/// Returns the message of an error.
 fn message<T: std::fmt::Debug, E: std::fmt::Display>(result: std::result::Result<T, E>) -> String {
     result.expect_err("this is an error").to_string()
 }
 
 #[test]
-fn keys_have_an_alphabet() {
+fn keys_allow_only_some_characters() {
     for good in ["a", "a/b", "_x/1-2", "raw/video", "a_b-c/0", "metaxy-x/y"] {
         assert_eq!(good.parse::<FeatureKey>().expect(good).to_string(), good);
     }
@@ -78,7 +78,7 @@ fn a_spec_is_checked_when_it_is_built() {
 }
 
 #[test]
-fn a_rename_leaves_system_and_id_columns_alone() {
+fn system_and_id_columns_are_not_renamed() {
     let rename = |from: &str, to: &str| {
         let dep = FeatureDep::new("raw/video").rename(from, to);
         let leaf = FeatureSpec::builder("leaf").id_columns(["id"]).dep(dep).build()?;
@@ -119,14 +119,14 @@ fn invalid_keys_are_reported_when_the_feature_is_built() {
 }
 
 #[test]
-fn a_filter_of_a_dependency_is_parsed_at_once() {
+fn a_filter_of_a_dependency_is_parsed_immediately() {
     let dep = FeatureDep::new("raw/video").filter("score >");
     let error = FeatureSpec::builder("leaf").id_columns(["id"]).dep(dep).build().expect_err("no filter");
     assert!(matches!(error, Error::FilterSyntax { .. }), "{error}");
 }
 
 #[test]
-fn a_graph_names_what_is_missing() {
+fn a_graph_reports_missing_features() {
     let leaf = FeatureSpec::builder("leaf").id_columns(["id"]).dep("raw/vidoe").build().expect("a spec");
     assert_eq!(
         message(FeatureGraph::new([root("raw/video"), leaf])),
@@ -179,13 +179,13 @@ fn a_cycle_is_named_in_full() {
 }
 
 #[test]
-fn versions_have_a_shortest_length() {
+fn versions_have_a_minimum_length() {
     let error = FeatureGraph::builder().features([root("a")]).hash_truncation_length(7).build();
     assert!(message(error).contains("keep at least 8 characters"));
 }
 
 #[test]
-fn the_json_form_comes_back_as_it_went_in() {
+fn the_json_form_is_read_back_unchanged() {
     let mapping = [("text".parse().expect("a key"), ["audio".parse().expect("a key")].into())].into();
     let spec = FeatureSpec::builder("leaf/one")
         .id_columns(["id", "chunk"])

@@ -1,4 +1,4 @@
-//! The `metaxy.toml` that the documentation shows, and that this program prints, is one that the Python package reads.
+//! The Python package can read the `metaxy.toml` files in the documentation, and those that this program prints.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +24,7 @@ fn shown(document: &str) -> Vec<String> {
     blocks.filter(|block| block.contains("[stores.")).map(str::to_owned).collect()
 }
 
-/// The Python package refuses whatever stands beside `type` and `config`.
+/// Returns the settings beside `type` and `config`, which the Python package refuses.
 fn misplaced(text: &str) -> Vec<String> {
     let table: toml::Table = text.parse().unwrap();
     let stores = table["stores"].as_table().unwrap();
@@ -37,7 +37,7 @@ fn load(text: &str) -> MetaxyConfig {
 }
 
 #[test]
-fn settings_stand_in_the_config_table() {
+fn settings_are_in_the_config_table() {
     for document in DOCUMENTS {
         let configurations = shown(document);
         assert!(!configurations.is_empty(), "{document} shows no stores");
@@ -46,7 +46,7 @@ fn settings_stand_in_the_config_table() {
             load(&text);
         }
     }
-    // Printed in that form, however it was written.
+    // The printed form does not depend on the original one.
     let beside = load(
         "[stores.dev]\ntype = 'sqlite'\ndatabase = 'dev.db'\nfallback_stores = ['prod']\n[stores.prod]\ntype = 'sqlite'\nconfig.database = 'prod.db'",
     );
@@ -66,7 +66,7 @@ fn the_python_package_reads_them() {
     let printed = texts.iter().map(|text| load(text).to_toml().unwrap()).collect::<Vec<_>>();
     texts.extend(printed);
     for (number, text) in texts.iter().enumerate() {
-        // The short names of types are ours; which stores there are is not looked up when a file is read.
+        // The short type names are this project's; types are not resolved when a file is read.
         std::fs::write(directory.path().join(format!("{number}.toml")), text).unwrap();
     }
     let script = "import sys, metaxy\nfor name in sys.argv[1:]: metaxy.MetaxyConfig.load(name)";

@@ -1,4 +1,4 @@
-//! What users call beside writes and resolves: structs as rows, results of increments, maintenance, reserved tables.
+//! Other methods for users: structs as rows, results of increments, maintenance, reserved tables.
 
 mod support;
 
@@ -71,7 +71,7 @@ fn counts(increment: &Increment) -> [usize; 3] {
 }
 
 #[tokio::test]
-async fn structs_come_back_as_they_were_written() {
+async fn structs_are_read_as_they_were_written() {
     let store = with_videos("structs").await;
     let rows = store.read("raw/video").await.unwrap().rows().await.unwrap();
     let mut videos: Vec<Video> = rows.to_structs().unwrap();
@@ -104,10 +104,10 @@ async fn versions_of_structs_come_from_a_closure_or_from_columns() {
 }
 
 #[tokio::test]
-async fn results_get_the_versions_of_what_they_were_made_from() {
+async fn results_get_the_versions_of_their_samples() {
     let store = with_videos("made-from").await;
     let increment = store.resolve_update("made/text").await.unwrap();
-    // In another order, without the columns of the sample, and only one of the two at first.
+    // In another order, without the columns of the sample, and at first only one of the two.
     let text = |video_id: i64| Transcript { video_id, text: format!("text of {video_id}") };
     assert_eq!(store.write_rows("made/text", &[text(2)]).made_from(&increment).await.unwrap(), 1);
     let rest = store.resolve_update("made/text").await.unwrap();
@@ -143,7 +143,7 @@ async fn children_get_the_versions_of_their_parent() {
 }
 
 #[tokio::test]
-async fn increments_and_rows_show_themselves_as_tables() {
+async fn increments_and_rows_are_displayed_as_tables() {
     let store = with_videos("display").await;
     let increment = store.resolve_update("made/text").await.unwrap();
     let shown = increment.to_string();
@@ -157,7 +157,7 @@ async fn increments_and_rows_show_themselves_as_tables() {
 }
 
 #[tokio::test]
-async fn a_store_tells_what_it_keeps_and_where() {
+async fn tables_and_locations_of_a_store() {
     let store = with_videos("maintenance").await;
     store.write("made/text", store.resolve_update("made/text").await.unwrap().new).await.unwrap();
     assert_eq!(store.tables().await.unwrap(), ["made__text", "raw__video"]);
@@ -180,7 +180,7 @@ async fn maintenance_needs_a_store_that_is_open_for_writing() {
 }
 
 #[tokio::test]
-async fn what_the_store_keeps_for_itself_cannot_be_changed() {
+async fn reserved_tables_cannot_be_changed() {
     let key = "metaxy-system/feature_versions";
     let spec = FeatureSpec::builder(key).id_columns(["video_id"]).fields(["audio", "frames"]).build().unwrap();
     let store = store("reserved", AccessMode::ReadWrite).await.with_graph(FeatureGraph::new([spec]).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Panics inside of fences are errors, and the panic hook prints nothing.
+//! Panics inside fences are errors, and the panic hook prints nothing.
 
 use std::cell::Cell;
 use std::panic;
@@ -10,7 +10,7 @@ thread_local! {
     static PRINTED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts what the panic hook would print on this thread, from before the first fence on.
+/// Counts the messages of the panic hook on this thread, beginning before the first fence.
 fn printed(work: impl FnOnce()) -> usize {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| panic::set_hook(Box::new(|_| PRINTED.set(PRINTED.get() + 1))));
@@ -20,7 +20,7 @@ fn printed(work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn a_decoder_that_panics_has_met_damaged_data() {
+fn a_panic_of_a_decoder_means_damaged_data() {
     let quiet = printed(|| {
         let bytes: &[u8] = &[1, 2];
         let error = fence::decode("part-1.parquet", || Ok(bytes[bytes.len() + 5])).unwrap_err();
@@ -35,7 +35,7 @@ fn a_decoder_that_panics_has_met_damaged_data() {
 }
 
 #[test]
-fn the_hook_that_was_there_sees_panics_outside_of_fences() {
+fn the_earlier_hook_handles_panics_outside_fences() {
     let loud = printed(|| {
         assert!(fence::catch(|| panic!("inside")).is_err());
         assert!(panic::catch_unwind(|| panic!("outside")).is_err());
@@ -59,7 +59,7 @@ async fn a_future_is_fenced_in_every_poll() {
     let before = PRINTED.get();
     let error = fence::decode_async("videos", late).await.unwrap_err();
     assert!(matches!(&error, Error::Corrupt { table, .. } if table == "videos"), "{error}");
-    // Between its polls no fence stands.
+    // No fence is active between its polls.
     let panic = panic::catch_unwind(|| panic!("outside"));
     assert!(panic.is_err());
     assert_eq!(PRINTED.get() - before, 1);

@@ -27,7 +27,7 @@ const DAY: i64 = 86_400_000_000;
 /// 2026-01-01 in days since 1970.
 const NEW_YEAR: i32 = 20_454;
 
-/// Returns four rows: a small one, a middle one, a great one, and one without values.
+/// Returns four rows: small, medium and large values, and nulls.
 fn table() -> RecordBatch {
     let new_year = i64::from(NEW_YEAR) * DAY;
     let moments = [Some(new_year), Some(new_year + 43_200_000_000), Some(new_year + DAY), None];
@@ -296,7 +296,7 @@ fn every_operator_on_every_type() {
 }
 
 #[test]
-fn builders_say_the_same_as_texts() {
+fn builders_equal_texts() {
     let moment: DateTime<Utc> = "2026-01-01T12:00:00.25Z".parse().unwrap();
     let cases = [
         (col("x").lt(3), "x < 3"),
@@ -360,13 +360,13 @@ fn columns_and_renames() {
     assert_eq!(bound.columns().into_iter().collect::<Vec<_>>(), ["int", "limit", "meta", "meta.kind"]);
 }
 
-/// Returns what a user sees of a text that does not parse.
+/// Returns the message for a text that does not parse.
 fn refusal(text: &str) -> String {
     Filter::parse(text).expect_err(text).to_string()
 }
 
 #[test]
-fn the_caret_stands_under_the_mistake() {
+fn the_caret_is_under_the_error() {
     let grammar = "a filter has = != < <= > >=, AND, OR, NOT, IN, BETWEEN, IS NULL, parentheses, columns and values";
     let cases = [
         ("", 0, "it is empty; write a condition such as `score > 3`"),
@@ -437,7 +437,7 @@ fn deep_and_long_texts() {
 }
 
 #[test]
-fn errors_of_binding_name_the_way_out() {
+fn errors_of_binding_say_what_to_do() {
     let cases = [
         (
             "imt = 3",
@@ -482,7 +482,7 @@ fn errors_of_binding_name_the_way_out() {
 }
 
 #[test]
-fn batches_may_come_in_related_types() {
+fn batches_may_have_related_types() {
     let bound = Filter::parse("name IN ('a', 'b', 'c', 'd') AND name > 'a' AND at > '2026-01-01' AND n = 3").unwrap();
     let schema = Schema::new(vec![
         Field::new("name", DataType::Utf8, true),
@@ -516,7 +516,7 @@ fn batches_may_come_in_related_types() {
 }
 
 #[test]
-fn predicates_join() {
+fn predicates_are_combined() {
     let schema = table().schema();
     let bind = |text: &str| Filter::parse(text).unwrap().bind(&schema).unwrap();
     assert_eq!(bind("ok").and(bind("int = 3")), bind("ok AND int = 3"));
@@ -529,7 +529,7 @@ fn predicates_join() {
     assert_eq!(value.to_string(), "2026-01-01 12:00:00");
 }
 
-/// A dialect with numbered parameters, as PostgreSQL has them.
+/// A dialect with numbered parameters, like that of PostgreSQL.
 struct Numbered(Vec<String>);
 
 impl SqlDialect for Numbered {
@@ -580,8 +580,8 @@ fn rendering_for_databases() {
     assert_eq!(dialect.0, ["1", "2", "a"]);
 }
 
-/// What the reference answered: scenarios filters_0 to filters_2. Rows are id, score, ok, name, f (`-` is null); then
-/// filters and the ids that they let through.
+/// Recorded results of the reference, from the scenarios filters_0 to filters_2. Rows are id, score, ok, name, f (`-`
+/// is null); then filters and the ids of the rows that pass.
 const RECORDED: [(&str, &str); 3] = [
     (
         "\
@@ -706,7 +706,7 @@ fn recorded_batch(rows: &str) -> RecordBatch {
 }
 
 #[test]
-fn the_reference_lets_the_same_rows_through() {
+fn the_same_rows_pass_as_in_the_reference() {
     for (rows, reads) in RECORDED {
         let batch = recorded_batch(rows);
         let ids = batch.column(0).as_any().downcast_ref::<StringArray>().unwrap();
@@ -731,7 +731,7 @@ struct Row {
     b: Option<bool>,
 }
 
-/// A condition in the test's own words, for its own evaluator.
+/// A condition of the test, for its own evaluator.
 #[derive(Clone, Debug)]
 enum Condition {
     Number(&'static str, CompareOp, f64),
@@ -834,7 +834,7 @@ fn member<T: PartialEq>(value: Option<T>, list: &[Option<T>]) -> Option<bool> {
     }
 }
 
-/// AND (`absorbing` false) or OR (`absorbing` true).
+/// Combines by AND (`absorbing` false) or OR (`absorbing` true).
 fn settle(parts: impl Iterator<Item = Option<bool>>, absorbing: bool) -> Option<bool> {
     let parts: Vec<_> = parts.collect();
     if parts.contains(&Some(absorbing)) {
@@ -930,7 +930,7 @@ fn literals() -> impl Strategy<Value = Literal> {
 
 proptest! {
     #[test]
-    fn evaluation_agrees_with_a_row_by_row_one(condition in conditions(), rows in rows()) {
+    fn evaluation_equals_that_of_single_rows(condition in conditions(), rows in rows()) {
         let batch = rows_batch(&rows);
         let filter = condition.filter();
         let mask = filter.bind(&batch.schema()).unwrap().evaluate(&batch).unwrap();
@@ -939,13 +939,13 @@ proptest! {
     }
 
     #[test]
-    fn texts_read_back(condition in conditions()) {
+    fn texts_are_parsed_back(condition in conditions()) {
         let filter = condition.filter();
         prop_assert_eq!(Filter::parse(&filter.to_string()).unwrap(), filter);
     }
 
     #[test]
-    fn values_and_names_read_back(name in ".*", literal in literals(), more in prop::collection::vec(literals(), 0..5)) {
+    fn values_and_names_are_parsed_back(name in ".*", literal in literals(), more in prop::collection::vec(literals(), 0..5)) {
         let filter = compare(col(&name), CompareOp::LtEq, literal.clone()) | !col(&name).is_in(more) & col(name).eq(literal);
         prop_assert_eq!(Filter::parse(&filter.to_string()).unwrap(), filter);
     }
@@ -986,7 +986,7 @@ proptest! {
     }
 }
 
-/// Levels of conditions that alternate, built through the API: none of them may end the process.
+/// Alternating levels of conditions, built through the API: none of them may overflow the stack.
 #[test]
 fn filters_of_many_levels_are_refused() {
     let deep = |levels: usize| {
@@ -1008,9 +1008,9 @@ fn filters_of_many_levels_are_refused() {
     }
 }
 
-/// A position far to the right does not make the message panic.
+/// A position far to the right must not make the message panic.
 #[test]
-fn an_error_far_to_the_right_can_be_shown() {
+fn an_error_in_a_long_text_can_be_shown() {
     let text = format!("a = '{}' AND", "x".repeat(70_000));
     let error = Filter::parse(&text).expect_err("it ends too early");
     assert!(error.to_string().len() > 140_000);

@@ -1,4 +1,4 @@
-//! What the core lends to authors of backends: shared handles, split predicates, checked bytes.
+//! Utilities for authors of backends: shared handles, split predicates, checked bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use metaxy_core::{Error, FeatureKey, Filter, ipc};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Something of which there is one at a time.
+/// A resource that may exist only once at a time.
 struct Exclusive;
 
 impl Exclusive {
@@ -31,7 +31,7 @@ impl Drop for Exclusive {
 }
 
 #[test]
-fn a_place_is_open_once_whatever_threads_do() {
+fn a_resource_is_open_only_once() {
     static HANDLES: Handles<&str, Exclusive> = Handles::new();
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -63,7 +63,7 @@ fn films() -> RecordBatch {
 }
 
 #[test]
-fn both_parts_of_a_predicate_decide_as_the_whole() {
+fn the_parts_of_a_predicate_equal_the_whole() {
     let rows = films();
     for text in [
         "id < 4",
@@ -113,9 +113,9 @@ fn map_of(value: DataType) -> DataType {
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)), false)
 }
 
-/// Backends may keep all members as ones that can be null, or in another order.
+/// Backends may store all members as nullable, or in another order.
 #[test]
-fn structs_in_maps_go_into_the_column_that_they_have_made() {
+fn structs_in_maps_fit_the_column_that_they_have_created() {
     let table: FeatureKey = "films".parse().unwrap();
     let structs = |members: Vec<Field>| map_of(DataType::Struct(members.into()));
     let schema = |data_type: DataType| Schema::new(vec![Field::new("x", data_type, true)]);

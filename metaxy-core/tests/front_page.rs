@@ -1,8 +1,8 @@
-//! The pipeline of the project's README is the one of the crate's front page, which runs as a test.
+//! The pipeline in the project's README equals that of the crate's front page, which runs as a test.
 
 use std::path::Path;
 
-/// The lines of the Rust program in a document, as readers see them: without those that are hidden.
+/// Returns the lines of the Rust program in a document without hidden lines.
 fn program(document: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document)).unwrap();
     let blocks = text.split("```rust").skip(1).filter_map(|rest| rest.split("```").next());

@@ -1,10 +1,10 @@
-//! Hashes of many texts are those of each.
+//! Batched hashes equal those of single texts.
 
 use metaxy_core::hash::{HashAlgorithm, RowHasher};
 
-/// Every length around the ends of the blocks that algorithms work on, beside other lengths.
+/// All lengths around the ends of the algorithms' blocks, together with other lengths.
 #[test]
-fn many_hashes_are_those_of_each() {
+fn batched_hashes_equal_single_ones() {
     let texts: Vec<String> = (0..1500_usize)
         .map(|number| {
             (0..number * 37 % 263).map(|position| char::from(b'!' + ((position * 7 + number) % 90) as u8)).collect()

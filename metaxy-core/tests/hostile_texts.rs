@@ -1,7 +1,7 @@
-//! Filters, definitions and configurations made of pieces of good ones: each is taken or refused by a typed error, none
-//! panics, and what is taken says what it means.
+//! Filters, definitions and configurations made of pieces of valid ones: each is accepted or refused by a typed error,
+//! none panics, and accepted texts have the intended meaning.
 //!
-//! `METAXY_FUZZ_ROUNDS=140000 cargo test -p metaxy-core --release --test hostile_texts` goes on for longer.
+//! `METAXY_FUZZ_ROUNDS=140000 cargo test -p metaxy-core --release --test hostile_texts` runs longer.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ const CONFIGS: [&str; 3] = [
     "hash_truncation_length = 12\nproject = \"p\"\nextra_features = [{ project = \"q\" }]\n[ext.x]\ny = 1979-05-27T07:32:00Z\n",
 ];
 
-/// What does harm in parsers: ends, quotes, nesting, numbers at the edge, other alphabets.
+/// Pieces that are difficult for parsers: ends, quotes, nesting, extreme numbers, other alphabets.
 const PIECES: [&str; 24] = [
     "",
     "(",
@@ -76,7 +76,7 @@ fn rounds() -> usize {
     std::env::var("METAXY_FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)
 }
 
-/// Returns a text of the corpus after a few changes.
+/// Returns a text of the corpus with a few changes.
 fn mutated(corpus: &[&str], random: &mut Rng) -> String {
     let any = |random: &mut Rng| corpus[random.usize(0..corpus.len())];
     let mut text: Vec<char> = any(random).chars().collect();
@@ -111,7 +111,7 @@ fn rows() -> RecordBatch {
     .unwrap()
 }
 
-/// An error that is met here is one of the text's own, and can be shown.
+/// Checks that an error concerns the text itself, and can be displayed.
 fn assert_typed(error: &Error, text: &str) {
     assert!(!error.to_string().is_empty() && !matches!(error, Error::Task(_)), "{text}: {error:?}");
 }

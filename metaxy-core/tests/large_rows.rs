@@ -1,4 +1,4 @@
-//! Rows of large values: what a resolve gives comes in batches that 32-bit offsets and a machine's memory can hold.
+//! Rows of large values: the batches of a resolve fit into 32-bit offsets and into memory.
 
 mod support;
 
@@ -15,9 +15,9 @@ use metaxy_core::{
 };
 
 const MEBIBYTE: usize = 1 << 20;
-/// More than one output batch takes of rows that have a mebibyte each.
+/// More rows of a mebibyte each than fit into one output batch.
 const MANY: usize = 150;
-/// What one takes of them.
+/// The maximum number of such rows in an output batch.
 const MOST: usize = 64;
 
 fn lone(key: &str, ids: &[&str]) -> FeatureSpec {
@@ -30,7 +30,7 @@ async fn open(test: &str, features: impl IntoIterator<Item = FeatureSpec>) -> Me
     MetadataStore::builder(memory, graph).open(AccessMode::ReadWrite).await.unwrap()
 }
 
-/// Rows with these ids and another column.
+/// Returns rows with these ids and another column.
 fn rows(ids: &[(&str, ArrayRef)], column: (&str, ArrayRef)) -> RecordBatch {
     let versions = StringArray::from_iter_values((0..column.1.len()).map(|row| format!("v{row}")));
     let provenance = columns::by_field([("default", Arc::new(versions) as ArrayRef)]).unwrap();
@@ -42,7 +42,7 @@ fn numbers(values: impl IntoIterator<Item = i64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values))
 }
 
-/// Returns one large value in many rows, in types that hold it once.
+/// Returns one large value in many rows, in types that store it once.
 fn shared_values() -> Vec<(&'static str, ArrayRef)> {
     let large = "x".repeat(MEBIBYTE);
     let one = || Arc::new(StringArray::from_iter_values([&large])) as ArrayRef;
@@ -69,7 +69,7 @@ fn check_batches(rows: &Rows, what: &str) {
 }
 
 #[tokio::test]
-async fn increments_come_in_batches_of_bounded_bytes_however_a_value_is_held() {
+async fn batches_of_increments_are_bounded_for_every_encoding() {
     for (name, values) in shared_values() {
         let made = FeatureSpec::builder("made").id_columns(["id"]).dep("raw").build().unwrap();
         let store = open(name, [lone("raw", &["id"]), made]).await;
@@ -82,9 +82,9 @@ async fn increments_come_in_batches_of_bounded_bytes_however_a_value_is_held() {
     }
 }
 
-/// The parent's value is repeated for each child: few bytes are read, many come out.
+/// The parent's value is repeated for each child: few bytes are read, many are returned.
 #[tokio::test]
-async fn a_join_that_repeats_a_large_value_is_cut_by_its_bytes() {
+async fn a_join_that_repeats_a_large_value_is_split_by_bytes() {
     let scene = lone("scene", &["film", "scene"]);
     let parent = FeatureDep::new("film");
     let made = FeatureSpec::builder("made").id_columns(["film", "scene"]).dep("scene").dep(parent);
@@ -103,7 +103,7 @@ async fn a_join_that_repeats_a_large_value_is_cut_by_its_bytes() {
 }
 
 #[tokio::test]
-async fn groups_and_portions_of_large_rows_stay_whole() {
+async fn groups_of_large_rows_are_not_divided() {
     let parent = FeatureDep::new("raw").lineage(Lineage::aggregation(["film"]));
     let made = FeatureSpec::builder("made").id_columns(["film"]).dep(parent).build().unwrap();
     let store = open("groups", [lone("raw", &["film", "scene"]), made]).await;

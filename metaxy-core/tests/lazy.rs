@@ -1,4 +1,4 @@
-//! Increments in bounded memory and as streams: the same answer as in one piece, whatever the limit.
+//! Increments in bounded memory and as streams: the result does not depend on the limit.
 
 mod support;
 
@@ -52,7 +52,7 @@ async fn write_videos(store: &MetadataStore, videos: &[i64], version: &str) {
     store.write("raw/frame", rows(&[("video", &videos), ("frame", &frames)], version)).await.unwrap();
 }
 
-/// Processes what is new and stale of all features.
+/// Processes the new and stale samples of all features.
 async fn process(store: &MetadataStore) {
     for feature in MADE {
         let increment = store.resolve_update(feature).await.unwrap();
@@ -68,7 +68,7 @@ async fn process(store: &MetadataStore) {
     }
 }
 
-/// The same tables, opened with other settings.
+/// Returns the same tables, opened with other settings.
 async fn opened(place: &str, settings: impl FnOnce(StoreBuilder) -> StoreBuilder) -> MetadataStore {
     let memory = support::Memory::at(place, HashAlgorithm::Xxhash32);
     let builder = MetadataStore::builder(memory, graph()).duplicates(metaxy_core::store::Duplicates::Last);
@@ -159,7 +159,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 10, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_limit_gives_the_same_answer(steps in proptest::collection::vec(step(), 1..8), name in any::<u64>()) {
+    fn every_limit_gives_the_same_result(steps in proptest::collection::vec(step(), 1..8), name in any::<u64>()) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let place = format!("limits-{name}");
@@ -171,7 +171,7 @@ proptest! {
                 }
                 answers
             };
-            // All in memory, and all in partitions.
+            // First all rows in memory, then all in partitions.
             for limit in [1 << 30, 20_000] {
                 let store = opened(&place, |builder| builder.memory_limit(limit)).await;
                 for feature in MADE {
@@ -238,7 +238,7 @@ async fn a_limit_of_rows_ends_the_stream() {
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_take_rows_is_a_typed_error() {
+async fn an_unusable_directory_is_a_typed_error() {
     let videos: Vec<i64> = (0..3_000).collect();
     let store = opened("lazy-directory", |builder| builder).await;
     write_videos(&store, &videos, "v1").await;
@@ -247,7 +247,7 @@ async fn a_directory_that_cannot_take_rows_is_a_typed_error() {
     let error = small.resolve_update("made/both").await.unwrap_err();
     assert!(matches!(error, Error::LocationNotFound { .. }), "{error:?}");
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
-    // What fits needs no directory.
+    // Rows that fit into memory need no directory.
     let large = opened("lazy-directory", |builder| builder.memory_limit(1 << 30).temp_dir(missing)).await;
     assert_eq!(large.resolve_update("made/both").await.unwrap().new.num_rows(), 9_000);
 }

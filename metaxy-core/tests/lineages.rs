@@ -1,4 +1,4 @@
-//! Lineages that a graph accepts can work: what is processed faithfully has nothing to do afterwards.
+//! Lineages that a graph accepts: after an increment has been processed, the next one is empty.
 
 mod support;
 
@@ -11,7 +11,7 @@ use metaxy_core::{
     AccessMode, Error, FeatureDep, FeatureGraph, FeatureSpec, HashAlgorithm, Lineage, MetadataStore, Result, columns,
 };
 
-/// Returns all ways to choose some of these names, at least one.
+/// Returns all non-empty subsets of some names.
 fn choices(names: &[&'static str]) -> Vec<Vec<&'static str>> {
     let chosen = |set: usize| (0..names.len()).filter(move |at| set >> at & 1 == 1).map(|at| names[at]).collect();
     (1..1_usize << names.len()).map(chosen).collect()
@@ -58,7 +58,7 @@ fn cases() -> Vec<Case> {
     all
 }
 
-/// Rows with columns `a` and `b`, one for each id, and a version that no other row has.
+/// Returns rows with columns `a` and `b`, one for each id, each with a unique version.
 fn rows(ids: &[&str]) -> RecordBatch {
     let pairs: &[(i64, i64)] = if ids.len() == 2 { &[(0, 0), (0, 1), (1, 0), (1, 1)] } else { &[(0, 0), (1, 1)] };
     let version = |pair: &(i64, i64)| format!("{ids:?} {pair:?}");
@@ -70,8 +70,8 @@ fn rows(ids: &[&str]) -> RecordBatch {
     RecordBatch::try_from_iter(all).unwrap()
 }
 
-/// Returns the rows to write for an increment: one for each id, two children for each parent if an id is the
-/// children's own.
+/// Returns the rows to write for an increment: one for each id, or two children for each parent if the children have an
+/// id of their own.
 fn results(case: &Case, todo: &RecordBatch) -> Vec<RecordBatch> {
     let mut results = Vec::new();
     let own = case.child.iter().filter(|id| todo.column_by_name(id).is_none()).copied().collect::<Vec<_>>();
@@ -94,7 +94,7 @@ fn results(case: &Case, todo: &RecordBatch) -> Vec<RecordBatch> {
 }
 
 #[tokio::test]
-async fn what_is_processed_faithfully_is_done() {
+async fn a_processed_increment_is_empty_afterwards() {
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
     for (number, case) in cases().iter().enumerate() {
         let graph = match case.graph() {
@@ -113,7 +113,7 @@ async fn what_is_processed_faithfully_is_done() {
         }
         let increment = match store.resolve_update("child").await {
             Ok(increment) => increment,
-            // What columns a table has, no definition says.
+            // The columns of a table are not part of the definitions.
             Err(Error::MissingColumn { .. } | Error::ColumnCollision { .. }) => {
                 *outcomes.entry("refused by a resolve").or_default() += 1;
                 continue;
@@ -132,7 +132,7 @@ async fn what_is_processed_faithfully_is_done() {
 }
 
 #[test]
-fn what_cannot_work_is_refused_by_name() {
+fn unusable_lineages_are_refused() {
     let refused = |child: &[&str], dep: FeatureDep| {
         let parent = FeatureSpec::builder("video").id_columns(["video_id"]).build().unwrap();
         let child = FeatureSpec::builder("chunk").id_columns(child.to_vec()).dep(dep).build().unwrap();

@@ -1,4 +1,4 @@
-//! Backends that claim one type string.
+//! Two backends with the same type string.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ inventory::submit! {
 }
 
 #[test]
-fn two_that_claim_one_string_are_an_error_at_start() {
+fn two_backends_of_one_type_are_an_error() {
     let told = "the store type `a.StoneStore` is registered twice, by `two` and by `one`; link only one of them";
     for error in [
         registry::registrations().map(drop).unwrap_err(),
@@ -33,7 +33,7 @@ fn two_that_claim_one_string_are_an_error_at_start() {
 }
 
 #[test]
-fn settings_from_code_say_what_is_wrong_with_them() {
+fn errors_of_settings_in_code() {
     let settings = BackendSettings::from_table(toml::Table::from_iter([("password".to_owned(), "hunter2".into())]));
     assert_eq!(create(settings.clone()).map(drop).unwrap_err().to_string(), "`root_path`: nothing is made here");
     assert!(!format!("{settings:?}").contains("hunter2"));

@@ -7,7 +7,7 @@ use metaxy_core::store::Clock;
 
 const SECOND: i64 = 1_000_000;
 
-/// A clock that stands still until it is told to move, also backwards.
+/// A clock that stands still until a test moves it, forwards or backwards.
 #[derive(Debug)]
 pub struct ManualClock {
     micros: AtomicI64,

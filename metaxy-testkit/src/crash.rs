@@ -1,7 +1,7 @@
-//! Kills a process that writes, at random moments, and looks at what it has left behind.
+//! Kills a writing process at random times, and checks the rows that it has written.
 //!
 //! The process is the test binary itself: [`survives_kills`] starts it again with the name of the running test as its
-//! filter, so the same call first plays the parent and, in the child, the victim.
+//! filter, so the same call is first the parent and, in the child, the victim.
 //!
 //! ```ignore
 //! #[tokio::test(flavor = "multi_thread")]
@@ -35,30 +35,30 @@ const LOCATION: &str = "METAXY_CRASH_LOCATION";
 const FIRST_BATCH: &str = "METAXY_CRASH_FIRST_BATCH";
 const FEATURE: &str = "crash/sample";
 const ROWS_PER_BATCH: i64 = 20;
-/// Has no divisor in common with the numbers of rounds after which something comes again: each location sees all of it.
+/// Coprime to the periods of the rounds, so that each location gets rounds of every kind.
 const LANES: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What a process says when it has something that must not get lost.
+/// The words of a process for batches that must not be lost.
 const SAFE: &[&str] = &["written", "flushed"];
 
-/// What is killed.
+/// The writer in the killed process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
-    /// A loop of [`MetadataStore::write`]: a write that has returned is there.
+    /// A loop of [`MetadataStore::write`]: completed writes must be stored.
     Store,
-    /// A loop of `put` and `flush`: what was put before a flush that has returned is there.
+    /// A loop of `put` and `flush`: batches that were put before a completed flush must be stored.
     Writer,
-    /// The same with a spool directory: besides, after a restart every put that has returned is there.
+    /// The same with a spool directory: in addition, after a restart all completed puts must be stored.
     SpoolingWriter,
 }
 
-/// Starts and kills a writing process `rounds` times, or as often as the variable [`KILLS`] says. After each time everything that it had said was safe has to be
-/// there, every batch whole or not at all, and every sample once. `backend` makes the backend of a location: it is
-/// called in this process and in the one that is killed. The rounds are spread over several locations, which are
-/// directories in `directory`, so that one can be looked at while another is written.
+/// Starts and kills a writing process `rounds` times, or as often as the variable [`KILLS`] says. After each time all
+/// batches that it has reported as safe must be stored, every batch completely or not at all, and every sample once.
+/// `backend` creates the backend of a location, in this process and in the killed one. The rounds are distributed over
+/// several locations, which are directories in `directory`, so that one can be checked while another one is written.
 ///
 /// # Panics
-/// If a promise is broken; this is a test.
+/// If rows are lost, duplicated or incomplete.
 pub async fn survives_kills<F>(
     test: &str,
     victim: Victim,
@@ -84,10 +84,10 @@ pub async fn survives_kills<F>(
     assert!(safe >= late, "the processes wrote {safe} batches before they died: too few to show anything");
 }
 
-/// Makes two tests of a [`BufferedMetadataWriter`] on a backend: with a spool directory and without one, its process is
-/// killed again and again. `backend` is an `async fn(PathBuf) -> Result<SharedBackend>` that makes the backend of a
-/// location. A second argument sets up what all locations share, once, in the process that does not get killed: a
-/// `fn(&Path)` with the directory of the locations, whose result is kept while the test runs.
+/// Generates two tests of a [`BufferedMetadataWriter`] on a backend, which kill its process repeatedly: with and
+/// without a spool directory. `backend` is an `async fn(PathBuf) -> Result<SharedBackend>` that creates the backend of
+/// a location. A second argument sets up what all locations share, once, in the parent process: a `fn(&Path)` with the
+/// directory of the locations, whose result is kept while the test runs.
 ///
 /// ```ignore
 /// metaxy_testkit::writer_survives_kills!(backend);
@@ -100,15 +100,15 @@ macro_rules! writer_survives_kills {
     };
     ($backend:path, $set_up:path) => {
         #[test]
-        fn spooled_batches_survive() {
+        fn spooled_batches_survive_kills() {
             use $crate::crash::{Victim, writer_survives_kills};
-            writer_survives_kills("spooled_batches_survive", Victim::SpoolingWriter, 100, $set_up, $backend);
+            writer_survives_kills("spooled_batches_survive_kills", Victim::SpoolingWriter, 100, $set_up, $backend);
         }
 
         #[test]
-        fn flushed_batches_survive() {
+        fn flushed_batches_survive_kills() {
             use $crate::crash::{Victim, writer_survives_kills};
-            writer_survives_kills("flushed_batches_survive", Victim::Writer, 40, $set_up, $backend);
+            writer_survives_kills("flushed_batches_survive_kills", Victim::Writer, 40, $set_up, $backend);
         }
     };
 }
@@ -131,7 +131,7 @@ pub fn writer_survives_kills<F, K>(
     drop(kept);
 }
 
-/// A location, and what is known of it.
+/// A location, and the reports of its processes.
 struct Lane<'a, B> {
     test: String,
     victim: Victim,
@@ -145,7 +145,7 @@ where
     B: Fn(PathBuf) -> F,
     F: Future<Output = Result<SharedBackend>>,
 {
-    /// Answers how many batches were safe in the end.
+    /// Returns the number of batches that were safe in the end.
     async fn run(mut self, rounds: Vec<usize>) -> usize {
         let last = rounds.last().copied();
         for round in rounds {
@@ -155,7 +155,7 @@ where
             let made = (self.backend)(self.location.clone()).await.expect("the backend is made");
             let store = open(made).await.expect("the store opens after a kill");
             check(&store, &self.said.safe, round).await;
-            // Else the next process finds what was spooled, and may be killed while it writes it.
+            // Otherwise the next process reads the spool, and may be killed while it writes those batches.
             if self.victim == Victim::SpoolingWriter && (round % 5 == 0 || Some(round) == last) {
                 let writer = BufferedMetadataWriter::builder(store.clone()).spool(self.location.join("spool"));
                 let writer = writer.start().await.expect("the writer starts again");
@@ -171,16 +171,16 @@ where
     fn victim_command(&self) -> Command {
         let mut command = process::command(&self.test);
         command.env(LOCATION, &self.location).env(FIRST_BATCH, self.said.first_unused.to_string());
-        // Temporary files of a killed process go with the location.
+        // Temporary files of a killed process are removed with the location.
         command.env("TMPDIR", &self.location);
         command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         command
     }
 }
 
-/// Spreads the kills over the life of the process: one in four strikes while it opens the store and writes what it
-/// finds in its spool, one in four soon after it begins to write, and the others when it has something that must not
-/// get lost, however slow the store.
+/// Distributes the kills over the life of the process: one in four happens while it opens the store and writes the
+/// batches of its spool, one in four soon after it begins to write, and the others after it has reported batches that
+/// must not be lost, however slow the store is.
 fn moment(round: usize) -> (&'static [&'static str], Duration) {
     let scattered = (round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     match round % 4 {
@@ -190,7 +190,7 @@ fn moment(round: usize) -> (&'static [&'static str], Duration) {
     }
 }
 
-/// What a process said before it died: numbers of batches.
+/// The batches that a process has reported before it was killed.
 #[derive(Default)]
 struct Said {
     put: BTreeSet<i64>,
@@ -226,7 +226,7 @@ fn kill_one(mut command: Command, round: usize) -> Said {
 }
 
 impl Said {
-    /// Takes in a line; answers its word.
+    /// Records a line, and returns its first word.
     fn hear<'a>(&mut self, line: &'a str) -> Option<&'a str> {
         let (word, number) = line.split_once(' ')?;
         let number = number.parse::<i64>().ok()?;
@@ -236,7 +236,7 @@ impl Said {
             "put" => {
                 self.put.insert(number);
             }
-            // What one process has put before.
+            // Batches that this process has put before.
             "flushed" => self.safe.extend(self.put.range(..=number)),
             "written" => {
                 self.safe.insert(number);
@@ -255,7 +255,7 @@ impl Said {
 
 fn say(word: &str, number: i64) {
     let mut output = std::io::stdout().lock();
-    // A parent that has gone away is not a reason to panic: the kill is on its way.
+    // The parent may have closed the pipe, because it is about to kill this process.
     let _ = writeln!(output, "{word} {number}").and_then(|()| output.flush());
 }
 
@@ -301,7 +301,7 @@ async fn open(backend: SharedBackend) -> Result<MetadataStore> {
     MetadataStore::builder(backend, graph()?).auto_create_tables(true).open(AccessMode::ReadWrite).await
 }
 
-/// The rows of a batch can be told from its number, and each row's values from its id.
+/// Returns a batch whose rows follow from its number, and the values of a row from its id.
 fn batch(number: i64) -> RecordBatch {
     let ids: Vec<i64> = (number * ROWS_PER_BATCH..(number + 1) * ROWS_PER_BATCH).collect();
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(ids.iter().map(|id| text_of(*id))));
@@ -327,14 +327,14 @@ async fn check(store: &MetadataStore, safe: &BTreeSet<i64>, round: usize) {
             let texts = arrow::compute::cast(batch.column(1), &arrow::datatypes::DataType::Utf8).expect("texts");
             for (id, text) in batch.column(0).as_primitive::<Int64Type>().values().iter().zip(texts.as_string::<i32>())
             {
-                assert!(ids.insert(*id), "round {round}: sample {id} is there twice");
+                assert!(ids.insert(*id), "round {round}: sample {id} is stored twice");
                 assert_eq!(text, Some(text_of(*id).as_str()), "round {round}: a row is torn");
                 *found.entry(id / ROWS_PER_BATCH).or_default() += 1;
             }
         }
     }
     for (number, rows) in &found {
-        assert_eq!(*rows as i64, ROWS_PER_BATCH, "round {round}: batch {number} is there in part");
+        assert_eq!(*rows as i64, ROWS_PER_BATCH, "round {round}: batch {number} is incomplete");
     }
     let lost: Vec<_> = safe.iter().filter(|number| !found.contains_key(number)).collect();
     assert!(lost.is_empty(), "round {round}: these batches were safe and are lost: {lost:?}");

@@ -1,4 +1,4 @@
-//! A backend that breaks where a test tells it to.
+//! A backend with injected faults.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -6,7 +6,7 @@
 //! use metaxy_testkit::memory::MemoryBackend;
 //!
 //! let backend = Arc::new(FaultyBackend::new(MemoryBackend::new()));
-//! // The second append takes effect, but its answer is lost.
+//! // The second append takes effect, but its result is lost.
 //! backend.inject(Fault::fail(Operation::Append).after().at(2));
 //! ```
 
@@ -60,7 +60,7 @@ pub enum Operation {
     Vacuum,
 }
 
-/// When a fault strikes.
+/// The moment at which a fault occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moment {
     Before,
@@ -74,15 +74,15 @@ enum Effect {
     Delay(Duration),
 }
 
-/// What goes wrong, when, and how often. Unless told otherwise: before the call, at the next touch, once.
+/// A fault: by default it occurs before the call, at the next one, once.
 #[derive(Clone, Debug)]
 pub struct Fault {
     operation: Operation,
     effect: Effect,
     moment: Moment,
-    /// How many touches pass by unharmed.
+    /// The number of calls before the fault occurs.
     spared: usize,
-    /// How many touches are left to strike; `None` for all that come.
+    /// The remaining number of faults; `None` for no limit.
     left: Option<usize>,
     progress: usize,
     transient: bool,
@@ -103,16 +103,16 @@ impl Fault {
         Self { operation, effect, moment: Moment::Before, spared: 0, left: Some(1), progress: 0, transient: false }
     }
 
-    /// Strikes before the call is made: it has no effect. The default.
+    /// Occurs before the call is made, which has no effect. The default.
     #[must_use]
     pub fn before(mut self) -> Self {
         self.moment = Moment::Before;
         self
     }
 
-    /// Strikes while the call runs. The future of a call that fails is polled once more than `progress` says and then
-    /// dropped, as a caller does who no longer waits. The stream of a scan breaks after `progress` batches; a delay
-    /// holds up each batch after those.
+    /// Occurs while the call runs. The future of a failing call is polled once more than `progress` and then dropped,
+    /// like that of a caller who no longer waits. The stream of a scan fails after `progress` batches; a delay holds up
+    /// each batch after those.
     #[must_use]
     pub fn during(mut self, progress: usize) -> Self {
         self.moment = Moment::During;
@@ -120,7 +120,7 @@ impl Fault {
         self
     }
 
-    /// Strikes after the call has taken effect: its answer is lost or late. The stream of a scan breaks after its last
+    /// Occurs after the call has taken effect: its result is lost or late. The stream of a scan fails after its last
     /// batch.
     #[must_use]
     pub fn after(mut self) -> Self {
@@ -128,21 +128,21 @@ impl Fault {
         self
     }
 
-    /// Strikes first at the `touch`-th call from now, counted from 1.
+    /// Occurs first at the `touch`-th call from now, counted from 1.
     #[must_use]
     pub fn at(mut self, touch: usize) -> Self {
         self.spared = touch.saturating_sub(1);
         self
     }
 
-    /// Strikes so many calls in a row.
+    /// Occurs at this number of consecutive calls.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.left = Some(times);
         self
     }
 
-    /// Strikes every call from then on.
+    /// Occurs at every call from then on.
     #[must_use]
     pub fn forever(mut self) -> Self {
         self.left = None;
@@ -186,7 +186,7 @@ fn operation_name(operation: Operation) -> &'static str {
     }
 }
 
-/// A backend around another one that passes every call on, unless a [`Fault`] strikes it.
+/// A backend that passes every call to another one, unless a [`Fault`] occurs.
 pub struct FaultyBackend {
     inner: SharedBackend,
     state: Mutex<State>,
@@ -200,32 +200,32 @@ struct State {
 }
 
 impl FaultyBackend {
-    /// Wraps a backend. Nothing goes wrong until a fault is injected.
+    /// Wraps a backend. No fault occurs until one is injected.
     pub fn new(inner: impl IntoBackend) -> Self {
         Self { inner: inner.into_backend(), state: Mutex::default() }
     }
 
-    /// Adds a fault. Of several that could strike a call the one that was added first does.
+    /// Adds a fault. Of several faults for one call, the first one added occurs.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
 
-    /// Takes all faults away.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.state().faults.clear();
     }
 
-    /// Returns how often an operation has been called so far.
+    /// Returns the number of calls of an operation so far.
     pub fn calls(&self, operation: Operation) -> usize {
         self.times(operation).len()
     }
 
-    /// Returns when an operation has been called, each time.
+    /// Returns the times of all calls of an operation.
     pub fn times(&self, operation: Operation) -> Vec<Instant> {
         self.state().calls.iter().filter(|(call, _)| matches(operation, *call)).map(|(_, at)| *at).collect()
     }
 
-    /// Returns how many calls a fault has struck.
+    /// Returns the number of calls with a fault.
     pub fn struck(&self) -> usize {
         self.state().struck
     }
@@ -234,7 +234,7 @@ impl FaultyBackend {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call, and tells which fault strikes it. A fault that is not yet due comes a call nearer.
+    /// Counts a call, and returns the fault that occurs. Faults that are not due yet come one call closer.
     fn touch(&self, operation: Operation) -> Option<Fault> {
         let mut state = self.state();
         state.calls.push((operation, Instant::now()));
@@ -276,7 +276,7 @@ async fn strike<T>(fault: &Fault, inner: impl Future<Output = Result<T>>) -> Res
         }
         (Effect::Fail, Moment::Before) => Err(fault.error()),
         (Effect::Fail, Moment::During) => {
-            // A call that ends sooner has taken effect, or says itself why not.
+            // A call that ends earlier has taken effect, or returns its own error.
             if let Some(answer) = abandoned_after(fault.progress + 1, inner).await {
                 answer?;
             }
@@ -289,8 +289,8 @@ async fn strike<T>(fault: &Fault, inner: impl Future<Output = Result<T>>) -> Res
     }
 }
 
-/// Polls a future so many times, then drops it: what happens to a call whose caller gives up. Its answer, if it was
-/// ready in time. Calling this with 1, 2, 3 ... until there is an answer gives up at every point where the call waits.
+/// Polls a future `polls` times, then drops it, like a caller who no longer waits. Returns its result, if it was ready
+/// by then. Calls with 1, 2, 3 ... until there is a result drop the future at every point at which it waits.
 pub async fn abandoned_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -308,7 +308,7 @@ pub async fn abandoned_after<F: Future>(polls: usize, future: F) -> Option<F::Ou
     .await
 }
 
-/// Returns the stream of a scan that a fault has struck.
+/// Returns the stream of a scan with a fault.
 fn struck_stream(fault: Fault, stream: BatchStream) -> BatchStream {
     match (fault.effect, fault.moment) {
         (Effect::Delay(time), Moment::During) => stream

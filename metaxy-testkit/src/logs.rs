@@ -1,5 +1,5 @@
-//! Everything that a process logs, captured: events and spans of `tracing` and records of `log`, at every level; and the
-//! forms in which a secret could show among them.
+//! Captures the log of a process: events and spans of `tracing` and records of `log`, at every level; and searches it
+//! for the forms of a secret.
 
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,26 +12,26 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Something that was logged.
+/// A log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// How loud it is.
+    /// Its level.
     pub level: Level,
-    /// Where it comes from: a module, as a rule.
+    /// Its source, usually a module.
     pub target: String,
     /// Its message and its fields.
     pub text: String,
 }
 
-/// What has been logged since [`capture`].
+/// The log since [`capture`].
 #[derive(Clone, Debug, Default)]
 pub struct Logs(Arc<Mutex<Vec<Line>>>);
 
-/// Captures all that this process logs from now on. A process has one logger, so a test that calls this has a process of
-/// its own.
+/// Captures everything that this process logs from now on. A process has one logger, so a test that calls this needs
+/// its own process.
 ///
 /// # Panics
-/// Where the process has a logger already.
+/// If the process already has a logger.
 pub fn capture() -> Logs {
     let logs = Logs::default();
     tracing_subscriber::registry().with(logs.clone()).try_init().expect("a process without a logger");
@@ -39,7 +39,7 @@ pub fn capture() -> Logs {
 }
 
 impl Logs {
-    /// Returns what has been logged so far.
+    /// Returns the log so far.
     pub fn lines(&self) -> Vec<Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -79,7 +79,7 @@ impl<S: Subscriber> Layer<S> for Logs {
 #[derive(Default)]
 struct Text {
     text: String,
-    /// A record of `log` says here where it comes from.
+    /// The source of a record of `log`.
     target: Option<String>,
 }
 
@@ -96,8 +96,8 @@ impl Visit for Text {
     }
 }
 
-/// Returns the forms in which a secret may show: as it is, as `Debug` shows it, percent-encoded, and within base64 at any
-/// place. What is shorter than four characters is no form of it.
+/// Returns the forms in which a secret may be logged: unchanged, as its `Debug` form, percent-encoded, and inside
+/// base64 at any position. Forms of fewer than four characters are left out.
 pub fn forms(secret: &str) -> Vec<String> {
     const SHORTEST: usize = 4;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -112,11 +112,11 @@ pub fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// The characters of a base64 text that stand for this secret alone, behind so many other bytes.
+/// Returns the characters of a base64 text that depend only on this secret, after `before` other bytes.
 fn within_base64(secret: &str, before: usize) -> String {
     let bytes = [vec![0; before], secret.as_bytes().to_vec()].concat();
     let text = STANDARD_NO_PAD.encode(&bytes);
-    // Those at both ends may hold bits of other bytes.
+    // Those at both ends may contain bits of other bytes.
     text[(before * 8).div_ceil(6)..bytes.len() * 8 / 6].to_owned()
 }
 
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms_are_found_wherever_a_secret_stands() {
+    fn forms_of_a_secret_are_found_at_any_position() {
         let secret = "p@ss/w+rd=ü";
         let forms = forms(secret);
         let shows = |text: &str| forms.iter().any(|form| text.contains(form.as_str()));

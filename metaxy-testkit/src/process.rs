@@ -1,4 +1,4 @@
-//! A second process: the test binary again, to run one of its tests there. A test that needs one plays both parts.
+//! A second process: the test binary again, running one of its tests. The test runs in both processes.
 //!
 //! ```ignore
 //! #[test]
@@ -13,37 +13,37 @@
 use std::ffi::{OsStr, OsString};
 use std::process::{Command, Output};
 
-/// Holds what the second process has been told.
+/// The variable with the text for the second process.
 const TOLD: &str = "METAXY_SECOND_PROCESS";
 
 /// Returns a command that runs the test of this full name in this test binary.
 ///
 /// # Panics
-/// Where the test binary has no path.
+/// If the test binary has no path.
 pub fn command(test: &str) -> Command {
-    // A user who cannot reach the path of the test binary can still run it by this one.
+    // A user without access to the path of the test binary can run it by this one.
     let own = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { binary() };
     of_binary(Command::new(own), test)
 }
 
-/// Returns a command for the second process of a test, which is [told] something.
+/// Returns a command for the second process of a test, which gets a text ([`told`]).
 ///
 /// # Panics
-/// Where the test binary has no path.
+/// If the test binary has no path.
 pub fn second(test: &str, told: impl AsRef<OsStr>) -> Command {
     let mut command = command(test);
     command.env(TOLD, told);
     command
 }
 
-/// As [`second`], after a shell command that limits what the process may do, such as `ulimit -n 256`.
+/// Returns the command of [`second`] after a shell command that limits the process, such as `ulimit -n 256`.
 ///
 /// # Panics
-/// Where the test binary has no path.
+/// If the test binary has no path.
 #[cfg(unix)]
 pub fn second_after(limit: &str, test: &str, told: impl AsRef<OsStr>) -> Command {
     let mut shell = Command::new("sh");
-    // The shell becomes the test binary.
+    // The shell is replaced by the test binary.
     shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")]).arg(binary()).env(TOLD, told);
     of_binary(shell, test)
 }
@@ -52,21 +52,22 @@ fn binary() -> OsString {
     std::env::current_exe().expect("the test binary has a path").into()
 }
 
-/// Adds what has a test binary run one test.
+/// Adds the arguments that run one test.
 fn of_binary(mut command: Command, test: &str) -> Command {
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env_remove("METAXY_CONFORMANCE_REPORT");
     command
 }
 
-/// Returns what the first process has told this one; nothing in the first process.
+/// Returns the text from the first process; `None` in the first process.
 pub fn told() -> Option<OsString> {
     std::env::var_os(TOLD)
 }
 
-/// Returns whether this is the second process of a test, which may open so many files. The first one runs it.
+/// Returns whether this is the second process of a test, which may open this number of files. The first process runs
+/// it.
 ///
 /// # Panics
-/// Where the test fails in the second process.
+/// If the test fails in the second process.
 #[cfg(unix)]
 pub fn is_second(test: &str, handles: usize) -> bool {
     let is_second = told().is_some();
@@ -76,18 +77,18 @@ pub fn is_second(test: &str, handles: usize) -> bool {
     is_second
 }
 
-/// Runs a second process to its end; returns what it has printed.
+/// Runs a second process to its end, and returns its output.
 ///
 /// # Panics
-/// Unless exactly one test has run there, and passed.
+/// Unless exactly one test has run, and passed.
 pub fn assert_passes(command: &mut Command) -> String {
     assert_passed(&command.output().expect("the second process starts"))
 }
 
-/// Returns what a second process has printed.
+/// Returns the output of a second process.
 ///
 /// # Panics
-/// Unless exactly one test has run there, and passed.
+/// Unless exactly one test has run, and passed.
 pub fn assert_passed(output: &Output) -> String {
     let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
     assert!(output.status.success() && text.contains("1 passed"), "the second process fails:\n{text}");

@@ -1,5 +1,6 @@
-//! Sizes at which stores hang or run out of handles: thousands of writes at once, hundreds of streams that are held,
-//! thousands of features in a process that may open few files. [`sizes!`](crate::sizes!) makes the tests of a backend.
+//! Sizes at which stores may hang or run out of handles: thousands of concurrent writes, hundreds of unread streams,
+//! thousands of features in a process that may open few files. [`sizes!`](crate::sizes!) generates the tests of a
+//! backend.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -14,32 +15,32 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::fixtures::tables::{append, batch, ints, key, read};
 
-/// How many writes are made at once.
+/// The number of concurrent writes.
 const WRITES: usize = 2_000;
-/// How many where the runtime has no thread for them.
+/// The number of writes if the runtime has no thread for them.
 const FEW_WRITES: usize = 100;
-/// Into how many features.
+/// The number of features that are written.
 const WRITTEN: usize = 50;
-/// How many streams are held.
+/// The number of unread streams.
 const STREAMS: usize = 600;
-/// More rows than a batch has, whatever the backend.
+/// More rows than a batch has, with any backend.
 #[doc(hidden)]
 pub const ROWS: usize = 70_000;
-/// How many features are written, and read by streams that are held.
+/// The number of features that are written, and read by unread streams.
 const FEATURES: usize = 2_000;
-/// How many of them are written at once.
+/// The number of features that are written concurrently.
 const TOGETHER: usize = 100;
-/// How many files a process may open where a test is about that; a usual limit.
+/// The number of files that a process may open in a test of that; a common limit.
 #[doc(hidden)]
 pub const HANDLES: usize = 1_024;
 /// More threads than a store needs, and fewer than one for each stream.
 const THREADS: usize = 256;
-/// Nothing takes as long unless it waits for ever.
+/// The time limit of work that does not hang.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Makes tests of these sizes for a backend, which `async fn(PathBuf) -> Result<SharedBackend>` makes for a location. As
-/// with [`writer_survives_kills!`](crate::writer_survives_kills!) a second argument sets up what locations share. A third one
-/// is a number of rows of which a stream makes more than one batch, where fewer than 70,000 do.
+/// Generates tests of these sizes for a backend, which an `async fn(PathBuf) -> Result<SharedBackend>` creates for a
+/// location. As in [`writer_survives_kills!`](crate::writer_survives_kills!), a second argument sets up what locations
+/// share. A third one is a number of rows from which a stream makes more than one batch, if it is less than 70,000.
 #[macro_export]
 macro_rules! sizes {
     ($backend:path) => {
@@ -51,19 +52,19 @@ macro_rules! sizes {
     };
     ($backend:path, $set_up:path, $rows:expr) => {
         #[test]
-        fn a_runtime_without_a_blocking_thread_to_spare() {
+        fn a_runtime_without_a_free_blocking_thread() {
             $crate::sizes::few_threads($set_up, $backend);
         }
 
         #[test]
-        fn two_thousand_writes_at_once() {
+        fn two_thousand_concurrent_writes() {
             $crate::sizes::many_writes($set_up, $backend);
         }
 
         #[cfg(unix)]
         #[test]
-        fn six_hundred_streams_are_held() {
-            if $crate::__is_second!(six_hundred_streams_are_held) {
+        fn six_hundred_unread_streams() {
+            if $crate::__is_second!(six_hundred_unread_streams) {
                 $crate::sizes::held_streams($set_up, $backend, $rows);
             }
         }
@@ -82,12 +83,12 @@ macro_rules! sizes {
 #[macro_export]
 macro_rules! __is_second {
     ($test:ident) => {{
-        // The name of the test binary is no part of the test's.
+        // The path of a test does not contain the name of the test binary.
         let (_, test) = concat!(module_path!(), "::", stringify!($test)).split_once("::").unwrap();
         $crate::process::is_second(test, $crate::sizes::HANDLES)
     }};
 }
-/// A location, and what it takes to open backends on it.
+/// A location, with everything that is needed to open backends on it.
 struct Place<B> {
     path: PathBuf,
     backend: B,
@@ -110,7 +111,7 @@ where
     }
 }
 
-/// Sets a location up, does the work, and sees that it ends.
+/// Sets up a location, runs the work, and checks that it ends.
 fn run<B, K, W>(runtime: &Runtime, set_up: impl FnOnce(&Path) -> K, backend: B, work: impl FnOnce(Place<B>) -> W)
 where
     W: Future<Output = Result<()>>,
@@ -124,7 +125,7 @@ where
     drop(kept);
 }
 
-/// A runtime on which a single call may block, and one that does so.
+/// A runtime with one thread for blocking calls, and a call that occupies it.
 struct Narrow {
     // Dropped first, which ends that call.
     _blocks: mpsc::Sender<()>,
@@ -162,7 +163,7 @@ pub fn many_writes<F, K>(set_up: impl FnOnce(&Path) -> K, backend: impl Fn(PathB
 where
     F: Future<Output = Result<SharedBackend>>,
 {
-    // With the default settings, as a program has it.
+    // With the default settings of programs.
     let runtime = Runtime::new().expect("a runtime");
     run(&runtime, set_up, backend, |place| async move {
         let store = place.store(graph()?).await?;
@@ -174,7 +175,7 @@ where
     });
 }
 
-/// Writes samples of these numbers, each in a task of its own.
+/// Writes samples with these numbers, each in its own task.
 async fn write_all(store: &MetadataStore, numbers: impl IntoIterator<Item = usize>) -> Result<()> {
     let write = |number: usize| {
         let store = store.clone();
@@ -219,11 +220,11 @@ where
             // Rows without columns are read faster.
             let request = ScanRequest { columns: (number % 10 != 0).then(Vec::new), ..ScanRequest::default() };
             let mut stream = backend.scan(&key("t"), &request).await?.stream;
-            // Some are begun, and some are not.
+            // Some streams have begun, and some have not.
             let first = if number % 3 == 0 { stream.next().await.transpose()? } else { None };
             held.push((stream, first.map_or(0, |batch| batch.num_rows())));
         }
-        // Others go on: writes, reads, and stores that are opened.
+        // Other calls work: writes, reads, and stores that are opened.
         append(&*backend, "t", batch([("id", ints([-1]))])).await?;
         let other = place.open().await?;
         append(&*other, "t", batch([("id", ints([-2]))])).await?;
@@ -231,7 +232,7 @@ where
             assert_eq!(read(&**store, "t").await?.num_rows(), rows + 2);
         }
         assert_few_threads();
-        // Each stream shows the table as it was when it began.
+        // Each stream returns the table as it was when it began.
         for (stream, before) in held.into_iter().step_by(4) {
             assert_eq!(before + rest(stream).await?, rows);
         }
@@ -264,12 +265,12 @@ where
     });
 }
 
-/// How many rows a stream still has.
+/// Returns the number of remaining rows of a stream.
 async fn rest(stream: BatchStream) -> Result<usize> {
     stream.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows()) }).await
 }
 
-/// Linux tells how many threads this process has, which runs nothing else.
+/// Checks the number of threads of this process, which Linux reports; it runs nothing else.
 fn assert_few_threads() {
     if let Ok(threads) = std::fs::read_dir("/proc/self/task") {
         let threads = threads.count();

@@ -1,4 +1,4 @@
-//! The engine against the oracle: random definitions and histories on the in-memory backend.
+//! Compares the engine with the oracle: random definitions and histories on the in-memory backend.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use metaxy_core::SharedBackend;
 use metaxy_testkit::memory::MemoryBackend;
 use metaxy_testkit::oracle::Histories;
 
-/// As many cases as `METAXY_CASES` says, 2,000 if it is not set.
+/// Runs `METAXY_CASES` cases, 2,000 by default.
 #[tokio::test]
-async fn the_engine_answers_as_the_oracle_does() {
+async fn the_engine_agrees_with_the_oracle() {
     let cases = std::env::var("METAXY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let memory = || async { Ok((Arc::new(MemoryBackend::new()) as SharedBackend, ())) };
     if let Err(disagreement) = Histories::new(cases).play(memory).await {

@@ -1,4 +1,4 @@
-//! The fault layer does what it is told, and the store passes on what it meets.
+//! The fault layer injects faults as configured, and the store returns their errors.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ async fn rows(store: &MetadataStore) -> Result<usize> {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_before_has_no_effect_and_one_that_fails_after_has() {
+async fn calls_that_fail_before_and_after_their_effect() {
     let (backend, store) = store().await;
     store.write("raw/video", row(1)).await.unwrap();
     backend.inject(Fault::fail(Operation::Append).before());
@@ -42,7 +42,7 @@ async fn a_call_that_fails_before_has_no_effect_and_one_that_fails_after_has() {
 }
 
 #[tokio::test]
-async fn the_second_and_third_call_fail_and_no_other() {
+async fn only_the_second_and_third_call_fail() {
     let (backend, store) = store().await;
     backend.inject(Fault::fail(Operation::Append).at(2).times(2).transient());
     let mut failed = Vec::new();
@@ -70,7 +70,7 @@ async fn a_fault_lasts_until_it_is_healed() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_an_error_and_not_a_short_answer() {
+async fn a_broken_stream_is_an_error() {
     let (backend, store) = store().await;
     store.write("raw/video", row(1)).await.unwrap();
     store.write("raw/video", row(2)).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_stream_that_breaks_is_an_error_and_not_a_short_answer() {
 }
 
 #[tokio::test]
-async fn a_delay_delays() {
+async fn a_call_is_delayed() {
     let (backend, store) = store().await;
     backend.inject(Fault::delay(Operation::Append, Duration::from_millis(50)));
     let start = Instant::now();
@@ -93,7 +93,7 @@ async fn a_delay_delays() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_given_up_anywhere_is_there_or_not() {
+async fn a_write_dropped_at_any_point_is_atomic() {
     let (_, store) = store().await;
     for polls in 1.. {
         let answer = abandoned_after(polls, async { store.write("raw/video", row(polls as i64)).await }).await;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 use syn::{Attribute, ItemMod, ItemUse, UseTree};
 
-/// A module by the names of its path from the crate's root.
+/// A module, by the names in its path from the crate's root.
 type Module = Vec<String>;
 
-/// What each file of a crate imports from other files.
+/// The files that each file of a crate imports.
 type Imports = BTreeMap<PathBuf, BTreeSet<PathBuf>>;
 
 #[test]
@@ -77,7 +77,7 @@ fn is_one_room(one: &Path, other: &Path) -> bool {
     holds(one, other) || holds(other, one)
 }
 
-/// The paths into the own crate that a file names, outside its tests.
+/// The paths into its own crate in a file, outside its tests.
 struct Paths {
     own: Module,
     found: Vec<Module>,
@@ -144,7 +144,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(is_test)
 }
 
-/// Returns the circles, each as the files in it: groups of files of which each leads to each other.
+/// Returns the circles: groups of files that all reach each other.
 fn circles(imports: &Imports) -> Vec<String> {
     let reached: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> =
         imports.keys().map(|file| (file, reachable(imports, file))).collect();

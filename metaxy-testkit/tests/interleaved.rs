@@ -1,4 +1,4 @@
-//! Calls of the store, with other writes between their steps.
+//! Calls of the store with other writes between their steps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn graph(code_version: &str) -> Result<FeatureGraph> {
     ])
 }
 
-/// Returns a store whose scans can be delayed, and the same store without that.
+/// Returns a store whose scans can be delayed, and the same store without delays.
 async fn stores() -> Result<(Arc<FaultyBackend>, MetadataStore, MetadataStore)> {
     let memory = Arc::new(MemoryBackend::new());
     let slow = Arc::new(FaultyBackend::new(Arc::clone(&memory)));
@@ -43,7 +43,7 @@ async fn process(store: &MetadataStore) -> Result<()> {
     store.write(TEXT, increment.stale).await.map(|_| ())
 }
 
-/// Makes a call that is delayed, and another one during the delay.
+/// Makes a delayed call, and another one during the delay.
 async fn interleave<T>(
     slow: &FaultyBackend,
     fault: Fault,
@@ -66,7 +66,7 @@ fn slow_scan() -> Fault {
 }
 
 #[tokio::test]
-async fn a_deletion_hides_nothing_that_it_has_not_seen() -> Result<()> {
+async fn a_deletion_keeps_rows_that_it_has_not_read() -> Result<()> {
     let (slow, store, other) = stores().await?;
     store.write(VIDEO, videos(&[1, 2], 0)).await?;
     let delete = store.delete(VIDEO).filter("score = 0");
@@ -78,7 +78,7 @@ async fn a_deletion_hides_nothing_that_it_has_not_seen() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_rebase_hides_nothing_that_was_written_during_it() -> Result<()> {
+async fn a_rebase_keeps_rows_that_were_written_during_it() -> Result<()> {
     let (slow, store, other) = stores().await?;
     store.write(VIDEO, videos(&[1], 0)).await?;
     process(&store).await?;
@@ -95,7 +95,7 @@ async fn a_rebase_hides_nothing_that_was_written_during_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_written_and_processed_during_a_resolve_is_no_orphan() -> Result<()> {
+async fn samples_processed_during_a_resolve_are_not_orphaned() -> Result<()> {
     for held_up in 1..=2 {
         let (slow, store, other) = stores().await?;
         store.write(VIDEO, videos(&[1], 0)).await?;

@@ -1,4 +1,4 @@
-//! The in-memory backend keeps every promise; and the suite does what the environment asks of it.
+//! The in-memory backend passes the suite; and the suite follows its environment variables.
 
 use std::path::Path;
 use std::process::Command;
@@ -36,7 +36,7 @@ async fn memory() -> Result<Memory> {
 
 metaxy_testkit::conformance!(conformance, memory);
 
-/// Runs tests of this binary in a process with another environment: whether they pass, and what they say.
+/// Runs tests of this binary in a process with another environment; returns whether they pass, and their output.
 fn run_again(tests: &str, variable: &str, path: &Path) -> (bool, String) {
     let output = Command::new(std::env::current_exe().unwrap())
         .arg(tests)
@@ -76,7 +76,7 @@ fn scenarios_come_from_a_directory() {
     std::fs::write(directory.path().join("mine.json"), &text).unwrap();
     let (passed, said) = run_again("conformance::scenarios::external", "METAXY_SCENARIOS", directory.path());
     assert!(passed, "{said}");
-    // The same with an answer that no engine can give.
+    // The same with a result that no engine can return.
     let mut wrong: Scenario = serde_json::from_str(&text).unwrap();
     wrong.definitions.project_version = Some("another".to_owned());
     std::fs::write(directory.path().join("wrong.json"), serde_json::to_string(&wrong).unwrap()).unwrap();

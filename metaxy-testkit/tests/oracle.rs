@@ -1,4 +1,4 @@
-//! The oracle answers as the reference did: all recorded scenarios, on the oracle alone.
+//! The oracle gives the results of the reference, for all recorded scenarios.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use metaxy_testkit::oracle;
 use metaxy_testkit::scenario::{Scenario, Step, compare};
 
 #[test]
-fn the_oracle_answers_every_recording_as_recorded() {
+fn the_oracle_agrees_with_every_recording() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let mut played = 0;
     let mut wrong = Vec::new();

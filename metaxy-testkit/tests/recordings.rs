@@ -1,4 +1,4 @@
-//! Keys, versions and hashes against what the reference recorded.
+//! Keys, versions and hashes, compared with the recordings of the reference.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn scenarios() -> Vec<Scenario> {
     files.map(|file| serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()).collect()
 }
 
-/// Returns the definitions at the start of a scenario, and all that replace them.
+/// Returns the definitions at the start of a scenario, and all later ones.
 fn definitions(scenario: &Scenario) -> impl Iterator<Item = &Definitions> {
     let later = scenario.steps.iter().filter_map(|step| match step {
         Step::Redefine(definitions) => Some(definitions),

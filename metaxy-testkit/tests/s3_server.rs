@@ -1,4 +1,4 @@
-//! The S3 server of this crate, asked by a client that knows the real one.
+//! The S3 server of this crate, tested with a client for the real service.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn create() -> PutOptions {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_that_create_a_key_one_does() {
+async fn one_of_many_concurrent_creations_succeeds() {
     let bucket = s3::bucket().expect("a bucket");
     let store = client(&bucket);
     for round in 0..10 {
@@ -54,7 +54,7 @@ async fn of_many_that_create_a_key_one_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn listings_are_sorted_and_come_in_pages() {
+async fn listings_are_sorted_and_paged() {
     let bucket = s3::bucket().expect("a bucket");
     for number in 0..2_500 {
         bucket.put(&format!("table/{:02}/{number:05}", number % 20), "x");
@@ -105,7 +105,7 @@ async fn parts_become_one_object() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_are_refused() {
+async fn unknown_credentials_are_refused() {
     let bucket = s3::bucket().expect("a bucket");
     bucket.put("key", "x");
     let stranger = client_with(&bucket, Some("another-secret-key"), 0);
@@ -124,7 +124,7 @@ fn client_options(bucket: &Bucket) -> AmazonS3Builder {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_cut_off_hangs_up() {
+async fn an_unreachable_server_closes_connections() {
     let server = Server::start().expect("a server");
     let bucket = server.bucket();
     bucket.put("key", "x");
@@ -147,7 +147,7 @@ async fn puts_can_be_broken() {
     bucket.break_puts(".json", [Fault::LostAnswer]);
     let store = client(&bucket);
     store.put(&Path::from("other"), "x".into()).await.expect("not broken");
-    // The client tries again, and finds what it has put itself.
+    // The client retries, and finds its own object.
     let lost = store.put_opts(&Path::from("1.json"), "x".into(), create()).await;
     assert!(matches!(lost, Err(Error::AlreadyExists { .. })), "{lost:?}");
     assert_eq!(bucket.snapshot()["1.json"], "x");

@@ -1,5 +1,4 @@
-//! What a store does beside reading, writing and resolving, with the answers that the Python package gives to the same
-//! questions; and what it refuses.
+//! Further calls of a store, with the results of the Python package for the same calls, and their errors.
 
 use metaxy_core::{
     AccessMode, Error, FeatureDep, FeatureGraph, FeatureSpec, FieldSpec, InputProgress, Lineage, MetadataStore,
@@ -34,7 +33,7 @@ fn roots() -> RecordBatch {
     batch(json!({"id": "string"}), ["x", "y", "z"].into_iter().enumerate().map(row).collect())
 }
 
-/// Returns the child of `x` as it was computed, and that of `y` with a data version of the user's own for the field
+/// Returns the child of `x` with computed data versions, and that of `y` with the user's own data version of the field
 /// `c`.
 fn processed() -> RecordBatch {
     batch(
@@ -93,7 +92,7 @@ async fn a_rebase_computes_provenance_again_and_keeps_given_data_versions() -> R
 }
 
 #[tokio::test]
-async fn what_cannot_be_rebased() -> Result<()> {
+async fn features_that_cannot_be_rebased() -> Result<()> {
     let store = store(graph("1")?).await?;
     store.write("root", roots()).await?;
     assert!(message(store.rebase("root", "0").await).contains("rebasing the root feature `root`"));
@@ -203,7 +202,7 @@ async fn columns_that_come_from_two_dependencies() -> Result<()> {
 }
 
 #[tokio::test]
-async fn names_that_the_store_does_not_know() -> Result<()> {
+async fn unknown_names() -> Result<()> {
     let store = store(graph("1")?).await?;
     store.write("root", roots()).await?;
     for error in [
@@ -223,7 +222,7 @@ async fn names_that_the_store_does_not_know() -> Result<()> {
     Ok(())
 }
 
-/// A store's own setting comes first, then the environment of the run; a write can say otherwise.
+/// The setting of a store has precedence over the environment of the run; a write can set another value.
 #[tokio::test]
 async fn the_materialization_id_comes_from_the_file_or_the_environment() {
     use arrow::array::AsArray;

@@ -5,8 +5,8 @@ use metaxy_core::{AccessMode, Error, FeatureGraph, HashAlgorithm, MetaxyConfig};
 use crate::places::{KINDS, Kind, Place, chain};
 use crate::rows::{everything, graph, ids, made_from, process, root, samples};
 
-/// Features by where they are: in none of two stores, in the first, in the second, in both; and two that are made of what
-/// the second has.
+/// Features by where they are: in none of two stores, in the first, in the second, in both; and two that are made of
+/// what the second has.
 fn pair_graph() -> FeatureGraph {
     let roots = ["none", "first", "second", "both"].map(root);
     graph(roots.into_iter().chain([made_from("made", "second"), made_from("made/again", "made")]))
@@ -35,7 +35,7 @@ async fn filled_first(kind: Kind) -> Place {
     place
 }
 
-/// All that the second store has.
+/// Returns everything that the second store has.
 async fn state(second: &Place) -> Vec<Vec<String>> {
     let store = second.open(pair_graph(), AccessMode::ReadOnly).await;
     let mut state = Vec::new();
@@ -46,7 +46,7 @@ async fn state(second: &Place) -> Vec<Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_kind_falls_back_on_every_other() {
+async fn every_backend_is_a_fallback_of_every_other() {
     for second_kind in KINDS {
         let second = filled_second(second_kind).await;
         let before = state(&second).await;
@@ -68,20 +68,20 @@ async fn pair(first: &Place, second: &Place) {
     assert_eq!(ids(&store, "second").await, ALL);
     assert_eq!(ids(&store, "both").await, ["s1", "s2"]);
 
-    // What is deleted here does not come back from there.
+    // Samples that are deleted here are not read from there.
     assert_eq!(store.delete("both").filter("id = 's1'").await.unwrap(), 1);
     assert_eq!(ids(&store, "both").await, ["s2"]);
     store.delete("both").await.unwrap();
     assert_eq!(ids(&store, "both").await, [""; 0]);
     assert_eq!(store.store_of("both").await.unwrap().as_deref(), Some("s0"));
 
-    // Upstream rows come from there, results only count here.
+    // Upstream rows are read from there, results only from here.
     for feature in ["made", "made/again"] {
         assert_eq!(process(&store, feature).await, ALL, "{feature}");
         assert_eq!(store.store_of(feature).await.unwrap().as_deref(), Some("s0"));
     }
 
-    // Nothing that is asked of this store reaches the other.
+    // No call on this store changes the other.
     assert_eq!(store.delete("second").hard().await.unwrap(), 0);
     store.drop_feature("second").await.unwrap();
     let other = second.open(pair_graph(), AccessMode::ReadOnly).await;
@@ -93,7 +93,7 @@ async fn pair(first: &Place, second: &Place) {
 
 /// All four kinds in one chain, in every order; a feature for every set of them that may have it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_kinds_in_one_chain() {
+async fn four_backends_in_one_chain() {
     let feature = |set: usize| format!("f{set}");
     let holds = |set: usize, kind: usize| set >> kind & 1 == 1;
     let features = graph((0..16).map(|set| root(&feature(set))));
@@ -123,14 +123,14 @@ async fn four_kinds_in_one_chain() {
     }
 }
 
-/// Every order of four things.
+/// Returns all orders of four items.
 fn orders() -> Vec<[usize; 4]> {
     let all = (0..256).map(|number| [number & 3, number >> 2 & 3, number >> 4 & 3, number >> 6]);
     all.filter(|order| (0..4).all(|kind| order.contains(&kind))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_kinds_hash_alike_unless_told_otherwise() {
+async fn all_backends_hash_alike_by_default() {
     let places = KINDS.map(Place::new);
     let config = |settings: [Option<HashAlgorithm>; 4]| {
         let mut config = MetaxyConfig::builder();

@@ -1,4 +1,4 @@
-//! Empty places for stores, and stores on them by way of a configuration.
+//! Empty locations for stores, and stores on them from a configuration.
 
 use metaxy_core::config::{MetaxyConfig, StoreConfig};
 use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, MetadataStore};
@@ -15,13 +15,13 @@ pub enum Kind {
 
 pub const KINDS: [Kind; 4] = [Kind::Sqlite, Kind::DuckDb, Kind::Delta, Kind::Postgres];
 
-/// What keeps the rows, until it is dropped.
+/// The storage of the rows, until it is dropped.
 enum Keeper {
     Directory(tempfile::TempDir),
     Database(Database),
 }
 
-/// An empty place for a store of a kind.
+/// An empty location for a store of a kind.
 pub struct Place {
     kind: Kind,
     keeper: Keeper,
@@ -36,7 +36,7 @@ impl Place {
         Self { kind, keeper }
     }
 
-    /// The store's settings.
+    /// Returns the store's settings.
     pub fn settings(&self) -> StoreConfig {
         let path = |name: &str| match &self.keeper {
             Keeper::Directory(directory) => directory.path().join(name).display().to_string(),
@@ -50,13 +50,14 @@ impl Place {
         }
     }
 
-    /// The store alone, as it is in [`chain`].
+    /// Opens the store alone, with the settings that it has in [`chain`].
     pub async fn open(&self, graph: FeatureGraph, mode: AccessMode) -> MetadataStore {
         chain([self]).open_default_store(graph, mode).await.unwrap()
     }
 }
 
-/// Stores `s0`, `s1` .. on places, each the fallback of the one before. They hash as no kind does by itself.
+/// Returns stores `s0`, `s1` .. on locations, each the fallback of the previous one, with a hash that is no backend's
+/// default.
 pub fn chain<'a>(places: impl IntoIterator<Item = &'a Place>) -> MetaxyConfig {
     let places: Vec<&Place> = places.into_iter().collect();
     let mut config = MetaxyConfig::builder().store("s0").auto_create_tables(true);

@@ -1,4 +1,4 @@
-//! Small features, rows for them, and what a store says of them.
+//! Small features, rows for them, and the results of a store.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::DataType;
 use metaxy_core::{FeatureGraph, FeatureSpec, FieldSpec, MetadataStore, Rows, columns};
 
-/// A root with fields `a` and `b`.
+/// Returns a root with fields `a` and `b`.
 pub fn root(key: &str) -> FeatureSpec {
     FeatureSpec::builder(key).id_columns(["id"]).fields(["a", "b"]).build().unwrap()
 }
 
-/// A feature made from field `a` of another.
+/// Returns a feature made from field `a` of another.
 pub fn made_from(key: &str, upstream: &str) -> FeatureSpec {
     let field = FieldSpec::new("a").depends_on(upstream, ["a"]);
     FeatureSpec::builder(key).id_columns(["id"]).dep(upstream).field(field).build().unwrap()
@@ -22,7 +22,7 @@ pub fn graph(features: impl IntoIterator<Item = FeatureSpec>) -> FeatureGraph {
     FeatureGraph::new(features).unwrap()
 }
 
-/// Samples of a root.
+/// Returns samples of a root.
 pub fn samples<S: ToString>(ids: impl IntoIterator<Item = S>, version: &str) -> RecordBatch {
     let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
     let text = |of: &str| -> ArrayRef {
@@ -37,7 +37,7 @@ pub fn samples<S: ToString>(ids: impl IntoIterator<Item = S>, version: &str) -> 
     .unwrap()
 }
 
-/// One line for each row, sorted: the values of some columns.
+/// Returns one line for each row, sorted: the values of some columns.
 fn lines(rows: &Rows, names: &[&str]) -> Vec<String> {
     let batch = concat_batches(rows.schema(), rows.batches()).unwrap();
     let shown: Vec<ArrayRef> = names
@@ -59,17 +59,17 @@ fn lines(rows: &Rows, names: &[&str]) -> Vec<String> {
     lines
 }
 
-/// The ids of some rows.
+/// Returns the ids of some rows.
 pub fn ids_of(rows: &Rows) -> Vec<String> {
     lines(rows, &["id"])
 }
 
-/// The ids that a store gives for a feature.
+/// Returns the ids that a store reads for a feature.
 pub async fn ids(store: &MetadataStore, feature: &str) -> Vec<String> {
     ids_of(&store.read(feature).await.unwrap().rows().await.unwrap())
 }
 
-/// All that a store has of a feature, deleted rows and old ones included.
+/// Returns everything that a store has of a feature, including deleted and old rows.
 pub async fn everything(store: &MetadataStore, feature: &str) -> Vec<String> {
     let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
     let rows = read.await.unwrap().rows().await.unwrap();
@@ -78,7 +78,7 @@ pub async fn everything(store: &MetadataStore, feature: &str) -> Vec<String> {
     lines(&rows, &[&["id", "title"], &versions[..], &times[..]].concat())
 }
 
-/// Resolves a feature, and writes what is new or stale; returns the ids of what was new.
+/// Resolves a feature, and writes the new and stale samples; returns the ids of the new ones.
 pub async fn process(store: &MetadataStore, feature: &str) -> Vec<String> {
     let increment = store.resolve_update(feature).await.unwrap();
     let new = ids_of(&increment.new);

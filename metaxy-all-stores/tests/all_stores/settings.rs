@@ -1,11 +1,11 @@
-//! What the storage systems say of settings that do not fit, shown as a user sees it.
+//! Errors of the storage systems for invalid settings, as users see them.
 
 use std::fmt::Write as _;
 
 use metaxy_core::config::Environment;
 use metaxy_core::{AccessMode, FeatureGraph, MetaxyConfig};
 
-/// Settings of a store, which end in what does not fit; and environment variables.
+/// Settings of a store, which end in an invalid one; and environment variables.
 type Case = (&'static str, &'static [(&'static str, &'static str)]);
 
 const MALFORMED: &[Case] = &[
@@ -100,8 +100,8 @@ async fn error(settings: &str, environment: &[(&str, &str)]) -> String {
     error.replace(&format!("{}/", directory.path().display()), "")
 }
 
-/// Every case with what it is told, as in `settings.txt`. With `UPDATE_EXPECT=1` in the environment the file is written
-/// again; read the difference before you commit it.
+/// Checks every case against its error in `settings.txt`. With `UPDATE_EXPECT=1` in the environment the file is
+/// rewritten; read the difference before you commit it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_settings() {
     let mut found = String::new();

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_those_of_polars() {
+    fn float_texts_equal_those_of_polars() {
         for (value, text) in [
             (1.0, "1.0"),
             (0.1, "0.1"),

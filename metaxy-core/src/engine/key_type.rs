@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_ids_are_equal_whatever_their_types() {
+    fn ids_of_different_types_compare_by_value() {
         use arrow::array::{
             Float64Array, Int64Array, TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array,
         };
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ambiguous_id_is_found_in_its_own_row() {
+    fn an_ambiguous_id_is_reported_with_its_row() {
         use arrow::datatypes::Float32Type;
         let rows = [vec![1.0], vec![2.0, f32::NAN], vec![-0.0]];
         let lists =

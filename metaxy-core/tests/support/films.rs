@@ -1,4 +1,4 @@
-//! Three features of a film archive, and rows for the first.
+//! Three features of a film archive, and rows for the first one.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub fn graph() -> FeatureGraph {
     .unwrap()
 }
 
-/// The same definitions but for the code of one field: every feature gets another version.
+/// Returns the same definitions with another code version of one field, so that every feature gets another version.
 pub fn next_graph() -> FeatureGraph {
     let spec = |key: &str| FeatureSpec::builder(key).id_columns(["id"]);
     let frames = FieldSpec::new("frames").code_version("2");
@@ -28,7 +28,7 @@ pub fn next_graph() -> FeatureGraph {
     .unwrap()
 }
 
-/// Samples of `raw/video` with these ids.
+/// Returns samples of `raw/video` with these ids.
 pub fn videos(ids: &[i64], mark: &str) -> RecordBatch {
     let text =
         |of: &str| Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("{of}{id}{mark}")))) as ArrayRef;

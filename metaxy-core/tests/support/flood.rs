@@ -1,4 +1,4 @@
-//! A store with more rows than fit into memory, and one that swallows them.
+//! A store with more rows than fit into memory, and one that drops written rows.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -28,7 +28,7 @@ fn info(kind: &'static str) -> BackendInfo {
     }
 }
 
-/// One table `raw/video`, made as it is read: every sample some times, in rounds.
+/// One table `raw/video`, created while it is read: every sample several times, in rounds.
 #[derive(Debug)]
 pub struct Flood {
     samples: usize,
@@ -118,7 +118,7 @@ impl StoreBackend for Flood {
     }
 }
 
-/// Counts what is written, and keeps nothing.
+/// Counts written rows, and drops them.
 #[derive(Debug, Default)]
 pub struct Sink {
     schema: Mutex<Option<SchemaRef>>,
@@ -131,7 +131,7 @@ impl Sink {
         self.rows.load(Ordering::SeqCst)
     }
 
-    /// Returns the most bytes that came in one write.
+    /// Returns the bytes of the largest write.
     pub fn largest_write(&self) -> usize {
         self.largest_write.load(Ordering::SeqCst)
     }

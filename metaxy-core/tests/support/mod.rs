@@ -1,4 +1,4 @@
-//! A backend in memory for the tests of this crate. Its stores live as long as the program, by their `root_path`.
+//! A backend in memory for the tests of this crate. Its stores exist as long as the process, by their `root_path`.
 
 #[allow(dead_code)]
 pub mod films;
@@ -108,7 +108,7 @@ pub struct Space {
 
 static SPACES: LazyLock<Mutex<HashMap<String, Arc<Space>>>> = LazyLock::new(Mutex::default);
 
-/// Returns what is stored at a location.
+/// Returns the content of a location.
 pub fn space(root: &str) -> Arc<Space> {
     SPACES.lock().unwrap().entry(root.to_owned()).or_default().clone()
 }
@@ -119,7 +119,7 @@ pub struct Memory {
     hash: HashAlgorithm,
     space: Arc<Space>,
     open: Mutex<bool>,
-    /// A setting that only opening checks, as storage systems check some of theirs.
+    /// A setting that is only checked when the store is opened, as in some storage systems.
     ratio: Option<f64>,
 }
 
@@ -170,7 +170,7 @@ impl StoreBackend for Memory {
         Ok(self.space.tables.lock().unwrap().get(table).map(|(schema, _)| schema.clone()))
     }
 
-    /// A table that was made beforehand has no batch; one that was emptied has batches without rows.
+    /// A table that was created in advance has no batch; one that was emptied has batches without rows.
     async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
         Ok(self.space.tables.lock().unwrap().get(table).is_some_and(|(_, batches)| !batches.is_empty()))
     }
@@ -216,7 +216,7 @@ impl StoreBackend for Memory {
     }
 }
 
-/// What is logged in this thread.
+/// The log of this thread.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -224,7 +224,7 @@ thread_local! {
     static LOG: RefCell<Log> = RefCell::default();
 }
 
-/// Ends the collecting.
+/// Ends the collection.
 #[allow(dead_code)]
 pub struct Collecting;
 
@@ -236,10 +236,10 @@ impl Drop for Collecting {
 
 #[allow(dead_code)]
 impl Log {
-    /// Collects from now on, as long as the guard lives.
+    /// Collects from now on, until the guard is dropped.
     pub fn start(&self) -> Collecting {
-        // One subscriber for all threads: whether anybody listens to an event is asked once, by the thread that comes
-        // first.
+        // One subscriber for all threads, because interest in an event is evaluated only once, by the first thread that
+        // emits it.
         static LISTENS: Once = Once::new();
         LISTENS.call_once(|| {
             let here = || LOG.with_borrow(Log::clone);

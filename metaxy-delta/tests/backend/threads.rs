@@ -30,7 +30,7 @@ async fn all_operations(settings: metaxy_delta::DeltaConfig) {
 
 /// The caller occupies the only blocking thread.
 #[test]
-fn a_runtime_without_a_blocking_thread_to_spare() {
+fn a_runtime_without_a_free_blocking_thread() {
     let (root, bucket) = (tempfile::tempdir().unwrap(), metaxy_testkit::servers::s3::bucket().unwrap());
     for settings in [local(root.path()), on_s3(&bucket)] {
         let runtime =

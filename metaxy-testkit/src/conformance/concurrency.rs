@@ -1,4 +1,4 @@
-//! Several at once: tasks, stores, processes; and readers that see whole writes.
+//! Concurrency: tasks, stores, streams, and readers that see complete writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use super::kit::{
 };
 use super::{Bench, Outcome};
 
-/// How many rows a write of a task has.
+/// The number of rows in a write of a task.
 pub(super) const ROWS_OF_ONE: usize = 4;
 
-/// Long enough for anything that does not wait for a stream.
+/// The time limit of calls that do not wait for a stream.
 const HELD_LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes writes that only this task makes, of [`ROWS_OF_ONE`] rows each.
+/// Writes rows that only this task writes, [`ROWS_OF_ONE`] in each write.
 pub(super) async fn write_own(store: &MetadataStore, task: usize, writes: usize) -> Result<()> {
     for write in 0..writes {
         write_patiently(store, [samples(ids(&format!("t{task}-w{write}-"), ROWS_OF_ONE), "v1").batch()]).await?;
@@ -31,7 +31,7 @@ pub(super) async fn write_own(store: &MetadataStore, task: usize, writes: usize)
     Ok(())
 }
 
-/// Tries again if a store says that the same call may succeed later.
+/// Repeats a write while its error is transient.
 async fn write_patiently(store: &MetadataStore, batches: impl Into<Vec<RecordBatch>>) -> Result<()> {
     let batches = batches.into();
     for _ in 0..50 {
@@ -43,7 +43,7 @@ async fn write_patiently(store: &MetadataStore, batches: impl Into<Vec<RecordBat
     store.write(ROOT, batches).await.map(|_| ())
 }
 
-pub(super) async fn tasks_write_at_once(bench: Bench) -> Result<Outcome> {
+pub(super) async fn concurrent_tasks(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     let tasks = (0..8).map(|task| {
         let store = store.clone();
@@ -56,7 +56,7 @@ pub(super) async fn tasks_write_at_once(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn tasks_write_different_columns(bench: Bench) -> Result<Outcome> {
+pub(super) async fn concurrent_tasks_add_columns(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     let tasks = (0..6).map(|task| {
         let store = store.clone();
@@ -79,7 +79,7 @@ pub(super) async fn tasks_write_different_columns(bench: Bench) -> Result<Outcom
     PASSED
 }
 
-/// Deletes for good, trying again if a store says that the same call may succeed later.
+/// Deletes permanently, and repeats the call while its error is transient.
 async fn delete_patiently(store: &MetadataStore, filter: &str) -> Result<()> {
     for _ in 0..50 {
         match store.delete(ROOT).filter(filter).hard().await {
@@ -90,7 +90,7 @@ async fn delete_patiently(store: &MetadataStore, filter: &str) -> Result<()> {
     store.delete(ROOT).filter(filter).hard().await.map(|_| ())
 }
 
-pub(super) async fn writes_and_deletes_at_once(bench: Bench) -> Result<Outcome> {
+pub(super) async fn concurrent_writes_and_deletes(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     for round in 0..5 {
         store.write(ROOT, samples(ids(&format!("doomed{round}-"), 10), "v1").batch()).await?;
@@ -103,12 +103,12 @@ pub(super) async fn writes_and_deletes_at_once(bench: Bench) -> Result<Outcome> 
     };
     futures::try_join!(write_own(&store, 1, 10), write_own(&store, 2, 10), deletes)?;
     let left = read_ids(&store, ROOT).await?;
-    assert!(left.iter().all(|id| !id.starts_with("doomed")), "deleted rows are back: {left:?}");
+    assert!(left.iter().all(|id| !id.starts_with("doomed")), "deleted rows are read again: {left:?}");
     assert_eq!(left.len(), 2 * 10 * ROWS_OF_ONE, "rows that were written while others were deleted are lost");
     PASSED
 }
 
-pub(super) async fn stores_write_at_once(bench: Bench) -> Result<Outcome> {
+pub(super) async fn concurrent_stores(bench: Bench) -> Result<Outcome> {
     let first = bench.store(pair()?).await?;
     if !bench.location.support().several_writers {
         return refuses_a_second_writer(&bench, first).await;
@@ -121,7 +121,7 @@ pub(super) async fn stores_write_at_once(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// Checks that, if there can be one writer only, a second one either works or gets an error, and that no row is lost.
+/// Checks that, if there can be only one writer, a second one works or gets an error, and that no row is lost.
 async fn refuses_a_second_writer(bench: &Bench, first: MetadataStore) -> Result<Outcome> {
     first.write(ROOT, samples(["s1"], "v1").batch()).await?;
     let second = match bench.store(pair()?).await {
@@ -137,7 +137,7 @@ async fn refuses_a_second_writer(bench: &Bench, first: MetadataStore) -> Result<
     Ok(outcome)
 }
 
-pub(super) async fn readers_see_whole_writes(bench: Bench) -> Result<Outcome> {
+pub(super) async fn readers_see_complete_writes(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, generation(0)).await?;
     let done = Arc::new(AtomicBool::new(false));
@@ -161,7 +161,7 @@ pub(super) async fn readers_see_whole_writes(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_stream_returns_one_snapshot(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, generation(0)).await?;
     let stream = store.read(ROOT).await?;
@@ -175,18 +175,18 @@ pub(super) async fn a_stream_shows_one_state(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// Rows of which a stream makes many batches, whatever its size of a batch.
+/// Returns rows from which a stream makes several batches, with any batch size.
 fn many(number: i64) -> RecordBatch {
     const MANY: usize = 100_000;
     samples(ids("s", MANY), "v1").column("n", Int64Array::from(vec![number; MANY])).batch()
 }
 
-pub(super) async fn a_half_read_stream_keeps_its_state(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_partly_read_stream_keeps_its_snapshot(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, many(0)).await?;
     let backend = store.backend().clone();
     let key = ROOT.into_feature_key()?;
-    // What the core asks of a backend, without what it does itself: one batch, then the change, then the rest.
+    // A request as the core makes it, without the steps of the core: one batch, then the change, then the rest.
     let request = ScanRequest { columns: Some(vec!["n".to_owned()]), ..ScanRequest::default() };
     for change in ["write", "delete", "compact", "delete everything"] {
         let mut stream = backend.scan(&key, &request).await?.stream;
@@ -199,12 +199,12 @@ pub(super) async fn a_half_read_stream_keeps_its_state(bench: Bench) -> Result<O
             _ => delete_patiently(&store, "n >= 0").await?,
         }
         batches.extend(stream.try_collect::<Vec<_>>().await?);
-        assert_eq!(tally(&batches), tally(&before), "a stream that is half read sees the {change} that came after it");
+        assert_eq!(tally(&batches), tally(&before), "a partly read stream sees a later {change}");
     }
     PASSED
 }
 
-pub(super) async fn many_streams_are_held(bench: Bench) -> Result<Outcome> {
+pub(super) async fn many_unread_streams(bench: Bench) -> Result<Outcome> {
     const STREAMS: usize = 100;
     let store = bench.store(pair()?).await?;
     let rows = |n: i64| many(n).slice(0, 20_000);
@@ -221,24 +221,24 @@ pub(super) async fn many_streams_are_held(bench: Bench) -> Result<Outcome> {
             Ok::<_, Error>((first, stream))
         };
         let first = tokio::time::timeout(HELD_LIMIT, first).await;
-        held.push(first.unwrap_or_else(|_| panic!("no stream comes beside {number} that are held"))?);
+        held.push(first.unwrap_or_else(|_| panic!("no stream starts while {number} are open"))?);
     }
-    // Others go on: a write, and a read of all of it.
+    // Other calls work: a write, and a read of all rows.
     let others = async {
         write_patiently(&store, [rows(1)]).await?;
         backend.scan(&key, &request).await?.stream.try_collect::<Vec<_>>().await
     };
     let all = tokio::time::timeout(HELD_LIMIT, others).await;
-    let all = tally(&all.unwrap_or_else(|_| panic!("a write and a read wait for {STREAMS} streams that are held"))?);
+    let all = tally(&all.unwrap_or_else(|_| panic!("a write and a read wait for {STREAMS} open streams"))?);
     assert_eq!(all.len(), expected.len() + 1);
     for (mut batches, stream) in held {
         batches.extend(stream.try_collect::<Vec<_>>().await?);
-        assert_eq!(tally(&batches), expected, "a stream that was held has lost rows, or its state");
+        assert_eq!(tally(&batches), expected, "an open stream has lost rows, or its snapshot");
     }
     PASSED
 }
 
-/// Returns how many rows have each number.
+/// Returns the number of rows with each value of `n`.
 fn tally(batches: &[RecordBatch]) -> BTreeMap<Option<i64>, usize> {
     let numbers = batches.iter().flat_map(|batch| {
         let column = batch.column_by_name("n").expect("it was asked for");
@@ -268,7 +268,7 @@ pub(super) async fn an_open_stream_blocks_nothing(bench: Bench) -> Result<Outcom
     PASSED
 }
 
-/// Makes a call again and again until the writes are done. The table may be gone, or be dropped during a call.
+/// Repeats a call until the writes are done. The table may be missing, or be dropped during a call.
 async fn look<T, F: IntoFuture<Output = Result<T>>>(done: &AtomicBool, call: impl Fn() -> F) -> Result<()> {
     while !done.load(Ordering::SeqCst) {
         match call().await {
@@ -295,7 +295,7 @@ async fn whole_increment(store: &MetadataStore, engine: VersioningEngine) -> Res
     Ok(())
 }
 
-pub(super) async fn a_table_that_comes_and_goes(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_table_that_is_dropped_repeatedly(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     let done = AtomicBool::new(false);
     let writes = async {
@@ -316,6 +316,6 @@ pub(super) async fn a_table_that_comes_and_goes(bench: Bench) -> Result<Outcome>
         look(&done, || whole_increment(&store, VersioningEngine::Arrow)),
     )?;
     store.drop_feature(ROOT).await?;
-    assert!(!store.has_feature(ROOT).await?, "a table that was dropped is still there");
+    assert!(!store.has_feature(ROOT).await?, "a dropped table still exists");
     PASSED
 }

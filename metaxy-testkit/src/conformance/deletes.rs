@@ -1,4 +1,4 @@
-//! Deleting: softly, so that readers no longer see a sample, or for good.
+//! Deleting: softly, so that readers no longer see a sample, or permanently.
 
 use arrow::array::Int64Array;
 use metaxy_core::{Error, FeatureGraph, FeatureSpec, MetadataStore, Result, columns};
@@ -49,11 +49,11 @@ pub(super) async fn deleting_everything(bench: Bench) -> Result<Outcome> {
     let store = three(&bench).await?;
     assert_eq!(store.delete(ROOT).await?, 3);
     assert_eq!(read_ids(&store, ROOT).await?, Vec::<String>::new());
-    assert_eq!(store.delete(ROOT).await?, 0, "what is deleted is not deleted again");
+    assert_eq!(store.delete(ROOT).await?, 0, "deleted samples are not deleted again");
     PASSED
 }
 
-pub(super) async fn writing_again_revives(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_deleted_sample_is_written_again(bench: Bench) -> Result<Outcome> {
     let store = three(&bench).await?;
     store.delete(ROOT).filter("id = 's1'").await?;
     store.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![10])).batch()).await?;
@@ -64,7 +64,7 @@ pub(super) async fn writing_again_revives(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn soft_delete_looks_at_the_newest_row(bench: Bench) -> Result<Outcome> {
+pub(super) async fn soft_delete_filters_the_newest_row(bench: Bench) -> Result<Outcome> {
     let store = three(&bench).await?;
     store.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![5])).batch()).await?;
     assert_eq!(store.delete(ROOT).filter("n = 1").await?, 0);
@@ -95,7 +95,7 @@ pub(super) async fn hard_delete_removes_rows(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn hard_delete_spares_the_unknown(bench: Bench) -> Result<Outcome> {
+pub(super) async fn hard_delete_keeps_unknown_rows(bench: Bench) -> Result<Outcome> {
     let store = three(&bench).await?;
     assert_eq!(store.delete(ROOT).filter("n > 0").hard().await?, 2);
     assert_eq!(read_ids(&store, ROOT).await?, ["s3"], "a row for which the filter is null is not deleted");
@@ -110,12 +110,12 @@ pub(super) async fn hard_delete_of_one_version(bench: Bench) -> Result<Outcome> 
     later.write(ROOT, samples(["s1"], "v2").column("n", Int64Array::from(vec![1])).batch()).await?;
     assert_eq!(later.delete(ROOT).hard().await?, 1);
     let history = later.read(ROOT).with_feature_history().await?.rows().await?;
-    assert_eq!(texts(&sorted(history)?, "id"), ["s1", "s2", "s3"], "rows of other feature versions stay");
+    assert_eq!(texts(&sorted(history)?, "id"), ["s1", "s2", "s3"], "rows of other feature versions are kept");
     assert_eq!(later.delete(ROOT).hard().with_feature_history().await?, 3);
     PASSED
 }
 
-pub(super) async fn hard_delete_of_everything_and_again(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_table_without_rows_is_written_again(bench: Bench) -> Result<Outcome> {
     let store = three(&bench).await?;
     assert_eq!(store.delete(ROOT).hard().await?, 3);
     assert_eq!(everything(&store, ROOT).await?, Vec::<String>::new());
@@ -161,7 +161,7 @@ pub(super) async fn named_samples_are_deleted(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn deleting_what_is_not_there(bench: Bench) -> Result<Outcome> {
+pub(super) async fn deleting_nothing(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     assert_error!(store.delete(ROOT).await, Error::FeatureNotFound { .. });
     assert_error!(store.delete(ROOT).hard().await, Error::FeatureNotFound { .. });

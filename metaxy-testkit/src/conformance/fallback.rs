@@ -13,7 +13,7 @@ use super::{Bench, Outcome};
 use crate::location::SharedLocation;
 use crate::memory::MemoryBackend;
 
-/// A store of a chain: on a location of the tested backend, or in memory.
+/// The location of a store in a chain: of the tested backend, or in memory.
 #[derive(Clone)]
 enum StoreLocation {
     Own(SharedLocation),
@@ -28,7 +28,7 @@ impl StoreLocation {
         }
     }
 
-    /// Opens the store, with fallbacks that are open.
+    /// Opens the store with open fallbacks.
     async fn open(
         &self,
         name: &str,
@@ -46,7 +46,7 @@ impl StoreLocation {
     }
 }
 
-/// Places by kind: `o` for the tested backend, `m` for memory.
+/// Creates locations by kind: `o` for the tested backend, `m` for memory.
 async fn locations(bench: &Bench, kinds: &str) -> Result<Vec<StoreLocation>> {
     let mut locations = Vec::new();
     for kind in kinds.chars() {
@@ -63,12 +63,12 @@ fn unique() -> usize {
     NEXT.fetch_add(1, std::sync::atomic::Ordering::SeqCst)
 }
 
-/// Returns a feature for every set of stores that may have it: `f5` is in the first and the third.
+/// Returns a feature for each set of stores that may have it: `f5` is in the first and the third.
 fn feature(set: usize) -> String {
     format!("f{set}")
 }
 
-/// Chains of the first 1, 2, 3 and 4 of these locations, for every set of them that has a feature.
+/// Checks chains of the first 1, 2, 3 and 4 locations, for every set of them that has a feature.
 async fn chains_serve(bench: Bench, kinds: &str, deep: bool) -> Result<Outcome> {
     let locations = locations(&bench, kinds).await?;
     let sets = 1_usize << locations.len();
@@ -97,7 +97,7 @@ async fn chains_serve(bench: Bench, kinds: &str, deep: bool) -> Result<Outcome> 
     PASSED
 }
 
-/// Returns the locations as one chain: a list of fallbacks, or each the fallback of the one before.
+/// Opens the locations as one chain: with a list of fallbacks, or with each store as the fallback of the previous one.
 async fn open_chain(locations: &[StoreLocation], graph: &FeatureGraph, deep: bool) -> Result<MetadataStore> {
     let mut fallbacks: Vec<MetadataStore> = Vec::new();
     for (position, location) in locations.iter().enumerate().skip(1).rev() {
@@ -127,10 +127,10 @@ pub(super) async fn as_fallback_of_another_kind(bench: Bench) -> Result<Outcome>
     chains_serve(bench, "momo", true).await
 }
 
-/// A primary and a fallback that has rows, each on a location of its own.
+/// A primary and a fallback with rows, each on its own location.
 struct Two {
     primary: MetadataStore,
-    /// The fallback's store, to look at.
+    /// The fallback's store, for checks.
     fallback: MetadataStore,
 }
 
@@ -146,7 +146,7 @@ async fn two(bench: &Bench, kinds: &str) -> Result<Two> {
     Ok(Two { primary, fallback })
 }
 
-pub(super) async fn deleted_rows_do_not_come_back(bench: Bench) -> Result<Outcome> {
+pub(super) async fn deleted_rows_stay_deleted(bench: Bench) -> Result<Outcome> {
     for kinds in ["oo", "om", "mo"] {
         let Two { primary, fallback } = two(&bench, kinds).await?;
         primary.write(ROOT, samples(["s1", "s2"], "v2").batch()).await?;
@@ -177,7 +177,7 @@ pub(super) async fn an_emptied_feature_is_empty(bench: Bench) -> Result<Outcome>
         process(&primary, LEAF).await?;
         primary.delete(ROOT).filter("id = 's8'").hard().await?;
         primary.delete(ROOT).hard().await?;
-        assert!(read_ids(&primary, ROOT).await?.is_empty(), "{kinds}: a fallback answered for an emptied feature");
+        assert!(read_ids(&primary, ROOT).await?.is_empty(), "{kinds}: a fallback serves an emptied feature");
         assert!(primary.has_feature(ROOT).await?, "{kinds}");
         assert_eq!(primary.store_of(ROOT).await?.as_deref(), Some("primary"), "{kinds}");
         let orphaned = ["s8", "s9"].map(str::to_owned).to_vec();
@@ -188,12 +188,12 @@ pub(super) async fn an_emptied_feature_is_empty(bench: Bench) -> Result<Outcome>
     PASSED
 }
 
-pub(super) async fn upstream_from_anywhere_results_from_here(bench: Bench) -> Result<Outcome> {
+pub(super) async fn upstream_rows_from_any_store(bench: Bench) -> Result<Outcome> {
     for kinds in ["oo", "om", "mo"] {
         let Two { primary, fallback } = two(&bench, kinds).await?;
         let before = everything(&fallback, LEAF).await?;
         let all = ["s1", "s2", "s3"].map(str::to_owned).to_vec();
-        // The fallback has results for all samples; they are not this store's.
+        // The fallback has results for all samples; they do not belong to this store.
         assert_eq!(increment(&primary, LEAF).await?, [all.clone(), vec![], vec![]], "{kinds}");
         process(&primary, LEAF).await?;
         assert_eq!(increment(&primary, LEAF).await?.concat(), Vec::<String>::new(), "{kinds}");
@@ -255,7 +255,7 @@ pub(super) async fn copying_between_stores(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn copying_again(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_repeated_copy(bench: Bench) -> Result<Outcome> {
     for kinds in ["oo", "om", "mo"] {
         let locations = locations(&bench, kinds).await?;
         let source = locations[1].open("source", &pair()?, AccessMode::ReadWrite, &[]).await?;
@@ -272,7 +272,7 @@ pub(super) async fn copying_again(bench: Bench) -> Result<Outcome> {
         let again = target.copy_from(&source).await?;
         assert_eq!((again.rows[&key], again.skipped[&key], again.deleted[&key]), (3, 2, 1), "{kinds}");
         assert_eq!(read_ids(&target, ROOT).await?, ["s1", "s2", "s4"], "{kinds}");
-        // All that has happened, once.
+        // The whole history is copied once.
         let all = || target.copy_from(&source).with_sample_history();
         assert_eq!(all().await?.total(), 2, "{kinds}: s5 and its deletion");
         assert_eq!(everything(&target, ROOT).await?, everything(&source, ROOT).await?, "{kinds}");

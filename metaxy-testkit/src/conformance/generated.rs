@@ -1,4 +1,4 @@
-//! Columns of generated types: every Arrow type inside every other. Each comes back as it went in, by reads and by
+//! Columns of generated types: every Arrow type inside every other. Each is read back unchanged, by reads and by
 //! increments, or is refused before anything is stored. `METAXY_TYPE_ROUNDS` generates more of the deep ones.
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::fixtures::tables::key;
 use crate::long_runs::{TYPE_ROUNDS, number};
 
 const ROWS: usize = 4;
-/// Columns that are written together.
+/// The number of columns that are written together.
 const TOGETHER: usize = 40;
 const DEEP_COLUMNS: usize = 120;
 
@@ -70,13 +70,13 @@ pub(super) async fn values_beyond_the_calendar(bench: Bench) -> Result<Outcome> 
     let alone = arrays.iter().map(|array| of_length(array, ROWS + 2));
     let nested = arrays.iter().map(|array| Wrapper::List.around(&|len| of_length(array, len), ROWS + 2));
     for column in alone.chain(nested) {
-        // One by one: a value that is refused hides no other.
+        // One by one, because a refused value would hide others.
         keep_or_refuse(&bench, vec![column]).await?;
     }
     PASSED
 }
 
-/// Writes columns, as many together as are taken together.
+/// Writes columns, together if the backend accepts them together.
 async fn keep_or_refuse(bench: &Bench, columns: Vec<Column>) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     let columns: Vec<(usize, Column)> = columns.into_iter().map(Column::inside).enumerate().collect();
@@ -96,7 +96,7 @@ async fn keep_or_refuse(bench: &Bench, columns: Vec<Column>) -> Result<Outcome> 
     if refused.is_empty() { PASSED } else { Ok(Outcome::Refused(refused.join("\n"))) }
 }
 
-/// Writes columns twice and looks at all that comes back. Gives the refusal, if it is one.
+/// Writes columns twice and checks what is read. Returns the refusal, if there is one.
 async fn try_columns(store: &MetadataStore, columns: &[&(usize, Column)]) -> Result<Option<String>> {
     if columns.is_empty() {
         return Ok(None);
@@ -129,7 +129,7 @@ async fn try_columns(store: &MetadataStore, columns: &[&(usize, Column)]) -> Res
 }
 
 impl Column {
-    /// Returns the rows in the middle: arrays whose values begin at an offset.
+    /// Returns the rows in the middle, so that the values of arrays begin at an offset.
     fn inside(self) -> Self {
         Self { given: self.given.slice(1, ROWS), plain: self.plain.slice(1, ROWS) }
     }
@@ -146,7 +146,7 @@ impl Column {
     }
 }
 
-/// Arrays of all types that hold no others, some of whose values are null.
+/// Returns arrays of all types without nested values, some of whose values are null.
 fn leaves(len: usize) -> Vec<ArrayRef> {
     let texts = vec![Some("red"), Some(""), None, Some("a text that is longer than a view holds inline, é")];
     let bytes: Vec<Option<&[u8]>> = vec![Some(b"\x00\xff"), Some(b""), None, Some(b"thirteen bytes and more")];
@@ -200,7 +200,7 @@ fn fixed_size_binary() -> FixedSizeBinaryArray {
     FixedSizeBinaryArray::try_from_sparse_iter_with_size(values, 2).expect("two bytes each")
 }
 
-/// Small numbers as values of a type whose casts go by way of another.
+/// Casts small numbers to a type, in two steps if necessary.
 fn number_array(numbers: &ArrayRef, data_type: &DataType) -> ArrayRef {
     let through = match data_type {
         DataType::Date32 | DataType::Time32(_) | DataType::Interval(_) => DataType::Int32,
@@ -223,7 +223,7 @@ fn of_length(leaf: &ArrayRef, len: usize) -> Column {
     Column { plain: unviewed(&given), given }
 }
 
-/// Casts to views inside of other types are not all there.
+/// Converts views, because Arrow lacks some casts to views inside other types.
 fn unviewed(array: &ArrayRef) -> ArrayRef {
     let plain = match array.data_type() {
         DataType::Utf8View => DataType::Utf8,
@@ -249,7 +249,7 @@ fn nest(wrappers: &[Wrapper], leaf: &ArrayRef, len: usize) -> Column {
     }
 }
 
-/// A type that holds another.
+/// A type that contains another type.
 #[derive(Clone, Copy, Debug)]
 enum Wrapper {
     List,
@@ -284,7 +284,7 @@ impl Wrapper {
         Self::RunsOf64Bits,
     ];
 
-    /// Returns a column of this type around values that `inner` makes, as many as are asked for.
+    /// Returns a column of this type with values that `inner` creates.
     fn around(self, inner: &dyn Fn(usize) -> Column, len: usize) -> Column {
         match self {
             Self::List | Self::LargeList | Self::ListView | Self::LargeListView | Self::FixedSizeList => {
@@ -301,7 +301,7 @@ impl Wrapper {
         }
     }
 
-    /// Lists of two items each, but for one that is null and, if lengths may differ, one that is empty.
+    /// Lists of two items each, except a null and, if lengths may differ, an empty list.
     fn list(self, inner: &dyn Fn(usize) -> Column, len: usize) -> Column {
         let values = inner(2 * len);
         let is_fixed = matches!(self, Self::FixedSizeList);
@@ -351,7 +351,7 @@ fn structs(member: &Column, len: usize) -> Column {
     Column { given: of(&member.given), plain: of(&member.plain) }
 }
 
-/// Maps of one entry each, but for a null and an empty one.
+/// Maps of one entry each, except a null and an empty map.
 fn maps(values: &Column, len: usize) -> Column {
     let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..len).map(|row| format!("key {row}"))));
     let lengths: Vec<usize> = (0..len).map(|row| usize::from(row % 4 != 1)).collect();
@@ -367,7 +367,7 @@ fn maps(values: &Column, len: usize) -> Column {
     Column { given: of(&values.given), plain: of(&values.plain) }
 }
 
-/// Returns the three values again and again, and nulls between them.
+/// Repeats the three values, with nulls between them.
 fn dictionary<K: arrow::datatypes::ArrowDictionaryKeyType>(values: &Column, len: usize) -> Column {
     let positions: Int32Array = (0..len).map(|row| (row % 4 != 3).then_some((row % 3) as i32)).collect();
     let keys = cast(&positions, &K::DATA_TYPE).expect("small keys");
@@ -376,7 +376,7 @@ fn dictionary<K: arrow::datatypes::ArrowDictionaryKeyType>(values: &Column, len:
     Column { given: Arc::new(given), plain: take(&values.plain, &positions, None).expect("plain values can be taken") }
 }
 
-/// Returns each value twice.
+/// Repeats each value twice.
 fn runs<R: arrow::datatypes::RunEndIndexType + ArrowPrimitiveType>(values: &Column, len: usize) -> Column {
     let ends: Int32Array = (1..=len.div_ceil(2)).map(|run| (2 * run).min(len) as i32).map(Some).collect();
     let ends: PrimitiveArray<R> = cast(&ends, &R::DATA_TYPE).expect("small ends").to_data().into();

@@ -34,7 +34,7 @@ pub(super) async fn feature_history(bench: Bench) -> Result<Outcome> {
     assert_eq!(read_ids(&later, ROOT).await?, ["s1"]);
     assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
     let history = sorted(later.read(ROOT).with_feature_history().await?.rows().await?)?;
-    assert_eq!(texts(&history, "id"), ["s1", "s2"], "one row for each sample, whatever its feature version");
+    assert_eq!(texts(&history, "id"), ["s1", "s2"], "one row for each sample, of any feature version");
     let all = later.read(ROOT).with_feature_history().with_sample_history().await?.rows().await?;
     assert_eq!(all.num_rows(), 3);
     PASSED
@@ -60,7 +60,7 @@ pub(super) async fn fields_of_other_definitions(bench: Bench) -> Result<Outcome>
     PASSED
 }
 
-pub(super) async fn clock_that_goes_back(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_clock_that_is_set_back(bench: Bench) -> Result<Outcome> {
     let clock = ManualClock::new();
     let store = bench.builder(pair()?).await?.clock(Arc::clone(&clock) as _).open(AccessMode::ReadWrite).await?;
     for value in 0..4 {
@@ -75,7 +75,7 @@ pub(super) async fn clock_that_goes_back(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn clock_that_stands_still(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_clock_that_stands_still(bench: Bench) -> Result<Outcome> {
     let store = bench.builder(pair()?).await?.clock(ManualClock::new()).open(AccessMode::ReadWrite).await?;
     for value in 0..5 {
         store.write(ROOT, samples(["s1"], "v1").column("n", Int64Array::from(vec![value])).batch()).await?;
@@ -85,7 +85,7 @@ pub(super) async fn clock_that_stands_still(bench: Bench) -> Result<Outcome> {
 }
 
 pub(super) async fn rows_of_two_clocks(bench: Bench) -> Result<Outcome> {
-    // Each store has a clock of its own, as programs on two machines have: some are an hour behind.
+    // Each store has its own clock, like programs on two machines; some clocks are an hour behind.
     let hours = [1, 0, 2, 1];
     for (number, hour) in hours.into_iter().enumerate() {
         let clock = ManualClock::new();
@@ -116,11 +116,11 @@ pub(super) async fn deletions_of_two_clocks(bench: Bench) -> Result<Outcome> {
     assert_eq!(read_ids(&behind, ROOT).await?, ["s1"], "a deletion after a write of another clock");
     behind.write(ROOT, samples(["s2"], "v3").batch()).await?;
     assert_eq!(read_ids(&behind, ROOT).await?, ["s1", "s2"]);
-    // Other tables know nothing of that.
+    // Other tables are not affected.
     behind.write(LEAF, behind.resolve_update(LEAF).await?.new).await?;
     let times = texts(&read(&behind, LEAF).await?, columns::UPDATED_AT);
     assert!(times.iter().all(|time| time.starts_with("2026-")), "{times:?}");
-    // Rows that keep their times keep them.
+    // Copied rows keep their times.
     let kept = read(&behind, ROOT).await?;
     behind.write(ROOT, kept.clone()).preserve_versions().await?;
     assert_eq!(texts(&read(&behind, ROOT).await?, columns::UPDATED_AT), texts(&kept, columns::UPDATED_AT));

@@ -1,4 +1,4 @@
-//! What the cases share: small features, rows for them, and ways to look at what a store answers.
+//! Shared by the cases: small features, rows for them, and functions that read results.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::{Bench, Outcome};
 use crate::location::Location;
 use crate::scenario::assert_same_increment;
 
-/// What a case says at its end.
+/// The outcome of most cases.
 pub(super) const PASSED: Result<Outcome> = Ok(Outcome::Passed);
 
-/// The root that most cases use: id column `id`, fields `a` and `b`.
+/// The root of most cases: id column `id`, fields `a` and `b`.
 pub(super) const ROOT: &str = "raw/clip";
 /// A feature made from [`ROOT`]: its field `x` from `a`, `y` from `b`.
 pub(super) const LEAF: &str = "derived/text";
@@ -34,7 +34,7 @@ pub(super) fn pair() -> Result<FeatureGraph> {
     versioned_pair("1")
 }
 
-/// Returns the same graph with another code version of the root's field `a`.
+/// Returns the same graph with a code version of the root's field `a`.
 pub(super) fn versioned_pair(code: &str) -> Result<FeatureGraph> {
     FeatureGraph::new([
         FeatureSpec::builder(ROOT)
@@ -50,39 +50,39 @@ pub(super) fn versioned_pair(code: &str) -> Result<FeatureGraph> {
 }
 
 impl Bench {
-    /// Returns a store on the bench's location, open for writing.
+    /// Opens a store for writing on the bench's location.
     pub(super) async fn store(&self, graph: FeatureGraph) -> Result<MetadataStore> {
         self.builder(graph).await?.open(AccessMode::ReadWrite).await
     }
 
-    /// Returns the store of [`pair`] on a location of its own, for cases that need several.
+    /// Opens the store of [`pair`] on a new location, for cases that need several.
     pub(super) async fn fresh_store(&self) -> Result<MetadataStore> {
         builder_on(&*self.fresh().await?, pair()?).await?.open(AccessMode::ReadWrite).await
     }
 
-    /// Returns the same store before it is opened.
+    /// Returns a builder of the store.
     pub(super) async fn builder(&self, graph: FeatureGraph) -> Result<StoreBuilder> {
         builder_on(&*self.location, graph).await
     }
 }
 
-/// Returns a store on a location, before it is opened.
+/// Returns a builder of a store on a location.
 pub(super) async fn builder_on(location: &dyn Location, graph: FeatureGraph) -> Result<StoreBuilder> {
     Ok(builder_over(location, location.backend().await?, graph))
 }
 
-/// Returns a store over a backend of a location, before it is opened.
+/// Returns a builder of a store on a backend of a location.
 pub(super) fn builder_over(location: &dyn Location, backend: impl IntoBackend, graph: FeatureGraph) -> StoreBuilder {
     location.configure(MetadataStore::builder(backend, graph).auto_create_tables(true))
 }
 
-/// Rows of a root, as they are put together.
+/// Builds rows of a root.
 pub(super) struct Samples {
     rows: usize,
     columns: Vec<(String, ArrayRef)>,
 }
 
-/// Rows of [`ROOT`] with these ids, whose provenance says `version`.
+/// Returns rows of [`ROOT`] with these ids and this version in their provenance.
 pub(super) fn samples<S: ToString>(ids: impl IntoIterator<Item = S>, version: &str) -> Samples {
     let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
     let rows = ids.len();
@@ -97,7 +97,7 @@ impl Samples {
         self
     }
 
-    /// Says of which fields provenance speaks.
+    /// Sets the fields of the provenance, and their version.
     pub(super) fn provenance(self, fields: &[&str], version: &str) -> Self {
         let values = fields.iter().map(|field| text_array(self.rows, &format!("{version}-{field}"))).collect();
         let provenance = StructArray::new(columns::by_field_fields(fields), values, None);
@@ -119,20 +119,20 @@ impl Samples {
     }
 }
 
-/// How many rows a [`generation`] has.
+/// The number of rows of a [`generation`].
 pub(super) const GENERATION: usize = 40;
 
-/// In how many batches a [`generation`] is written.
+/// The number of batches of a [`generation`].
 const BATCHES: usize = 4;
 
-/// The same samples with another number each time, in several batches of one write: a reader must never see two numbers
-/// at once, nor a part of the batches.
+/// Returns the same samples with this number, in several batches of one write: a reader must never see two numbers, or
+/// a part of the batches.
 pub(super) fn generation(number: i64) -> Vec<RecordBatch> {
     let of = |ids: &[String]| samples(ids, "v1").column("n", Int64Array::from(vec![number; ids.len()])).batch();
     ids("s", GENERATION).chunks(GENERATION / BATCHES).map(of).collect()
 }
 
-/// Returns the number of the one generation that some rows show.
+/// Returns the number of the only generation in some rows.
 pub(super) fn only_generation(rows: &RecordBatch) -> i64 {
     let mut numbers = texts(rows, "n");
     assert_eq!(numbers.len(), GENERATION, "a reader sees a part of a write");
@@ -150,12 +150,12 @@ pub(super) fn ids(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}{number:06}")).collect()
 }
 
-/// Returns all rows that a plain read gives, sorted by id.
+/// Returns all rows of a read with the default options, sorted by id.
 pub(super) async fn read(store: &MetadataStore, feature: &str) -> Result<RecordBatch> {
     sorted(store.read(feature).await?.rows().await?)
 }
 
-/// Rows in one batch, sorted by id and then by when they were written.
+/// Returns rows in one batch, sorted by id and then by time of writing.
 pub(super) fn sorted(rows: Rows) -> Result<RecordBatch> {
     let batch = concat_batches(rows.schema(), rows.batches())?;
     let by = ["id", columns::UPDATED_AT, columns::DELETED_AT];
@@ -173,7 +173,7 @@ pub(super) fn sorted(rows: Rows) -> Result<RecordBatch> {
 pub(super) fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
     let array = batch.column_by_name(column).unwrap_or_else(|| panic!("there is no column `{column}`"));
     let shown = match array.data_type() {
-        // Arrow shows times of a named zone only with a time zone database: they are shown in UTC.
+        // Arrow needs a time zone database to show times of a named zone, so they are shown in UTC.
         DataType::Timestamp(unit, Some(_)) => {
             cast(array, &DataType::Int64).and_then(|ticks| cast(&ticks, &DataType::Timestamp(*unit, None)))
         }
@@ -183,7 +183,7 @@ pub(super) fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
     shown.as_string::<i32>().iter().map(|value| value.unwrap_or("NULL").to_owned()).collect()
 }
 
-/// Returns the ids that a plain read gives, sorted.
+/// Returns the ids of a read with the default options, sorted.
 pub(super) async fn read_ids(store: &MetadataStore, feature: &str) -> Result<Vec<String>> {
     Ok(texts(&read(store, feature).await?, "id"))
 }
@@ -193,18 +193,18 @@ pub(super) fn ids_of(rows: &Rows) -> Vec<String> {
     sorted(rows.clone()).map(|batch| texts(&batch, "id")).expect("rows can be sorted by id")
 }
 
-/// Returns the ids of an increment: new, stale, orphaned; both engines say the same.
+/// Returns the ids of an increment: new, stale, orphaned; both engines must agree.
 pub(super) async fn increment(store: &MetadataStore, feature: &str) -> Result<[Vec<String>; 3]> {
     both_engines(|| store.resolve_update(feature)).await
 }
 
-/// Returns the ids of the rows of a request, whatever engine computes it.
+/// Returns the ids of the increment of a request, after checking that both engines agree.
 pub(super) async fn both_engines(request: impl Fn() -> ResolveRequest) -> Result<[Vec<String>; 3]> {
     let increment = assert_engines_agree(request).await?;
     Ok([ids_of(&increment.new), ids_of(&increment.stale), ids_of(&increment.orphaned)])
 }
 
-/// Returns what a request gives, after making sure that the storage system and the Arrow engine answer alike.
+/// Returns the increment of a request, after checking that the storage system and the Arrow engine agree.
 pub(super) async fn assert_engines_agree(request: impl Fn() -> ResolveRequest) -> Result<Increment> {
     let native = request().versioning_engine(VersioningEngine::Auto).await?;
     let arrow = request().versioning_engine(VersioningEngine::Arrow).await?;
@@ -214,7 +214,7 @@ pub(super) async fn assert_engines_agree(request: impl Fn() -> ResolveRequest) -
     Ok(native)
 }
 
-/// What the leaf has to do, done: resolves it and writes what is new or stale.
+/// Processes a feature: resolves it and writes the new and stale samples.
 pub(super) async fn process(store: &MetadataStore, feature: &str) -> Result<()> {
     let increment = store.resolve_update(feature).await?;
     store.write(feature, increment.new).await?;
@@ -222,7 +222,7 @@ pub(super) async fn process(store: &MetadataStore, feature: &str) -> Result<()> 
     Ok(())
 }
 
-/// Returns how many rows have each id.
+/// Returns the number of rows of each id.
 pub(super) fn counts(batch: &RecordBatch) -> BTreeMap<String, usize> {
     texts(batch, "id").into_iter().fold(BTreeMap::new(), |mut counts, id| {
         *counts.entry(id).or_default() += 1;
@@ -230,7 +230,7 @@ pub(super) fn counts(batch: &RecordBatch) -> BTreeMap<String, usize> {
     })
 }
 
-/// Returns a table as `(id, provenance)` of every row ever written that is still there: enough to see any change.
+/// Returns `(id, provenance)` of every stored row, enough to detect any change.
 pub(super) async fn everything(store: &MetadataStore, feature: &str) -> Result<Vec<String>> {
     let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
     let rows = match read.await {
@@ -242,7 +242,7 @@ pub(super) async fn everything(store: &MetadataStore, feature: &str) -> Result<V
     Ok((0..rows.num_rows()).map(|row| columns.each_ref().map(|column| column[row].as_str()).join(" ")).collect())
 }
 
-/// Panics unless an error is of a kind.
+/// Panics unless a result is an error that matches a pattern.
 macro_rules! assert_error {
     ($result:expr, $pattern:pat $(if $guard:expr)?) => {
         match $result {

@@ -1,4 +1,4 @@
-//! Limits: much of everything.
+//! Limits: large values, and large numbers of rows, columns and features.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use metaxy_core::{FeatureGraph, Result};
 use super::kit::{LEAF, PASSED, ROOT, ids, pair, process, read, read_ids, root, samples, texts};
 use super::{Bench, Outcome};
 
-/// How long one-row writes go on if they are slow.
+/// The time after which one-row writes stop, if they are slow.
 const TINY_WRITES_TIME: Duration = Duration::from_secs(20);
 
 pub(super) async fn text_of_ten_megabytes(bench: Bench) -> Result<Outcome> {
@@ -74,11 +74,11 @@ pub(super) async fn many_tiny_writes(bench: Bench) -> Result<Outcome> {
     let mut newest = BTreeMap::new();
     let begun = Instant::now();
     for write in 0..most {
-        // Storage that syncs each write to a slow disk has shown enough by then.
+        // If the storage syncs each write to a slow disk, this number is enough.
         if write >= least && begun.elapsed() > TINY_WRITES_TIME {
             break;
         }
-        // Every second write is an earlier sample again.
+        // Every second write is another write of an earlier sample.
         let id = format!("s{:06}", if write % 2 == 0 { write / 2 } else { write / 4 });
         let batch = samples([&id], "v1").column("n", Int64Array::from(vec![write as i64])).batch();
         store.write(ROOT, batch).await?;

@@ -6,7 +6,7 @@ use metaxy_core::{Error, FeatureDep, FeatureGraph, FeatureSpec, Lineage, Metadat
 use super::kit::{PASSED, ROOT, assert_engines_agree, assert_error, read, root, samples, texts};
 use super::{Bench, Outcome};
 
-/// Returns how many samples are new, stale and orphaned; both engines say the same.
+/// Returns the numbers of new, stale and orphaned samples; both engines must agree.
 async fn sizes(store: &MetadataStore, feature: &str) -> Result<[usize; 3]> {
     let increment = assert_engines_agree(|| store.resolve_update(feature)).await?;
     Ok([increment.new, increment.stale, increment.orphaned].map(|rows| rows.num_rows()))
@@ -49,7 +49,7 @@ pub(super) async fn groups_of_samples(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn groups_of_nothing(bench: Bench) -> Result<Outcome> {
+pub(super) async fn samples_without_a_group(bench: Bench) -> Result<Outcome> {
     let graph = FeatureGraph::new([
         root(ROOT)?,
         FeatureSpec::builder("by/scene")
@@ -68,11 +68,11 @@ pub(super) async fn groups_of_nothing(bench: Bench) -> Result<Outcome> {
     store.write("by/scene", new).await?;
     assert_eq!(sizes(&store, "by/scene").await?, [1, 0, 1]);
     store.write(ROOT, clips(&["s3"], vec![None], "v2")).await?;
-    assert_eq!(sizes(&store, "by/scene").await?, [1, 0, 1], "group 0 is as it was");
+    assert_eq!(sizes(&store, "by/scene").await?, [1, 0, 1], "group 0 has not changed");
     PASSED
 }
 
-/// Returns a feature of which every sample has several parts.
+/// Returns a graph with a feature of which every sample has several parts.
 fn chunks() -> Result<FeatureGraph> {
     FeatureGraph::new([root(ROOT)?, chunk()?])
 }
@@ -103,7 +103,7 @@ pub(super) async fn the_last_part_of_a_write_counts(bench: Bench) -> Result<Outc
     store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
     write_parts(&store).await?;
     let batch = read(&store, "chunk").await?;
-    // The same parts again, all in one write.
+    // The same parts are written again, in one write.
     let names = ["id", "part", columns::PROVENANCE_BY_FIELD].map(|name| batch.schema().index_of(name));
     let kept = names.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
     store.write("chunk", batch.project(&kept)?).await?;
@@ -114,7 +114,7 @@ pub(super) async fn the_last_part_of_a_write_counts(bench: Bench) -> Result<Outc
     PASSED
 }
 
-/// Two parts of every new sample.
+/// Writes two parts of every new sample.
 async fn write_parts(store: &MetadataStore) -> Result<()> {
     let parents = store.resolve_update("chunk").await?.new.to_batch()?;
     for part in 0..2 {
@@ -137,7 +137,7 @@ fn parts(parents: &RecordBatch, numbers: &[i64]) -> Result<Vec<RecordBatch>> {
     numbers.iter().map(part).collect()
 }
 
-/// Parts as `id/part`, as a read gives them.
+/// Returns the parts of a read as `id/part`.
 async fn read_parts(store: &MetadataStore) -> Result<Vec<String>> {
     let rows = store.read("chunk").await?.rows().await?.to_batch()?;
     let (ids, parts) = (texts(&rows, "id"), texts(&rows, "part"));
@@ -146,7 +146,7 @@ async fn read_parts(store: &MetadataStore) -> Result<Vec<String>> {
     Ok(all)
 }
 
-pub(super) async fn groups_come_whole(bench: Bench) -> Result<Outcome> {
+pub(super) async fn groups_are_not_divided(bench: Bench) -> Result<Outcome> {
     let graph = FeatureGraph::new([root(ROOT)?, by_day()?])?;
     let store = bench.store(graph).await?;
     let ids: Vec<String> = (0..30).map(|number| format!("s{number}")).collect();
@@ -175,7 +175,7 @@ pub(super) async fn groups_come_whole(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn orphans_are_deleted_as_they_come(bench: Bench) -> Result<Outcome> {
+pub(super) async fn orphaned_rows_are_deleted(bench: Bench) -> Result<Outcome> {
     let graph = FeatureGraph::new([
         root(ROOT)?,
         FeatureSpec::builder("same").id_columns(["id"]).dep(ROOT).fields(["x"]).build()?,
@@ -219,7 +219,7 @@ pub(super) async fn children_are_replaced(bench: Bench) -> Result<Outcome> {
     assert_eq!((made.written, made.deleted), (2, 2));
     assert_eq!(read_parts(&store).await?, ["s1/1", "s1/7", "s2/0", "s2/1", "s2/2"]);
     assert_eq!(sizes(&store, "chunk").await?, [0, 0, 0]);
-    // Wrong input changes nothing.
+    // Invalid input changes nothing.
     assert_error!(store.replace_children("chunk", &stale, parts(&new, &[1])?).await, Error::InvalidColumn { .. });
     assert_error!(store.replace_children("chunk", &stale, parts(&stale, &[1, 1])?).await, Error::DuplicateId { .. });
     assert_error!(store.replace_children(ROOT, &stale, parts(&stale, &[1])?).await, Error::Unsupported { .. });
@@ -236,14 +236,14 @@ pub(super) async fn parents_without_children(bench: Bench) -> Result<Outcome> {
     let store = bench.store(FeatureGraph::new([root(ROOT)?, chunk()?, below])?).await?;
     store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
     let new = store.resolve_update("chunk").await?.new;
-    // Nothing says yet of what type the other ids are.
+    // The types of the other ids are not known yet.
     assert_error!(store.mark_empty("chunk", &new).await, Error::MissingColumn { .. });
     let typed = parts(&new.to_batch()?, &[0])?;
     assert_eq!(store.mark_empty("chunk", typed).await?, 2);
     assert_eq!(sizes(&store, "chunk").await?, [0, 0, 0]);
     assert_eq!(read_parts(&store).await?, Vec::<String>::new());
     assert_eq!(sizes(&store, "below").await?, [0, 0, 0], "a marker is not a sample");
-    // A change makes the parent stale; children replace the marker, and a marker replaces them.
+    // A change makes the parent stale; children replace the marker, and a marker replaces children.
     store.write(ROOT, samples(["s1"], "v2").batch()).await?;
     assert_eq!(sizes(&store, "chunk").await?, [0, 1, 0]);
     let stale = store.resolve_update("chunk").await?.stale.to_batch()?;

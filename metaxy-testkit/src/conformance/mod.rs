@@ -1,6 +1,6 @@
-//! The promises of a backend, each with a case that shows it.
+//! The promises of a backend, each with a case that tests it.
 //!
-//! [`conformance!`](crate::conformance!) makes a test of every case; [`CASES`] lists them for programs.
+//! [`conformance!`](crate::conformance!) generates a test for every case; [`CASES`] lists them for programs.
 
 mod concurrency;
 mod deletes;
@@ -38,49 +38,49 @@ use crate::scenario::{self, BUNDLED};
 
 pub use list::CASES;
 
-/// A promise and the case that shows it.
+/// A promise and the case that tests it.
 pub struct Case {
-    /// What the promise is about.
+    /// The topic of the promise.
     pub group: &'static str,
-    /// The name of its test.
+    /// The name of the test.
     pub name: &'static str,
-    /// What a backend promises.
+    /// The promise.
     pub promise: &'static str,
-    /// Shows it; panics, or gives an error, if the promise is broken.
+    /// Tests the promise; panics, or returns an error, if it is broken.
     pub run: fn(Bench) -> BoxFuture<'static, Result<Outcome>>,
 }
 
-/// How a case ended.
+/// The outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The promise holds.
     Passed,
-    /// The backend does not do this, and says so with this error.
+    /// The backend does not support this, and has refused it with this error.
     Refused(String),
 }
 
 type Factory = Arc<dyn Fn() -> BoxFuture<'static, Result<SharedLocation>> + Send + Sync>;
 
-/// What a case works on: one empty location, and more of the kind if it asks for them.
+/// The locations of a case: an empty one, and further ones on request.
 #[derive(Clone)]
 pub struct Bench {
     /// The location.
     pub location: SharedLocation,
-    /// Full name of the running test, for a second process that runs the same test.
+    /// The full name of the running test, for a second process that runs the same test.
     test: &'static str,
     factory: Factory,
-    /// The other locations, which last as long as the case.
+    /// The other locations, which exist until the case ends.
     others: Arc<Mutex<Vec<SharedLocation>>>,
 }
 
 impl Bench {
-    /// Returns a bench whose locations `factory` makes.
+    /// Creates a bench with locations of `factory`.
     ///
     /// # Errors
-    /// What the factory says.
+    /// The errors of the factory.
     ///
     /// # Panics
-    /// If the location refuses a type of which the group `types` has no case.
+    /// If the location refuses a type without a case in the group `types`.
     pub async fn new<L, F, Fut>(factory: F) -> Result<Self>
     where
         L: Location,
@@ -110,18 +110,18 @@ impl Bench {
         self
     }
 
-    /// Returns another empty location, which lasts as long as it is held.
+    /// Creates another empty location, which exists while it is held.
     ///
     /// # Errors
-    /// What the factory says.
+    /// The errors of the factory.
     pub async fn passing(&self) -> Result<SharedLocation> {
         (self.factory)().await
     }
 
-    /// Returns another empty location, which lasts as long as the bench.
+    /// Creates another empty location, which exists as long as the bench.
     ///
     /// # Errors
-    /// What the factory says.
+    /// The errors of the factory.
     pub async fn fresh(&self) -> Result<SharedLocation> {
         let location = self.passing().await?;
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&location));
@@ -138,10 +138,10 @@ pub async fn run_case(group: &str, name: &str, bench: Result<Bench>) {
     run_reported(group, name, case.promise, bench, case.run).await;
 }
 
-/// Returns how a case ends, for programs.
+/// Runs a case and returns its outcome, for programs.
 ///
 /// # Errors
-/// The promise that is broken, and what was found instead.
+/// The broken promise, and the cause.
 ///
 /// # Panics
 /// If there is no such case.
@@ -159,16 +159,16 @@ fn find_case(group: &str, name: &str) -> &'static Case {
 /// Runs a scenario of this crate as a test.
 ///
 /// # Panics
-/// If a step answers otherwise than recorded.
+/// If the result of a step differs from the recording.
 pub async fn run_bundled(name: &str, bench: Result<Bench>) {
     let text = BUNDLED.iter().find(|(known, _)| *known == name).expect("the list makes the tests").1;
     run_scenario(name, text.to_owned(), format!("scenarios/{name}.json"), bench).await;
 }
 
-/// Runs a scenario file as a test; does nothing if it is no longer there.
+/// Runs a scenario file as a test; does nothing if the file no longer exists.
 ///
 /// # Panics
-/// If a step answers otherwise than recorded.
+/// If the result of a step differs from the recording.
 pub async fn run_external(name: &str, file: &str, bench: Result<Bench>) {
     let wanted = std::env::var_os("METAXY_SCENARIOS").is_some_and(|value| !value.is_empty());
     if let (true, Ok(text)) = (wanted, std::fs::read_to_string(file)) {
@@ -176,10 +176,10 @@ pub async fn run_external(name: &str, file: &str, bench: Result<Bench>) {
     }
 }
 
-/// Runs what `METAXY_SCENARIOS` names and the build did not know of, one after the other.
+/// Runs the scenarios of `METAXY_SCENARIOS` that the build did not know, one after the other.
 ///
 /// # Panics
-/// Names every file whose steps answer otherwise than recorded; or where the directory cannot be read.
+/// Names every file with a step whose result differs from the recording; or if the directory cannot be read.
 pub async fn run_unlisted(listed: &[&str], bench: Result<Bench>) {
     let Some(given) = std::env::var_os("METAXY_SCENARIOS").filter(|value| !value.is_empty()) else { return };
     let bench = bench.unwrap_or_else(|error| panic!("no location for the scenarios: {error}"));
@@ -200,7 +200,8 @@ pub async fn run_unlisted(listed: &[&str], bench: Result<Bench>) {
     assert!(failures.is_empty(), "{} scenario(s) fail:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// Finds a relative directory: in the one where cargo was called, here, and one up, because tests run in their package.
+/// Finds a relative directory: from the one in which cargo was called, the current one, or its parent, because tests
+/// run in their package.
 fn found_directory(given: &Path) -> PathBuf {
     let bases = [std::env::var_os("PWD").map(PathBuf::from), Some(PathBuf::new()), Some(PathBuf::from(".."))];
     let found = bases.into_iter().flatten().map(|base| base.join(given)).find(|path| path.is_dir());
@@ -218,7 +219,7 @@ fn scenario_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Plays the text of a scenario on a location.
+/// Runs the text of a scenario on a location.
 async fn play(text: &str, file: &str, location: &SharedLocation) -> Result<(), String> {
     let scenario = scenario::parse(text, file).map_err(|failure| failure.to_string())?;
     let backend = location.backend().await.map_err(|error| format!("{file}: {error}"))?;
@@ -237,7 +238,7 @@ async fn run_scenario(name: &str, text: String, file: String, bench: Result<Benc
     .await;
 }
 
-/// Runs a case, puts its outcome into the report, and fails as it fails, naming the promise.
+/// Runs a case, adds its outcome to the report, and fails with the promise if the case fails.
 async fn run_reported(
     group: &str,
     name: &str,
@@ -257,7 +258,7 @@ async fn run_reported(
     }
 }
 
-/// Returns what the report calls the backend under test.
+/// Returns the name of the tested backend in the report.
 async fn tested(bench: &Bench) -> String {
     match (bench.location.variant(), bench.location.backend().await) {
         (Some(variant), _) => variant,
@@ -266,7 +267,7 @@ async fn tested(bench: &Bench) -> String {
     }
 }
 
-/// Returns how a case ends; a panic is a broken promise like an error.
+/// Returns the outcome of a case; a panic counts as a broken promise.
 async fn outcome(
     tested: &str,
     promise: &str,
@@ -281,13 +282,13 @@ async fn outcome(
     Err(format!("{tested} breaks a promise: {promise}\n{message}"))
 }
 
-/// Returns what a panic says.
+/// Returns the message of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
-/// Makes a test of every promise and of every scenario, for one backend.
+/// Generates a test for every promise and every scenario, for one backend.
 ///
 /// ```ignore
 /// struct Directory(tempfile::TempDir);
@@ -308,9 +309,9 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 /// metaxy_testkit::conformance!(my_backend, directory);
 /// ```
 ///
-/// The tests are `my_backend::tables::..`, `my_backend::scenarios::..` and so on. A test's documentation says what is
-/// promised, and so does its message if it fails. `METAXY_SCENARIOS` names a directory with more scenarios;
-/// `METAXY_CONFORMANCE_REPORT` a file that gets a table of backends and groups, in Markdown.
+/// The tests are `my_backend::tables::..`, `my_backend::scenarios::..` and so on. The promise is in the documentation
+/// of a test, and in its message if it fails. `METAXY_SCENARIOS` names a directory with more scenarios;
+/// `METAXY_CONFORMANCE_REPORT` a file for a table of backends and groups, in Markdown.
 #[macro_export]
 macro_rules! conformance {
     ($name:ident, $factory:expr) => {
@@ -358,7 +359,7 @@ macro_rules! __scenario_tests {
                 $crate::conformance::run_bundled(stringify!($bundled), super::bench("").await).await;
             }
         )*
-        /// Those of `METAXY_SCENARIOS`, as the build found them.
+        /// The scenarios of `METAXY_SCENARIOS` that the build has found.
         mod external {
             $(
                 #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]

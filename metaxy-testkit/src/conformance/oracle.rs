@@ -1,4 +1,4 @@
-//! The oracle: random definitions and histories, on which a slow and obvious model knows the answers.
+//! The oracle: random definitions and histories, whose results are computed by a slow and simple model.
 
 use metaxy_core::Result;
 

@@ -1,4 +1,4 @@
-//! Other processes: one that reads, and many that write.
+//! Other processes: one that reads, and several that write.
 
 use metaxy_core::{AccessMode, Result};
 
@@ -9,9 +9,9 @@ use super::{Bench, Outcome};
 use crate::location::OtherProcesses;
 use crate::long_runs::{PROCESS_WRITES, number};
 
-/// How many processes write at once, this one among them.
+/// The number of concurrently writing processes, including this one.
 const PROCESSES: usize = 16;
-/// Tells a process which one it is.
+/// The variable with the number of a process.
 const NUMBER: &str = "METAXY_CONFORMANCE_NUMBER";
 
 pub(super) async fn a_second_process_reads(bench: Bench) -> Result<Outcome> {
@@ -56,6 +56,6 @@ pub(super) async fn many_processes_write(bench: Bench) -> Result<Outcome> {
     let rows = store.read(ROOT).with_sample_history().columns(["id"]).await?.rows().await?;
     let distinct = read_ids(&store, ROOT).await?.len();
     let expected = PROCESSES * writes * ROWS_OF_ONE;
-    assert_eq!((rows.num_rows(), distinct), (expected, expected), "rows are lost, or there twice");
+    assert_eq!((rows.num_rows(), distinct), (expected, expected), "rows are lost or duplicated");
     PASSED
 }

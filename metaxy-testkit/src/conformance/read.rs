@@ -1,4 +1,4 @@
-//! Reading: the newest row of each living sample, then filters, then columns.
+//! Reading: the newest row of each sample that is not deleted, then filters, then columns.
 
 use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
@@ -33,22 +33,22 @@ pub(super) async fn one_row_for_each_sample(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn exactly_one_of_equals(bench: Bench) -> Result<Outcome> {
+pub(super) async fn one_of_several_rows_with_equal_times(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
-    // As another program may have written them: a write of ours refuses two rows of one sample.
+    // Rows as another program may have written them; this crate refuses two rows of one sample in a write.
     let rows = numbers(&["s1", "s1", "s2"], vec![Some(1), Some(2), Some(3)]);
     store.write(ROOT, rows).preserve_versions().await?;
     assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
     PASSED
 }
 
-pub(super) async fn the_same_one_of_equals(bench: Bench) -> Result<Outcome> {
+pub(super) async fn the_same_one_of_rows_with_equal_times(bench: Bench) -> Result<Outcome> {
     const SAMPLES: usize = 60_000;
     let store = bench.store(pair()?).await?;
     let half = |version: &str, n: i64| {
         samples(ids("s", SAMPLES), version).column("n", Int64Array::from(vec![n; SAMPLES])).batch()
     };
-    // One write of another program, large enough to be cut into files, row groups and portions of threads.
+    // One write of another program, large enough to be divided into files, row groups and portions of threads.
     let both = vec![half("v1", 1), half("v2", 2)];
     store.write(ROOT, both).preserve_versions().await?;
     let first = texts(&read(&store, ROOT).await?, "n");
@@ -56,8 +56,8 @@ pub(super) async fn the_same_one_of_equals(bench: Bench) -> Result<Outcome> {
     process(&store, LEAF).await?;
     let mut store = store;
     for _ in 0..3 {
-        assert!(texts(&read(&store, ROOT).await?, "n") == first, "another read gives other rows");
-        assert_eq!(increment(&store, LEAF).await?.concat(), Vec::<String>::new(), "an increment never settles");
+        assert!(texts(&read(&store, ROOT).await?, "n") == first, "another read returns other rows");
+        assert_eq!(increment(&store, LEAF).await?.concat(), Vec::<String>::new(), "an increment does not become empty");
         store.close().await?;
         store = bench.store(pair()?).await?;
     }
@@ -67,7 +67,7 @@ pub(super) async fn the_same_one_of_equals(bench: Bench) -> Result<Outcome> {
 pub(super) async fn newest_by_update_not_by_creation(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, numbers(&["s1"], vec![Some(1)])).await?;
-    // The second row says that its sample was created long ago; it was still written later.
+    // The second row has an earlier time of creation; it was still written later.
     let long_ago = TimestampMicrosecondArray::from(vec![1_000_000]).with_timezone("UTC");
     let later = samples(["s1"], "v1").column("n", Int64Array::from(vec![2])).column(columns::CREATED_AT, long_ago);
     store.write(ROOT, later.batch()).await?;
@@ -84,7 +84,7 @@ pub(super) async fn filters_see_the_newest_row_only(bench: Bench) -> Result<Outc
     PASSED
 }
 
-pub(super) async fn columns_come_as_asked(bench: Bench) -> Result<Outcome> {
+pub(super) async fn requested_columns_in_order(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     let batch = samples(["s1"], "v1")
         .column("n", Int64Array::from(vec![1]))
@@ -95,7 +95,7 @@ pub(super) async fn columns_come_as_asked(bench: Bench) -> Result<Outcome> {
     let names: Vec<&str> = rows.schema().fields().iter().map(|field| field.name().as_str()).collect();
     assert_eq!(names, ["t", "id"]);
     assert_eq!(texts(&rows.to_batch()?, "t"), ["text"]);
-    // A filter may ask for a column that does not come.
+    // A filter may use a column that is not requested.
     let rows = store.read(ROOT).columns(["t"]).filter("n = 1").await?.rows().await?;
     assert_eq!((rows.num_rows(), rows.schema().fields().len()), (1, 1));
     assert_error!(store.read(ROOT).columns(["nothing"]).await, Error::MissingColumn { .. });
@@ -111,7 +111,7 @@ pub(super) async fn no_columns_at_all(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn empty_answers_have_a_schema(bench: Bench) -> Result<Outcome> {
+pub(super) async fn empty_results_have_a_schema(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, numbers(&["s1"], vec![Some(1)])).await?;
     let rows = store.read(ROOT).filter("n = 99").await?.rows().await?;
@@ -192,7 +192,7 @@ pub(super) async fn filters_inside_structs(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn scans_keep_their_word(bench: Bench) -> Result<Outcome> {
+pub(super) async fn scans_apply_what_they_report(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, numbers(&["s1", "s2", "s3"], vec![Some(1), Some(2), None])).await?;
     store.write(ROOT, numbers(&["s1", "s2"], vec![Some(10), Some(20)])).await?;
@@ -220,7 +220,7 @@ pub(super) async fn scans_keep_their_word(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// Looks at what a scan has done itself.
+/// Checks the rows and columns of a scan against the steps that it reports.
 async fn check_scan(scan: Scan, request: &ScanRequest, table: &SchemaRef) -> Result<()> {
     let stage = scan.applied;
     for name in request.columns_needed(table, stage) {
@@ -242,16 +242,16 @@ async fn check_scan(scan: Scan, request: &ScanRequest, table: &SchemaRef) -> Res
     if stage >= ScanStage::Filter {
         rows.retain(|n| passes(*n));
     }
-    // Before a step rows may be missing that a later step would take away all the same.
+    // Rows may be missing that a later step would remove.
     let all_decide = stage < ScanStage::KeepLatest && request.keep_latest.is_some();
     let least = rows.iter().filter(|n| passes_first(**n) && (all_decide || passes(**n))).count();
     let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let what = format!("a scan that says it has done {stage:?} of {request:?} brings {found} rows");
+    let what = format!("a scan that reports {stage:?} of {request:?} has {found} rows");
     assert!((least..=rows.len()).contains(&found), "{what} instead of {least} to {}", rows.len());
     Ok(())
 }
 
-pub(super) async fn several_filters_all_hold(bench: Bench) -> Result<Outcome> {
+pub(super) async fn several_filters_are_combined(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, numbers(&["s1", "s2", "s3"], vec![Some(1), Some(2), Some(3)])).await?;
     let rows = store.read(ROOT).filter("n > 1").filter("n < 3").await?.rows().await?;
@@ -295,6 +295,6 @@ pub(super) async fn many_rows_in_many_writes(bench: Bench) -> Result<Outcome> {
     }
     let rows = read(&store, ROOT).await?;
     assert_eq!(rows.num_rows(), 1_000);
-    assert!(texts(&rows, "n").iter().all(|value| value == "9"), "an older row came back");
+    assert!(texts(&rows, "n").iter().all(|value| value == "9"), "an older row was read");
     PASSED
 }

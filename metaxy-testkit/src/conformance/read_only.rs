@@ -1,4 +1,4 @@
-//! Stores that are opened for reading: in files without write access, and without a trace.
+//! Stores that are opened for reading: without write access to their files, and without leaving files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use super::kit::{LEAF, PASSED, ROOT, increment, pair, read_ids, samples};
 use super::second_process::{as_child, assert_child_passes, child_with};
 use super::{Bench, Outcome};
 
-/// Files below a directory with what is in them.
+/// Returns the files below a directory with their contents.
 fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let read = |path: &Path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     below(directory).into_iter().filter(|path| path.is_file()).map(|path| (path.clone(), read(&path))).collect()
 }
 
-/// Returns everything in a directory, and the directory itself, as far as it is there.
+/// Returns a directory and everything below it, if they exist.
 pub(super) fn paths(directory: &Path) -> Vec<PathBuf> {
     let mut found = below(directory);
     found.retain(|path| path.exists());
@@ -24,7 +24,7 @@ pub(super) fn paths(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Returns a directory and everything in it, what is deeper later.
+/// Returns a directory and everything below it, parents first.
 fn below(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_owned()];
     let mut at = 0;
@@ -39,7 +39,7 @@ fn below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Returns two samples, processed, in a store that is closed; and where its files are.
+/// Creates a closed store with two processed samples, and returns the directory of its files.
 async fn filled(bench: &Bench) -> Result<Option<PathBuf>> {
     let Some(directory) = bench.location.directory() else { return Ok(None) };
     let store = bench.store(pair()?).await?;
@@ -49,7 +49,7 @@ async fn filled(bench: &Bench) -> Result<Option<PathBuf>> {
     Ok(Some(directory))
 }
 
-const NO_FILES: &str = "its rows are in no files of this machine";
+const NO_FILES: &str = "its rows are not in local files";
 
 pub(super) async fn reading_leaves_no_trace(bench: Bench) -> Result<Outcome> {
     let Some(directory) = filled(&bench).await? else { return Ok(Outcome::Refused(NO_FILES.to_owned())) };
@@ -64,7 +64,7 @@ pub(super) async fn reading_leaves_no_trace(bench: Bench) -> Result<Outcome> {
         }
     }
     let after = files(&directory);
-    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "files came or went");
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "files were added or removed");
     assert!(before == after, "reading has changed a file");
     PASSED
 }
@@ -84,7 +84,7 @@ pub(super) async fn reading_works_without_write_access(bench: Bench) -> Result<O
         match as_nobody(reader) {
             Some(nobody) => reader = nobody,
             None => {
-                return Ok(Outcome::Refused("this user may write anything, and nothing keeps it from that".to_owned()));
+                return Ok(Outcome::Refused("this user may write to all files".to_owned()));
             }
         }
     }
@@ -94,7 +94,7 @@ pub(super) async fn reading_works_without_write_access(bench: Bench) -> Result<O
     PASSED
 }
 
-/// A directory in which nothing can be written, until this is dropped.
+/// A directory without write access until this is dropped.
 struct Locked(Vec<PathBuf>);
 
 impl Locked {
@@ -130,8 +130,8 @@ fn set_writable(path: &Path, writable: bool) {
     std::fs::set_permissions(path, permissions).expect("permissions can be set");
 }
 
-/// Returns the same command as run by a user whom permissions bind, who need not be able to reach the test binary by
-/// its path.
+/// Returns the same command, run by a user who is not exempt from permissions, and who may have no access to the path
+/// of the test binary.
 #[cfg(target_os = "linux")]
 fn as_nobody(command: Command) -> Option<Command> {
     const NOBODY: u32 = 65_534;

@@ -1,4 +1,4 @@
-//! The table of backends and groups that `METAXY_CONFORMANCE_REPORT` asks for.
+//! The table of backends and groups for `METAXY_CONFORMANCE_REPORT`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use super::{CASES, Outcome};
 
-/// Outcomes by backend, group and case.
+/// The outcomes by backend, group and case.
 type Outcomes = BTreeMap<String, BTreeMap<String, BTreeMap<String, Reported>>>;
 
-/// How a case ended, and how long it took.
+/// The outcome of a case, and its duration.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Reported {
     outcome: String,
     seconds: f64,
 }
 
-/// Adds an outcome to the report, if one is asked for. Tests of several processes may write to one report.
+/// Adds an outcome to the report, if there is one. Several processes may write to one report.
 pub(super) fn record(tested: &str, group: &str, name: &str, outcome: &Result<Outcome, String>, took: Duration) {
     let Some(file) = std::env::var_os("METAXY_CONFORMANCE_REPORT").filter(|value| !value.is_empty()) else { return };
-    // Cargo runs tests in the directory of their package; a relative path is meant from where cargo was called.
+    // Cargo runs tests in the directory of their package; a relative path means from the directory where cargo was
+    // called.
     let called_from = std::env::var_os("PWD").map(PathBuf::from).unwrap_or_default();
     let reported = Reported { outcome: word(outcome).to_owned(), seconds: took.as_secs_f64() };
     if let Err(error) = merge(&called_from.join(file), tested, group, name, reported) {
@@ -37,7 +38,7 @@ fn word(outcome: &Result<Outcome, String>) -> &'static str {
     }
 }
 
-/// The outcomes themselves stand beside the table, in a file of the same name that ends in `.json`.
+/// Adds an outcome to those in a file of the same name that ends in `.json`, and returns the table.
 fn merge(file: &Path, tested: &str, group: &str, name: &str, reported: Reported) -> std::io::Result<()> {
     let data = file.with_added_extension("json");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(file.with_added_extension("lock"))?;
@@ -50,8 +51,7 @@ fn merge(file: &Path, tested: &str, group: &str, name: &str, reported: Reported)
     std::fs::write(file, table(&outcomes))
 }
 
-/// Returns a row for each backend, a column for each group, in the order of the suite, and the time that all cases took
-/// together.
+/// Returns a row for each backend, with a column for each group, in the order of the suite, and the time of all cases.
 fn table(outcomes: &Outcomes) -> String {
     let present: BTreeSet<&str> = outcomes.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
     let mut groups: Vec<&str> = CASES.iter().map(|case| case.group).filter(|group| present.contains(group)).collect();

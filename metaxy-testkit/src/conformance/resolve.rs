@@ -1,4 +1,4 @@
-//! Resolving: what is new, stale or orphaned, however much of it the storage system computes itself.
+//! Resolving: new, stale and orphaned samples, with the Arrow engine and the storage system's own.
 
 use arrow::array::{BooleanArray, Int64Array, StringArray};
 use metaxy_core::{Error, FeatureDep, FeatureGraph, FeatureSpec, FieldSpec, MetadataStore, Result};
@@ -34,7 +34,7 @@ pub(super) async fn everything_is_new_at_first(bench: Bench) -> Result<Outcome> 
 pub(super) async fn nothing_changed(bench: Bench) -> Result<Outcome> {
     let store = processed(&bench).await?;
     assert_eq!(increment(&store, LEAF).await?, texts_of([&[], &[], &[]]));
-    // The same versions again are no change.
+    // Writing the same versions again is no change.
     store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
     assert_eq!(increment(&store, LEAF).await?, texts_of([&[], &[], &[]]));
     PASSED
@@ -50,7 +50,7 @@ pub(super) async fn changed_added_and_removed(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn columns_of_upstream_come_along(bench: Bench) -> Result<Outcome> {
+pub(super) async fn upstream_columns_are_included(bench: Bench) -> Result<Outcome> {
     let store = processed(&bench).await?;
     let all = store.resolve_update(LEAF).skip_comparison().await?;
     assert_eq!((all.new.num_rows(), all.stale.num_rows(), all.orphaned.num_rows()), (3, 0, 0));
@@ -67,7 +67,7 @@ pub(super) async fn a_deleted_result_is_new_again(bench: Bench) -> Result<Outcom
     PASSED
 }
 
-pub(super) async fn a_new_definition_makes_all_new(bench: Bench) -> Result<Outcome> {
+pub(super) async fn a_new_definition_makes_every_sample_new(bench: Bench) -> Result<Outcome> {
     let store = processed(&bench).await?.with_graph(versioned_pair("2")?)?;
     assert_eq!(increment(&store, LEAF).await?, texts_of([&[], &[], &[]]), "no row has the new feature version yet");
     store.write(ROOT, samples(["s1", "s2"], "v2").batch()).await?;

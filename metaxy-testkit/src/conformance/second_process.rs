@@ -1,4 +1,4 @@
-//! A second process: the test binary again, with the same test as its filter. A case that needs one plays both parts.
+//! A second process: the test binary again, with the same test as its filter. The case runs in both processes.
 
 use std::process::Stdio;
 
@@ -10,10 +10,10 @@ use super::Bench;
 use super::kit::{builder_over, pair};
 use crate::process;
 
-/// Tells the second process where the rows are.
+/// The variable with the location of the rows for the second process.
 const SETTINGS: &str = "METAXY_CONFORMANCE_CHILD";
 
-/// Returns the store, as another process opens it; `None` in the process that began.
+/// Returns the store as the second process opens it; `None` in the first process.
 pub(super) async fn as_child(bench: &Bench, mode: AccessMode) -> Result<Option<MetadataStore>> {
     let Ok(settings) = std::env::var(SETTINGS) else { return Ok(None) };
     let kind = bench.location.backend().await?.info().kind;
@@ -22,12 +22,12 @@ pub(super) async fn as_child(bench: &Bench, mode: AccessMode) -> Result<Option<M
     builder_over(&*bench.location, backend, pair()?).open(mode).await.map(Some)
 }
 
-/// Starts the running test in a second process, on this one's location.
+/// Returns a command that runs the current test in a second process, on this location.
 pub(super) fn child(bench: &Bench) -> Command {
     child_with(bench, &bench.location.settings())
 }
 
-/// As [`child`], with other settings.
+/// Returns the command of [`child`] with other settings.
 pub(super) fn child_with(bench: &Bench, settings: &toml::Table) -> Command {
     let name = bench.test.split_once("::").map_or(bench.test, |(_, name)| name);
     let mut command = Command::from(process::command(name));
@@ -40,7 +40,7 @@ pub(super) fn child_with(bench: &Bench, settings: &toml::Table) -> Command {
     command
 }
 
-/// Waits until the second process has done its part.
+/// Waits until the second process has passed its part of the case.
 pub(super) async fn assert_child_passes(mut command: Command) {
     process::assert_passed(&command.output().await.expect("the second process starts"));
 }

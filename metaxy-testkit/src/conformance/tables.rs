@@ -1,4 +1,4 @@
-//! Tables: made by writing, found, listed, dropped.
+//! Tables: creating them by writing, finding, listing and dropping them.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ pub(super) async fn read_only_opening_creates_nothing(bench: Bench) -> Result<Ou
         }
     }
     assert_eq!(said[0], said[1], "the first opening has changed something");
-    assert_eq!(before, there(), "files came or went");
+    assert_eq!(before, there(), "files were added or removed");
     PASSED
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn closed_backend_refuses(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn closing_twice_is_fine(bench: Bench) -> Result<Outcome> {
+pub(super) async fn closing_twice(bench: Bench) -> Result<Outcome> {
     let backend = bench.location.backend().await?;
     for _ in 0..2 {
         backend.open(AccessMode::ReadWrite).await?;
@@ -150,7 +150,7 @@ pub(super) async fn table_can_change_after_drop(bench: Bench) -> Result<Outcome>
     PASSED
 }
 
-pub(super) async fn similar_keys_stay_apart(bench: Bench) -> Result<Outcome> {
+pub(super) async fn similar_keys_have_separate_tables(bench: Bench) -> Result<Outcome> {
     let apart = ["a/b", "a_b", "a/b_c", "a_b/c", "a/b/c", "ab", "a-b/c-d"];
     let store = bench.store(FeatureGraph::new(apart.map(root).into_iter().collect::<Result<Vec<_>>>()?)?).await?;
     for feature in apart {
@@ -174,7 +174,7 @@ pub(super) async fn similar_keys_stay_apart(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn long_keys_stay_apart(bench: Bench) -> Result<Outcome> {
+pub(super) async fn long_keys_have_separate_tables(bench: Bench) -> Result<Outcome> {
     let long = |end: &str| format!("{}/{end}", "long_name_".repeat(12));
     let (first, second) = (long("first"), long("second"));
     let store = bench.store(FeatureGraph::new([root(&first)?, root(&second)?])?).await;
@@ -208,7 +208,7 @@ pub(super) async fn location_is_shared(bench: Bench) -> Result<Outcome> {
     if bench.location.support().several_writers {
         assert_eq!(read_ids(&first, ROOT).await?, ["s1", "s2"]);
     }
-    // Another location is another store.
+    // Another location is a separate store.
     let elsewhere = builder_on(&*bench.fresh().await?, pair()?).await?.open(AccessMode::ReadWrite).await?;
     assert!(!elsewhere.has_feature(ROOT).await?, "two locations share their tables");
     PASSED
@@ -221,7 +221,7 @@ pub(super) async fn rows_survive_reopening(bench: Bench) -> Result<Outcome> {
         store.write(ROOT, samples([format!("s{round:06}")], "v1").batch()).await?;
         store.close().await?;
     }
-    // The last one is not closed, only dropped.
+    // The last one is dropped without being closed.
     let store = bench.store(pair()?).await?;
     store.write(ROOT, samples(["s000003"], "v1").batch()).await?;
     drop(store);
@@ -253,7 +253,7 @@ pub(super) async fn type_string_is_registered(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn info_holds_still(bench: Bench) -> Result<Outcome> {
+pub(super) async fn info_does_not_change(bench: Bench) -> Result<Outcome> {
     let backend: Arc<dyn StoreBackend> = bench.location.backend().await?;
     let shown = |backend: &Arc<dyn StoreBackend>| {
         let info = backend.info();
@@ -268,7 +268,7 @@ pub(super) async fn info_holds_still(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn secrets_stay_secret(bench: Bench) -> Result<Outcome> {
+pub(super) async fn secrets_are_masked(bench: Bench) -> Result<Outcome> {
     let secrets = bench.location.secrets();
     let backend = bench.location.backend().await?;
     let settings = BackendSettings::from_table(bench.location.settings());
@@ -284,12 +284,12 @@ pub(super) async fn secrets_stay_secret(bench: Bench) -> Result<Outcome> {
     }
     backend.close().await?;
     for (secret, text) in secrets.iter().flat_map(|secret| shown.iter().map(move |text| (secret, text))) {
-        assert!(!text.contains(secret), "a secret shows: {}", text.replace(secret, "(here)"));
+        assert!(!text.contains(secret), "a secret is shown: {}", text.replace(secret, "(here)"));
     }
     PASSED
 }
 
-/// Returns what a configuration with this store shows of it, right and with a setting too many.
+/// Returns how a configuration with this store is displayed, valid and with an unknown setting.
 fn configured(kind: &str, settings: &toml::Table) -> Result<Vec<String>> {
     let store = settings.iter().fold(StoreConfig::new(kind), |store, (key, value)| store.setting(key, value.clone()));
     let wrong =

@@ -1,4 +1,4 @@
-//! Every Arrow type: its values come back as they went in, or the write is refused with an error that names the column.
+//! Every Arrow type: its values are read back unchanged, or the write is refused with an error that names the column.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ async fn round_trip(bench: Bench, name: &'static str, array: impl Array + 'stati
     append_and_reopen(&bench, store, name, &given).await
 }
 
-/// The values survive a second write (into the table's type), and a store that is opened again.
+/// Checks that the values survive a second write (into the table's type) and reopening the store.
 async fn append_and_reopen(bench: &Bench, store: MetadataStore, name: &str, given: &ArrayRef) -> Result<Outcome> {
     let more = samples(ids("t", given.len()), "v1").column("value", given.clone()).batch();
     store.write(ROOT, more).await?;
@@ -63,7 +63,7 @@ async fn append_and_reopen(bench: &Bench, store: MetadataStore, name: &str, give
 }
 
 fn with_null(array: &ArrayRef) -> ArrayRef {
-    // These have nulls of another kind: all of them, or those of the values inside.
+    // These have nulls of another kind: all values, or those of the values inside.
     if matches!(array.data_type(), DataType::Null | DataType::Union(_, _) | DataType::RunEndEncoded(_, _)) {
         return array.clone();
     }
@@ -71,11 +71,11 @@ fn with_null(array: &ArrayRef) -> ArrayRef {
     take(array, &positions, None).expect("every type can be taken from")
 }
 
-/// A storage system may keep values in another type, as long as each comes back unchanged in the type it was given in.
+/// Checks values; a storage system may use another type if each value can be cast back unchanged.
 fn assert_same_values(name: &str, given: &ArrayRef, stored: &ArrayRef) {
     let expected = plain(given);
     let back = cast(stored, expected.data_type()).unwrap_or_else(|error| {
-        panic!("`{name}` comes back as {}, which is no {}: {error}", stored.data_type(), given.data_type())
+        panic!("`{name}` comes back as {}, which is not a {}: {error}", stored.data_type(), given.data_type())
     });
     assert_eq!(
         expected.to_data(),
@@ -85,8 +85,8 @@ fn assert_same_values(name: &str, given: &ArrayRef, stored: &ArrayRef) {
     );
 }
 
-/// Returns the values without an encoding that has several forms for the same ones. (To lists of a fixed length arrow
-/// casts with a panic if the first list is null; so these are compared as lists of any length.)
+/// Decodes encodings that have several forms for the same values. (Arrow's cast to lists of a fixed length panics if
+/// the first list is null; so these are compared as lists of any length.)
 fn plain(array: &ArrayRef) -> ArrayRef {
     let plain = match array.data_type() {
         DataType::ListView(item) | DataType::FixedSizeList(item, _) => DataType::List(item.clone()),
@@ -102,17 +102,17 @@ async fn check_refusal(store: &MetadataStore, error: Error, batch: RecordBatch) 
     assert!(matches!(error, Error::UnsupportedType { .. }), "refused with another error than UnsupportedType: {text}");
     assert!(text.contains("value"), "the error does not name the column: {text}");
     assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
-    // The writer leaves out a column without a type.
+    // The writer drops a column without a type.
     if batch.column_by_name("value").is_some_and(|column| *column.data_type() != DataType::Null) {
         check_refusal_by_writer(store, batch).await?;
     }
-    // The store goes on working.
+    // The store still works.
     store.write(ROOT, samples(["s1"], "v1").batch()).await?;
     assert_eq!(read_ids(store, ROOT).await?, ["s1"]);
     Ok(Outcome::Refused(text))
 }
 
-/// The buffered writer refuses at once what a write refuses, or gives it back with the same error, and goes on.
+/// Checks that the buffered writer refuses the batch at once, or returns it with the same error, and continues.
 async fn check_refusal_by_writer(store: &MetadataStore, batch: RecordBatch) -> Result<()> {
     let writer = BufferedMetadataWriter::builder(store.clone()).start().await?;
     if let Err(error) = writer.put(ROOT, batch).await {
@@ -128,7 +128,7 @@ async fn check_refusal_by_writer(store: &MetadataStore, batch: RecordBatch) -> R
     Ok(())
 }
 
-/// A case that is a round trip of one array.
+/// Defines cases that are round trips of one array.
 macro_rules! round_trips {
     ($($name:ident => $array:expr;)*) => {
         $(pub(super) async fn $name(bench: Bench) -> Result<Outcome> {
@@ -235,7 +235,7 @@ pub(super) async fn timestamp_nanosecond_utc(bench: Bench) -> Result<Outcome> {
     nanoseconds(bench, "timestamp_nanosecond_utc", Some("UTC")).await
 }
 
-/// A backend that counts microseconds refuses what is not a whole number of them, by its row, and keeps the rest.
+/// Checks that a backend which stores microseconds refuses fractions of them, with the row, and stores the rest.
 async fn nanoseconds(bench: Bench, name: &'static str, zone: Option<&str>) -> Result<Outcome> {
     let array = |nanos: &[i64]| -> TimestampNanosecondArray {
         let values = TimestampNanosecondArray::from(nanos.to_vec());
@@ -256,7 +256,7 @@ async fn nanoseconds(bench: Bench, name: &'static str, zone: Option<&str>) -> Re
     round_trip(bench, name, if refused { array(&whole) } else { array(&NANOS) }).await
 }
 
-/// Returns what has no type yet, alone and inside other types, with the type that it gets later.
+/// Returns values without a type, alone and inside other types, with the type that they get later.
 fn untyped() -> Vec<(&'static str, ArrayRef, ArrayRef)> {
     let nulls: ArrayRef = Arc::new(NullArray::new(2));
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
@@ -277,12 +277,12 @@ fn untyped() -> Vec<(&'static str, ArrayRef, ArrayRef)> {
     ]
 }
 
-pub(super) async fn nulls_of_no_type(bench: Bench) -> Result<Outcome> {
+pub(super) async fn columns_without_a_type(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     for (name, nothing, typed) in untyped() {
         store.drop_feature(ROOT).await?;
         let rows = |ids: [&str; 2], value: &ArrayRef| samples(ids, "v1").column(name, value.clone()).batch();
-        // In the first write it is left out, then it has a type, then the type is there to be filled with nulls.
+        // The first write leaves them out, the second has a type, and the third has nulls for that type.
         store.write(ROOT, rows(["s1", "s2"], &nothing)).await?;
         store.write(ROOT, rows(["s3", "s4"], &typed)).await?;
         store.write(ROOT, rows(["s5", "s6"], &nothing)).await?;
@@ -296,7 +296,7 @@ pub(super) async fn nulls_of_no_type(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// Returns whether no value is at the end of lists and members.
+/// Returns whether the lists and members contain no value.
 fn has_no_leaf(array: &ArrayRef) -> bool {
     match array.data_type() {
         DataType::List(_) => {
@@ -311,7 +311,7 @@ pub(super) async fn many_categories(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     let texts = |write: usize| (0..100).map(move |row| format!("category {write}-{row}"));
     for write in 0..3 {
-        // Each write has as many categories as its keys of 8 bits can number, all writes together have more.
+        // Each write has as many categories as its 8-bit keys can number, and all writes together have more.
         let values: DictionaryArray<Int8Type> =
             texts(write).map(Some).collect::<Vec<_>>().iter().map(|text| text.as_deref()).collect();
         let rows = samples(ids(&format!("w{write}-"), 100), "v1").column("value", values);
@@ -469,7 +469,7 @@ fn map_of_texts() -> MapArray {
     builder.finish()
 }
 
-/// A null struct is not a struct of nulls.
+/// Checks that a null struct differs from a struct of nulls.
 pub(super) async fn struct_null_is_null(bench: Bench) -> Result<Outcome> {
     let fields = Fields::from(vec![Field::new("n", DataType::Int64, true)]);
     let members: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![None, None]))];
@@ -481,7 +481,7 @@ pub(super) async fn struct_null_is_null(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-/// An id column may be of many types.
+/// Checks id columns of many types.
 pub(super) async fn ids_of_many_types(bench: Bench) -> Result<Outcome> {
     let spec = FeatureSpec::builder("ids").id_columns(["number", "day", "flag", "text"]).fields(["a"]).build()?;
     let store = bench.store(FeatureGraph::new([spec])?).await?;
@@ -545,7 +545,7 @@ pub(super) async fn strange_member_names(bench: Bench) -> Result<Outcome> {
     kept_or_refused(&store, columns).await
 }
 
-/// Writes each column by itself: its two values come back as they went in, or the write is refused as a whole.
+/// Writes each column separately: its two values are read back unchanged, or the write is refused.
 async fn kept_or_refused(store: &MetadataStore, columns: impl Iterator<Item = (String, ArrayRef)>) -> Result<Outcome> {
     let mut refused = Vec::new();
     let mut kept = 0;

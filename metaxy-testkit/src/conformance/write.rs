@@ -1,4 +1,4 @@
-//! Writing: whole or not at all, completed, into tables that grow.
+//! Writing: atomic, with all system columns, into tables that grow.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub(super) async fn timestamps_keep_their_microseconds(bench: Bench) -> Result<O
     PASSED
 }
 
-pub(super) async fn no_columns_of_ones_own(bench: Bench) -> Result<Outcome> {
+pub(super) async fn rows_without_user_columns(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
     assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2"]);
@@ -116,7 +116,7 @@ pub(super) async fn added_columns(bench: Bench) -> Result<Outcome> {
     let more =
         samples(["s2"], "v1").column("text", StringArray::from(vec!["new"])).column("n", Int64Array::from(vec![2]));
     store.write(ROOT, more.batch()).await?;
-    // A write that lacks a column of the table.
+    // A write without a column of the table.
     store.write(ROOT, samples(["s3"], "v1").batch()).await?;
     let rows = read(&store, ROOT).await?;
     assert_eq!(texts(&rows, "n"), ["1", "2", "NULL"]);
@@ -144,7 +144,7 @@ pub(super) async fn wider_type_for_an_old_column(bench: Bench) -> Result<Outcome
     store.write(ROOT, with_number(&["s2"], vec![2])).await?;
     let rows = read(&store, ROOT).await?;
     assert_eq!(texts(&rows, "n"), ["1", "2"]);
-    // A value that the stored type has no room for comes back whole, or is refused and nothing is written.
+    // A value that does not fit the stored type is read back unchanged, or is refused and nothing is written.
     let before = everything(&store, ROOT).await?;
     match store.write(ROOT, with_number(&["s3"], vec![i64::MAX])).await {
         Ok(_) => assert_eq!(texts(&read(&store, ROOT).await?, "n")[2], i64::MAX.to_string()),
@@ -256,7 +256,7 @@ pub(super) async fn strange_names(bench: Bench) -> Result<Outcome> {
     let mut kept = Vec::new();
     let mut refused = Vec::new();
     for name in names {
-        // Each in a write of its own, so that one refusal does not hide another.
+        // Each is written separately, so that one refusal does not hide another.
         let batch = samples([name], "v1").column(name, StringArray::from(vec![format!("value of {name}")])).batch();
         match store.write(ROOT, batch).await {
             Ok(_) => kept.push(name),
@@ -312,7 +312,7 @@ pub(super) async fn by_field_columns_that_are_maps(bench: Bench) -> Result<Outco
         writer.put(ROOT, samples(["s3"], "v1").batch()).await?;
         writer.close().await.expect("what was put is written");
         process(&store, LEAF).await?;
-        // A store without the setting leaves the columns as they are.
+        // A store without the setting does not change the columns.
         store.close().await?;
         let store = bench.store(pair()?).await?;
         store.write(ROOT, samples(["s1"], "v2").batch()).await?;
@@ -327,7 +327,7 @@ pub(super) async fn by_field_columns_that_are_maps(bench: Bench) -> Result<Outco
         store.close().await?;
     }
     assert_eq!(seen[0].0, [vec![], vec!["s1".to_owned()], vec!["s2".to_owned()]]);
-    assert_eq!(seen[0], seen[1], "with maps, versions or increments are others than with structs");
+    assert_eq!(seen[0], seen[1], "with maps, versions or increments differ from those with structs");
     PASSED
 }
 
@@ -344,7 +344,7 @@ pub(super) async fn read_only_store_refuses(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn tables_are_not_made_unasked(bench: Bench) -> Result<Outcome> {
+pub(super) async fn tables_are_not_created_if_forbidden(bench: Bench) -> Result<Outcome> {
     let store = bench.builder(pair()?).await?.auto_create_tables(false).open(AccessMode::ReadWrite).await?;
     assert_error!(store.write(ROOT, samples(["s1"], "v1").batch()).await, Error::TableMissing { .. });
     assert_eq!(store.backend().tables().await?.len(), 0);
@@ -397,7 +397,7 @@ pub(super) async fn field_keys_of_several_parts(bench: Bench) -> Result<Outcome>
     PASSED
 }
 
-pub(super) async fn features_do_not_mix(bench: Bench) -> Result<Outcome> {
+pub(super) async fn features_are_independent(bench: Bench) -> Result<Outcome> {
     let store = bench.store(FeatureGraph::new([root("one")?, root("two")?])?).await?;
     store.write("one", samples(["s1"], "first").batch()).await?;
     store.write("two", samples(["s1", "s2"], "second").batch()).await?;

@@ -1,4 +1,4 @@
-//! Definitions: which fields feed which, and all versions.
+//! Definitions: the upstream fields of each field, and all versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub(super) struct Graph {
     features: BTreeMap<String, Feature>,
 }
 
-/// A feature, worked out.
+/// A feature with its versions.
 #[derive(Clone, Debug)]
 pub(super) struct Feature {
     pub(super) spec: FeatureSpec,
@@ -26,7 +26,7 @@ pub(super) struct Feature {
     pub(super) fields: BTreeMap<String, Field>,
 }
 
-/// A field, worked out.
+/// A field with its version.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) struct_key: String,
@@ -36,7 +36,7 @@ pub(super) struct Field {
     pub(super) parents: BTreeMap<String, Parent>,
 }
 
-/// A field that another one is made from.
+/// An upstream field.
 #[derive(Clone, Debug)]
 pub(super) struct Parent {
     pub(super) feature: String,
@@ -61,7 +61,7 @@ impl Graph {
             }
             waiting = later;
             if waiting.len() == before {
-                return Err("a dependency is missing or goes in a circle".to_owned());
+                return Err("a dependency is missing, or there is a cycle".to_owned());
             }
         }
         Ok(graph)
@@ -92,7 +92,7 @@ impl Graph {
         Ok(Feature { spec: spec.clone(), version: definition_hash(&parts, truncation), fields })
     }
 
-    /// Returns the upstream fields that a field is made from.
+    /// Returns the upstream fields of a field.
     fn parents(&self, spec: &FeatureSpec, field: &FieldSpec) -> Result<BTreeMap<String, Parent>, String> {
         let mut found = Vec::new();
         match &field.deps {
@@ -119,7 +119,7 @@ impl Graph {
             }
         }
         if found.is_empty() && !spec.deps.is_empty() {
-            return Err(format!("nothing feeds the field `{}` of `{}`", field.key(), spec.key));
+            return Err(format!("the field `{}` of `{}` has no upstream field", field.key(), spec.key));
         }
         let parent = |(feature, key): (String, FieldKey)| {
             let struct_key = key.parts().join("_");
@@ -133,7 +133,7 @@ impl Graph {
         Ok(fields.iter().map(|field| (feature.to_owned(), field.key().clone())).collect())
     }
 
-    /// Returns what the mapping of a dependency gives to a field.
+    /// Returns the fields that the mapping of a dependency assigns to a field.
     fn mapped(&self, dep: &FeatureDep, field: &FieldKey) -> Result<Vec<(String, FieldKey)>, String> {
         let all = self.all_fields(&dep.feature().to_string())?;
         Ok(match &dep.fields_mapping {
@@ -156,13 +156,13 @@ impl Graph {
         })
     }
 
-    /// Definitions with all their versions.
+    /// Returns definitions with all their versions.
     pub(super) fn versioned(&self, definitions: &Definitions, truncation: usize) -> Definitions {
         let mut versions = BTreeMap::new();
         let mut project = Vec::new();
         for (key, feature) in &self.features {
             let own = feature.versions(truncation);
-            // Keys compare by their parts, which is not how the slashed strings compare.
+            // Keys compare by their parts, in a different order than the slashed strings.
             project.push((feature.spec.key.parts().to_vec(), key.clone(), own.definition_version.clone()));
             versions.insert(key.clone(), own);
         }
@@ -199,7 +199,7 @@ impl Feature {
     }
 }
 
-/// JSON as Python's `json.dumps(value, sort_keys=True)` writes it.
+/// Returns JSON as Python's `json.dumps(value, sort_keys=True)` writes it.
 fn json(value: &Value) -> String {
     match value {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! Filters: SQL's WHERE, read and evaluated on one row, with three truth values (`None` is unknown).
+//! Filters: SQL's WHERE, parsed and evaluated on one row, with three truth values (`None` is unknown).
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Row;
 
-/// A filter, read.
+/// A parsed filter.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Filter {
     Or(Box<Filter>, Box<Filter>),
@@ -16,11 +16,11 @@ pub(super) enum Filter {
     Compare(Operand, &'static str, Operand),
     In(Operand, Vec<Operand>),
     IsNull(Operand),
-    /// A column, or a literal, that is true or false itself.
+    /// A boolean column or literal.
     Bare(Operand),
 }
 
-/// Something that has a value.
+/// An operand with a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operand {
     Column(Vec<String>),
@@ -72,7 +72,7 @@ impl Filter {
         }
     }
 
-    /// Returns the columns that it looks at.
+    /// Returns the columns that it uses.
     pub(super) fn columns(&self) -> BTreeSet<String> {
         let of = |operand: &Operand| match operand {
             Operand::Column(path) => path.first().cloned(),
@@ -116,7 +116,7 @@ fn compare(left: &Value, operator: &str, right: &Value) -> Option<bool> {
     })
 }
 
-/// Returns how two values of one kind compare; `None` if either is null.
+/// Compares two values of one kind; `None` if either is null.
 pub(super) fn order(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
         (Value::String(left), Value::String(right)) => Some(left.as_bytes().cmp(right.as_bytes())),
@@ -167,7 +167,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
     Ok(tokens)
 }
 
-/// Returns a quoted text at the start, and how many bytes it takes; the quote is doubled inside.
+/// Returns a quoted text at the start, and the number of its bytes; quotes inside it are doubled.
 fn quoted(text: &str, quote: char) -> Result<(String, usize), String> {
     let mut value = String::new();
     let mut chars = text.char_indices().skip(1).peekable();

@@ -1,10 +1,10 @@
-//! The hashes, straight from the crates that have them.
+//! The hashes, from the crates that implement them.
 
 use md5::{Digest, Md5};
 use metaxy_core::HashAlgorithm;
 use sha2::Sha256;
 
-/// Returns the hash of a row's text, cut.
+/// Returns the truncated hash of a row's text.
 pub(super) fn row_hash(algorithm: HashAlgorithm, text: &str, truncation: usize) -> String {
     let bytes = text.as_bytes();
     let whole = match algorithm {
@@ -18,7 +18,7 @@ pub(super) fn row_hash(algorithm: HashAlgorithm, text: &str, truncation: usize) 
     cut(whole, truncation)
 }
 
-/// Returns the hash of a definition: SHA-256 of the parts, one after the other, cut.
+/// Returns the truncated hash of a definition: SHA-256 of the concatenated parts.
 pub(super) fn definition_hash(parts: &[String], truncation: usize) -> String {
     cut(hex::encode(Sha256::digest(parts.concat().as_bytes())), truncation)
 }

@@ -16,9 +16,9 @@ use super::{Oracle, Row};
 pub(super) struct Input {
     pub(super) feature: String,
     pub(super) optional: bool,
-    /// The columns that tell its samples apart.
+    /// The columns that identify its samples.
     pub(super) ids: Vec<String>,
-    /// The columns that it brings.
+    /// The columns that it contributes.
     pub(super) columns: BTreeSet<String>,
     pub(super) rows: Vec<InputRow>,
 }
@@ -26,16 +26,16 @@ pub(super) struct Input {
 /// A row of a dependency.
 #[derive(Clone, Debug)]
 pub(super) struct InputRow {
-    /// The columns that it brings.
+    /// The columns that it contributes.
     pub(super) user: Row,
     /// Its data versions, by struct key.
     pub(super) versions: BTreeMap<String, String>,
-    /// The whole row under the new names, also what is not selected.
+    /// The whole row under the new names, including columns that are not selected.
     whole: Row,
 }
 
 impl Oracle {
-    /// Reads a dependency. `filters` are the caller's, in the upstream feature's own names.
+    /// Reads a dependency. `filters` are the caller's, with the names of the upstream feature.
     pub(super) fn input(&self, spec: &FeatureSpec, dep: &FeatureDep, filters: &[String]) -> Result<Input, String> {
         let name = dep.feature().to_string();
         let upstream = self.graph.feature(&name)?;
@@ -43,16 +43,16 @@ impl Oracle {
         let mut input =
             Input { feature: name.clone(), optional: dep.optional, ids, columns: BTreeSet::new(), rows: Vec::new() };
         let Some(table) = self.table(&name) else {
-            return if dep.optional { Ok(input) } else { Err(format!("`{name}` is nowhere")) };
+            return if dep.optional { Ok(input) } else { Err(format!("`{name}` is in no store")) };
         };
         let renamed_columns: BTreeSet<String> = table.columns.iter().map(|column| renamed(dep, column)).collect();
         if renamed_columns.len() < table.columns.len() {
-            return Err(format!("a rename makes one column of two in `{name}`"));
+            return Err(format!("a rename gives two columns of `{name}` the same name"));
         }
         if let Some(from) =
             dep.rename.iter().flatten().map(|(from, _)| from).find(|from| !table.columns.contains(*from))
         {
-            return Err(format!("`{from}` of `{name}` is renamed, but not there"));
+            return Err(format!("`{from}` of `{name}` is renamed, but does not exist"));
         }
         let static_filters =
             dep.filters.iter().flatten().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -98,7 +98,7 @@ impl Oracle {
     }
 }
 
-/// The order of rows that the kept id columns leave equal. If no id column is dropped there are none.
+/// Sorts rows that are equal in the kept id columns. If no id column is dropped, there are none.
 fn in_order_of_arrival(rows: &mut Vec<InputRow>, ids: &[String], dropped: &[String]) {
     if dropped.is_empty() {
         return;
@@ -125,7 +125,7 @@ fn renamed(dep: &FeatureDep, column: &str) -> String {
     dep.rename.as_ref().and_then(|rename| rename.get(column)).cloned().unwrap_or_else(|| column.to_owned())
 }
 
-/// Returns the columns that tell the samples of a dependency apart once its lineage is applied.
+/// Returns the columns that identify the samples of a dependency after its lineage is applied.
 fn input_ids(spec: &FeatureSpec, dep: &FeatureDep, upstream: &Feature) -> Vec<String> {
     match &dep.lineage {
         Lineage::Identity => upstream.spec.id_columns.iter().map(|id| renamed(dep, id)).collect(),
@@ -134,7 +134,7 @@ fn input_ids(spec: &FeatureSpec, dep: &FeatureDep, upstream: &Feature) -> Vec<St
     }
 }
 
-/// Returns the columns that stay: all, or those that are selected and those that are always needed.
+/// Returns the columns that are kept: all, or the selected and the always needed ones.
 fn kept_columns(
     dep: &FeatureDep,
     upstream: &Feature,

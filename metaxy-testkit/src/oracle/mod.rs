@@ -1,9 +1,9 @@
-//! A slow, obvious model of a metadata store, to compare real ones with.
+//! A slow, simple model of a metadata store, with which real ones are compared.
 //!
-//! Rows are maps from column to value, tables are lists of rows, every question is answered by looking at all rows. It
-//! is written from the reference's rules alone and shares nothing with the engine but the types of definitions:
-//! versions, hashes, filters, joins and lineages are all worked out here again. If store and oracle disagree, one of
-//! them has misread the rules.
+//! Rows are maps from column to value, tables are lists of rows, every result is computed from all rows. It is written
+//! from the reference's rules only and shares nothing with the engine except the types of definitions: versions,
+//! hashes, filters, joins and lineages are implemented again. If store and oracle disagree, one of them has misread the
+//! rules.
 
 mod definitions;
 mod filter;
@@ -26,7 +26,7 @@ use definitions::Graph;
 
 pub use run::{Disagreement, Histories};
 
-/// A row: values by column; a column that is not there is null.
+/// A row: values by column; a missing column is null.
 type Row = BTreeMap<String, Value>;
 
 /// The model of one store.
@@ -36,9 +36,9 @@ pub struct Oracle {
     truncation: usize,
     graph: Graph,
     tables: BTreeMap<String, Table>,
-    /// The time of the step that runs; every step has its own.
+    /// The time of the current step; every step has its own.
     now: i64,
-    /// Asked in this order for features that this store does not have.
+    /// Searched in this order for features that this store does not have.
     fallbacks: Vec<Oracle>,
 }
 
@@ -46,11 +46,11 @@ pub struct Oracle {
 #[derive(Clone, Debug, Default)]
 struct Table {
     rows: Vec<Row>,
-    /// Every column that any write has brought.
+    /// Every column of any write.
     columns: BTreeSet<String>,
 }
 
-/// What a step answers.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// Nothing: a write, a delete, new definitions.
@@ -77,22 +77,22 @@ impl Oracle {
         })
     }
 
-    /// Adds a store to fall back on, after those added before.
+    /// Adds a fallback store, after those added before.
     #[must_use]
     pub fn with_fallback(mut self, fallback: Self) -> Self {
         self.fallbacks.push(fallback);
         self
     }
 
-    /// Returns the definitions with the versions that they should have.
+    /// Returns the definitions with their expected versions.
     pub fn versioned(&self, definitions: &Definitions) -> Definitions {
         self.graph.versioned(definitions, self.truncation)
     }
 
-    /// Takes a step.
+    /// Runs a step.
     ///
     /// # Errors
-    /// Why the step is not possible; nothing has changed then.
+    /// The reason why the step is not possible; nothing has changed in that case.
     pub fn take(&mut self, step: &Step) -> Result<Answer, String> {
         self.now += 1;
         match step {
@@ -107,13 +107,13 @@ impl Oracle {
         }
     }
 
-    /// Returns whether the store itself has any row of a feature, of whatever version.
+    /// Returns whether the store itself has any row of a feature, of any version.
     pub fn has(&self, feature: &str) -> bool {
         self.tables.get(feature).is_some_and(|table| !table.rows.is_empty())
     }
 }
 
-/// Plays a scenario on the oracle alone, and returns it with the oracle's answers in place of the recorded ones.
+/// Runs a scenario on the oracle alone, and returns it with the oracle's results instead of the recorded ones.
 ///
 /// # Errors
 /// The first step that is not possible.
@@ -130,7 +130,7 @@ pub fn answered(scenario: &Scenario) -> Result<Scenario, String> {
     Ok(answered)
 }
 
-/// Writes an answer into its step.
+/// Records a result in its step.
 fn note(step: &mut Step, answer: Answer, oracle: &Oracle) {
     match (step, answer) {
         (Step::Read(read), Answer::Rows(rows)) => read.expect = rows,

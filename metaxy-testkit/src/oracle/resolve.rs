@@ -1,4 +1,4 @@
-//! Resolving: what should be there, compared with what is there.
+//! Resolving: compares the expected rows with the stored ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +53,7 @@ impl Oracle {
         Ok(answer)
     }
 
-    /// Samples that pass the filters on the feature, with all versions.
+    /// Returns the samples that pass the filters on the feature, with all versions.
     fn samples(&self, feature: &Feature, samples: &Samples, request: &Resolve) -> Result<Vec<Row>, String> {
         let mut filters = self.filters_for(&request.feature, request);
         filters.extend(request.target_filters.iter().flatten().cloned());
@@ -66,7 +66,7 @@ impl Oracle {
         Ok(rows.into_iter().filter(|row| filters.iter().all(|filter| filter.passes(row))).collect())
     }
 
-    /// Returns the rows that are there, and what makes them stale beside their versions.
+    /// Returns the stored rows, and the staleness predicates.
     fn current(&self, feature: &Feature, request: &Resolve) -> Result<(Vec<Row>, Vec<Filter>), String> {
         let Some(table) = self.tables.get(&request.feature).filter(|_| self.has(&request.feature)) else {
             return Ok((Vec::new(), Vec::new()));
@@ -84,7 +84,7 @@ impl Oracle {
         own.chain(request.global_filters.iter().flatten()).cloned().collect()
     }
 
-    /// Returns the rows that should be there, and the columns by which they are told apart.
+    /// Returns the expected rows, and the columns that identify them.
     fn expected(&self, feature: &Feature, request: &Resolve) -> Result<(Vec<Row>, Vec<String>), String> {
         let mut inputs = Vec::new();
         for dep in &feature.spec.deps {
@@ -103,7 +103,7 @@ impl Oracle {
         Ok((rows, ids))
     }
 
-    /// Returns one expected row from one row of each input, or none of an optional one.
+    /// Returns one expected row, from one row of each input, or none of an optional input.
     fn expected_row(&self, feature: &Feature, inputs: &[Input], parts: &[Option<&InputRow>]) -> Row {
         let mut row = Row::new();
         for part in parts.iter().flatten() {
@@ -133,7 +133,7 @@ impl Oracle {
     }
 }
 
-/// Returns all combinations of rows that agree in the ids: inner if an input is required, outer if it is
+/// Returns all combinations of rows with equal ids: by an inner join if an input is required, by an outer join if it is
 /// optional.
 fn joined<'a>(inputs: &'a [Input], ids: &[String]) -> Vec<Vec<Option<&'a InputRow>>> {
     let keys: BTreeSet<Vec<String>> =
@@ -158,7 +158,7 @@ fn joined<'a>(inputs: &'a [Input], ids: &[String]) -> Vec<Vec<Option<&'a InputRo
     all
 }
 
-/// No two dependencies may bring a column of one name that is not an id.
+/// Checks that no two dependencies have a column of the same name, except ids.
 fn check_collisions(feature: &Feature, inputs: &[Input], ids: &[String]) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     for name in inputs.iter().flat_map(|input| &input.columns) {
@@ -169,7 +169,7 @@ fn check_collisions(feature: &Feature, inputs: &[Input], ids: &[String]) -> Resu
     Ok(())
 }
 
-/// Of each parent's rows the one that was written last.
+/// Returns the row of each parent that was written last.
 fn newest_of_each(rows: Vec<Row>, ids: &[String]) -> Vec<Row> {
     let mut newest: BTreeMap<Option<Vec<String>>, Row> = BTreeMap::new();
     for row in rows {

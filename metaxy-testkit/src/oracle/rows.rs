@@ -1,4 +1,4 @@
-//! Rows: their versions, and what of them an answer shows.
+//! Rows: their versions, and their form in results.
 
 use metaxy_core::columns;
 use serde_json::{Map, Value};
@@ -27,7 +27,7 @@ pub(super) fn time(row: &Row, column: &str) -> Option<i64> {
     row.get(column).and_then(Value::as_i64)
 }
 
-/// Returns the row as answers show it: the user's columns and the four version columns.
+/// Returns the row in the form of results: the user's columns and the four version columns.
 pub(super) fn shown(row: &Row) -> JsonRow {
     let is_shown = |name: &str| !name.starts_with("metaxy_") || columns::VERSIONS.contains(&name);
     let shown: Map<String, Value> = row
@@ -44,7 +44,7 @@ pub(super) fn projected<S: AsRef<str>>(row: &Row, names: impl IntoIterator<Item 
     names.into_iter().filter_map(pick).collect()
 }
 
-/// Returns the values of some columns, if none of them is null, as something to compare by.
+/// Returns the values of some columns as a comparable key, if none of them is null.
 pub(super) fn key(row: &Row, names: &[String]) -> Option<Vec<String>> {
     let value = |name: &String| row.get(name).filter(|value| !value.is_null()).map(Value::to_string);
     names.iter().map(value).collect()

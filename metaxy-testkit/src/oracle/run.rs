@@ -1,4 +1,4 @@
-//! Playing random histories over a backend.
+//! Running random histories on a backend.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -16,7 +16,7 @@ use crate::scenario::{self, Scenario};
 
 use super::history::{Draft, drafts};
 
-/// How often a failing history is made smaller, and how long that may take.
+/// The maximum number of attempts to shrink a failing history.
 const SHRINKS: usize = 2_000;
 const SHRINK_TIME: Duration = Duration::from_secs(60);
 
@@ -28,19 +28,19 @@ pub struct Histories {
     failures: PathBuf,
 }
 
-/// The smallest history that could be found on which a store and the oracle go different ways.
+/// The smallest history found on which a store and the oracle disagree.
 #[derive(Clone, Debug)]
 pub struct Disagreement {
-    /// The history, with the oracle's answers.
+    /// The history, with the oracle's results.
     pub scenario: Scenario,
-    /// Where it was written as a scenario file, or why it could not be.
+    /// The scenario file, or the reason why it could not be written.
     pub file: Result<PathBuf, String>,
-    /// Which step answered what instead.
+    /// The step, and the difference.
     pub message: String,
 }
 
 impl Histories {
-    /// So many histories, of the seed that `METAXY_SEED` names, or 0.
+    /// Returns this number of histories, with the seed in `METAXY_SEED`, or 0.
     pub fn new(cases: usize) -> Self {
         Self {
             cases,
@@ -49,15 +49,15 @@ impl Histories {
         }
     }
 
-    /// Those of another seed. The same seed draws the same histories.
+    /// Sets another seed. The same seed gives the same histories.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Where the scenario file of a failing history goes; by default where `METAXY_FAILURES` says, or among the
-    /// temporary files.
+    /// Sets the directory for the scenario file of a failing history; by default that of `METAXY_FAILURES`, or the one
+    /// for temporary files.
     #[must_use]
     pub fn failures(mut self, directory: impl Into<PathBuf>) -> Self {
         self.failures = directory.into();
@@ -67,17 +67,17 @@ impl Histories {
     /// Returns the histories as scenarios.
     ///
     /// # Errors
-    /// If definitions are drawn that cannot be, which is a defect of the generator.
+    /// If invalid definitions are drawn, which is a defect of the generator.
     pub fn scenarios(&self) -> Result<Vec<Scenario>, String> {
         let mut runner = self.runner();
         let draw = |_| drafts().new_tree(&mut runner).map_err(|reason| reason.to_string())?.current().scenario();
         (0..self.cases).map(draw).collect()
     }
 
-    /// Plays each history over a backend of its own, which the factory makes: empty and not open, with whatever has to
-    /// live as long as it is used. After every step that changes something all rows of the feature are compared with
-    /// the oracle's, and all rows of all features at the end. A history that goes another way is made smaller while it
-    /// still does, and written as a scenario file, which `METAXY_SCENARIOS` can replay.
+    /// Runs each history on a new backend of the factory: empty and not open, with a value that is kept while it is
+    /// used. After every step that changes something, all rows of the feature are compared with the oracle's, and at
+    /// the end all rows of all features. A history on which they disagree is shrunk, and written as a scenario file,
+    /// which `METAXY_SCENARIOS` can replay.
     ///
     /// # Errors
     /// The first history on which store and oracle disagree.
@@ -90,10 +90,10 @@ impl Histories {
         self.play_configured(factory, |store| store).await
     }
 
-    /// The same on stores that are opened with more than the history says, such as an engine.
+    /// Runs the histories on stores with further settings, such as an engine.
     ///
     /// # Errors
-    /// As [`Histories::play`].
+    /// The errors of [`Histories::play`].
     pub async fn play_configured<F, Fut, Guard>(
         &self,
         factory: F,
@@ -134,7 +134,7 @@ impl Histories {
     }
 }
 
-/// Plays histories over fresh backends.
+/// Runs histories on new backends.
 struct Player<F, C> {
     factory: F,
     configure: C,
@@ -147,7 +147,7 @@ where
     Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
     Guard: Send,
 {
-    /// Plays a history; a panic is a failure like any other.
+    /// Runs a history; a panic counts as a failure.
     async fn play(&self, scenario: &Scenario) -> Result<(), String> {
         let (backend, _guard) = (self.factory)().await.map_err(|error| error.to_string())?;
         let played = scenario::run_configured(scenario, &scenario.name, backend, &self.configure);
@@ -157,7 +157,7 @@ where
         }
     }
 
-    /// Returns the smallest history that can be found that fails too.
+    /// Returns the smallest history found that also fails.
     async fn shrunk(
         &self,
         tree: &mut (impl ValueTree<Value = Draft> + Send),
@@ -188,16 +188,16 @@ where
     }
 }
 
-/// The history, a line for each feature and step, and where it stands as a file.
+/// Shows the history, with a line for each feature and step, and the file.
 impl fmt::Display for Disagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scenario, file, message } = self;
         writeln!(f, "{} differs from the oracle: {message}", scenario.name)?;
         match file {
             Ok(file) => writeln!(f, "The history, written to {}:", file.display())?,
-            Err(error) => writeln!(f, "The history, which could not be written down ({error}):")?,
+            Err(error) => writeln!(f, "The history, which could not be written to a file ({error}):")?,
         }
-        writeln!(f, "{} cut to {}", scenario.hash_algorithm, scenario.hash_truncation_length)?;
+        writeln!(f, "{} truncated to {}", scenario.hash_algorithm, scenario.hash_truncation_length)?;
         for feature in &scenario.definitions.features {
             writeln!(f, "feature {}", feature.to_json())?;
         }

@@ -13,7 +13,7 @@ use super::hashing::row_hash;
 use super::rows::{by_field, key, member, projected, shown, text, time};
 use super::{Oracle, Row, Table};
 
-/// Which rows of a table a read looks at.
+/// The rows of a table that a read uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scope {
     pub(super) feature_history: bool,
@@ -69,13 +69,13 @@ impl Oracle {
         Ok(row)
     }
 
-    /// Returns the hash over the values of a by-field column, which come in the order of their struct keys.
+    /// Returns the hash over the values of a by-field column, in the order of their struct keys.
     pub(super) fn hash_of_all(&self, values: &[(String, String)]) -> String {
         let values: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();
         self.hash(&values.join("|"))
     }
 
-    /// Returns the store that serves a feature: this one if it has it, else the first fallback that does.
+    /// Returns the store that serves a feature: this one if it has it, otherwise the first fallback that does.
     fn serving(&self, feature: &str) -> Option<&Self> {
         if self.has(feature) {
             return Some(self);
@@ -88,7 +88,7 @@ impl Oracle {
         self.serving(feature)?.tables.get(feature)
     }
 
-    /// Returns the columns of a feature's table that are the user's own.
+    /// Returns the user's columns of a feature's table.
     pub(super) fn user_columns(&self, feature: &str) -> Vec<String> {
         self.table(feature).into_iter().flat_map(|table| table.columns.iter().cloned()).collect()
     }
@@ -124,7 +124,7 @@ impl Oracle {
 
     pub(super) fn answer_read(&self, read: &Read) -> Result<Vec<JsonRow>, String> {
         let feature = self.graph.feature(&read.feature)?;
-        let table = self.table(&read.feature).ok_or_else(|| format!("`{}` is nowhere", read.feature))?;
+        let table = self.table(&read.feature).ok_or_else(|| format!("`{}` is in no store", read.feature))?;
         let scope = Scope {
             feature_history: read.with_feature_history == Some(true),
             sample_history: read.with_sample_history == Some(true),
@@ -143,7 +143,7 @@ impl Oracle {
         let feature = self.graph.feature(&delete.feature)?;
         let filters: Vec<String> = delete.filters.iter().flatten().cloned().collect();
         let table = self.tables.get(&delete.feature).filter(|_| self.has(&delete.feature));
-        let table = table.ok_or_else(|| format!("`{}` is not here", delete.feature))?;
+        let table = table.ok_or_else(|| format!("`{}` is not in this store", delete.feature))?;
         let rows = if delete.soft == Some(false) {
             let filters = filters.iter().map(|filter| table.filter(filter)).collect::<Result<Vec<_>, _>>()?;
             let goes = |row: &Row| {
@@ -169,7 +169,7 @@ impl Table {
         self.columns.contains(name) || columns::is_system(name)
     }
 
-    /// Returns a filter on columns that the table has.
+    /// Parses a filter, and checks that the table has its columns.
     pub(super) fn filter(&self, text: &str) -> Result<Filter, String> {
         let filter = Filter::parse(text)?;
         match filter.columns().into_iter().find(|name| !self.has_column(name)) {
@@ -179,7 +179,7 @@ impl Table {
     }
 }
 
-/// Returns when a row was deleted, or else written.
+/// Returns the time when a row was deleted or, if it was not, written.
 fn last_touched(row: &Row) -> Option<i64> {
     time(row, columns::DELETED_AT).or_else(|| time(row, columns::UPDATED_AT))
 }

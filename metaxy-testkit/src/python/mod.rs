@@ -1,4 +1,4 @@
-//! The Python package, where this machine has it: tests ask it what it makes of a store.
+//! The Python package, if it is installed: tests compare its results on a store.
 
 mod project;
 
@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 pub use project::{Program, Project};
 
-/// The variable that names an interpreter; `python3` is asked where it is not set.
+/// The variable with the path of an interpreter; `python3` is used if it is not set.
 const INTERPRETER: &str = "METAXY_REFERENCE_PYTHON";
 
 /// A Python interpreter that has the package.
@@ -39,18 +39,18 @@ impl Python {
         }
     }
 
-    /// Finds an interpreter for a test, or prints what is missing: the test then has nothing to do.
+    /// Finds an interpreter for a test, or prints what is missing; then the test does nothing.
     pub fn for_test(modules: &[&str]) -> Option<Self> {
         Self::find(modules).inspect_err(|reason| println!("Not tested with the Python package: {reason}.")).ok()
     }
 
-    /// The interpreter.
+    /// Returns the interpreter.
     pub fn interpreter(&self) -> &Path {
         &self.interpreter
     }
 
-    /// Starts a script in a directory, to take a line and answer with one until its input ends. What it says of errors
-    /// goes into a file there.
+    /// Starts a script in a directory, which answers each line with a line until its input ends. Its error output is
+    /// written to a file there.
     fn start(&self, directory: &Path, script: &str) -> Conversation {
         let errors = directory.join("errors.txt");
         let mut command = Command::new(&self.interpreter);
@@ -64,7 +64,7 @@ impl Python {
     /// Runs a script with arguments in a directory, and returns what it prints.
     ///
     /// # Panics
-    /// Where the script fails, with what it says.
+    /// If the script fails, with its error output.
     pub fn run(&self, directory: &Path, script: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(&self.interpreter);
         command.args(["-c", script]).args(arguments).current_dir(directory);
@@ -84,10 +84,10 @@ struct Conversation {
 }
 
 impl Conversation {
-    /// The answer to a line.
+    /// Returns the answer to a line.
     ///
     /// # Panics
-    /// Where the script has ended, with what it said.
+    /// If the script has ended, with its error output.
     fn ask(&mut self, line: &str) -> String {
         let said = || std::fs::read_to_string(&self.errors).unwrap_or_default();
         let input = self.process.stdin.as_mut().expect("a pipe");

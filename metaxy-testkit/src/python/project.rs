@@ -1,4 +1,4 @@
-//! One project of both programs: they take turns on its store, and each has to go on where the other one stopped.
+//! One project of both programs: they use its store in turns, and each has to continue from the state of the other.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,14 +17,14 @@ use super::{Conversation, Python};
 
 const STEPS: &str = include_str!("steps.py");
 
-/// The feature whose samples are given, and the one that is made of it.
+/// The root feature, and the feature that depends on it.
 const UP: &str = "raw/video";
 const DOWN: &str = "made/video-text";
 
-/// Who takes a step.
+/// The program that takes a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// This one.
+    /// This program.
     Rust,
     /// The Python package.
     Python,
@@ -39,7 +39,8 @@ impl Program {
     }
 }
 
-/// A directory with one `metaxy.toml` and one graph: `raw/video` of two fields, and `made/video-text` of the first one.
+/// A directory with one `metaxy.toml` and one graph: `raw/video` of two fields, and `made/video-text` of the first
+/// field.
 #[derive(Debug)]
 pub struct Project {
     python: Mutex<Conversation>,
@@ -48,10 +49,11 @@ pub struct Project {
 }
 
 impl Project {
-    /// A project whose default store is this entry of a `metaxy.toml`; `${HOME}` in it is the project's directory.
+    /// Creates a project with this entry of a `metaxy.toml` as its default store; `${HOME}` in it is the project's
+    /// directory.
     ///
     /// # Panics
-    /// Where the directory cannot be written.
+    /// If the directory cannot be written.
     pub fn new(python: &Python, config: &str) -> Self {
         let spec = |key: &str| FeatureSpec::builder(key).id_columns(["id"]);
         let text = metaxy_core::FieldSpec::new("text").depends_on(UP, ["audio"]);
@@ -66,33 +68,33 @@ impl Project {
         Self { python, graph: FeatureGraph::new(specs).expect("a graph"), directory }
     }
 
-    /// The project's directory.
+    /// Returns the project's directory.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Rows of `raw/video` with this version of the field `audio`, and these columns beside their ids.
+    /// Returns rows of `raw/video` with this version of the field `audio`, and with these columns.
     ///
     /// # Panics
-    /// Where the columns are not as long as the ids.
+    /// If the columns and the ids differ in length.
     pub fn samples(version: &str, columns_: RecordBatch) -> RecordBatch {
         let texts = |text: &str| crate::fixtures::tables::texts(&vec![text; columns_.num_rows()]);
         let by_field = columns::by_field([("audio", texts(version)), ("frames", texts("same"))]).expect("texts");
         columns::with_column(&columns_, columns::PROVENANCE_BY_FIELD, by_field).expect("one length")
     }
 
-    /// Both programs take turns on the store, which the first one makes. `columns` gives the columns of samples, `id`
-    /// first, as a program writes them; what [`Program::Rust`] writes is what has to be read.
+    /// Runs both programs in turns on the store, which the first one creates. `columns` returns the columns of samples,
+    /// `id` first, as a program writes them; reads must return those of [`Program::Rust`].
     ///
     /// # Panics
-    /// Where one of them does not find what the other one left.
+    /// If one of them does not read the rows of the other.
     pub async fn take_turns(&self, first: Program, columns: impl Fn(Program, &[i64]) -> RecordBatch) {
         let second = first.other();
         let read = |ids: &[i64]| columns(Program::Rust, ids);
         self.write(first, "one", columns(first, &[1, 2, 3])).await;
         self.reads_alike(UP, &read(&[1, 2, 3])).await;
         self.processes(second, [3, 0, 0]).await;
-        // One sample is another one now, and two are new.
+        // One sample has changed, and two are new.
         self.write(second, "two", columns(second, &[3, 4, 5])).await;
         self.processes(first, [2, 1, 0]).await;
         let all = read(&[1, 2, 3, 4, 5]);
@@ -110,11 +112,11 @@ impl Project {
         self.reads_alike(DOWN, &read(&[3, 4, 5, 6])).await;
     }
 
-    /// Both programs write samples into the table that the first one makes, of which Python processes all. The columns are
-    /// as in [`take_turns`](Self::take_turns).
+    /// Writes samples of both programs into the table that the first one creates; Python processes all of them. The
+    /// columns are as in [`take_turns`](Self::take_turns).
     ///
     /// # Panics
-    /// Where one of them does not find what the other one wrote.
+    /// If one of them does not read the rows of the other.
     pub async fn exchange(&self, first: Program, columns: impl Fn(Program, &[i64]) -> RecordBatch) {
         self.write(first, "one", columns(first, &[1, 2, 3])).await;
         self.write(first.other(), "two", columns(first.other(), &[3, 4, 5])).await;
@@ -123,7 +125,8 @@ impl Project {
         self.processes(Program::Python, [6, 0, 0]).await;
     }
 
-    /// A program finds so many new, stale and orphaned samples, and neither finds any once it has processed them.
+    /// Checks that a program finds these numbers of new, stale and orphaned samples, and that neither finds any after
+    /// it has processed them.
     async fn processes(&self, by: Program, expected: [usize; 3]) {
         assert_eq!(self.process(by).await, expected, "{by:?}");
         for program in [by, by.other()] {
@@ -131,7 +134,7 @@ impl Project {
         }
     }
 
-    /// Both programs read these columns, and give each row the same versions.
+    /// Checks that both programs read these columns, with the same versions of each row.
     async fn reads_alike(&self, feature: &str, expected: &RecordBatch) {
         let versions = [columns::PROVENANCE, columns::DATA_VERSION, columns::FEATURE_VERSION]
             .map(|name| Field::new(name, DataType::Utf8, true));
@@ -181,7 +184,7 @@ impl Project {
         }
     }
 
-    /// Writes a result for what is new or stale; how many samples are new, stale and orphaned.
+    /// Writes results for new and stale samples, and returns the numbers of new, stale and orphaned ones.
     async fn process(&self, by: Program) -> [usize; 3] {
         match by {
             Program::Rust => {
@@ -209,7 +212,8 @@ impl Project {
         }
     }
 
-    /// The store as this program opens it; to be closed, since another process cannot always open what is open here.
+    /// Opens the store in this program. It must be closed again, because another process cannot always open it at the
+    /// same time.
     async fn store(&self) -> MetadataStore {
         let config = MetaxyConfig::loader().directory(self.directory()).load().expect("a configuration");
         config.open_default_store(self.graph.clone(), AccessMode::ReadWrite).await.expect("the store opens")
@@ -220,7 +224,7 @@ impl Project {
     }
 }
 
-/// The columns in these types, sorted by id.
+/// Returns the columns, cast to these types and sorted by id.
 fn typed(rows: &RecordBatch, schema: &Schema) -> RecordBatch {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let column = |field: &FieldRef| {

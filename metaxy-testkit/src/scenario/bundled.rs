@@ -1,3 +1,3 @@
-//! The scenarios that come with this crate, as the build script has found them.
+//! The scenarios of this crate, as the build script has found them.
 
 include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));

@@ -1,4 +1,4 @@
-//! Comparing rows as multisets, with a difference that a person can read.
+//! Compares rows as multisets, with a readable difference.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,13 +8,13 @@ use serde_json::Value;
 use super::Row;
 use super::rows::normalized;
 
-/// How many rows of each kind a difference shows.
+/// The maximum number of rows of each kind in a difference.
 const SHOWN: usize = 20;
 
-/// Nothing where both sides hold the same rows, however ordered; else what differs.
+/// Checks that both sides have the same rows, in any order.
 ///
 /// # Errors
-/// The difference: the rows that are missing and those that are there but should not be.
+/// The difference: the missing rows and the unexpected ones.
 pub fn compare(what: &str, expected: &[Row], actual: &[Row]) -> Result<(), String> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for row in expected {
@@ -28,7 +28,7 @@ pub fn compare(what: &str, expected: &[Row], actual: &[Row]) -> Result<(), Strin
     }
     let mut text = format!("{what}: expected {} row(s), got {}\n", expected.len(), actual.len());
     section(&mut text, "expected, but missing", '-', counts.iter().filter(|(_, count)| **count > 0));
-    section(&mut text, "there, but unexpected", '+', counts.iter().filter(|(_, count)| **count < 0));
+    section(&mut text, "found, but unexpected", '+', counts.iter().filter(|(_, count)| **count < 0));
     Err(text)
 }
 
@@ -47,7 +47,7 @@ fn section<'a>(text: &mut String, title: &str, sign: char, rows: impl Iterator<I
     }
 }
 
-/// Returns a row on one line, its columns sorted.
+/// Returns a row as one line, its columns sorted.
 fn line(row: &Row) -> String {
     let sorted: BTreeMap<String, Value> = normalized(row).into_iter().collect();
     serde_json::to_string(&sorted).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Two executors of increment plans against each other: the Arrow engine, and the one of a storage system.
+//! Compares two executors of increment plans: the Arrow engine, and that of a storage system.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use super::runner::{play_delete, play_resolve};
 use super::{Failure, Resolve, Scenario, Step, compare, json_rows, record_batch};
 use crate::clock::ManualClock;
 
-/// Plays a scenario and resolves every step by both engines, which have to give the same rows in the same columns;
-/// recorded answers do not matter, so the hash may be any. Answers how many resolves the storage system took part in:
-/// it may leave those to the Arrow engine that need a table which is not there, and no others.
+/// Runs a scenario and resolves every step by both engines, which must return the same rows in the same columns.
+/// Recorded results are ignored, so any hash algorithm may be used. Returns the number of resolves that the storage
+/// system ran: it may decline only those that need a missing table.
 ///
 /// # Errors
-/// The first step whose answers differ, or that fails.
+/// The first step whose results differ, or that fails.
 pub async fn compare_engines(
     scenario: &Scenario,
     file: &str,
@@ -86,7 +86,7 @@ impl Engines {
         Ok(Self { clock: Arc::clone(&self.clock), arrow, native })
     }
 
-    /// Returns whether the storage system took part; an error if the two differ.
+    /// Returns whether the storage system ran the resolve; an error if the two differ.
     async fn resolve(&self, step: &Resolve) -> Result<bool, String> {
         let text = |error: metaxy_core::Error| error.to_string();
         let expected: Increment = play_resolve(&self.arrow, step).await.map_err(text)?;

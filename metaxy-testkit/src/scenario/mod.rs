@@ -1,6 +1,6 @@
-//! Scenario files: recorded scripts of store operations with the answers that they must get.
+//! Scenario files: recorded scripts of store operations with the expected results.
 //!
-//! [`Scenario`] is the file's form, [`run`] plays one over any backend, through the public store API alone.
+//! [`Scenario`] is the content of a file, [`run`] runs one on any backend, through the public store API only.
 
 mod bundled;
 mod diff;
@@ -27,19 +27,19 @@ pub type Row = Map<String, Value>;
 /// A scenario file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scenario {
-    /// Its name, the file's name without its ending.
+    /// Its name: that of the file without its ending.
     pub name: String,
-    /// What it is about.
+    /// A description.
     #[serde(default)]
     pub about: String,
-    /// How rows are hashed.
+    /// The hash algorithm of rows.
     pub hash_algorithm: HashAlgorithm,
-    /// How many characters of every version are kept.
+    /// The number of characters of every version that are kept.
     pub hash_truncation_length: usize,
     /// The features at the start.
     #[serde(flatten)]
     pub definitions: Definitions,
-    /// What is done, in order, each step later in time than the one before.
+    /// The steps in their order, each later in time than the previous one.
     pub steps: Vec<Step>,
 }
 
@@ -48,7 +48,7 @@ pub struct Scenario {
 pub struct Definitions {
     /// The features.
     pub features: Vec<FeatureSpec>,
-    /// Their versions, by feature; a feature that is not named here is not checked.
+    /// Their versions, by feature; features without an entry are not checked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, Versions>,
     /// The version of the project, if it was recorded.
@@ -59,15 +59,15 @@ pub struct Definitions {
 /// The recorded versions of a feature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
-    /// Of the feature.
+    /// The version of the feature.
     pub feature_version: String,
-    /// Of each field.
+    /// The version of each field.
     pub fields: BTreeMap<String, String>,
-    /// Of the code alone.
+    /// The version of the code alone.
     pub code_version: String,
-    /// Of the spec.
+    /// The version of the spec.
     pub spec_version: String,
-    /// Of the definition.
+    /// The version of the definition.
     pub definition_version: String,
     /// The name of its table.
     pub table_name: String,
@@ -85,7 +85,7 @@ pub enum Step {
     Read(Read),
     /// Samples are deleted.
     Delete(Delete),
-    /// The same store gets other definitions.
+    /// The same store is opened with other definitions.
     Redefine(Definitions),
 }
 
@@ -101,9 +101,9 @@ pub struct Samples {
 /// The step `write`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Write {
-    /// Of which feature.
+    /// The feature.
     pub feature: String,
-    /// What.
+    /// The rows.
     #[serde(flatten)]
     pub samples: Samples,
 }
@@ -112,7 +112,7 @@ pub struct Write {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resolve {
-    /// Which feature.
+    /// The feature.
     pub feature: String,
     /// The samples of a root.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,13 +126,13 @@ pub struct Resolve {
     /// Filters of every feature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub global_filters: Option<Vec<String>>,
-    /// What makes a current row stale, beside its versions.
+    /// The staleness predicates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staleness_predicates: Option<Vec<String>>,
-    /// Whether nothing is compared.
+    /// Whether the comparison is skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_comparison: Option<bool>,
-    /// The answer.
+    /// The expected result.
     pub expect: Expected,
 }
 
@@ -142,10 +142,10 @@ pub struct Expected {
     /// Samples without a current row.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub new: Vec<Row>,
-    /// Samples whose current row is out of date.
+    /// Samples whose current row has other versions.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub stale: Vec<Row>,
-    /// Current rows that nothing asks for.
+    /// Current rows that nothing upstream expects.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub orphaned: Vec<Row>,
 }
@@ -154,24 +154,24 @@ pub struct Expected {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Read {
-    /// Which feature.
+    /// The feature.
     pub feature: String,
-    /// Which rows.
+    /// The filters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filters: Option<Vec<String>>,
-    /// Which columns.
+    /// The columns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
-    /// Whether rows of other feature versions come too.
+    /// Whether rows of other feature versions are returned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with_feature_history: Option<bool>,
-    /// Whether earlier rows of a sample come too.
+    /// Whether earlier rows of a sample are returned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with_sample_history: Option<bool>,
-    /// Whether deleted samples come too.
+    /// Whether deleted samples are returned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub include_soft_deleted: Option<bool>,
-    /// The answer.
+    /// The expected result.
     pub expect: Vec<Row>,
 }
 
@@ -179,17 +179,17 @@ pub struct Read {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Delete {
-    /// Of which feature.
+    /// The feature.
     pub feature: String,
-    /// Which samples; all if there is no filter.
+    /// The filters; without any, all samples are deleted.
     pub filters: Option<Vec<String>>,
-    /// Whether the rows stay, marked as deleted, which is the default.
+    /// Whether the rows are kept and marked as deleted, which is the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub soft: Option<bool>,
 }
 
 impl Scenario {
-    /// Returns the scenarios that come with this crate.
+    /// Returns the scenarios of this crate.
     #[must_use]
     pub fn bundled() -> Vec<Self> {
         let read = |(name, text): &(&str, &str)| {
@@ -204,17 +204,17 @@ impl Definitions {
     /// Returns the graph of these features.
     ///
     /// # Errors
-    /// As [`FeatureGraph::new`].
+    /// The errors of [`FeatureGraph::new`].
     pub fn graph(&self, truncation: usize) -> Result<FeatureGraph> {
         FeatureGraph::builder().hash_truncation_length(truncation).features(self.features.iter().cloned()).build()
     }
 }
 
 impl Versions {
-    /// Returns the versions of a feature as a graph has them, in the form of a recording.
+    /// Returns the versions of a feature in a graph, in the form of a recording.
     ///
     /// # Errors
-    /// As [`FeatureGraph::plan`].
+    /// The errors of [`FeatureGraph::plan`].
     pub fn of(graph: &FeatureGraph, feature: &str) -> Result<Self> {
         let plan = graph.plan(feature)?;
         Ok(Self {
@@ -229,7 +229,7 @@ impl Versions {
 }
 
 impl Step {
-    /// Its name in a file.
+    /// Returns its name in a file.
     pub fn op(&self) -> &'static str {
         match self {
             Self::Write(_) => "write",
@@ -240,7 +240,7 @@ impl Step {
         }
     }
 
-    /// Returns the feature that it is about.
+    /// Returns its feature.
     pub fn feature(&self) -> &str {
         match self {
             Self::Write(step) => &step.feature,

@@ -1,4 +1,4 @@
-//! Rows between JSON and Arrow.
+//! Converts rows between JSON and Arrow.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use serde_json::{Number, Value};
 
 use super::{Row, Samples};
 
-/// Rows as a batch: the user columns by their types, then the system columns that any row has.
+/// Builds a batch from rows: the user columns with their types, then the system columns of the rows.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a type that does not exist, [`Error::Arrow`] for a value that is not of its type.
@@ -52,7 +52,7 @@ fn data_type(name: &str) -> Result<DataType> {
     })
 }
 
-/// `int32` as Arrow's `Int32`, and everything that Arrow itself can parse.
+/// Parses `int32` as Arrow's `Int32`, and everything that Arrow itself can parse.
 fn other_type(name: &str) -> Option<DataType> {
     let capital = name.replacen("uint", "UInt", 1).replacen("int", "Int", 1).replacen("float", "Float", 1);
     name.parse().or_else(|_| capital.parse()).ok()
@@ -96,10 +96,10 @@ fn system_column(rows: &[Row], name: &str) -> Result<ArrayRef> {
     }
 }
 
-/// Batches as rows of a scenario: user columns and the four version columns, without nulls.
+/// Converts batches into rows of a scenario: user columns and the four version columns, without nulls.
 ///
 /// # Errors
-/// [`Error::Arrow`] for a type that cannot be shown.
+/// [`Error::Arrow`] for a type that cannot be converted.
 pub fn json_rows(batches: &[RecordBatch]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for batch in batches {
@@ -122,12 +122,12 @@ pub fn json_rows(batches: &[RecordBatch]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Returns whether a column counts when rows are compared.
+/// Returns whether a column is compared.
 fn is_compared(name: &str) -> bool {
     !name.starts_with("metaxy_") || columns::VERSIONS.contains(&name)
 }
 
-/// Returns a row as it is compared: other system columns and nulls left out, whole numbers written as such.
+/// Returns a row in the form for comparisons: without other system columns and nulls, integers written as such.
 pub(super) fn normalized(row: &Row) -> Row {
     let shown = row.iter().filter(|(name, value)| is_compared(name) && !value.is_null());
     shown.map(|(name, value)| (name.clone(), normalized_value(value))).collect()
@@ -140,7 +140,7 @@ fn normalized_value(value: &Value) -> Value {
             Value::Object(members.map(|(name, value)| (name.clone(), normalized_value(value))).collect())
         }
         Value::Number(number) if number.is_f64() => {
-            // `2.0` and `2` are the same value; beyond 2^53 not every whole number is a float.
+            // `2.0` and `2` are the same value; beyond 2^53 not every integer is a float.
             let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0);
             whole.map_or_else(|| value.clone(), |float| Value::from(float as i64))
         }
@@ -148,7 +148,7 @@ fn normalized_value(value: &Value) -> Value {
     }
 }
 
-/// Returns a value as JSON; what JSON has no word for is shown as text.
+/// Returns a value as JSON; values that JSON cannot represent are texts.
 fn json_value(array: &ArrayRef, row: usize) -> Result<Value> {
     if array.is_null(row) {
         return Ok(Value::Null);

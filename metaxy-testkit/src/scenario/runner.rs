@@ -1,4 +1,4 @@
-//! Plays a scenario over a backend.
+//! Runs a scenario on a backend.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,36 +33,36 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Plays the text of a scenario file over a backend that is empty and not open.
+/// Runs the text of a scenario file on a backend that is empty and not open.
 ///
 /// # Errors
-/// The first step that answers otherwise than recorded, with file, step, operation and the rows that differ.
+/// The first step whose result differs from the recording, with file, step, operation and the rows that differ.
 pub async fn run_text(text: &str, file: &str, backend: SharedBackend) -> Result<(), Failure> {
     run(&parse(text, file)?, file, backend).await
 }
 
-/// Returns the scenario of a file's text.
+/// Parses the text of a scenario file.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not a scenario.
 pub fn parse(text: &str, file: &str) -> Result<Scenario, Failure> {
     serde_json::from_str(text).map_err(|error| {
         Failure::new(file, format!("line {}", error.line()), format!("this is not a scenario: {error}"))
     })
 }
 
-/// Plays a scenario over a backend that is empty (or holds what the scenario builds on) and not open.
+/// Runs a scenario on a backend that is empty (or has the rows on which the scenario builds) and not open.
 ///
 /// # Errors
-/// The first step that answers otherwise than recorded, with file, step, operation and the rows that differ.
+/// The first step whose result differs from the recording, with file, step, operation and the rows that differ.
 pub async fn run(scenario: &Scenario, file: &str, backend: SharedBackend) -> Result<(), Failure> {
     run_configured(scenario, file, backend, |store| store).await
 }
 
-/// The same on a store that is opened with more than the scenario says, such as an engine.
+/// Runs a scenario on a store with further settings, such as an engine.
 ///
 /// # Errors
-/// As [`run`].
+/// The errors of [`run`].
 pub async fn run_configured(
     scenario: &Scenario,
     file: &str,
@@ -72,10 +72,10 @@ pub async fn run_configured(
     play_all(&ManualClock::new(), scenario, file, backend, configure).await
 }
 
-/// As [`run`], with steps at the times of this clock, which moves on with each of them.
+/// Runs a scenario with this clock, which advances with each step.
 ///
 /// # Errors
-/// As [`run`].
+/// The errors of [`run`].
 pub async fn run_by(
     clock: &Arc<ManualClock>,
     scenario: &Scenario,
@@ -111,7 +111,7 @@ async fn play_all(
     store.close().await.map_err(|error| at("closing the store".to_owned())(error.to_string()))
 }
 
-/// Plays one step; the store that the next one goes to.
+/// Runs one step, and returns the store for the next one.
 async fn play(store: MetadataStore, step: &Step, truncation: usize) -> Result<MetadataStore, String> {
     let text = |error: metaxy_core::Error| error.to_string();
     match step {
@@ -146,7 +146,7 @@ async fn play(store: MetadataStore, step: &Step, truncation: usize) -> Result<Me
     Ok(store)
 }
 
-/// Returns the graph of some definitions, with the versions that were recorded.
+/// Returns the graph of some definitions, after checking it against the recorded versions.
 fn checked_graph(definitions: &Definitions, truncation: usize) -> Result<FeatureGraph, String> {
     let graph = definitions.graph(truncation).map_err(|error| error.to_string())?;
     for (feature, expected) in &definitions.versions {
@@ -189,7 +189,7 @@ pub(super) async fn play_delete(store: &MetadataStore, step: &Delete) -> Result<
     if step.soft == Some(false) { delete.hard().await } else { delete.await }
 }
 
-/// Resolves in one piece, and as a stream of partitions in files, which has to give the same.
+/// Resolves at once, and as a stream of partitions in files, which must give the same result.
 pub(super) async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Result<Increment> {
     let increment = resolve_request(store, step)?.await?;
     let streamed = resolve_request(store, step)?.versioning_engine(VersioningEngine::Arrow).memory_limit(1);
@@ -203,7 +203,7 @@ pub(crate) fn assert_same_increment(what: &str, expected: &Increment, found: &In
     let parts = [("new", &expected.new, &found.new), ("stale", &expected.stale, &found.stale)];
     for (part, expected, found) in parts.into_iter().chain([("orphaned", &expected.orphaned, &found.orphaned)]) {
         let compared = compare(part, &json_rows(expected.batches())?, &json_rows(found.batches())?);
-        compared.unwrap_or_else(|difference| panic!("{what} answers otherwise: {difference}"));
+        compared.unwrap_or_else(|difference| panic!("{what} differs: {difference}"));
     }
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! Servers for the tests of this project's own backends: nothing that the suite needs, and nothing that a backend elsewhere
-//! should depend on.
+//! Servers for the tests of this project's own backends; other backends should not depend on them.
 
 #[cfg(feature = "postgres-server")]
 pub mod postgres;

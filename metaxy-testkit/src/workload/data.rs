@@ -1,4 +1,4 @@
-//! The features and rows of the workload, as the paper's script draws them.
+//! The features and rows of the workload, drawn like in the paper's script.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use arrow::datatypes::{DataType, Field, Schema};
 use metaxy_core::error::BoxError;
 use metaxy_core::{FeatureGraph, FeatureSpec, FieldSpec, columns};
 
-/// Rows of one batch.
+/// The number of rows of a batch.
 const BATCH: usize = 65_536;
 /// The column that identifies a sample.
 const ID: &str = "sample_uid";
 /// The feature that depends on the roots.
 pub(super) const LEAF: &str = "bench/leaf";
 
-/// How wide the features are.
+/// The size of the features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
     /// One root of two fields, a leaf of one.
@@ -25,7 +25,7 @@ pub enum Scenario {
     Wide,
 }
 
-/// What is measured at once.
+/// A scenario and a size, which are measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Case {
     pub(super) scenario: Scenario,
@@ -107,7 +107,7 @@ impl Case {
     }
 }
 
-/// Returns the rows from `start` on. A value depends on nothing but its position, so that it can be drawn again.
+/// Returns the rows from `start` on. A value depends only on its position, so that it can be drawn again.
 fn batch(scenario: Scenario, seed: u64, start: usize, rows: usize, bumped: bool) -> metaxy_core::Result<RecordBatch> {
     let fields = columns::by_field_fields(scenario.root_fields());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(fields.len());
@@ -135,7 +135,7 @@ fn batch(scenario: Scenario, seed: u64, start: usize, rows: usize, bumped: bool)
     Ok(RecordBatch::try_new(Arc::new(schema), vec![ids, provenance])?)
 }
 
-/// Returns a number that looks random (splitmix64).
+/// Returns a pseudo-random number (splitmix64).
 fn mixed(seed: u64, column: u64, row: u64) -> u64 {
     let mut z = (seed << 40 ^ column << 56 ^ row).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_do_not_depend_on_the_batch_they_are_in() {
+    fn rows_do_not_depend_on_their_batch() {
         let whole = batch(Scenario::Wide, 42, 0, 20, true).unwrap();
         assert_eq!(whole.slice(5, 10), batch(Scenario::Wide, 42, 5, 10, true).unwrap());
     }

@@ -17,7 +17,7 @@ use super::subject::{Phase, Probe, Subject};
 /// By phase, one value for each round.
 pub(super) type Series = BTreeMap<String, Vec<f64>>;
 
-/// What one process has measured, or several together.
+/// The measurements of one process, or of several.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Measures {
     /// Seconds.
@@ -28,7 +28,7 @@ pub(super) struct Measures {
     pub(super) meters: BTreeMap<String, Series>,
     /// Peak memory of each process, in MB.
     pub(super) peaks: Vec<f64>,
-    /// How many samples were stale.
+    /// The number of stale samples.
     pub(super) stale_rows: Option<usize>,
 }
 
@@ -45,14 +45,14 @@ impl Measures {
     }
 }
 
-/// Returns the middle of some values.
+/// Returns the median of some values.
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied()
 }
 
-/// Runs all phases `rounds` times. With `extras` these are what is measured, and the phases only lead to them.
+/// Runs all phases `rounds` times. With `extras`, only these are measured.
 pub(super) fn measure(
     subject: &Subject,
     case: Case,
@@ -94,7 +94,7 @@ struct Round<'a> {
     subject: &'a Subject,
     case: Case,
     hash: Option<HashAlgorithm>,
-    /// Rows are let go when they are written, but for extras.
+    /// Rows are freed when they are written, except for extras.
     roots: Vec<Vec<RecordBatch>>,
     graph: &'a FeatureGraph,
     dir: &'a Path,
@@ -138,7 +138,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// New samples, and the number of stale ones.
+    /// Returns new samples, and the number of stale ones.
     fn resolve(&mut self, phase: Phase) -> Result<(Rows, usize), BoxError> {
         self.phase(phase, |store| {
             Box::pin(async move {
@@ -148,14 +148,14 @@ impl Round<'_> {
         })
     }
 
-    /// Writes the first root again, changed. The time of this does not count.
+    /// Writes the first root again, changed. Its time is not measured.
     fn rewrite(&mut self) -> Result<(), BoxError> {
         let Some(root) = self.case.scenario.roots().first() else { return Ok(()) };
         let changed = self.case.changed()?;
         self.with_store(|store| Box::pin(async move { store.write(*root, changed).await.map(|_| ()) }))
     }
 
-    /// Times a phase, and what comes with it.
+    /// Measures a phase, with its meters.
     fn phase<T>(
         &mut self,
         phase: Phase,
@@ -199,7 +199,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Opens the store, works, closes it.
+    /// Opens the store, runs the work, and closes it.
     fn with_store<T>(
         &mut self,
         work: impl FnOnce(MetadataStore) -> BoxFuture<'static, metaxy_core::Result<T>>,
@@ -235,10 +235,10 @@ fn expect(what: &str, found: usize, wanted: usize) -> Result<(), BoxError> {
     if found == wanted {
         return Ok(());
     }
-    Err(format!("{found} samples are {what}, {wanted} should be").into())
+    Err(format!("{found} samples are {what}, not {wanted}").into())
 }
 
-/// Returns the greatest memory that this process has held, in MB; only Linux tells.
+/// Returns the peak memory of this process, in MB; only Linux reports it.
 pub(super) fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

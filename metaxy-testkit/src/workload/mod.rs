@@ -1,11 +1,11 @@
-//! The paper's workload, to time a backend and to compare it with the Python package in one run.
+//! The paper's workload, which measures a backend and compares it with the Python package in one run.
 //!
-//! One or two root features and a leaf that depends on them go through five phases: `write` (the roots), `new` (ask
-//! what the leaf lacks: everything), `write_leaf`, `noop` (ask again: nothing) and `stale` (a tenth of the first root's
-//! samples have another `audio` by now: ask again). The store is opened again for each phase, and the time of a phase
-//! includes opening and closing it. Every measurement runs in a process of its own, so that its peak memory is its own;
-//! glibc is set to keep little of what is freed (`MALLOC_ARENA_MAX=2`, `MALLOC_MMAP_THRESHOLD_=1048576`), for the
-//! Python package too. Rows are let go when they have been written.
+//! One or two root features and a leaf that depends on them go through five phases: `write` (the roots), `new` (resolve
+//! the leaf: every sample is new), `write_leaf`, `noop` (resolve again: nothing) and `stale` (a tenth of the first
+//! root's samples have another `audio`: resolve again). The store is opened again for each phase, and the time of a
+//! phase includes opening and closing it. Every measurement runs in a separate process, which has its own peak memory;
+//! glibc is set to keep little freed memory (`MALLOC_ARENA_MAX=2`, `MALLOC_MMAP_THRESHOLD_=1048576`), also for the
+//! Python package. Rows are freed when they have been written.
 //!
 //! A backend's `benches/workload.rs` (with `harness = false`) is a few lines:
 //!
@@ -20,8 +20,8 @@
 //! }
 //! ```
 //!
-//! `cargo bench` measures; started in any other way (`cargo test --benches`) it makes one small round, to see that it
-//! works. Options come as arguments after `--` or from the environment:
+//! `cargo bench` measures; `cargo test --benches` makes one small round, to check that it works. Options are given as
+//! arguments after `--` or in the environment:
 //!
 //! | argument | variable | meaning | default |
 //! |---|---|---|---|
@@ -33,8 +33,8 @@
 //! | `--reference` | `METAXY_BENCH_REFERENCE` | `off` leaves the Python package out | `auto` |
 //! | `--json` | `METAXY_BENCH_JSON` | a file that gets every median as a line of JSON | none |
 //!
-//! The Python package runs if `METAXY_REFERENCE_PYTHON` names an interpreter that has it (or `python3` has it), by
-//! the script that `METAXY_REFERENCE_BASELINE` names (or `../shared/reference/baseline.py` beside the workspace).
+//! The Python package runs if `METAXY_REFERENCE_PYTHON` names an interpreter that has it (or `python3` has it), with
+//! the script in `METAXY_REFERENCE_BASELINE` (or `../shared/reference/baseline.py` beside the workspace).
 
 mod data;
 mod measure;
@@ -58,12 +58,12 @@ pub use metaxy_core::error::BoxError;
 pub use subject::{Phase, Probe, Subject};
 pub use writer::run_writer;
 
-/// Returns whether this process measures for another one, which has done all set-up that is shared.
+/// Returns whether this process measures for another one, which has done all shared set-up.
 pub fn is_child() -> bool {
     process::is_child() || writer::is_child()
 }
 
-/// Measures the subjects and prints a table: what the `main` of a `benches/workload.rs` calls.
+/// Measures the subjects and prints a table. It is called by the `main` of a `benches/workload.rs`.
 pub fn run(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {
     let subjects: Vec<Subject> = subjects.into_iter().collect();
     let result = match process::task() {
@@ -106,7 +106,7 @@ fn measure_all(subjects: &[Subject], options: &Options) -> Result<(), BoxError> 
     Ok(())
 }
 
-/// Measures one case, the subjects and what they are compared with taking turns.
+/// Measures one case; the subjects and the reference take turns.
 fn measure_case(
     subjects: &[(usize, &Subject)],
     options: &Options,

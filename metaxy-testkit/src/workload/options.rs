@@ -1,4 +1,4 @@
-//! What a run measures: arguments first, then the environment, then the defaults.
+//! The options of a run: arguments first, then the environment, then the defaults.
 
 use metaxy_core::HashAlgorithm;
 use metaxy_core::error::BoxError;
@@ -17,7 +17,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// `None` if nothing is to be measured (a test runner that asks for a list of tests).
+    /// Reads the options; `None` if nothing is to be measured, because a test runner only lists the tests.
     pub(super) fn read() -> Result<Option<Self>, BoxError> {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         if arguments.iter().any(|argument| argument == "--list") {
@@ -79,7 +79,7 @@ impl Options {
     }
 }
 
-/// `1000`, `1_000`, `10k`, `1M`.
+/// Parses `1000`, `1_000`, `10k`, `1M`.
 fn size(text: &str) -> Result<usize, BoxError> {
     let plain = text.replace('_', "");
     let (digits, factor) = match plain.as_bytes().last() {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn invalid_arguments_are_reported() {
         for arguments in [["--bench", "--sizes=ten"], ["--bench", "--scenarios=tall"], ["--bench", "--rounds=x"]] {
             assert!(options(&arguments, &[]).is_err());
         }

@@ -1,4 +1,4 @@
-//! Measuring in a process of its own: the benchmark starts itself again with a task in its environment.
+//! Measurements in separate processes: the benchmark starts itself again with a task in its environment.
 
 use std::process::{Command, Stdio};
 
@@ -11,16 +11,17 @@ use super::measure::{self, Measures};
 use super::options::Options;
 use super::subject::Subject;
 
-/// The variable that carries a [`Task`].
+/// The variable with a [`Task`].
 const TASK: &str = "METAXY_BENCH_TASK";
-/// What a line with the answer starts with; a backend may print what it likes beside it.
+/// The prefix of the line with the result; a backend may print other lines.
 const ANSWER: &str = "metaxy-bench-answer: ";
 
-/// What is measured is the memory in use, not what glibc keeps for each thread in case: a few threads share what is
-/// freed, and large blocks go back to the system at once. The Python package's processes are set the same way.
+/// The settings of glibc: the memory in use is measured, not what glibc keeps for each thread. A few threads share
+/// freed memory, and large blocks are returned to the system at once. The Python package's processes have the same
+/// settings.
 pub(super) const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "1048576")];
 
-/// What a process has to measure.
+/// The measurement of a process.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Task {
     subject: usize,
@@ -31,7 +32,7 @@ pub(super) struct Task {
     extras: bool,
 }
 
-/// Returns whether this process does a task of another one.
+/// Returns whether this process runs a task of another one.
 pub(super) fn is_child() -> bool {
     std::env::var_os(TASK).is_some()
 }
@@ -44,7 +45,7 @@ pub(super) fn task() -> Result<Option<Task>, BoxError> {
     }
 }
 
-/// Does the task and prints the answer.
+/// Runs the task and prints the result.
 pub(super) fn answer(subjects: &[Subject], task: &Task) -> Result<(), BoxError> {
     let subject = subjects.get(task.subject).ok_or("the process that measures has other subjects")?;
     let case = Case { scenario: task.scenario.parse()?, size: task.size };
@@ -53,7 +54,7 @@ pub(super) fn answer(subjects: &[Subject], task: &Task) -> Result<(), BoxError> 
     tell(&measures)
 }
 
-/// Measures a subject in a process of its own.
+/// Measures a subject in a separate process.
 pub(super) fn measure(
     index: usize,
     subject: &Subject,
@@ -73,7 +74,7 @@ pub(super) fn measure(
         .map_err(|error| format!("{}, {} records: {error}", case.scenario, case.size).into())
 }
 
-/// Has a task done by a process of its own: this program once more, which finds the task in a variable.
+/// Runs a task in a separate process: this program again, with the task in a variable.
 pub(super) fn ask<T: DeserializeOwned>(
     subject: &Subject,
     variable: &str,
@@ -94,14 +95,14 @@ pub(super) fn ask<T: DeserializeOwned>(
     }
 }
 
-/// Prints what a process was asked for.
+/// Prints the result of a task.
 pub(super) fn tell(answer: &impl Serialize) -> Result<(), BoxError> {
     println!("{ANSWER}{}", serde_json::to_string(answer)?);
     Ok(())
 }
 
-/// Small cases are measured several times in one process, as a program that lives longer would run them; this holds
-/// for the Python package too.
+/// Returns the number of rounds in one process: small cases are measured several times, like in a program that runs
+/// longer, also for the Python package.
 pub(super) fn rounds_at_once(size: usize, smoke: bool) -> usize {
     if size > 100_000 || smoke { 1 } else { 3 }
 }

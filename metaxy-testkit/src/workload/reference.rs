@@ -12,14 +12,14 @@ use super::process::{ALLOCATOR, rounds_at_once};
 use super::subject::{Phase, Subject};
 use crate::python::Python;
 
-/// A Python interpreter that has the package, and the script.
+/// A Python interpreter with the package, and the script.
 pub(super) struct Reference {
     python: Python,
     script: PathBuf,
 }
 
 impl Reference {
-    /// Finds both, or says what is missing.
+    /// Finds both, or returns what is missing.
     pub(super) fn find() -> Result<Self, String> {
         let python = Python::find(&[])?;
         let script = match std::env::var_os("METAXY_REFERENCE_BASELINE").filter(|name| !name.is_empty()) {
@@ -62,7 +62,7 @@ impl Reference {
     }
 }
 
-/// `shared/reference/baseline.py` beside the workspace that is being built.
+/// Returns `shared/reference/baseline.py` beside the workspace.
 fn beside_the_workspace() -> Option<PathBuf> {
     let start = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).or_else(|| std::env::current_dir().ok())?;
     start.ancestors().map(|dir: &Path| dir.join("shared/reference/baseline.py")).find(|path| path.is_file())

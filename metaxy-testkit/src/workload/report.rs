@@ -96,7 +96,7 @@ impl Subject {
     }
 }
 
-/// How many times the time and memory of something else a subject takes.
+/// Prints the ratios of time and memory to those of a reference.
 fn ratios(name: &str, own: &Measures, seconds: &Series, peaks: &[f64]) {
     let ratio = |own: Option<f64>, other: Option<f64>| match (own, other) {
         (Some(own), Some(other)) if other > 0.0 => format!("{:.2}x", own / other),

@@ -1,4 +1,4 @@
-//! What is measured, and what a backend may add to it.
+//! The measured stores, and the extras of a backend.
 
 use std::fmt;
 use std::path::Path;
@@ -37,7 +37,7 @@ impl Phase {
     /// All phases, in their order.
     pub const ALL: [Self; 5] = [Self::Write, Self::New, Self::WriteLeaf, Self::Noop, Self::Stale];
 
-    /// Its name in tables.
+    /// Returns its name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Write => "write",
@@ -49,25 +49,25 @@ impl Phase {
     }
 }
 
-/// What an extra sees: the store is closed, as the phase has left it.
+/// The input of an extra: the store is closed, in the state after the phase.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Probe<'a> {
-    /// The round's directory, the same that the factory gets.
+    /// The round's directory, as passed to the factory.
     pub dir: &'a Path,
-    /// The phase that is over.
+    /// The completed phase.
     pub phase: Phase,
     /// Its scenario.
     pub scenario: Scenario,
-    /// Records of each root.
+    /// The number of records of each root.
     pub size: usize,
-    /// The rows of the roots, as they were written first.
+    /// The rows of the roots, as in the first write.
     pub roots: &'a [Vec<RecordBatch>],
-    /// The rows of the leaf, as `new` found them; empty before.
+    /// The rows of the leaf, as returned by `new`; empty before that.
     pub leaf: &'a [RecordBatch],
 }
 
-/// A store to be measured.
+/// A store that is measured.
 pub struct Subject {
     pub(super) name: String,
     pub(super) factory: Factory,
@@ -83,9 +83,9 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Returns a store whose backend the factory makes. It is called for every phase, with a directory that is fresh
-    /// for every round and the same for all phases of one: what the store keeps must be found again by it (a database
-    /// server can name a schema after the directory).
+    /// Creates a subject whose backend the factory creates. It is called for every phase, with a directory that is new
+    /// for every round and the same for all phases of one: the store must find its rows by it (on a database server, a
+    /// schema can have the directory's name).
     pub fn new(name: impl Into<String>, factory: impl Fn(&Path) -> Result<SharedBackend, BoxError> + 'static) -> Self {
         Self {
             name: name.into(),
@@ -102,28 +102,28 @@ impl Subject {
         }
     }
 
-    /// Returns the engine without a storage system: rows stay in memory. Side by side with a backend it shows what the
-    /// backend itself takes.
+    /// Returns the engine without a storage system, with rows in memory. Compared with a backend, it shows the share of
+    /// the backend itself.
     pub fn engine_alone() -> Self {
         Self::new("engine alone", |_| Ok(Arc::new(MemoryBackend::new()))).kept_open()
     }
 
-    /// Sets the store of the Python package to compare with: `delta`, `duckdb` or `postgres`. Rows are hashed as that
-    /// one hashes them, unless [`Subject::hash`] says otherwise.
+    /// Sets the store of the Python package for the comparison: `delta`, `duckdb` or `postgres`. Rows are hashed as in
+    /// that store, unless [`Subject::hash`] is called.
     #[must_use]
     pub fn reference(mut self, kind: impl Into<String>) -> Self {
         self.reference = Some(kind.into());
         self
     }
 
-    /// Sets a variable for the Python process (`PGURL` names the database of `postgres`).
+    /// Sets a variable of the Python process (`PGURL` is the database of `postgres`).
     #[must_use]
     pub fn reference_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.reference_env.push((name.into(), value.into()));
         self
     }
 
-    /// Sets a variable for the processes that measure: what `main` has set up and the factory has to know. See
+    /// Sets a variable of the measuring processes, for values that `main` has set up and the factory needs. See
     /// [`is_child`](super::is_child).
     #[must_use]
     pub fn child_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -138,22 +138,22 @@ impl Subject {
         self
     }
 
-    /// Who computes increments.
+    /// Sets the engine that computes increments.
     #[must_use]
     pub fn versioning_engine(mut self, engine: VersioningEngine) -> Self {
         self.engine = engine;
         self
     }
 
-    /// Keeps one backend for all phases of a round: for stores that forget everything when they are closed.
+    /// Keeps one backend open for all phases of a round, for stores that lose their rows when they are closed.
     #[must_use]
     pub fn kept_open(mut self) -> Self {
         self.kept_open = true;
         self
     }
 
-    /// Something else to be timed after each phase, shown as a row of its own and compared with: the same answer by a
-    /// hand-written statement, say. It returns the time that counts, `None` if it has nothing for a phase.
+    /// Adds a measurement after each phase, shown and compared in a separate row, such as a hand-written statement with
+    /// the same result. It returns the measured time, or `None` for a phase without one.
     #[must_use]
     pub fn extra(
         mut self,
@@ -164,21 +164,21 @@ impl Subject {
         self
     }
 
-    /// Sets a counter that is read before and after each phase, whose growth is shown: bytes over the wire, say.
+    /// Adds a counter that is read before and after each phase, whose increase is shown, such as transferred bytes.
     #[must_use]
     pub fn meter(mut self, name: impl Into<String>, read: impl Fn(&Path) -> Result<u64, BoxError> + 'static) -> Self {
         self.meters.push((name.into(), Box::new(read)));
         self
     }
 
-    /// Sets what is done at the end of a round, beside removing the directory.
+    /// Sets a function that is called at the end of a round, in addition to removing the directory.
     #[must_use]
     pub fn cleanup(mut self, clean: impl Fn(&Path) -> Result<(), BoxError> + 'static) -> Self {
         self.cleanup = Some(Box::new(clean));
         self
     }
 
-    /// Returns the hash algorithm that counts, if one is known.
+    /// Returns the hash algorithm, if one is known.
     pub(super) fn algorithm(&self, asked: Option<HashAlgorithm>) -> Option<HashAlgorithm> {
         let reference = self.reference.as_deref().map(|kind| match kind {
             "duckdb" => HashAlgorithm::Md5,

@@ -1,9 +1,9 @@
-//! What the buffered writer costs: many producers of small batches through it, beside the same rows written directly in
-//! batches as large as its flushes.
+//! The cost of the buffered writer: many producers put small batches, compared with direct writes of the same rows in
+//! batches of the size of its flushes.
 //!
-//! Each measurement runs in a process of its own. Time is taken with rows that were made before and glibc as it is;
-//! memory with rows that are made as they are needed, so that what is kept waiting shows, and glibc set as in
-//! [`run`](super::run).
+//! Each measurement runs in a separate process. Time is measured with rows in memory and default settings of glibc;
+//! memory with rows that are created when they are needed, so that buffered rows are visible, and with the settings of
+//! glibc as in [`run`](super::run).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,10 +28,10 @@ const ROWS_PER_PUT: i64 = 100;
 const ROWS_PER_FLUSH: i64 = 50_000;
 const BOUND: usize = 64 << 20;
 
-/// The variable that carries a [`Task`].
+/// The variable with a [`Task`].
 const TASK: &str = "METAXY_BENCH_WRITER_TASK";
 
-/// What a process has to measure.
+/// The measurement of a process.
 #[derive(Serialize, Deserialize)]
 struct Task {
     subject: usize,
@@ -41,15 +41,15 @@ struct Task {
     rows_made_before: bool,
 }
 
-/// Seconds, and megabytes above what was in use before.
+/// Seconds, and megabytes in addition to the memory in use before.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Measured {
     time: f64,
     memory: f64,
 }
 
-/// Measures what the writer adds to each subject and prints a table: what the `main` of a `benches/writer.rs` calls.
-/// The options are those of [`run`](super::run); a size counts rows.
+/// Measures the cost of the writer for each subject and prints a table. It is called by the `main` of a
+/// `benches/writer.rs`. The options are those of [`run`](super::run); a size is a number of rows.
 pub fn run_writer(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {
     let subjects: Vec<Subject> = subjects.into_iter().collect();
     let done = match std::env::var(TASK) {
@@ -65,7 +65,7 @@ pub fn run_writer(subjects: impl IntoIterator<Item = Subject>) -> ExitCode {
     }
 }
 
-/// Returns whether this process does a task of another one.
+/// Returns whether this process runs a task of another one.
 pub(super) fn is_child() -> bool {
     std::env::var_os(TASK).is_some()
 }
@@ -112,7 +112,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Measures in a process of its own.
+/// Measures in a separate process.
 fn measure(
     index: usize,
     subject: &Subject,
@@ -125,7 +125,7 @@ fn measure(
     process::ask(subject, TASK, &task, if rows_made_before { &[] } else { &process::ALLOCATOR })
 }
 
-/// Does a task and prints the answer.
+/// Runs a task and prints the result.
 fn answer(subjects: &[Subject], task: &str) -> Result<(), BoxError> {
     let task: Task = serde_json::from_str(task)?;
     let subject = subjects.get(task.subject).ok_or("the process that measures has other subjects")?;
@@ -146,7 +146,7 @@ fn answer(subjects: &[Subject], task: &str) -> Result<(), BoxError> {
     process::tell(&measured)
 }
 
-/// Takes the time, and the memory above what is in use now, until it is asked.
+/// Measures the time and the increase of memory until it is read.
 struct Watch {
     started: Instant,
     memory: f64,
@@ -165,7 +165,7 @@ impl Watch {
 
 type Batches = Box<dyn Iterator<Item = metaxy_core::Result<RecordBatch>> + Send>;
 
-/// Batches of consecutive rows, made now or as they are asked for.
+/// Batches of consecutive rows, created in advance or when they are needed.
 fn batches(rows: std::ops::Range<i64>, size: i64, now: bool) -> metaxy_core::Result<Batches> {
     let end = rows.end;
     let made = rows.step_by(size as usize).map(move |start| samples(start, size.min(end - start)));
@@ -179,7 +179,7 @@ async fn open(subject: &Subject, directory: &Path) -> Result<MetadataStore, BoxE
     Ok(builder.open(AccessMode::ReadWrite).await?)
 }
 
-/// Returns the rows of each flush, in one batch: as many of each producer.
+/// Returns the rows of each flush in one batch, with equally many of each producer.
 fn flushes(rows: i64, now: bool) -> metaxy_core::Result<Batches> {
     let (share, count) = (rows / PRODUCERS, (rows + ROWS_PER_FLUSH - 1) / ROWS_PER_FLUSH);
     let part = (share + count - 1) / count;

@@ -1,5 +1,5 @@
-//! The suite finds what is wrong: deliberate faults, one at a time in a copy of the in-memory backend, and the case
-//! that catches each. Every case is first shown to pass on the copy without a fault.
+//! The suite finds faults: deliberate faults, one at a time in a copy of the in-memory backend, and the case that
+//! catches each. Every case first passes on the copy without a fault.
 
 mod native;
 mod wrong;
@@ -16,7 +16,7 @@ use metaxy_testkit::{Location, OtherProcesses, Result, Support, scenario};
 
 use wrong::{Defect, WrongBackend};
 
-/// A location in memory, which knows all others of its test, for a store that mixes them up.
+/// A location in memory that knows the other ones of its test, for a store that mixes them up.
 struct MemoryLocation {
     name: String,
     all: Arc<Mutex<Vec<String>>>,
@@ -38,7 +38,7 @@ impl Location for MemoryLocation {
     }
 }
 
-/// Returns a bench of locations with a defect.
+/// Creates a bench of locations with a defect.
 async fn bench(defect: Option<Defect>) -> Bench {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let all: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -70,15 +70,15 @@ macro_rules! caught {
 
 caught! {
     keep_latest_by_created_at: LatestByCreation is caught by read::newest_by_update_not_by_creation
-        which says "Newest means last written, whatever the row says of its creation"
+        which says "The newest row is the one written last, whatever its time of creation"
     a_filter_before_deduplication: FilterBeforeLatest is caught by read::filters_see_the_newest_row_only
-        which says "Filters are asked of the newest row"
+        which says "Filters apply to the newest row"
     deleted_rows_returned: DeletedReturned is caught by deletes::softly_deleted_is_not_read
         which says "A softly deleted sample is not read"
     a_lost_null: LostNull is caught by types::utf8
-        which says "come back as they went in, null among them"
-    a_torn_write: TornWrite is caught by faults::dropped_write_is_whole
-        which says "is there as a whole, or not at all"
+        which says "Values, including nulls, are read back unchanged"
+    a_torn_write: TornWrite is caught by faults::a_dropped_write_is_atomic
+        which says "is stored completely or not at all"
     a_fallback_mixed_in: FallbackMixedIn is caught by fallback::rows_are_never_mixed
         which says "are never mixed"
     a_swapped_join_side: SwappedJoinSide is caught by resolve::optional_dependencies
@@ -86,18 +86,18 @@ caught! {
     a_case_folded_column: CaseFolded is caught by write::case_of_names_is_kept
         which says "Column names keep their case"
     a_truncated_timestamp: TruncatedTimestamp is caught by write::timestamps_keep_their_microseconds
-        which says "Times are stored to the microsecond"
+        which says "Times are stored with microseconds"
     a_forgotten_rename: ForgottenRename is caught by resolve::static_filters_and_renames
         which says "columns are renamed"
-    a_commit_for_each_batch: BatchByBatch is caught by concurrency::readers_see_whole_writes
+    a_commit_for_each_batch: BatchByBatch is caught by concurrency::readers_see_complete_writes
         which says "all of a write or nothing"
-    a_snapshot_for_each_chunk: SnapshotPerChunk is caught by concurrency::a_half_read_stream_keeps_its_state
-        which says "goes on with the state with which it started"
+    a_snapshot_for_each_chunk: SnapshotPerChunk is caught by concurrency::a_partly_read_stream_keeps_its_snapshot
+        which says "continues with the snapshot with which it started"
 }
 
-/// What the oracle finds is made small and written down, and can be replayed while it is repaired.
+/// A history on which the oracle finds a fault is minimized and written to a file, and can be replayed.
 #[tokio::test]
-async fn a_history_that_fails_can_be_played_again() {
+async fn a_failing_history_can_be_replayed() {
     let directory = tempfile::tempdir().unwrap();
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let wrong = || -> SharedBackend {

@@ -1,4 +1,4 @@
-//! A plain engine of the copy's own: joins by id, nothing of groups and expansions.
+//! A simple engine of the copy: joins by id, without groups and expansions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use metaxy_core::{Result, columns};
 
 use super::wrong::{WrongBackend, column};
 
-/// What the engine does wrong.
+/// The defects of the engine.
 #[derive(Clone, Copy)]
 pub struct Settings {
     pub swaps_sides: bool,
     pub forgets_renames: bool,
 }
 
-/// Which row of each input makes an expected row; `None` if an optional input has none.
+/// The row of each input for an expected row; `None` if an optional input has none.
 type Joined = Vec<Option<u32>>;
 
 pub async fn resolve(backend: &WrongBackend, plan: &IncrementPlan, settings: Settings) -> Result<NativeOutcome> {
@@ -110,7 +110,7 @@ fn join(plan: &IncrementPlan, inputs: &[RecordBatch], settings: Settings) -> Res
         let mut combinations: Vec<Joined> = vec![Vec::new()];
         for (input, rows_of) in plan.inputs.iter().zip(&by_key) {
             let mut rows: Vec<Option<u32>> = rows_of.get(key).into_iter().flatten().copied().map(Some).collect();
-            // The deliberate fault: the optional side is the one that is kept whole.
+            // The deliberate fault: the optional side is kept, and the required one may be missing.
             let may_miss = input.optional != settings.swaps_sides;
             if rows.is_empty() && may_miss {
                 rows.push(None);
@@ -133,7 +133,7 @@ fn indices(joined: &[Joined], input: usize) -> UInt32Array {
     joined.iter().map(|rows| rows[input]).collect()
 }
 
-/// Returns the expected rows: what the inputs bring, and the versions.
+/// Returns the expected rows: the columns of the inputs, and the versions.
 fn expected_rows(
     plan: &IncrementPlan,
     inputs: &[RecordBatch],
@@ -147,7 +147,7 @@ fn expected_rows(
             let array = take(column(&inputs[index], &brought.source), &indices(joined, index), None)?;
             let name = if settings.forgets_renames { &brought.source } else { &brought.name };
             match names.iter().position(|known| known == name) {
-                // An id that an optional input lacks comes from another one.
+                // An id that is missing in an optional input comes from another one.
                 Some(known) => {
                     arrays[known] = arrow::compute::kernels::zip::zip(
                         &arrow::compute::is_not_null(&arrays[known])?,

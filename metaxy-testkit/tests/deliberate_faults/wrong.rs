@@ -1,4 +1,4 @@
-//! A copy of the in-memory backend that does everything itself, and one thing wrong.
+//! A copy of the in-memory backend that does every step itself, with one defect.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use metaxy_testkit::memory::MemoryBackend;
 
 use super::native;
 
-/// What is wrong.
+/// The defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
     LatestByCreation,
@@ -52,7 +52,7 @@ impl WrongBackend {
         self.defect == Some(defect)
     }
 
-    /// Returns all rows of a table, and with a certain fault those of other locations too.
+    /// Returns all rows of a table, and with a certain defect also those of other locations.
     async fn all_rows(&self, table: &FeatureKey) -> Result<RecordBatch> {
         let scan = self.inner.scan(table, &ScanRequest::default()).await?;
         let mut batches: Vec<RecordBatch> = scan.stream.try_collect().await?;
@@ -74,7 +74,7 @@ impl WrongBackend {
         Ok(concat_batches(&scan.schema, &batches)?)
     }
 
-    /// Returns the rows that a request asks for, all columns.
+    /// Returns the rows of a request, with all columns.
     pub async fn rows(&self, table: &FeatureKey, request: &ScanRequest) -> Result<RecordBatch> {
         let mut rows = filtered(self.all_rows(table).await?, request.row_filter.as_ref())?;
         if self.has(Defect::FilterBeforeLatest) {
@@ -92,8 +92,8 @@ impl WrongBackend {
         filtered(rows, request.filter.as_ref())
     }
 
-    /// Commits each batch of an append by itself. The task goes on when the call is dropped, so that only a reader
-    /// beside it, or a kill, can tell.
+    /// Commits each batch of an append separately. The task continues if the call is dropped, so that only a concurrent
+    /// reader, or a kill, can detect it.
     async fn append_batch_by_batch(
         &self,
         table: &FeatureKey,
@@ -111,7 +111,7 @@ impl WrongBackend {
         tokio::spawn(commits).await?
     }
 
-    /// Returns a stream that looks at the table again for each chunk.
+    /// Returns a stream that reads the table again for each chunk.
     fn chunks(&self, table: &FeatureKey, request: &ScanRequest) -> BatchStream {
         const CHUNK: usize = 1_000;
         let (backend, table, request) = (self.clone(), table.clone(), request.clone());
@@ -153,7 +153,7 @@ impl WrongBackend {
     }
 }
 
-/// Returns a column that is there.
+/// Returns an existing column.
 pub fn column<'a>(batch: &'a RecordBatch, name: &str) -> &'a ArrayRef {
     batch.column_by_name(name).expect("the table has the column")
 }

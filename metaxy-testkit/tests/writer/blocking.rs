@@ -1,4 +1,4 @@
-//! Writers for threads that are not async.
+//! Writers for code that is not async.
 
 use metaxy_core::writer::BlockingWriter;
 use metaxy_core::{BufferedMetadataWriter, Error};
@@ -6,14 +6,14 @@ use metaxy_core::{BufferedMetadataWriter, Error};
 use super::support::{Fixture, TEXT, VIDEO, texts, videos};
 
 #[test]
-fn writers_go_from_thread_to_thread() {
+fn writers_can_be_sent_to_threads() {
     fn check<T: Clone + Send + Sync + 'static>() {}
     check::<BufferedMetadataWriter>();
     check::<BlockingWriter>();
 }
 
 #[test]
-fn a_program_that_is_not_async_puts_flushes_and_closes() {
+fn a_blocking_program_puts_flushes_and_closes() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (fixture, writer) = runtime.block_on(async {
         let fixture = Fixture::new().await;
@@ -34,7 +34,7 @@ fn a_program_that_is_not_async_puts_flushes_and_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_of_many_may_block() {
+async fn a_worker_thread_may_block() {
     let fixture = Fixture::new().await;
     let writer = fixture.writer().await.blocking();
     tokio::spawn(async move {
@@ -63,7 +63,7 @@ async fn the_only_thread_may_not_block() {
     assert_eq!(fixture.ids(VIDEO).await.len(), 10);
 }
 
-/// Its callers may hold every thread that the runtime has for blocking work; the writer does not wait for one of them.
+/// Its callers may occupy all threads of the runtime for blocking work; the writer does not wait for one of them.
 #[test]
 fn the_runtime_needs_no_other_thread_for_blocking_work() {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();

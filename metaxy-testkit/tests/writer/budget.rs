@@ -6,7 +6,7 @@ use metaxy_core::BufferedMetadataWriter;
 
 use super::support::{Fixture, VIDEO, in_time, videos};
 
-/// Returns what a batch keeps in memory, with what the writer keeps beside it.
+/// Returns the bytes of a batch in memory, including those of the writer.
 fn bytes(rows: i64) -> usize {
     videos(0..rows).get_array_memory_size() + 8 * rows as usize
 }
@@ -32,7 +32,7 @@ async fn put_waits_while_too_much_is_pending() {
     assert_eq!(writer.close().await.expect("a close").values().sum::<u64>(), 4000);
 }
 
-/// No other reason to write would come about.
+/// There is no other reason for a flush.
 #[tokio::test]
 async fn a_put_without_memory_starts_a_flush() {
     let fixture = Fixture::new().await;
@@ -46,9 +46,9 @@ async fn a_put_without_memory_starts_a_flush() {
     assert_eq!(fixture.ids(VIDEO).await.len(), 5000);
 }
 
-/// However many small ones come.
+/// However many small puts there are.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_put_has_its_turn() {
+async fn a_large_put_is_not_starved() {
     let fixture = Fixture::slow(Duration::from_millis(1)).await;
     let writer = fixture.builder().max_pending_bytes(bytes(1000)).start().await.expect("it starts");
     let small: Vec<_> = (0..8)
@@ -67,7 +67,7 @@ async fn a_large_put_has_its_turn() {
     small.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// A row that was cut out of a large batch neither counts for all of it nor keeps it in memory.
+/// A slice of a large batch neither counts as the whole batch nor keeps it in memory.
 #[tokio::test]
 async fn slices_take_the_memory_of_their_rows() {
     let fixture = Fixture::new().await;

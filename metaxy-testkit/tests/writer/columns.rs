@@ -1,4 +1,4 @@
-//! What is aligned, and what is refused before it is taken.
+//! Conversions of accepted batches, and refusals.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn one_text(value: &str) -> ArrayRef {
 }
 
 #[tokio::test]
-async fn what_a_write_would_refuse_is_refused_at_put() {
+async fn rows_that_a_write_would_refuse_are_refused_by_put() {
     let fixture = Fixture::new().await;
     let writer = fixture.writer().await;
     let without_id = videos(0..1).project(&[1]).expect("a projection");
@@ -51,11 +51,11 @@ async fn columns_are_aligned_by_name() {
 }
 
 #[tokio::test]
-async fn types_that_cannot_be_aligned_are_refused_at_put() {
+async fn incompatible_types_are_refused_by_put() {
     let fixture = Fixture::new().await;
     fixture.store.write(VIDEO, with_column(&videos(0..1), "score", one_int(1))).await.expect("a write");
     let writer = fixture.writer().await;
-    // Against the table, then against what was put before.
+    // Compared with the table, and then with earlier puts.
     let refused = writer.put(VIDEO, with_column(&videos(1..2), "score", one_text("high"))).await;
     assert!(matches!(refused, Err(Error::TypeMismatch { .. })), "{refused:?}");
     writer.put(VIDEO, with_column(&videos(1..2), "title", one_text("b"))).await.expect("a put");
@@ -65,9 +65,9 @@ async fn types_that_cannot_be_aligned_are_refused_at_put() {
     assert_eq!(fixture.ids(VIDEO).await, [0, 1]);
 }
 
-/// The types would do, but a value does not.
+/// The types are compatible, but a value does not fit.
 #[tokio::test]
-async fn values_that_do_not_fit_are_refused_at_put() {
+async fn values_that_do_not_fit_are_refused_by_put() {
     let fixture = Fixture::new().await;
     let writer = fixture.writer().await;
     let narrow = Arc::new(Int32Array::from(vec![1]));
@@ -79,9 +79,9 @@ async fn values_that_do_not_fit_are_refused_at_put() {
     assert_eq!(fixture.ids(VIDEO).await, [0, 1]);
 }
 
-/// Where a small batch has nothing but nulls, it has no type to say.
+/// A small batch with only nulls in a column does not determine its type.
 #[tokio::test]
-async fn a_column_without_a_type_waits_for_one() {
+async fn a_column_without_a_type_takes_a_later_one() {
     let fixture = Fixture::new().await;
     let writer = fixture.writer().await;
     for start in [0, 2] {
@@ -110,7 +110,7 @@ async fn a_refused_put_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn a_table_that_may_not_be_created_is_missed_at_put() {
+async fn a_table_that_may_not_be_created_is_reported_by_put() {
     let builder = MetadataStore::builder(MemoryBackend::new(), graph("1")).auto_create_tables(false);
     let store = builder.open(AccessMode::ReadWrite).await.expect("the store opens");
     let writer = metaxy_core::BufferedMetadataWriter::builder(store).start().await.expect("it starts");
@@ -118,9 +118,9 @@ async fn a_table_that_may_not_be_created_is_missed_at_put() {
     writer.close().await.expect("a close");
 }
 
-/// Another program may have changed the table: after a failure it is looked at again.
+/// Another program may have changed the table: after a failure its schema is read again.
 #[tokio::test]
-async fn a_table_that_has_changed_is_seen_after_a_failure() {
+async fn a_changed_table_is_detected_after_a_failure() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append)).await;
     let writer = fixture.writer().await;
     writer.put(VIDEO, videos(0..1)).await.expect("a put");

@@ -8,9 +8,9 @@ use metaxy_testkit::faults::{Fault, Operation, abandoned_after};
 use super::log::{listen, logged};
 use super::support::{Fixture, VIDEO, eventually, in_time, videos};
 
-/// Whole or not at all, wherever the caller gives up.
+/// Each call is atomic, wherever the caller drops it.
 #[tokio::test(flavor = "multi_thread")]
-async fn abandoned_calls_leave_the_writer_sound() {
+async fn dropped_calls_leave_the_writer_usable() {
     let spool = tempfile::tempdir().expect("a directory");
     for kept in [false, true] {
         let fixture = Fixture::slow(Duration::from_millis(2)).await;
@@ -41,9 +41,9 @@ async fn abandoned_calls_leave_the_writer_sound() {
     }
 }
 
-/// The batches of a failure go to the next caller, not to one whose call was dropped.
+/// The batches of a failure are returned to the next caller, not to a dropped call.
 #[tokio::test]
-async fn an_abandoned_flush_takes_nothing_with_it() {
+async fn a_dropped_flush_loses_no_rows() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).forever()).await;
     let writer = fixture.writer().await;
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
@@ -56,7 +56,7 @@ async fn an_abandoned_flush_takes_nothing_with_it() {
 }
 
 #[tokio::test]
-async fn an_abandoned_put_leaves_the_queue() {
+async fn a_dropped_put_leaves_the_queue() {
     let fixture = Fixture::slow(Duration::from_millis(30)).await;
     let writer = fixture.builder().max_pending_bytes(1).start().await.expect("it starts");
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
@@ -67,7 +67,7 @@ async fn an_abandoned_put_leaves_the_queue() {
 }
 
 #[tokio::test]
-async fn a_closed_writer_takes_nothing() {
+async fn a_closed_writer_accepts_nothing() {
     let fixture = Fixture::new().await;
     let writer = fixture.writer().await;
     writer.clone().close().await.expect("a close");
@@ -77,7 +77,7 @@ async fn a_closed_writer_takes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_writer_writes_what_it_holds() {
+async fn a_dropped_writer_writes_its_rows() {
     let fixture = Fixture::slow(Duration::from_millis(50)).await;
     let writer = fixture.writer().await;
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
@@ -89,7 +89,7 @@ async fn a_dropped_writer_writes_what_it_holds() {
 }
 
 #[test]
-fn a_writer_dropped_outside_of_async_code_writes_what_it_holds() {
+fn a_writer_dropped_outside_of_async_code_writes_its_rows() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (fixture, writer) = runtime.block_on(async {
         let fixture = Fixture::slow(Duration::from_millis(50)).await;
@@ -113,7 +113,7 @@ async fn a_writer_dropped_on_the_only_thread_writes_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_writer_logs_what_it_could_not_write() {
+async fn a_dropped_writer_logs_unwritten_rows() {
     listen();
     let fixture = Fixture::failing(Fault::fail(Operation::Append).forever()).await;
     let writer = fixture.writer().await;
@@ -123,7 +123,7 @@ async fn a_dropped_writer_logs_what_it_could_not_write() {
 }
 
 #[test]
-fn a_runtime_that_goes_logs_what_was_not_written() {
+fn a_runtime_that_ends_logs_unwritten_rows() {
     listen();
     for (rows, threads) in [(4712, 1), (4713, 2)] {
         let runtime = match threads {
@@ -136,7 +136,7 @@ fn a_runtime_that_goes_logs_what_was_not_written() {
         runtime.block_on(async {
             let writer = fixture.writer().await;
             writer.put(VIDEO, videos(0..rows)).await.expect("a put");
-            // It goes with the runtime, which no longer runs anything by then.
+            // It is dropped with the runtime, which no longer runs tasks by then.
             tokio::spawn(async move {
                 std::future::pending::<()>().await;
                 drop(writer);
@@ -144,7 +144,7 @@ fn a_runtime_that_goes_logs_what_was_not_written() {
             tokio::task::yield_now().await;
         });
         drop(runtime);
-        // The task may have been at work already.
+        // The task may already have started.
         let written = fixture.appends() == 1;
         assert!(written || logged(&format!("{rows} of raw/video")), "{threads} thread(s)");
         assert!(started.elapsed() < Duration::from_secs(10), "{threads} thread(s): nothing was left to wait for");

@@ -1,4 +1,4 @@
-//! A failed flush loses nothing.
+//! A failed flush loses no rows.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn rows_of(error: &WriterError) -> usize {
 }
 
 #[tokio::test]
-async fn a_passing_failure_is_outlived() {
+async fn a_transient_failure_is_retried() {
     for (moment, fault) in moments() {
         for times in [1, 3] {
             let what = format!("{times} failure(s) {moment} the append");
@@ -39,7 +39,7 @@ async fn a_passing_failure_is_outlived() {
 }
 
 #[tokio::test]
-async fn a_lasting_failure_gives_every_row_back() {
+async fn a_permanent_failure_gives_every_row_back() {
     for (moment, fault) in moments() {
         for (transient, attempts) in [(true, 4), (false, 1)] {
             let what = format!("failures {moment} the append, transient: {transient}");
@@ -76,7 +76,7 @@ async fn closing_gives_every_row_back_too() {
 }
 
 #[tokio::test]
-async fn what_is_in_the_store_is_not_given_back() {
+async fn written_rows_are_not_given_back() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).at(2).forever()).await;
     let writer = fixture.writer().await;
     writer.put_multi([(VIDEO, videos(0..10)), (TEXT, texts(0..4))]).await.expect("a put");
@@ -88,7 +88,7 @@ async fn what_is_in_the_store_is_not_given_back() {
 }
 
 #[tokio::test]
-async fn the_state_is_seen_while_it_fails() {
+async fn the_state_is_visible_during_failures() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).forever().transient()).await;
     let pause = Duration::from_millis(1);
     let policy = RetryPolicy { attempts: usize::MAX, initial_pause: pause, max_pause: pause };
@@ -116,14 +116,14 @@ async fn pauses_grow() {
     writer.flush().await.expect_err("a flush that cannot succeed");
     let times = fixture.backend.times(Operation::Append);
     let pauses: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // Half of the pause may be taken off.
+    // Up to half of the pause may be taken off.
     let least = [10, 20, 40, 50, 50].map(Duration::from_millis);
     assert_eq!(pauses.len(), least.len());
     assert!(pauses.iter().zip(&least).all(|(pause, least)| pause >= least), "{pauses:?}");
 }
 
 #[tokio::test]
-async fn pauses_differ() {
+async fn pauses_are_random() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).forever().transient()).await;
     let full = Duration::from_millis(30);
     let policy = RetryPolicy { attempts: 41, initial_pause: full, max_pause: full };
@@ -137,7 +137,7 @@ async fn pauses_differ() {
 }
 
 #[tokio::test]
-async fn after_giving_up_nothing_is_taken_until_it_is_known() {
+async fn after_giving_up_nothing_is_accepted_until_it_is_reported() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).forever()).await;
     let writer = fixture.builder().flush_rows(10).start().await.expect("it starts");
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
@@ -149,9 +149,9 @@ async fn after_giving_up_nothing_is_taken_until_it_is_known() {
     assert_eq!(rows_of(&error), 10);
 }
 
-/// What came while the failing rows were being written may depend on them.
+/// Rows that are put while a flush fails may depend on the failed ones.
 #[tokio::test]
-async fn what_came_since_is_given_back_with_it() {
+async fn later_rows_are_given_back_too() {
     let fixture = Fixture::failing(Fault::delay(Operation::Schema, Duration::from_millis(50)).at(2)).await;
     fixture.backend.inject(Fault::fail(Operation::Append).forever());
     let writer = fixture.builder().flush_rows(10).start().await.expect("it starts");
@@ -162,9 +162,9 @@ async fn what_came_since_is_given_back_with_it() {
     assert_eq!(rows_of(&error), 13);
 }
 
-/// None of them may believe that its rows are in the store.
+/// No caller may assume that its rows are in the store.
 #[tokio::test]
-async fn every_waiting_caller_learns_of_a_failure() {
+async fn every_waiting_caller_gets_the_failure() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).forever()).await;
     let writer = fixture.writer().await;
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
@@ -176,7 +176,7 @@ async fn every_waiting_caller_learns_of_a_failure() {
 }
 
 #[tokio::test]
-async fn a_flush_whose_rows_are_there_succeeds_though_later_ones_fail() {
+async fn a_flush_succeeds_if_only_later_rows_fail() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).at(2).forever()).await;
     let writer = fixture.builder().flush_rows(10).start().await.expect("it starts");
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
@@ -191,7 +191,7 @@ async fn a_flush_whose_rows_are_there_succeeds_though_later_ones_fail() {
 }
 
 #[test]
-fn rows_are_given_back_when_their_runtime_is_gone() {
+fn rows_are_given_back_after_their_runtime_has_ended() {
     let start = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let runtime = start();
     let writer = runtime.block_on(async {
@@ -206,7 +206,7 @@ fn rows_are_given_back_when_their_runtime_is_gone() {
     start().block_on(in_time("a put", writer.put(VIDEO, videos(0..1)))).expect_err("the runtime has ended");
 }
 
-/// The whole matrix, with rows that come all the time: whatever fails, readers find each id once or it is given back.
+/// All kinds of failures during continuous puts: readers find each id once, or it is given back.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_is_in_the_store_or_given_back() {
     for (moment, fault) in moments() {

@@ -1,4 +1,4 @@
-//! When rows are written, in what order, and under which time.
+//! The time, the order and the timestamp of writes.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -23,9 +23,9 @@ async fn a_flush_waits_until_everything_is_in_the_store() {
     assert_eq!((writer.pending_rows(), fixture.appends()), (0, 1), "small batches are written together");
 }
 
-/// The row that came later is of a dependent, so that it is written first.
+/// The later row is of a dependent, so that it is written first.
 #[tokio::test]
-async fn a_flush_is_not_content_with_as_many_other_rows() {
+async fn a_flush_does_not_count_other_rows() {
     let fixture = Fixture::slow(Duration::from_millis(100)).await;
     let writer = fixture.builder().flush_rows(1).start().await.expect("it starts");
     writer.put(VIDEO, videos(0..1)).await.expect("a put");
@@ -44,7 +44,7 @@ async fn a_flush_is_not_content_with_as_many_other_rows() {
 }
 
 #[tokio::test]
-async fn closing_tells_the_rows_of_each_feature() {
+async fn closing_returns_the_rows_of_each_feature() {
     let fixture = Fixture::new().await;
     let writer = fixture.writer().await;
     writer.put(VIDEO, videos(0..10)).await.expect("a put");
@@ -91,9 +91,9 @@ async fn the_interval_starts_again_after_a_flush() {
     assert!(waited >= INTERVAL, "it was written {waited:?} after the last flush");
 }
 
-/// Longer than any clock counts, and no time at all.
+/// Longer than any clock can count, and zero.
 #[tokio::test]
-async fn any_interval_will_do() {
+async fn any_interval_is_valid() {
     for interval in [Duration::MAX, Duration::ZERO] {
         let fixture = Fixture::new().await;
         let writer = fixture.builder().interval(interval).start().await.expect("it starts");
@@ -103,7 +103,7 @@ async fn any_interval_will_do() {
 }
 
 #[tokio::test]
-async fn flushes_are_as_large_as_they_were_set() {
+async fn flushes_have_the_configured_size() {
     let fixture = Fixture::slow(Duration::from_millis(5)).await;
     let writer = fixture.builder().flush_rows(20).start().await.expect("it starts");
     for number in 0..20 {
@@ -115,7 +115,7 @@ async fn flushes_are_as_large_as_they_were_set() {
 }
 
 #[tokio::test]
-async fn dependents_go_first() {
+async fn dependents_are_written_first() {
     let fixture = Fixture::failing(Fault::fail(Operation::Append).at(2)).await;
     let writer = fixture.writer().await;
     writer.put_multi([(VIDEO, videos(0..3))]).await.expect("a put");
@@ -145,7 +145,7 @@ async fn a_flush_has_one_time() {
     }
 }
 
-/// Rows of one time could not tell readers which is the later one.
+/// Readers could not tell which of two rows with the same time is later.
 #[tokio::test]
 async fn of_an_id_put_twice_the_later_row_counts() {
     let fixture = Fixture::new().await;

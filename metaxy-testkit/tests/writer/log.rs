@@ -1,4 +1,4 @@
-//! What the tests of this process log.
+//! The log of the tests of this process.
 
 use std::fmt::{Debug, Write};
 use std::sync::Mutex;
@@ -9,9 +9,9 @@ use tracing::{Event, Metadata, Subscriber};
 
 static LOG: Mutex<String> = Mutex::new(String::new());
 
-/// Keeps what is logged from now on.
+/// Collects the log from now on.
 pub fn listen() {
-    // The first test that asks sets it for all.
+    // The first test sets it for all.
     let _ = tracing::subscriber::set_global_default(Listener);
 }
 

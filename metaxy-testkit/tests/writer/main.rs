@@ -1,4 +1,4 @@
-//! The promises of the buffered writer, over a backend that fails on demand.
+//! The guarantees of the buffered writer, on a backend with injected faults.
 
 mod blocking;
 mod budget;

@@ -1,4 +1,4 @@
-//! What a writer tells of itself.
+//! The progress and settings of a writer.
 
 use std::sync::{Arc, Mutex};
 
@@ -45,7 +45,7 @@ async fn a_hook_that_panics_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_writer_has_a_materialization_id_of_its_own() {
+async fn a_writer_has_its_own_materialization_id() {
     use arrow::array::AsArray;
     use metaxy_core::columns::MATERIALIZATION_ID;
 

@@ -1,4 +1,4 @@
-//! What the store refuses holds up no other batch, and is not lost.
+//! Batches that the store refuses delay no others, and are not lost.
 
 use std::fmt;
 use std::path::Path;
@@ -16,7 +16,7 @@ use metaxy_testkit::memory::MemoryBackend;
 use super::spool::{kept, restart};
 use super::support::{NEVER, TEXT, VIDEO, graph, ids, texts, videos, with_column};
 
-/// A backend that refuses rows of the ids 7 and 77, at first sight or in the append.
+/// A backend that refuses rows with the ids 7 and 77, in its check or in the append.
 struct Picky {
     inner: MemoryBackend,
     at_first_sight: bool,
@@ -111,10 +111,10 @@ fn good(count: i64) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn what_the_backend_cannot_store_is_refused_by_put() {
+async fn rows_that_the_backend_cannot_store_are_refused_by_put() {
     let (_, store) = Picky { at_first_sight: true, ..Picky::new(by_value) }.open().await;
     let writer = BufferedMetadataWriter::builder(store.clone()).interval(NEVER).start().await.expect("it starts");
-    // The first batch, and one that is like others before it.
+    // The first batch, and one like earlier batches.
     writer.put(VIDEO, videos(5..9)).await.expect_err("it holds a seven");
     for ids in [0..2, 2..4, 8..9] {
         writer.put(VIDEO, videos(ids)).await.expect("a put");
@@ -128,7 +128,7 @@ async fn what_the_backend_cannot_store_is_refused_by_put() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_refused_holds_up_no_other_and_can_be_taken_back() {
+async fn a_refused_batch_delays_no_other_and_can_be_taken_back() {
     for error in [by_value, by_backend, by_panic] {
         let directory = tempfile::tempdir().expect("a directory");
         let rejected = directory.path().join("rejected");
@@ -147,7 +147,7 @@ async fn a_batch_that_is_refused_holds_up_no_other_and_can_be_taken_back() {
             let reason = std::fs::read_to_string(batch.file.with_extension("reason.txt")).expect("the reason");
             assert!(reason.contains("raw/video") && reason.contains("no sevens"), "{reason}");
         }
-        // It goes on, and what was told once is not told again.
+        // The writer continues, and reports a rejected batch only once.
         writer.put(VIDEO, videos(100..110)).await.expect("the writer goes on");
         writer.flush().await.expect("what was put since is in the store");
         assert_eq!(writer.pending_rows(), 0);
@@ -160,7 +160,7 @@ async fn a_batch_that_is_refused_holds_up_no_other_and_can_be_taken_back() {
 }
 
 #[tokio::test]
-async fn closing_reports_what_was_refused() {
+async fn closing_reports_refused_rows() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, store) = Picky::new(by_value).open().await;
     let writer = spooled(&store, directory.path()).await;
@@ -168,7 +168,7 @@ async fn closing_reports_what_was_refused() {
     let refused = writer.close().await.expect_err("one row is not in the store");
     assert_eq!(refused.rejected.iter().map(|batch| batch.rows).sum::<usize>(), 1);
     assert!(matches!(*refused.error, Error::InvalidValue { .. }), "{refused}");
-    // What another process has left there is no longer in the way, and can still be taken back.
+    // Rejected batches of another process cause no errors, and can still be taken back.
     let (backend, store) = Picky::new(by_value).open().await;
     backend.is_picky.store(false, Ordering::SeqCst);
     let writer = spooled(&store, directory.path()).await;
@@ -179,9 +179,9 @@ async fn closing_reports_what_was_refused() {
     assert_eq!(ids(&store, VIDEO).await, [7]);
 }
 
-/// An earlier process had put them, under a store that took everything.
+/// An earlier process has put the rows into a store that accepted everything.
 #[tokio::test]
-async fn poison_that_an_earlier_process_has_left_holds_up_nothing() {
+async fn refused_rows_of_an_earlier_process_delay_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     super::spool::leave_behind(directory.path(), VIDEO, (0..80).map(|id| videos(id..id + 1))).await;
     let (_, store) = Picky::new(by_backend).open().await;
@@ -192,9 +192,9 @@ async fn poison_that_an_earlier_process_has_left_holds_up_nothing() {
     assert_eq!((ids(&store, VIDEO).await, ids(&store, TEXT).await), (good(80), vec![0, 1, 2]));
 }
 
-/// A store that refuses everything says nothing about the rows.
+/// A store that refuses everything proves nothing about the rows.
 #[tokio::test]
-async fn nothing_is_set_aside_when_the_store_fails() {
+async fn nothing_is_rejected_when_the_store_fails() {
     let directory = tempfile::tempdir().expect("a directory");
     let broken = super::support::Fixture::failing(
         metaxy_testkit::faults::Fault::fail(metaxy_testkit::faults::Operation::Append).forever(),
@@ -208,7 +208,7 @@ async fn nothing_is_set_aside_when_the_store_fails() {
     assert!(broken.appends() < 60, "{} attempts", broken.appends());
 }
 
-/// Without a spool directory its caller gets a refused batch back, alone.
+/// Without a spool directory, only the refused batch is given back.
 #[tokio::test]
 async fn without_a_spool_a_refused_batch_is_given_back_and_the_others_are_written() {
     let (_, store) = Picky::new(by_value).open().await;

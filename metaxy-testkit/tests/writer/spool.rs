@@ -1,4 +1,4 @@
-//! A spool directory keeps what was put, whatever becomes of the process.
+//! A spool directory keeps batches after a crash of the process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::support::{
     Fixture, TEXT, VIDEO, column, eventually, graph, in_time, ints, only_value, texts, videos, with_column,
 };
 
-/// Returns how many batches a spool directory holds.
+/// Returns the number of batches in a spool directory.
 pub fn kept(directory: &Path) -> usize {
     let files = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
     files.filter(|path| path.extension().is_some_and(|extension| extension == "arrow")).count()
@@ -23,7 +23,7 @@ pub async fn start(store: &MetadataStore, directory: &Path) -> Result<BufferedMe
     builder.spool(directory).start().await
 }
 
-/// As [`start`]; the task of a writer that was dropped lets go of its spool a moment later.
+/// Calls [`start`] until the task of a dropped writer has released the spool.
 pub async fn restart(store: &MetadataStore, directory: &Path) -> BufferedMetadataWriter {
     let started = async {
         loop {
@@ -37,7 +37,7 @@ pub async fn restart(store: &MetadataStore, directory: &Path) -> BufferedMetadat
     in_time("the lock is let go", started).await
 }
 
-/// Puts rows with a writer that never gets to write them.
+/// Puts rows with a writer that cannot write them.
 pub async fn leave_behind(
     directory: &Path,
     feature: &str,
@@ -52,7 +52,7 @@ pub async fn leave_behind(
 }
 
 #[tokio::test]
-async fn a_batch_is_on_disk_when_put_returns_and_goes_when_it_is_written() {
+async fn a_batch_is_on_disk_from_its_put_until_it_is_written() {
     let directory = tempfile::tempdir().expect("a directory");
     let spool = directory.path().join("made").join("by the writer");
     let fixture = Fixture::new().await;
@@ -74,7 +74,7 @@ async fn a_refused_put_leaves_nothing_on_disk() {
 }
 
 #[tokio::test]
-async fn what_was_left_is_written_at_the_next_start() {
+async fn spooled_rows_are_written_at_the_next_start() {
     let directory = tempfile::tempdir().expect("a directory");
     leave_behind(directory.path(), VIDEO, (0..30).map(|number| videos(number * 10..(number + 1) * 10))).await;
     assert_eq!(kept(directory.path()), 30);
@@ -88,9 +88,9 @@ async fn what_was_left_is_written_at_the_next_start() {
     assert_eq!(kept(directory.path()), 0);
 }
 
-/// A process may be killed when its rows are in the store and still in the spool, and the next one again.
+/// A process may be killed when its rows are both in the store and in the spool, and so may the next one.
 #[tokio::test]
-async fn what_is_in_the_store_already_is_seen_once() {
+async fn stored_rows_are_read_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let fixture = Fixture::new().await;
     for _ in 0..3 {
@@ -105,7 +105,7 @@ async fn what_is_in_the_store_already_is_seen_once() {
 }
 
 #[tokio::test]
-async fn a_row_that_was_left_hides_no_later_one() {
+async fn a_spooled_row_hides_no_later_one() {
     let directory = tempfile::tempdir().expect("a directory");
     leave_behind(directory.path(), VIDEO, [videos(0..10)]).await;
     let fixture = Fixture::new().await;
@@ -120,9 +120,9 @@ async fn a_row_that_was_left_hides_no_later_one() {
     assert_eq!(newest, 1, "the later write of sample 0 counts");
 }
 
-/// Rows made under other definitions must not pass for rows of the current ones.
+/// Rows of other definitions must not count as rows of the current ones.
 #[tokio::test]
-async fn what_was_left_keeps_the_version_under_which_it_was_made() {
+async fn spooled_rows_keep_their_feature_version() {
     let directory = tempfile::tempdir().expect("a directory");
     leave_behind(directory.path(), VIDEO, [videos(0..10)]).await;
     leave_behind(directory.path(), TEXT, [texts(0..5)]).await;
@@ -154,7 +154,7 @@ async fn only_one_writer_uses_a_directory() {
 
 /// A process was killed while it wrote a file, before its put returned.
 #[tokio::test]
-async fn half_a_file_is_none() {
+async fn an_incomplete_file_is_ignored() {
     let directory = tempfile::tempdir().expect("a directory");
     leave_behind(directory.path(), VIDEO, [videos(0..10)]).await;
     let half = directory.path().join("00000000000000000001-0000000000-0000000000000000.part");
@@ -167,7 +167,7 @@ async fn half_a_file_is_none() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_named() {
+async fn a_damaged_file_is_reported() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("00000000000000000001-0000000000-0000000000000000.arrow");
     std::fs::write(&file, "no Arrow file").expect("a file");
@@ -177,7 +177,7 @@ async fn a_damaged_file_is_named() {
     assert!(error.to_string().contains(&file.display().to_string()), "{error}");
 }
 
-/// On Linux a thread can be forbidden to put files safely on disk; those that it starts are forbidden it too.
+/// On Linux a seccomp filter can make syncs fail on a thread and on the threads that it starts.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_batch_that_does_not_reach_the_disk_is_refused() {
@@ -202,7 +202,7 @@ fn a_batch_that_does_not_reach_the_disk_is_refused() {
     std::thread::scope(|scope| scope.spawn(put).join()).expect("a thread of its own, which keeps the ban");
 }
 
-/// From here on these calls of this thread, and of those that it starts, fail.
+/// Makes these calls fail from now on, on this thread and on those that it starts.
 #[cfg(target_os = "linux")]
 pub fn forbid(calls: &[i64], error: i32) -> Result<(), seccompiler::Error> {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};

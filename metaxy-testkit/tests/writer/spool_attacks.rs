@@ -1,5 +1,5 @@
-//! A spool directory is input: what others have put or changed there is refused, and never followed, opened for ever,
-//! or decoded to something else.
+//! A spool directory is input: files and changes of others are refused; links are not followed, opening never waits
+//! forever, and no other values are decoded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn only_file(directory: &Path) -> PathBuf {
     files.find(|path| path.extension().is_some_and(|extension| extension == "arrow")).expect("a file")
 }
 
-/// Returns a file as versions without frames have written it.
+/// Returns a file in the form of versions without frames.
 fn without_frame(file: &Path) -> Vec<u8> {
     let (schema, batches) = ipc::decode("spool", &fs::read(file).expect("a file")).expect("a whole file");
     let mut writer = FileWriter::try_new(Vec::new(), &schema).expect("a file");
@@ -34,7 +34,7 @@ async fn is_refused(directory: &Path) -> Error {
 }
 
 #[tokio::test]
-async fn every_changed_byte_is_seen() {
+async fn every_changed_byte_is_detected() {
     let directory = tempfile::tempdir().expect("a directory");
     leave_behind(directory.path(), VIDEO, [videos(0..3)]).await;
     let file = only_file(directory.path());
@@ -71,7 +71,7 @@ async fn files_of_earlier_versions_are_read() {
     assert_eq!(kept(directory.path()), 0);
 }
 
-/// Lengths in them may say anything: nothing is allocated for what is not there, nothing panics.
+/// Their lengths may have any value: no memory is allocated for missing bytes, and nothing panics.
 #[tokio::test]
 async fn damaged_files_of_earlier_versions_are_refused_or_read() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -80,7 +80,7 @@ async fn damaged_files_of_earlier_versions_are_refused_or_read() {
     let bare = without_frame(&file);
     let fixture = Fixture::new().await;
     let (mut refused, mut read) = (0, 0);
-    // The lengths are at the end, and at the beginning of each message; a few positions of the rest will do.
+    // The lengths are at the end, and at the beginning of each message; a few other positions are enough.
     let positions = (0..bare.len()).filter(|at| at % 16 < 2 || at + 64 > bare.len());
     for at in positions.clone() {
         let mut changed = bare.clone();
@@ -129,7 +129,7 @@ async fn links_and_pipes_are_not_opened() {
 }
 
 #[tokio::test]
-async fn files_of_others_stay_as_they_are() {
+async fn files_of_other_programs_are_not_changed() {
     let directory = tempfile::tempdir().expect("a directory");
     let others = ["lock", "notes.part", "data.arrow", "00000000000000000001-0000000000-xyz.arrow", "a-b-c.part"];
     for name in others {
@@ -160,9 +160,9 @@ async fn only_its_owner_reads_a_spool() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_is_told_from_a_lack_of_rights() {
+async fn a_full_disk_differs_from_missing_permissions() {
     let fixture = Fixture::new().await;
-    // A file system that takes nothing.
+    // A file system that accepts no files.
     let error =
         start(&fixture.store, Path::new("/proc/metaxy")).await.expect_err("there are no files of ours in /proc");
     assert!(matches!(error, Error::LocationNotFound { .. } | Error::AccessDenied { .. }), "{error}");
@@ -183,10 +183,10 @@ async fn a_full_disk_is_told_from_a_lack_of_rights() {
     }
 }
 
-/// A disk that is really full, if this machine lets a test have one.
+/// A disk that is really full, if a test may create one on this machine.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_put_onto_a_full_disk_is_refused_and_works_later() {
+fn a_put_on_a_full_disk_is_refused_and_works_later() {
     let directory = tempfile::tempdir().expect("a directory");
     let put = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,4 +1,4 @@
-//! A store over a backend that fails on demand, and rows for it.
+//! A store on a backend with injected faults, and rows for it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use metaxy_core::{AccessMode, BufferedMetadataWriter, FeatureGraph, FeatureSpec,
 use metaxy_testkit::faults::{Fault, FaultyBackend, Operation};
 use metaxy_testkit::memory::MemoryBackend;
 
-/// The feature that `text` is made from.
+/// The feature from which `text` is made.
 pub const VIDEO: &str = "raw/video";
 /// A feature made from [`VIDEO`].
 pub const TEXT: &str = "text";
@@ -19,7 +19,7 @@ pub const TEXT: &str = "text";
 /// An interval that does not pass in a test.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
-/// A store, and the backend that can be made to fail.
+/// A store and its backend, into which faults can be injected.
 pub struct Fixture {
     pub backend: Arc<FaultyBackend>,
     pub store: MetadataStore,
@@ -48,7 +48,7 @@ impl Fixture {
         Self::failing(Fault::delay(Operation::Append, time).forever()).await
     }
 
-    /// Returns a writer that flushes only when it is asked to, and whose retries do not keep a test waiting.
+    /// Returns a builder of a writer that flushes only on request, and retries without long pauses.
     pub fn builder(&self) -> WriterBuilder {
         let pause = Duration::from_millis(1);
         BufferedMetadataWriter::builder(self.store.clone())
@@ -65,13 +65,13 @@ impl Fixture {
         ids(&self.store, feature).await
     }
 
-    /// Returns how many appends there were.
+    /// Returns the number of appends.
     pub fn appends(&self) -> usize {
         self.backend.calls(Operation::Append)
     }
 }
 
-/// Returns two features, of which one is made from the other; the first under a version of its code.
+/// Returns two features, one of which depends on the other; the first has this code version.
 pub fn graph(code_version: &str) -> FeatureGraph {
     let audio = metaxy_core::FieldSpec::new("audio").code_version(code_version);
     FeatureGraph::new([
@@ -81,12 +81,12 @@ pub fn graph(code_version: &str) -> FeatureGraph {
     .expect("a graph")
 }
 
-/// Rows of [`VIDEO`].
+/// Returns rows of [`VIDEO`].
 pub fn videos(ids: Range<i64>) -> RecordBatch {
     rows("audio", ids)
 }
 
-/// Rows of [`TEXT`].
+/// Returns rows of [`TEXT`].
 pub fn texts(ids: Range<i64>) -> RecordBatch {
     rows("words", ids)
 }
@@ -125,7 +125,7 @@ pub async fn ints(store: &MetadataStore, feature: &str, column: &str) -> Vec<i64
     batches.flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().iter().flatten().collect::<Vec<_>>()).collect()
 }
 
-/// Returns a system column as it is stored, in one array.
+/// Returns a stored system column in one array.
 pub async fn column(store: &MetadataStore, feature: &str, column: &str) -> ArrayRef {
     let rows = store.read(feature).columns([column]).await.expect("it reads").rows().await.expect("it reads");
     rows.to_batch().expect("one batch").column(0).clone()
@@ -141,7 +141,7 @@ pub async fn only_value(store: &MetadataStore, feature: &str, name: &str) -> Arr
     first
 }
 
-/// Waits for what has to come about; a test that waits for ever has failed.
+/// Waits until a condition is true, or panics after a time limit.
 pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !is_so() {
@@ -150,7 +150,7 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Returns a call that has to come to an end.
+/// Returns the result of a call, or panics after a time limit.
 pub async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(20), call).await {
         Ok(answer) => answer,

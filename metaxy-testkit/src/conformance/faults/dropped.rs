@@ -1,4 +1,4 @@
-//! Calls that are dropped half way.
+//! Calls whose futures are dropped before they are done.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,22 +13,22 @@ use crate::conformance::kit::{LEAF, PASSED, ROOT, ids, pair, process, read, read
 use crate::conformance::{Bench, Outcome};
 use crate::faults::abandoned_after;
 
-/// How often a future may be polled before it has to be done.
+/// The number of polls after which a future must be done.
 const POLLS: usize = 400;
 const ROWS: usize = 30;
 
-/// When a call is dropped that waits for something.
+/// The moment at which a waiting call is dropped.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// While that is still under way.
+    /// While it waits.
     Waiting,
-    /// When that has come, and the call could go on.
+    /// When it has been woken, and could continue.
     Ready,
 }
 
 const MOMENTS: [Moment; 2] = [Moment::Waiting, Moment::Ready];
 
-/// Polls a future `polls` times, then drops it; its answer, if it had one by then.
+/// Polls a future `polls` times, then drops it. Returns its result, if it was ready by then.
 async fn cut<F: Future>(future: F, polls: usize, moment: Moment) -> Option<F::Output> {
     if let Moment::Waiting = moment {
         return abandoned_after(polls, future).await;
@@ -45,8 +45,8 @@ async fn cut<F: Future>(future: F, polls: usize, moment: Moment) -> Option<F::Ou
     .await
 }
 
-/// Drops a call where it waits for the first time, for the second time and so on, until it comes to its end. Every
-/// attempt has a name of its own, with which the store is made ready for it and looked at after it.
+/// Drops a call when it waits for the first time, for the second time and so on, until it completes. Every attempt has
+/// its own name, with which the store is prepared before it and checked after it.
 async fn cut_everywhere<T, R, C, A>(
     moment: Moment,
     ready: impl Fn(String) -> R,
@@ -70,15 +70,15 @@ where
     panic!("the call is not done after {POLLS} polls");
 }
 
-/// For calls that need nothing to be made ready.
+/// The preparation of calls that need none.
 async fn nothing(_: String) -> Result<()> {
     Ok(())
 }
 
-/// Returns how many rows of a feature have ids that begin so: all of an attempt or none, however often it is looked at.
+/// Returns the number of rows whose ids have a prefix: all of an attempt or none, in repeated reads.
 async fn assert_whole(store: &MetadataStore, feature: &str, prefix: &str) -> Result<usize> {
     let mut count = 0;
-    // Work that was begun may still come to its end, off the async threads.
+    // Work that has begun may still be completed, outside the async threads.
     for _ in 0..3 {
         let ids = match store.read(feature).columns(["id"]).await {
             Ok(rows) => texts(&rows.rows().await?.to_batch()?, "id"),
@@ -92,7 +92,7 @@ async fn assert_whole(store: &MetadataStore, feature: &str, prefix: &str) -> Res
     Ok(count)
 }
 
-/// Returns the ids, once nothing changes them any more.
+/// Returns the ids when they no longer change.
 async fn settled(store: &MetadataStore) -> Result<Vec<String>> {
     let mut before = read_ids(store, ROOT).await?;
     loop {
@@ -105,7 +105,7 @@ async fn settled(store: &MetadataStore) -> Result<Vec<String>> {
     }
 }
 
-pub(in crate::conformance) async fn dropped_write_is_whole(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn a_dropped_write_is_atomic(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     let write = |attempt: String| {
         let batches: Vec<_> = ids(&attempt, ROWS).chunks(10).map(|ids| samples(ids, "v1").batch()).collect();
@@ -118,7 +118,7 @@ pub(in crate::conformance) async fn dropped_write_is_whole(bench: Bench) -> Resu
     for moment in MOMENTS {
         cut_everywhere(moment, nothing, write, whole).await?;
     }
-    // The store goes on as ever, and what it says is still so after it was opened again.
+    // The store still works, and has the same rows after it is opened again.
     store.write(ROOT, samples(ids("after-", ROWS), "v1").batch()).await?;
     assert_eq!(assert_whole(&store, ROOT, "after-").await?, ROWS);
     let before = settled(&store).await?;
@@ -127,10 +127,10 @@ pub(in crate::conformance) async fn dropped_write_is_whole(bench: Bench) -> Resu
     PASSED
 }
 
-pub(in crate::conformance) async fn dropped_delete_is_whole(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn a_dropped_delete_is_atomic(bench: Bench) -> Result<Outcome> {
     for (moment, soft) in MOMENTS.into_iter().flat_map(|moment| [(moment, true), (moment, false)]) {
         let store = bench.fresh_store().await?;
-        // Every attempt has a feature of its own, so that none of them has more to delete than the one before.
+        // Every attempt has its own feature, so that each has the same number of rows to delete.
         let feature = |attempt: &str| format!("attempt/{}", attempt.trim_end_matches('-').to_lowercase());
         let store_of = |attempt: &str| store.with_graph(FeatureGraph::new([root(&feature(attempt))?])?);
         let filled = |attempt: String| async move {
@@ -148,7 +148,7 @@ pub(in crate::conformance) async fn dropped_delete_is_whole(bench: Bench) -> Res
             let store = store_of(&attempt)?;
             assert_whole(&store, &feature(&attempt), "doomed-").await?;
             let kept = assert_whole(&store, &feature(&attempt), "keep-").await?;
-            assert_eq!(kept, ROWS, "a dropped deletion has taken more than it should");
+            assert_eq!(kept, ROWS, "a dropped deletion has removed other rows");
             Ok(())
         };
         cut_everywhere(moment, filled, delete, whole).await?;
@@ -156,7 +156,7 @@ pub(in crate::conformance) async fn dropped_delete_is_whole(bench: Bench) -> Res
     PASSED
 }
 
-pub(in crate::conformance) async fn dropped_drop_is_whole(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn a_dropped_table_removal_is_atomic(bench: Bench) -> Result<Outcome> {
     for moment in MOMENTS {
         let store = bench.fresh_store().await?;
         let refilled = |_| async {
@@ -164,12 +164,12 @@ pub(in crate::conformance) async fn dropped_drop_is_whole(bench: Bench) -> Resul
         };
         let whole = |_| async { eventually(|| assert_whole(&store, ROOT, "s")).await.map(|_| ()) };
         cut_everywhere(moment, refilled, |_| store.drop_feature(ROOT), whole).await?;
-        assert!(!store.has_feature(ROOT).await?, "a dropped feature is still there");
+        assert!(!store.has_feature(ROOT).await?, "a dropped feature still exists");
     }
     PASSED
 }
 
-pub(in crate::conformance) async fn dropped_reads_leave_nothing_behind(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn dropped_reads_hold_nothing(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, samples(ids("s", ROWS), "v1").batch()).await?;
     process(&store, LEAF).await?;
@@ -195,7 +195,7 @@ pub(in crate::conformance) async fn dropped_reads_leave_nothing_behind(bench: Be
     PASSED
 }
 
-pub(in crate::conformance) async fn dropped_open_can_be_tried_again(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn a_dropped_open_can_be_repeated(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, samples(["s1"], "v1").batch()).await?;
     store.close().await?;
@@ -209,7 +209,7 @@ pub(in crate::conformance) async fn dropped_open_can_be_tried_again(bench: Bench
     PASSED
 }
 
-/// Repeats a call that may fail while a dropped call comes to its end and drops the table.
+/// Repeats a call that may fail while a dropped call is completed and drops the table.
 async fn eventually<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
     for _ in 0..50 {
         if let Ok(answer) = call().await {
@@ -220,8 +220,7 @@ async fn eventually<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> R
     call().await
 }
 
-/// Opens the store. An opening that was dropped may keep its lock a little longer, until its thread sees that no caller
-/// waits.
+/// Opens the store. A dropped opening may keep its lock until its thread notices that no caller waits.
 async fn patiently_open(bench: &Bench) -> Result<MetadataStore> {
     for _ in 0..50 {
         match bench.builder(pair()?).await?.open(AccessMode::ReadWrite).await {
@@ -232,7 +231,7 @@ async fn patiently_open(bench: &Bench) -> Result<MetadataStore> {
     bench.store(pair()?).await
 }
 
-pub(in crate::conformance) async fn half_read_stream(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn a_stream_dropped_before_its_end(bench: Bench) -> Result<Outcome> {
     let store = bench.store(pair()?).await?;
     store.write(ROOT, samples(ids("s", 5_000), "v1").batch()).await?;
     for _ in 0..10 {
@@ -246,7 +245,7 @@ pub(in crate::conformance) async fn half_read_stream(bench: Bench) -> Result<Out
     PASSED
 }
 
-pub(in crate::conformance) async fn a_store_that_is_dropped_open(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn a_store_dropped_without_closing(bench: Bench) -> Result<Outcome> {
     for round in 0..5 {
         let store = patiently_open(&bench).await?;
         store.write(ROOT, samples([format!("s{round}")], "v1").batch()).await?;

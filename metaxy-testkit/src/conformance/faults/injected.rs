@@ -1,4 +1,4 @@
-//! Calls that fail, or are slow, at the n-th touch of the backend: before they take effect, on the way, or after it.
+//! Calls that fail or are slow at the n-th call of the backend: before it takes effect, while it runs, or after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::conformance::{Bench, Outcome};
 use crate::faults::{Fault, FaultyBackend, Operation};
 
 const ROWS: usize = 20;
-/// No call touches its backend as often.
+/// More calls of the backend than any call of a store makes.
 const TOUCHES: usize = 40;
 
-/// Returns where a call breaks, and how that is called in messages.
+/// Returns the moments of a fault, with their descriptions for messages.
 fn breaks() -> [(&'static str, Fault); 4] {
     let fault = || Fault::fail(Operation::Any);
     [
@@ -29,7 +29,7 @@ fn breaks() -> [(&'static str, Fault); 4] {
     ]
 }
 
-/// A store over the tested backend that breaks when it is told to.
+/// A store on the tested backend into which faults can be injected.
 struct Breakable {
     backend: Arc<FaultyBackend>,
     store: MetadataStore,
@@ -42,7 +42,7 @@ impl Breakable {
         Ok(Self { backend, store: builder.open(AccessMode::ReadWrite).await? })
     }
 
-    /// Makes a call that breaks at a touch of the backend; whether it has come that far.
+    /// Makes a call with a fault at a call of the backend, and returns its result and whether the fault occurred.
     async fn broken<T>(&self, fault: &Fault, touch: usize, call: impl Future<Output = T>) -> (T, bool) {
         let before = self.backend.struck();
         self.backend.inject(fault.clone().at(touch));
@@ -52,7 +52,7 @@ impl Breakable {
     }
 }
 
-/// The calls that change something.
+/// The calls that change a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     Write,
@@ -65,7 +65,7 @@ enum Change {
 impl Change {
     const ALL: [Self; 5] = [Self::Write, Self::WriteOfTwo, Self::SoftDelete, Self::HardDelete, Self::Drop];
 
-    /// Returns the features that it changes; a dropped one is used once.
+    /// Returns the features that the call changes; a dropped feature is used only once.
     fn features(self, attempt: usize) -> Vec<String> {
         match self {
             Self::WriteOfTwo => vec![ROOT.to_owned(), "other".to_owned()],
@@ -103,13 +103,13 @@ fn graph() -> Result<FeatureGraph> {
     FeatureGraph::new(keys.map(|key| root(&key)).collect::<Result<Vec<_>>>()?)
 }
 
-/// Returns how many living rows of an attempt each feature has.
+/// Returns the number of rows of an attempt in each feature, without deleted ones.
 async fn counts(store: &MetadataStore, features: &[String], prefix: &str) -> Result<Vec<usize>> {
     let mut counts = Vec::new();
     for feature in features {
         let ids = loop {
             match ids_in(store, feature).await {
-                // What the change has begun may still go on.
+                // The change may still be running.
                 Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(5)).await,
                 ids => break ids?,
             }
@@ -127,7 +127,7 @@ async fn ids_in(store: &MetadataStore, feature: &str) -> Result<Vec<String>> {
     }
 }
 
-pub(in crate::conformance) async fn failed_changes_are_whole(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn failed_changes_are_atomic(bench: Bench) -> Result<Outcome> {
     for (number, (when, fault)) in breaks().into_iter().enumerate() {
         let breakable = Breakable::new(&bench, graph()?).await?;
         for change in Change::ALL {
@@ -139,7 +139,8 @@ pub(in crate::conformance) async fn failed_changes_are_whole(bench: Bench) -> Re
     PASSED
 }
 
-/// Breaks a change at its first touch, its second and so on, until it comes to its end unharmed.
+/// Makes a change with a fault at the first call of the backend, at the second and so on, until it completes without
+/// one.
 async fn break_everywhere(
     breakable: &Breakable,
     change: Change,
@@ -157,7 +158,7 @@ async fn break_everywhere(
         let before = counts(store, &features, &prefix).await?;
         let (answer, struck) = breakable.broken(fault, touch, change.make(store, touch, &prefix)).await;
         let after = counts(store, &features, &prefix).await?;
-        let what = format!("{change:?}, whose touch {touch} of the backend failed {when}");
+        let what = format!("{change:?}, whose call {touch} of the backend failed {when}");
         if !struck {
             answer?;
             assert_eq!(after, vec![if change.adds() { ROWS } else { 0 }; features.len()], "{what}");
@@ -166,16 +167,16 @@ async fn break_everywhere(
         assert!(answer.is_err(), "{what}: no caller gets the error");
         assert!(
             after.iter().all(|count| [0, ROWS].contains(count)),
-            "{what}, has left parts: {after:?} of {ROWS} rows"
+            "{what}, has left a part: {after:?} of {ROWS} rows"
         );
         if number == 0 && change != Change::WriteOfTwo {
             assert_eq!(after, before, "{what}, has changed something");
         }
     }
-    panic!("{change:?} touches its backend more than {TOUCHES} times");
+    panic!("{change:?} makes more than {TOUCHES} calls of the backend");
 }
 
-/// Returns the answers of everything that reads.
+/// Returns the results of all reads.
 async fn answers(store: &MetadataStore) -> Result<BTreeMap<&'static str, Vec<String>>> {
     let mut answers = BTreeMap::new();
     let mut increment = Vec::new();
@@ -211,7 +212,7 @@ pub(in crate::conformance) async fn failed_reads_are_errors(bench: Bench) -> Res
             let (answer, struck) = breakable.broken(&fault, touch, answers(store)).await;
             assert!(
                 !struck || answer.is_err(),
-                "touch {touch} of the backend failed {when}, and a reader takes it for an answer"
+                "call {touch} of the backend failed {when}, and a reader returned a result"
             );
             assert_eq!(answers(store).await?, expected, "a read that failed has changed something");
             if !struck {
@@ -219,12 +220,12 @@ pub(in crate::conformance) async fn failed_reads_are_errors(bench: Bench) -> Res
                 break;
             }
         }
-        assert!(touches > 5, "the reads touch their backend {touches} times, which cannot be");
+        assert!(touches > 5, "the reads make only {touches} calls of the backend");
     }
     PASSED
 }
 
-pub(in crate::conformance) async fn slow_calls_show_no_half(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn slow_calls_are_atomic(bench: Bench) -> Result<Outcome> {
     let breakable = Breakable::new(&bench, pair()?).await?;
     breakable.store.write(ROOT, generation(0)).await?;
     let pause = Duration::from_millis(3);

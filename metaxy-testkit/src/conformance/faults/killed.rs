@@ -13,7 +13,7 @@ use crate::location::OtherProcesses;
 
 const SAID: &str = "is written: ";
 
-pub(in crate::conformance) async fn a_killed_process_tears_no_write(bench: Bench) -> Result<Outcome> {
+pub(in crate::conformance) async fn writes_of_a_killed_process_are_atomic(bench: Bench) -> Result<Outcome> {
     if let Some(store) = as_child(&bench, AccessMode::ReadWrite).await? {
         return write_until_killed(&store).await;
     }
@@ -34,20 +34,20 @@ pub(in crate::conformance) async fn a_killed_process_tears_no_write(bench: Bench
     PASSED
 }
 
-/// Writes and says so, on and on.
+/// Writes repeatedly, and prints each completed write.
 async fn write_until_killed(store: &MetadataStore) -> Result<Outcome> {
     let first = only_generation(&read(store, ROOT).await?) + 1;
     for number in first.. {
         store.write(ROOT, generation(number)).await?;
         let mut output = std::io::stdout().lock();
-        // The harness prints the name of the test without a line end. If the parent no longer listens, the kill is on
-        // its way.
+        // The harness prints the name of the test without a line end. If the parent no longer reads, it is about to
+        // kill this process.
         let _ = writeln!(output, "\n{SAID}{number}").and_then(|()| output.flush());
     }
     PASSED
 }
 
-/// Starts a process that writes, and kills it after a few writes; the last one of which it had heard that it was done.
+/// Starts a process that writes, and kills it after a few writes. Returns the last write that it has reported.
 async fn kill_a_writer(bench: &Bench, round: u64) -> i64 {
     let mut process = child(bench).spawn().expect("the second process starts");
     let output = process.stdout.take().expect("its output is piped");
@@ -56,7 +56,7 @@ async fn kill_a_writer(bench: &Bench, round: u64) -> i64 {
     while let Ok(Some(line)) = lines.next_line().await {
         said.extend(line.strip_prefix(SAID).and_then(|number| number.parse::<i64>().ok()));
         if said.len() == 3 {
-            // Into the middle of some later write.
+            // The kill is meant to hit a later write.
             tokio::time::sleep(Duration::from_micros(700 * round)).await;
             process.kill().await.expect("the process is killed");
         }
@@ -65,7 +65,7 @@ async fn kill_a_writer(bench: &Bench, round: u64) -> i64 {
     said.last().copied().unwrap_or_default()
 }
 
-/// Opens the store. A storage system may need a moment to see that a process has ended.
+/// Opens the store, with some time for the storage system to notice that a process has ended.
 async fn patiently_open(bench: &Bench) -> Result<MetadataStore> {
     for _ in 0..100 {
         match bench.store(pair()?).await {

@@ -1,4 +1,4 @@
-//! Processes that write, delete, compact and read at once, while some of them are stopped and killed.
+//! Concurrent processes that write, delete, compact and read, some of which are stopped and killed.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -20,16 +20,16 @@ use crate::ledger::{Ledger, Progress};
 use crate::location::OtherProcesses;
 use crate::long_runs::{MIXED_SECONDS, number};
 
-/// Tells a process its number, which makes its rows its own.
+/// The variable with the number of a process, which distinguishes its rows.
 const NUMBER: &str = "METAXY_CONFORMANCE_NUMBER";
-/// What a process says begins so, to tell it from what the test harness prints.
+/// The prefix of the lines that a process prints, to distinguish them from those of the test harness.
 const SAID: &str = "mixed: ";
 const PROCESSES: usize = 3;
-/// Rows of one write, in two batches.
+/// The number of rows of a write, in two batches.
 const ROWS: usize = 10;
-/// Nothing that a process still reads or commits is as old.
+/// Older than anything that a process still reads or commits.
 const RETENTION: Duration = Duration::from_secs(3600);
-/// How long processes are waited for that have written too little to show anything.
+/// The maximum time to wait for processes that have written too little.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 pub(in crate::conformance) async fn mixed_processes(bench: Bench) -> Result<Outcome> {
@@ -48,8 +48,8 @@ pub(in crate::conformance) async fn mixed_processes(bench: Bench) -> Result<Outc
     PASSED
 }
 
-/// Runs processes, stops and kills some of them at random moments, and starts others instead; what all of them
-/// said.
+/// Runs processes, stops and kills some of them at random times, and starts others instead. Returns what all of them
+/// have reported.
 async fn disturb(bench: &Bench) -> Claims {
     let seconds = number(MIXED_SECONDS, 4);
     let (begun, random) = (Instant::now(), &mut Rng::with_seed(seconds));
@@ -66,7 +66,7 @@ async fn disturb(bench: &Bench) -> Claims {
             std::mem::replace(&mut workers[at], start()).kill().await;
         }
     }
-    // A busy machine has started little in that time: what is left of them works on undisturbed.
+    // On a busy machine little was started in that time: the remaining processes then work undisturbed.
     let written = || claims.lock().unwrap_or_else(PoisonError::into_inner).ledger.written();
     while written() <= PROCESSES && begun.elapsed() < Duration::from_secs(seconds) + LONGEST_WAIT {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -78,7 +78,7 @@ async fn disturb(bench: &Bench) -> Claims {
     std::mem::take(&mut claims)
 }
 
-/// A process that works on the location.
+/// A process that uses the location.
 struct Worker {
     process: Child,
     listener: JoinHandle<()>,
@@ -99,7 +99,7 @@ impl Worker {
         Self { process, listener }
     }
 
-    /// Holds the process still, wherever it is, while the others go on.
+    /// Suspends the process for some time, while the others continue.
     async fn stop_for(&self, time: Duration) {
         let Some(id) = self.process.id() else { return };
         for signal in ["-STOP", "-CONT"] {
@@ -114,7 +114,7 @@ impl Worker {
     }
 }
 
-/// What processes said of their writes and deletions, by the write's name.
+/// The reports of processes on their writes and deletions, by the write's name.
 #[derive(Default)]
 struct Claims {
     ledger: Ledger,
@@ -133,15 +133,15 @@ impl Claims {
         }
     }
 
-    /// Whether the rows that were found are those that must be there. A failure for good is one of the library's own
-    /// ([`Error::Task`]) too.
+    /// Checks that the expected rows were found, and that no call failed permanently. [`Error::Task`] counts as
+    /// permanent.
     fn check(&self, found: &BTreeMap<String, usize>) {
         assert!(self.failures.is_empty(), "calls failed for good:\n{}", self.failures.join("\n"));
         self.ledger.check(found, ROWS);
     }
 }
 
-/// Returns how many living rows each write has.
+/// Returns the number of rows of each write that are not deleted.
 async fn count(store: &MetadataStore) -> Result<BTreeMap<String, usize>> {
     let rows = match store.read(ROOT).columns(["id"]).await {
         Ok(rows) => texts(&rows.rows().await?.to_batch()?, "id"),
@@ -158,11 +158,12 @@ async fn count(store: &MetadataStore) -> Result<BTreeMap<String, usize>> {
 
 fn say(what: &str) {
     let mut output = std::io::stdout().lock();
-    // The harness prints the name of the test without a line end. If the parent is gone, the kill is on its way.
+    // The harness prints the name of the test without a line end. If the parent has ended, it is about to kill this
+    // process.
     let _ = writeln!(output, "\n{SAID}{what}").and_then(|()| output.flush());
 }
 
-/// Does one thing after the other until the process is killed; a failure that does not pass ends it.
+/// Makes random calls until the process is killed; a permanent failure ends it.
 async fn work_until_killed(store: &MetadataStore) -> Result<Outcome> {
     let number: u64 = std::env::var(NUMBER).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
     let mut work = Work { store, number, random: Rng::with_seed(number), writes: 0, living: Vec::new() };
@@ -182,7 +183,7 @@ struct Work<'a> {
     number: u64,
     random: Rng,
     writes: usize,
-    /// Own writes that no deletion has begun to take away.
+    /// Completed writes that no deletion has begun to remove.
     living: Vec<String>,
 }
 
@@ -227,20 +228,20 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A reader sees every write whole, and each of its own that it has not deleted.
+    /// Checks that every write is read as a whole, including all completed writes that this process has not deleted.
     async fn read(&mut self) -> Result<()> {
         let counts = passing(|| count(self.store)).await?;
         if let Some((name, rows)) = counts.iter().find(|(_, rows)| **rows != ROWS) {
             say(&format!("failed read: {rows} of {ROWS} rows of write {name}"));
         }
         if let Some(name) = self.living.iter().find(|name| !counts.contains_key(*name)) {
-            say(&format!("failed read: nothing of write {name}, which had returned in this process"));
+            say(&format!("failed read: write {name}, which had returned in this process, is missing"));
         }
         Ok(())
     }
 }
 
-/// Makes a call again if its failure is transient.
+/// Repeats a call while its error is transient.
 async fn passing<T, F: IntoFuture<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
     for _ in 0..200 {
         match call().await {

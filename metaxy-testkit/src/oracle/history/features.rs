@@ -1,7 +1,7 @@
-//! Definitions that fit together.
+//! Valid definitions.
 //!
-//! Features have one to three id columns, of which shorter lists are beginnings of longer ones. What a dependency's
-//! lineage can be follows from the lengths: as many ids are `1:1` (or groups of one), more are `N:1`, fewer are `1:N`.
+//! Features have one to three id columns, of which shorter lists are prefixes of longer ones. The possible lineages of
+//! a dependency follow from the lengths: as many ids are `1:1` (or groups of one), more are `N:1`, fewer are `1:N`.
 
 use std::collections::BTreeSet;
 
@@ -17,22 +17,22 @@ use crate::oracle::Oracle;
 const KEYS: [&str; 6] = ["v", "v-x", "v/x", "a/b/c", "b_1", "z-9/y"];
 const FIELD_KEYS: [&str; 8] = ["audio", "frames", "audio/en", "video/audio", "en", "default", "text/en", "x/y/z"];
 
-/// A feature that is ready to be defined.
+/// A feature with its definition.
 #[derive(Clone, Debug)]
 pub(super) struct Built {
     pub(super) key: String,
     pub(super) spec: FeatureSpec,
     pub(super) ids: Vec<String>,
-    /// The columns of its own, ids left out.
+    /// Its own columns, without ids.
     pub(super) own: Vec<String>,
-    /// All columns that its table has once rows of every kind are written.
+    /// All columns of its table after rows of every kind are written.
     columns: Vec<String>,
     pub(super) passes_on: bool,
-    /// How many of its ids name the parent of a sample, if it has `1:N` lineage.
+    /// The number of its ids that identify the parent of a sample, if it has `1:N` lineage.
     pub(super) parent_ids: Option<usize>,
 }
 
-/// Builds all features, each on those before it.
+/// Builds all features, each with dependencies on earlier ones.
 pub(super) fn build(drafts: &[FeatureDraft]) -> Result<Vec<Built>, String> {
     let mut built: Vec<Built> = Vec::new();
     for (index, draft) in drafts.iter().enumerate() {
@@ -71,7 +71,7 @@ fn build_feature(key: &str, draft: &FeatureDraft, before: &[Built]) -> Result<Bu
         let description = (draft.columns == 15).then_some("Gr\u{f6}\u{df}e \u{1f3ac}");
         json!({"key": key, "id_columns": ids, "deps": deps, "fields": fields, "description": description})
     };
-    // A mapping may leave a field without parents; then all fields are made from everything.
+    // A mapping may leave a field without parents; then all fields depend on everything.
     let mut specs: Vec<FeatureSpec> = before.iter().map(|feature| feature.spec.clone()).collect();
     let first = FeatureSpec::from_json(&spec(false).to_string()).map_err(|error| error.to_string())?;
     specs.push(first.clone());
@@ -84,7 +84,7 @@ fn build_feature(key: &str, draft: &FeatureDraft, before: &[Built]) -> Result<Bu
     Ok(Built { key: key.to_owned(), spec, ids, own, columns, passes_on: draft.passes_on, parent_ids })
 }
 
-/// Returns a dependency, and the columns beside the ids that it brings.
+/// Returns a dependency, and its columns without the ids.
 fn build_dep(
     index: usize,
     dep: &DepDraft,

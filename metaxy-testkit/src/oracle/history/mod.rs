@@ -1,11 +1,11 @@
-//! Random histories: definitions and steps, drawn so that they make sense.
+//! Random histories: definitions and steps that are valid together.
 //!
-//! Proptest draws a [`Draft`], which is nothing but small numbers, so that it shrinks well. [`Draft::scenario`] turns
-//! it into a scenario with the oracle at its side: what a number means depends on what is in the store by then, and a
-//! step that is not possible is left out. The answers are the oracle's, so the scenario can be played over any store.
+//! Proptest draws a [`Draft`], which consists of small numbers, so that it shrinks well. [`Draft::scenario`] converts
+//! it into a scenario with the help of the oracle: the meaning of a number depends on the content of the store, and
+//! impossible steps are left out. The expected results are the oracle's, so the scenario can be run on any store.
 //!
-//! Some things are left to chance by the reference's rules and so never drawn: two rows of one sample in one write,
-//! children of one parent that differ in their provenance within one write, floats as ids.
+//! Some results are undefined by the reference's rules, so such steps are never drawn: two rows of one sample in one
+//! write, children of one parent with different provenance in one write, floats as ids.
 
 mod features;
 mod filters;
@@ -33,17 +33,17 @@ pub(super) struct Draft {
 
 #[derive(Clone, Debug)]
 struct FeatureDraft {
-    /// How many id columns it has.
+    /// The number of its id columns.
     ids: u8,
     /// Whether its id columns have other names than most features'.
     other_names: bool,
-    /// Which columns of its own it has.
+    /// Which of the own columns it has.
     columns: u8,
-    /// Whether its rows carry what its dependencies bring.
+    /// Whether its rows include the columns of its dependencies.
     passes_on: bool,
     fields: Vec<FieldDraft>,
     deps: Vec<DepDraft>,
-    /// What is written first of all, if it is a root; any other feature is processed once.
+    /// The first write of a root; any other feature is processed once.
     start: Vec<RowDraft>,
 }
 
@@ -68,7 +68,7 @@ struct DepDraft {
     explicit: bool,
 }
 
-/// One to three comparisons and how they hang together.
+/// One to three comparisons and their combination.
 #[derive(Clone, Debug)]
 struct FilterDraft {
     atoms: Vec<AtomDraft>,
@@ -100,7 +100,7 @@ enum StepDraft {
 }
 
 impl Draft {
-    /// Returns the history as a scenario, with the oracle's answers.
+    /// Returns the history as a scenario, with the oracle's results.
     pub(super) fn scenario(&self) -> Result<Scenario, String> {
         let algorithm = HashAlgorithm::ALL[usize::from(self.algorithm) % HashAlgorithm::ALL.len()];
         let truncation = [8, 16, 64][usize::from(self.truncation) % 3];
@@ -131,7 +131,7 @@ impl Draft {
         }
         Ok(Scenario {
             name: "random".to_owned(),
-            about: "a random history with the oracle's answers".to_owned(),
+            about: "a random history with the oracle's results".to_owned(),
             hash_algorithm: algorithm,
             hash_truncation_length: truncation,
             definitions,
@@ -144,7 +144,7 @@ fn specs(built: &[Built]) -> Vec<metaxy_core::FeatureSpec> {
     built.iter().map(|feature| feature.spec.clone()).collect()
 }
 
-/// Takes a step, if it is possible, and after a change looks at everything that is there.
+/// Adds a step, if it is possible, and after a change a read of all rows.
 fn take(oracle: &mut Oracle, mut step: Step, steps: &mut Vec<Step>) {
     let Ok(answer) = oracle.take(&step) else { return };
     note(&mut step, answer, oracle);
@@ -155,7 +155,7 @@ fn take(oracle: &mut Oracle, mut step: Step, steps: &mut Vec<Step>) {
     }
 }
 
-/// Returns all rows of all versions, the deleted ones too.
+/// Returns a read of all rows of all versions, including deleted ones.
 fn everything(feature: &str) -> Step {
     Step::Read(Read {
         feature: feature.to_owned(),
@@ -175,9 +175,10 @@ mod tests {
 
     use super::*;
 
-    /// What the histories lead to, so that a change of the generator cannot make them empty unseen.
+    /// Checks that histories reach every kind of step, so that a change of the generator does not reduce them
+    /// unnoticed.
     #[test]
-    fn histories_reach_everything() {
+    fn histories_reach_every_step() {
         let mut runner = TestRunner::deterministic();
         let mut reached: BTreeMap<String, usize> = BTreeMap::new();
         for _ in 0..400 {

@@ -1,4 +1,4 @@
-//! Steps that are possible.
+//! Possible steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::features::Built;
 use super::values::{mixed, type_of, value};
 use super::{FeatureDraft, FieldDraft, RowDraft, StepDraft, specs};
 
-/// Returns the step that a draft means here; `None` if it means none.
+/// Returns the step of a draft; `None` if it is impossible.
 pub(super) fn step(draft: &StepDraft, built: &[Built], oracle: &Oracle) -> Result<Option<Step>, String> {
     let feature = |number: u8| built.get(usize::from(number) % built.len().max(1));
     Ok(match draft {
@@ -60,7 +60,7 @@ pub(super) fn step(draft: &StepDraft, built: &[Built], oracle: &Oracle) -> Resul
     })
 }
 
-/// Returns what happens to a feature before anything else.
+/// Returns the first step of a feature.
 pub(super) fn start(feature: &Built, rows: &[RowDraft], oracle: &Oracle) -> Option<Step> {
     if rows.is_empty() {
         return None;
@@ -72,7 +72,7 @@ pub(super) fn start(feature: &Built, rows: &[RowDraft], oracle: &Oracle) -> Opti
     Some(Step::Write(Write { feature: feature.key.clone(), samples: samples(feature, rows) }))
 }
 
-/// Returns a resolve without options, of a feature that needs none.
+/// Returns a resolve without options, if the feature needs none.
 pub(super) fn plain_resolve(feature: &Built) -> Option<Step> {
     let resolve = Resolve { feature: feature.key.clone(), ..Resolve::default() };
     (!feature.spec.deps.is_empty()).then_some(Step::Resolve(resolve))
@@ -87,7 +87,8 @@ fn add_filter(
 ) {
     let deps = &feature.spec.deps;
     let add = |list: &mut Option<Vec<String>>, filter: Option<String>| list.get_or_insert_default().extend(filter);
-    // What children of one parent have in common is all that may make them stale: which of them counts is left open.
+    // Only columns that are equal for all children of one parent may make them stale, because any of the children may
+    // be compared.
     let own = oracle.user_columns(&feature.key);
     let common: Vec<String> = match feature.parent_ids {
         Some(count) => feature.ids.iter().take(count).cloned().collect(),
@@ -112,7 +113,7 @@ fn add_filter(
     }
 }
 
-/// Rows as a user would make them, one for each sample.
+/// Returns rows of a user, one for each sample.
 fn rows_of(feature: &Built, drafts: &[RowDraft], data_versions: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut seen = BTreeSet::new();
@@ -154,7 +155,7 @@ fn add_own_values(feature: &Built, row: &mut Row, seed: u8) {
     }
 }
 
-/// Data versions of some fields; the others keep their provenance.
+/// Adds data versions of some fields; those of the others are computed.
 fn add_data_versions(feature: &Built, row: &mut Row, seed: u8) {
     let versions: Map<String, Value> = struct_keys(feature)
         .into_iter()
@@ -167,7 +168,7 @@ fn add_data_versions(feature: &Built, row: &mut Row, seed: u8) {
     }
 }
 
-/// Rows with the types of their columns.
+/// Returns rows with the types of their columns.
 fn samples(feature: &Built, rows: Vec<Row>) -> Samples {
     let mut names: BTreeSet<String> = feature.ids.iter().chain(&feature.own).cloned().collect();
     names.extend(rows.iter().flat_map(|row| row.keys().filter(|name| !columns::is_system(name)).cloned()));
@@ -175,7 +176,7 @@ fn samples(feature: &Built, rows: Vec<Row>) -> Samples {
     Samples { columns, rows }
 }
 
-/// Does what an increment asks for: the rows that a user would write.
+/// Returns the write of the rows that an increment requires.
 fn process(feature: &Built, oracle: &Oracle, part: u8, seed: u8, data_versions: bool) -> Option<Step> {
     let Ok(Answer::Increment(increment)) = oracle.clone().take(&plain_resolve(feature)?) else { return None };
     let mut todo = Vec::new();
@@ -188,7 +189,7 @@ fn process(feature: &Built, oracle: &Oracle, part: u8, seed: u8, data_versions: 
     let mut rows = Vec::new();
     let mut seen = BTreeSet::new();
     for (index, expected) in todo.iter().enumerate() {
-        // Part 3 leaves some of it undone.
+        // Part 3 leaves some samples unprocessed.
         if part == 3 && mixed(&[seed, index as u8]).is_multiple_of(3) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! How drafts are drawn. Everything shrinks to fewer and smaller numbers.
+//! The distribution of drafts. Everything shrinks to fewer and smaller numbers.
 
 use proptest::collection::vec;
 use proptest::option::weighted;

@@ -1,11 +1,11 @@
-//! Columns and the values that they may have. A column's type is that of the last part of its name, so that a renamed
-//! column, and one that comes from another feature, has the type that it had.
+//! Columns and their possible values. The type of a column follows from the last part of its name, so a renamed column,
+//! or one of another feature, keeps its type.
 
 use serde_json::{Value, json};
 
 /// The id columns of most features.
 const IDS: [&str; 3] = ["a", "b", "c"];
-/// The columns that a feature may have of its own.
+/// The possible own columns of a feature.
 const OWN: [&str; 4] = ["score", "name", "f", "ok"];
 
 /// Returns the names of a feature's id columns.
@@ -25,7 +25,7 @@ pub(super) fn base(column: &str) -> &str {
     column.rsplit('_').next().unwrap_or(column)
 }
 
-/// Returns a column's type, as scenarios call it.
+/// Returns a column's type, by its name in scenarios.
 pub(super) fn type_of(column: &str) -> &'static str {
     match base(column) {
         "b" | "score" => "int64",
@@ -35,7 +35,7 @@ pub(super) fn type_of(column: &str) -> &'static str {
     }
 }
 
-/// Returns a value of a column; columns that are no ids are null now and then.
+/// Returns a value of a column; columns that are not ids are sometimes null.
 pub(super) fn value(column: &str, number: u8) -> Value {
     let pick = usize::from(number);
     match base(column) {
@@ -51,7 +51,7 @@ pub(super) fn value(column: &str, number: u8) -> Value {
     }
 }
 
-/// Returns a value of a column, never null, as a literal of a filter.
+/// Returns a value of a column that is not null, as a literal of a filter.
 pub(super) fn literal(column: &str, number: u8) -> String {
     let number = if value(column, number).is_null() { number + 1 } else { number };
     match value(column, number) {
@@ -60,7 +60,7 @@ pub(super) fn literal(column: &str, number: u8) -> String {
     }
 }
 
-/// Returns a number that follows from others.
+/// Returns a number that is a hash of others.
 pub(super) fn mixed(numbers: &[u8]) -> u8 {
     let mix = |state: u32, number: &u8| (state ^ u32::from(*number)).wrapping_mul(0x0100_0193).rotate_left(5);
     (numbers.iter().fold(0x811c_9dc5, mix) >> 11) as u8

@@ -1,12 +1,12 @@
-//! PostgreSQL for tests: the server that `METAXY_TEST_POSTGRES_URL` names, else a throwaway one from local binaries.
+//! PostgreSQL for tests: the server in `METAXY_TEST_POSTGRES_URL`, or a temporary one from local binaries.
 //!
 //! ```no_run
 //! let database = metaxy_testkit::servers::postgres::database().unwrap();
 //! println!("{}", database.url());
 //! ```
-//! A process starts one server for all its tests, and every test gets a database of its own, or a schema of one that
-//! all of them share, which is quicker made. The server and its files go when the process ends, however it ends: a
-//! shell waits for that. PostgreSQL refuses to run as root, so that it runs as `postgres` or `nobody` there.
+//! A process starts one server for all its tests. Each test gets its own database, or its own schema in a shared one,
+//! which is created faster. The server and its files are removed when the process ends, however it ends, by a shell
+//! that waits for that. PostgreSQL refuses to run as root, so it runs as `postgres` or `nobody` in that case.
 
 mod pooler;
 
@@ -22,27 +22,28 @@ use tempfile::TempDir;
 
 pub use pooler::Pooler;
 
-/// Names a server to use instead of a throwaway one; its role must be allowed to create databases and roles.
+/// The variable with a server to use instead of a temporary one; its role must be allowed to create databases and
+/// roles.
 pub const URL_VARIABLE: &str = "METAXY_TEST_POSTGRES_URL";
 
-const INSTALL: &str = "PostgreSQL is not there: install it (Debian and Ubuntu: apt-get install postgresql; macOS: brew install \
-                       postgresql), or set METAXY_TEST_POSTGRES_URL to a server's URL";
+const INSTALL: &str = "PostgreSQL is not installed: install it (Debian and Ubuntu: apt-get install postgresql; macOS: \
+                       brew install postgresql), or set METAXY_TEST_POSTGRES_URL to a server's URL";
 const ROLE: &str = "metaxy";
 const PASSWORD: &str = "throwaway-Pa55";
 
-/// What the calls of this module return; the error is one line that says what to do.
+/// The result of the calls of this module; the error is one line that says what to do.
 pub type Result<T> = std::result::Result<T, String>;
 
 /// A server.
 #[derive(Debug)]
 pub struct Server {
-    /// The URL of a database that exists.
+    /// The URL of an existing database.
     url: String,
-    /// Absent for a server that was there already.
+    /// `None` for a server that was not started by this process.
     cluster: Option<Cluster>,
 }
 
-/// A throwaway server's files and processes.
+/// The files and processes of a temporary server.
 #[derive(Debug)]
 struct Cluster {
     folder: PathBuf,
@@ -50,11 +51,11 @@ struct Cluster {
     user: Option<User>,
     /// Settings of the server, as `name=value`.
     settings: Vec<String>,
-    /// Its end of a pipe says that the test process lives.
+    /// Stops the server when its pipe from the test process is closed.
     watchdog: std::process::Child,
 }
 
-/// Whom the server runs as, if the tests run as root.
+/// The user that runs the server, if the tests run as root.
 #[derive(Clone, Debug)]
 struct User {
     name: String,
@@ -62,7 +63,7 @@ struct User {
     gid: u32,
 }
 
-/// A database of one test; removed when it is dropped.
+/// A database of one test, which is removed when it is dropped.
 #[derive(Debug)]
 pub struct Database {
     name: String,
@@ -85,40 +86,40 @@ impl ServerRef {
     }
 }
 
-/// The server of this process.
+/// Returns the server of this process.
 fn shared() -> Result<&'static Server> {
     static SHARED: OnceLock<Result<Server>> = OnceLock::new();
     let shared = SHARED.get_or_init(|| if named().is_some() { Server::named() } else { Server::start() });
     shared.as_ref().map_err(String::clone)
 }
 
-/// Returns a new database on the server of this process.
+/// Creates a database on the server of this process.
 ///
 /// # Errors
-/// One line that says what is missing.
+/// One line with what is missing.
 pub fn database() -> Result<Database> {
     Database::create(ServerRef::Shared(shared()?))
 }
 
-/// Returns the environment with which another process uses the server of this one.
+/// Returns the environment variables with which another process uses the server of this one.
 ///
 /// # Errors
-/// One line that says what is missing.
+/// One line with what is missing.
 pub fn environment() -> Result<Vec<(String, String)>> {
     Ok(vec![(URL_VARIABLE.to_owned(), shared()?.url.clone())])
 }
 
-/// A schema of one test, in a database that is shared; removed when it is dropped.
+/// A schema of one test in a shared database, which is removed when it is dropped.
 #[derive(Debug)]
 pub struct Schema {
     name: String,
     database: Arc<Database>,
 }
 
-/// Returns a new schema, in a database that lives as long as any of its schemas.
+/// Creates a schema, in a database that exists as long as any of its schemas.
 ///
 /// # Errors
-/// One line that says what is missing.
+/// One line with what is missing.
 pub fn schema() -> Result<Schema> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     static SHARED: Mutex<Weak<Database>> = Mutex::new(Weak::new());
@@ -139,7 +140,7 @@ pub fn schema() -> Result<Schema> {
 }
 
 impl Schema {
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -152,7 +153,7 @@ impl Schema {
 
 impl Drop for Schema {
     fn drop(&mut self) {
-        // A test that failed may still lock its tables; this does not wait for it.
+        // A failed test may still lock its tables; this does not wait for it.
         let _ = self.database.sql(&format!("SET lock_timeout = '5s'; DROP SCHEMA IF EXISTS {} CASCADE", self.name));
     }
 }
@@ -167,11 +168,11 @@ impl Server {
         Ok(Self { url, cluster: None })
     }
 
-    /// Starts a throwaway server of one's own, to be stopped and started in a test. It survives a crash of its own, but
-    /// not one of the machine: it does not wait for the disk.
+    /// Starts a separate temporary server, which a test can stop and start. It survives a crash of its own, but not one
+    /// of the machine, because it does not wait for the disk.
     ///
     /// # Errors
-    /// One line that says what is missing.
+    /// One line with what is missing.
     pub fn start() -> Result<Self> {
         Self::start_with(&["fsync=off"])
     }
@@ -179,14 +180,14 @@ impl Server {
     /// Starts a server with these settings, as `name=value`.
     ///
     /// # Errors
-    /// One line that says what is missing.
+    /// One line with what is missing.
     pub fn start_with(settings: &[&str]) -> Result<Self> {
         let pg_ctl = program("pg_ctl")?;
         let user = if is_root() { Some(server_user()?) } else { None };
         let folder = folder(user.as_ref()).map_err(|error| format!("no folder for a test server: {error}"))?;
         let port = free_port().map_err(|error| format!("no free port for a test server: {error}"))?;
         let watchdog = watchdog(&pg_ctl, folder.path(), user.as_ref())?;
-        // From here on the watchdog removes the folder.
+        // From here on the watchdog removes the directory.
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
         let cluster = Cluster { folder: folder.keep(), port, user, settings, watchdog };
         let url = format!("postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{port}/postgres");
@@ -196,18 +197,18 @@ impl Server {
         Ok(server)
     }
 
-    /// Returns a new database on this server.
+    /// Creates a database on this server.
     ///
     /// # Errors
-    /// What the server says.
+    /// The error of the server.
     pub fn database(self: &Arc<Self>) -> Result<Database> {
         Database::create(ServerRef::Own(self.clone()))
     }
 
-    /// Stops the server at once, as a crash would.
+    /// Stops the server immediately, like a crash.
     ///
     /// # Errors
-    /// What `pg_ctl` says.
+    /// The error of `pg_ctl`.
     pub fn crash(&self) -> Result<()> {
         self.control(&["stop", "-m", "immediate"])
     }
@@ -215,7 +216,7 @@ impl Server {
     /// Starts the server again.
     ///
     /// # Errors
-    /// What `pg_ctl` says.
+    /// The error of `pg_ctl`.
     pub fn resume(&self) -> Result<()> {
         let cluster = self.cluster()?;
         let log = cluster.folder.join("log").display().to_string();
@@ -227,10 +228,10 @@ impl Server {
         self.control(&["start", "-w", "-t", "60", "-l", &log, "-o", &options])
     }
 
-    /// Runs SQL on a database by its URL, and gives what it prints.
+    /// Runs SQL on a database, given by its URL, and returns the output.
     ///
     /// # Errors
-    /// What the server says.
+    /// The error of the server.
     pub fn sql(&self, url: &str, sql: &str) -> Result<String> {
         run(psql(url)?.args(["-c", sql]))
     }
@@ -254,7 +255,7 @@ impl Server {
         let cluster = self.cluster()?;
         let mut command = as_user(&program("pg_ctl")?, cluster.user.as_ref());
         command.arg("-D").arg(cluster.data()).args(arguments).current_dir(&cluster.folder);
-        // The server inherits what it is given, and a pipe would stay open as long as it runs.
+        // The server inherits its output; a pipe would stay open as long as it runs.
         let output = fs::File::create(cluster.folder.join("pg_ctl.log")).map_err(|error| error.to_string())?;
         let errors = output.try_clone().map_err(|error| error.to_string())?;
         let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status();
@@ -292,12 +293,12 @@ impl Database {
         Ok(Self { name, url, server })
     }
 
-    /// Its URL, with the password.
+    /// Returns its URL, with the password.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Its URL with another role and password.
+    /// Returns its URL with another role and password.
     pub fn url_as(&self, role: &str, password: &str) -> String {
         match (self.url.split_once("://"), self.url.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{role}:{password}@{place}"),
@@ -305,10 +306,10 @@ impl Database {
         }
     }
 
-    /// Runs SQL in it, and gives what it prints.
+    /// Runs SQL in it, and returns the output.
     ///
     /// # Errors
-    /// What the server says.
+    /// The error of the server.
     pub fn sql(&self, sql: &str) -> Result<String> {
         self.server.get().sql(&self.url, sql)
     }
@@ -316,7 +317,7 @@ impl Database {
     /// Runs statements over another URL of the server, each as one message.
     ///
     /// # Errors
-    /// What the server says.
+    /// The error of the server.
     pub fn sql_over(&self, url: &str, statements: &[&str]) -> Result<String> {
         let mut command = psql(url)?;
         statements.iter().for_each(|statement| {
@@ -328,7 +329,7 @@ impl Database {
     /// Loads a dump.
     ///
     /// # Errors
-    /// What the server says.
+    /// The error of the server.
     pub fn load(&self, dump: &Path) -> Result<()> {
         run(psql(&self.url)?.arg("-f").arg(dump)).map(|_| ())
     }
@@ -355,7 +356,7 @@ fn psql(url: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Returns a program of PostgreSQL: where packages put it, the newest first, else where `PATH` finds it.
+/// Returns the path of a program of PostgreSQL: the newest one of the packages, or the one in `PATH`.
 fn program(name: &str) -> Result<PathBuf> {
     let mut installed: Vec<(u32, PathBuf)> = Vec::new();
     for root in ["/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt"] {
@@ -384,7 +385,7 @@ fn server_user() -> Result<User> {
     found.ok_or_else(|| "PostgreSQL refuses to run as root, and there is no user `postgres` or `nobody`".to_owned())
 }
 
-/// Returns a program run as the server's user.
+/// Returns a command that runs a program as the server's user.
 fn as_user(program: &Path, user: Option<&User>) -> Command {
     let Some(user) = user else { return Command::new(program) };
     let has = |name: &str| find_in_path(name).is_some();
@@ -395,7 +396,7 @@ fn as_user(program: &Path, user: Option<&User>) -> Command {
         return command;
     }
     let mut command = Command::new(if has("runuser") { "runuser" } else { "su" });
-    // The arguments that follow reach the program as they are.
+    // The arguments that follow are passed to the program unchanged.
     command.args(["-s", "/bin/sh", &user.name, "-c", "exec \"$0\" \"$@\"", "--"]).arg(program);
     command
 }
@@ -408,7 +409,7 @@ fn find_in_path(program: &str) -> Option<PathBuf> {
 fn folder(user: Option<&User>) -> io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("metaxy-postgres-");
-    // Another user may not see a temporary folder of root's own.
+    // Other users have no access to a temporary directory of root.
     let folder = if user.is_some() { builder.tempdir_in("/tmp") } else { builder.tempdir() }?;
     hand_over(folder.path(), user)?;
     Ok(folder)
@@ -431,7 +432,7 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Starts a shell that reads from us; when we are gone, it reads no more, stops the server and removes its files.
+/// Starts a shell that reads from this process; when the pipe is closed, it stops the server and removes its files.
 fn watchdog(pg_ctl: &Path, folder: &Path, user: Option<&User>) -> Result<std::process::Child> {
     let script = "trap '' INT HUP TERM; cat >/dev/null; \"$0\" \"$@\" >/dev/null 2>&1; rm -rf \"$METAXY_FOLDER\"";
     let stop = as_user(pg_ctl, user);
@@ -445,7 +446,7 @@ fn watchdog(pg_ctl: &Path, folder: &Path, user: Option<&User>) -> Result<std::pr
     shell.spawn().map_err(|error| format!("`sh` cannot be run: {error}"))
 }
 
-/// Runs a program to its end, and gives what it prints.
+/// Runs a program to its end, and returns its output.
 fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("`{name}` cannot be run: {error}"))?;
@@ -461,7 +462,7 @@ mod tests {
     use super::with_database;
 
     #[test]
-    fn a_url_is_moved_to_another_database() {
+    fn a_url_is_changed_to_another_database() {
         assert_eq!(
             with_database("postgresql://a:b@h:1/x?sslmode=require", "y"),
             "postgresql://a:b@h:1/y?sslmode=require"

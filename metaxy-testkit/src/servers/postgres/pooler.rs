@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::{Database, Result, as_user, find_in_path, folder, free_port, hand_over, is_root, server_user};
 
-const INSTALL: &str = "PgBouncer is not there: install it (Debian and Ubuntu: apt-get install pgbouncer)";
+const INSTALL: &str = "PgBouncer is not installed: install it (Debian and Ubuntu: apt-get install pgbouncer)";
 
-/// A pooler that gives each transaction any of two connections to the server. It ends when this is dropped, or the
-/// process that started it.
+/// A pooler that gives each transaction any of two connections to the server. It ends when this is dropped, or when the
+/// process that started it ends.
 #[derive(Debug)]
 pub struct Pooler {
     url: String,
@@ -22,7 +22,7 @@ impl Pooler {
     /// Starts a pooler for a database.
     ///
     /// # Errors
-    /// One line that says what is missing.
+    /// One line with what is missing.
     pub fn start(database: &Database) -> Result<Self> {
         let program = program()?;
         let user = if is_root() { Some(server_user()?) } else { None };
@@ -34,7 +34,7 @@ impl Pooler {
             fs::write(&path, text).map_err(|error| error.to_string())?;
             hand_over(&path, user.as_ref()).map_err(|error| error.to_string())?;
         }
-        // The shell reads from us: when we are gone, it ends the pooler and removes its files.
+        // The shell reads from this process: when the pipe is closed, it stops the pooler and removes its files.
         let script = "\"$0\" -q \"$1/pgbouncer.ini\" & cat >/dev/null; kill $!; rm -rf \"$1\"";
         let mut shell = as_user(Path::new("sh"), user.as_ref());
         shell.args(["-c", script]).arg(program).arg(folder.keep()).current_dir("/");
@@ -75,7 +75,7 @@ fn program() -> Result<PathBuf> {
         .ok_or_else(|| INSTALL.to_owned())
 }
 
-/// Returns the URL of the pooler, and its files by their names.
+/// Returns the URL of the pooler, and its configuration files by name.
 fn settings(server: &str, folder: &Path, port: u16) -> Result<(String, [(&'static str, String); 2])> {
     let parts = || {
         let (who, place) = server.split_once("://")?.1.rsplit_once('@')?;

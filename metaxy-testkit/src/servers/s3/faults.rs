@@ -1,4 +1,4 @@
-//! What goes wrong with requests: where a test says so, or at random.
+//! Faults of requests: given by a test, or random.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,39 +9,39 @@ use hyper::{HeaderMap, StatusCode};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use tokio::sync::Notify;
 
-/// An answer with this header does not arrive: the connection is closed in its place.
+/// A response with this header is not sent: the connection is closed instead.
 pub(super) const HANG_UP: &str = "x-hang-up";
 
-/// Of so many random faults one is a [`Fault::Silence`], which takes the time until a client gives up.
+/// One of this number of random faults is a [`Fault::Silence`], which lasts until a client gives up.
 const ONE_SILENCE_IN: usize = 200;
 
-/// What goes wrong with a request.
+/// A fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is done, but the answer is that of a server that has failed.
+    /// It is done, but the response is that of a server that has failed.
     LostAnswer,
-    /// It is done, but the connection is closed without an answer.
+    /// It is done, but the connection is closed without a response.
     LostConnection,
-    /// Of what it asks for (`GET`) a half comes; then the connection is closed.
+    /// Half of the requested bytes (`GET`) are sent; then the connection is closed.
     CutShort,
-    /// It is not done, and the connection is closed without an answer.
+    /// It is not done, and the connection is closed without a response.
     HangUp,
-    /// It is not done, as another one of this key is under way.
+    /// It is not done, because another request for the key is running.
     Busy,
-    /// It is not done: this user may not do it (403).
+    /// It is not done, because this user is not allowed to (403).
     Denied,
-    /// It is not done: the server has failed (500).
+    /// It is not done, because the server has failed (500).
     Broken,
-    /// It is not done: the server is too busy (503).
+    /// It is not done, because the server is too busy (503).
     Unavailable,
-    /// It is not done: no space is left (507).
+    /// It is not done, because no space is left (507).
     Full,
-    /// It is not done, and there is no answer.
+    /// It is not done, and there is no response.
     Silence,
 }
 
 impl Fault {
-    /// Those that may strike a request of a verb.
+    /// Returns the faults of requests with a verb.
     fn of_verb(verb: &str) -> &'static [Self] {
         use Fault::{Broken, Busy, CutShort, Denied, Full, HangUp, LostAnswer, LostConnection, Unavailable};
         match verb {
@@ -52,7 +52,7 @@ impl Fault {
         }
     }
 
-    /// The answer, where the request is not done.
+    /// Returns the response, if the request is not done.
     pub(super) async fn before(self) -> S3Result<()> {
         Err(match self {
             Self::LostAnswer | Self::LostConnection | Self::CutShort => return Ok(()),
@@ -70,7 +70,7 @@ impl Fault {
         })
     }
 
-    /// The answer, where the request is done.
+    /// Returns the response, if the request is done.
     pub(super) fn after(self) -> S3Result<()> {
         match self {
             Self::LostAnswer => Err(S3ErrorCode::InternalError.into()),
@@ -86,7 +86,7 @@ fn hang_up() -> S3Error {
     error
 }
 
-/// A request that waits until a test lets it go on.
+/// A request that is held until a test releases it.
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     arrived: Arc<Notify>,
@@ -99,7 +99,7 @@ impl Held {
         self.arrived.notified().await;
     }
 
-    /// Lets the request go on.
+    /// Lets the request continue.
     pub fn release(&self) {
         self.released.notify_one();
     }
@@ -110,7 +110,7 @@ impl Held {
     }
 }
 
-/// What requests to a bucket meet.
+/// The faults of requests to a bucket.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     faults: VecDeque<Trap<Fault>>,
@@ -119,7 +119,7 @@ pub(super) struct Trouble {
     struck: usize,
 }
 
-/// Something that happens to one request.
+/// A fault or a hold of one request.
 #[derive(Debug)]
 struct Trap<T> {
     verb: &'static str,
@@ -127,7 +127,7 @@ struct Trap<T> {
     what: T,
 }
 
-/// Faults that strike one request in so many, on average.
+/// Faults of one request in a number, on average.
 #[derive(Debug)]
 struct RandomFaults {
     random: Rng,
@@ -148,7 +148,7 @@ impl Trouble {
         self.random = None;
     }
 
-    /// How many requests have met a fault.
+    /// Returns the number of requests with a fault.
     pub fn struck(&self) -> usize {
         self.struck
     }
@@ -182,7 +182,7 @@ impl RandomFaults {
     }
 }
 
-/// Takes out the first trap for a request.
+/// Removes and returns the first trap for a request.
 fn sprung<T>(traps: &mut VecDeque<Trap<T>>, verb: &str, key: &str) -> Option<T> {
     let index = traps.iter().position(|trap| trap.verb == verb && key.ends_with(trap.ending.as_str()))?;
     traps.remove(index).map(|trap| trap.what)

@@ -1,12 +1,12 @@
-//! S3 for tests: a server on a free port of this machine, in the process of the test.
+//! S3 for tests: a server on a free local port, in the process of the test.
 //!
 //! ```
 //! let bucket = metaxy_testkit::servers::s3::bucket().unwrap();
 //! println!("{} with {:?}", bucket.url(), bucket.storage_options());
 //! ```
-//! A process starts one server for all its tests, and every test gets a bucket of its own; other processes reach it as
-//! long as this one lives. It speaks HTTP, checks signatures, and does conditional puts as Amazon does: of several that
-//! ask at once for the same new key, one gets it. Objects live in memory, so that a test can look at every byte.
+//! A process starts one server for all its tests, and each test gets its own bucket; other processes can use it while
+//! this one runs. It speaks HTTP, checks signatures, and implements conditional puts like Amazon: of several concurrent
+//! puts of the same new key, one succeeds. Objects are in memory, so that a test can read every byte.
 
 mod faults;
 mod objects;
@@ -30,7 +30,7 @@ const ACCESS_KEY: &str = "throwaway-access-key";
 const SECRET_KEY: &str = "throwaway-secret-key";
 const REGION: &str = "eu-west-1";
 
-/// What the calls of this module return; the error is one line that says what is wrong.
+/// The result of the calls of this module; the error is one line that says what is wrong.
 pub type Result<T> = std::result::Result<T, String>;
 
 /// A server.
@@ -41,14 +41,14 @@ pub struct Server {
     reachable: Arc<AtomicBool>,
 }
 
-/// A bucket of one test; removed when it is dropped.
+/// A bucket of one test, which is removed when it is dropped.
 #[derive(Debug)]
 pub struct Bucket {
     name: String,
     server: Arc<Server>,
 }
 
-/// Returns a new bucket on the server of this process.
+/// Creates a bucket on the server of this process.
 ///
 /// # Errors
 /// If no server can be started.
@@ -60,10 +60,10 @@ pub fn bucket() -> Result<Bucket> {
     }
 }
 
-/// Returns the URL of an endpoint that does not answer.
+/// Returns the URL of an endpoint that does not respond.
 ///
 /// # Errors
-/// If this machine has no port to spare.
+/// If there is no free port.
 pub fn dead_endpoint() -> Result<String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| format!("no free port: {error}"))?;
     let address = listener.local_addr().map_err(|error| format!("no free port: {error}"))?;
@@ -71,7 +71,7 @@ pub fn dead_endpoint() -> Result<String> {
 }
 
 impl Server {
-    /// Starts a server of one's own, to be cut off in a test. It runs until the process ends.
+    /// Starts a separate server, which a test can make unreachable. It runs until the process ends.
     ///
     /// # Errors
     /// If there is no free port, or no thread.
@@ -84,14 +84,14 @@ impl Server {
         let mut service = S3ServiceBuilder::new(objects.clone());
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let (service, open) = (service.build(), reachable.clone());
-        // A thread and a runtime of its own: each test has a runtime that ends with it.
+        // A separate thread and runtime, because the runtime of a test ends with it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let serve = move || runtime.block_on(serve(listener, service, open));
         std::thread::Builder::new().name("s3-server".to_owned()).spawn(serve).map_err(failed)?;
         Ok(Arc::new(Self { address, objects, reachable }))
     }
 
-    /// Returns a new bucket on this server.
+    /// Creates a bucket on this server.
     pub fn bucket(self: &Arc<Self>) -> Bucket {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("metaxy-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -99,7 +99,7 @@ impl Server {
         Bucket { name, server: self.clone() }
     }
 
-    /// Cuts the server off, or lets it answer again. One that is cut off closes every connection.
+    /// Makes the server unreachable, or reachable again. An unreachable server closes every connection.
     pub fn set_reachable(&self, reachable: bool) {
         self.reachable.store(reachable, Ordering::SeqCst);
     }
@@ -109,7 +109,7 @@ async fn serve(listener: TcpListener, service: S3Service, open: Arc<AtomicBool>)
     let listener = tokio::net::TcpListener::from_std(listener).expect("a runtime that listens");
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        // Answers are small: none waits for a packet to fill.
+        // Small responses must not wait for a full packet.
         let _ = stream.set_nodelay(true);
         let (service, open) = (service.clone(), open.clone());
         let answer = hyper::service::service_fn(move |request| {
@@ -124,7 +124,7 @@ async fn serve(listener: TcpListener, service: S3Service, open: Arc<AtomicBool>)
                 if response.headers().contains_key(faults::HANG_UP) { Err(cut_off()) } else { Ok(response) }
             }
         });
-        // A client may leave at any time.
+        // A client may disconnect at any time.
         tokio::spawn(async move {
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
         });
@@ -132,12 +132,12 @@ async fn serve(listener: TcpListener, service: S3Service, open: Arc<AtomicBool>)
 }
 
 impl Bucket {
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its URL: `s3://name`.
+    /// Returns its URL: `s3://name`.
     pub fn url(&self) -> String {
         format!("s3://{}", self.name)
     }
@@ -147,7 +147,7 @@ impl Bucket {
         format!("http://{}", self.server.address)
     }
 
-    /// Returns what an S3 client has to know to reach it, by the names of environment variables.
+    /// Returns the settings of an S3 client for it, by the names of environment variables.
     pub fn storage_options(&self) -> BTreeMap<String, String> {
         let options = [
             ("AWS_ENDPOINT_URL", self.endpoint()),
@@ -159,52 +159,53 @@ impl Bucket {
         options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// Returns every object in it, by its key.
+    /// Returns all of its objects, by key.
     pub fn snapshot(&self) -> BTreeMap<String, Bytes> {
         self.server.objects.snapshot(&self.name)
     }
 
-    /// Puts an object into it, past the protocol.
+    /// Puts an object into it, without the protocol.
     pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         self.server.objects.put(&self.name, key, bytes.into());
     }
 
-    /// Takes an object out of it, past the protocol.
+    /// Removes an object from it, without the protocol.
     pub fn remove(&self, key: &str) {
         self.server.objects.remove(&self.name, key);
     }
 
-    /// Returns what clients have asked for since the last call, in order.
+    /// Returns the requests of clients since the last call, in order.
     pub fn requests(&self) -> Vec<Request> {
         self.server.objects.requests(&self.name)
     }
 
-    /// Breaks the next puts of keys that end so, one for each fault.
+    /// Breaks the next puts of keys with this ending, one for each fault.
     pub fn break_puts(&self, ending: &str, faults: impl IntoIterator<Item = Fault>) {
         self.break_requests("PUT", ending, faults);
     }
 
-    /// Breaks the next requests of a verb (as in [`Request`]) for keys or prefixes that end so, one for each fault.
+    /// Breaks the next requests with a verb (as in [`Request`]) for keys or prefixes with this ending, one for each
+    /// fault.
     pub fn break_requests(&self, verb: &'static str, ending: &str, faults: impl IntoIterator<Item = Fault>) {
         self.with_trouble(|trouble| trouble.break_requests(verb, ending, faults));
     }
 
-    /// Breaks one request in so many from now on, in ways that are drawn at random.
+    /// Breaks one of `one_in` requests from now on, in random ways.
     pub fn break_at_random(&self, seed: u64, one_in: usize) {
         self.with_trouble(|trouble| trouble.break_at_random(seed, one_in));
     }
 
-    /// Returns how many requests have met a fault.
+    /// Returns the number of requests with a fault.
     pub fn struck(&self) -> usize {
         self.with_trouble(|trouble| trouble.struck()).unwrap_or_default()
     }
 
-    /// Takes back the faults that have not shown yet.
+    /// Removes the faults that have not occurred yet.
     pub fn mend(&self) {
         self.with_trouble(faults::Trouble::mend);
     }
 
-    /// Holds the next request of a verb for a key or prefix that ends so, before anything is done.
+    /// Holds the next request with a verb for a key or prefix with this ending, before it is done.
     pub fn hold(&self, verb: &'static str, ending: &str) -> Held {
         self.with_trouble(|trouble| trouble.hold(verb, ending)).unwrap_or_default()
     }
@@ -213,7 +214,7 @@ impl Bucket {
         self.server.objects.with_trouble(&self.name, work)
     }
 
-    /// From now on conditions of puts (`If-Match`, `If-None-Match`) are ignored, as by servers that do not know them.
+    /// Ignores conditions of puts (`If-Match`, `If-None-Match`) from now on, like servers that do not support them.
     pub fn ignore_conditions(&self) {
         self.server.objects.ignore_conditions(&self.name);
     }

@@ -1,5 +1,5 @@
-//! The objects of the S3 server, and the requests that it answers. One lock guards them all: a condition and the put
-//! that depends on it are one step.
+//! The objects of the S3 server, and the requests that it handles. One lock guards all of them: a condition and its put
+//! are one step.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -15,7 +15,7 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::faults::{Fault, Held, Trouble};
 
-/// The most keys of one answer to a listing, as Amazon has it.
+/// The maximum number of keys in one response to a listing, as in Amazon's.
 const PAGE: usize = 1000;
 
 /// A request that a client has made.
@@ -111,7 +111,7 @@ impl Objects {
         self.lock().buckets.get_mut(bucket).map(|bucket| std::mem::take(&mut bucket.requests)).unwrap_or_default()
     }
 
-    /// Returns what `work` does with the trouble that requests to a bucket meet; nothing where there is no such bucket.
+    /// Runs `work` on the faults of a bucket; `None` if there is no such bucket.
     pub fn with_trouble<T>(&self, bucket: &str, work: impl FnOnce(&mut Trouble) -> T) -> Option<T> {
         self.lock().buckets.get_mut(bucket).map(|bucket| work(&mut bucket.trouble))
     }
@@ -122,7 +122,7 @@ impl Objects {
         }
     }
 
-    /// Lets a request in once nothing holds it. The fault is one that shows after it is done.
+    /// Admits a request when no test holds it. Returns the fault that occurs after it is done.
     async fn admit(&self, bucket: &str, verb: &'static str, key: &str) -> S3Result<Option<Fault>> {
         let held: Option<Held> = self.with_trouble(bucket, |trouble| trouble.hold_of(verb, key)).flatten();
         if let Some(held) = held {
@@ -136,13 +136,13 @@ impl Objects {
     }
 }
 
-/// Ends a request that is done, where its answer does not arrive.
+/// Ends a completed request whose response is not sent.
 fn answered(fault: Option<Fault>) -> S3Result<()> {
     fault.map_or(Ok(()), Fault::after)
 }
 
 impl State {
-    /// Returns the bucket that a request is about; the request is noted.
+    /// Returns the bucket of a request, and records the request.
     fn asked(&mut self, bucket: &str, verb: &'static str, key: &str) -> S3Result<&mut BucketState> {
         let bucket = self.buckets.get_mut(bucket).ok_or_else(|| error(S3ErrorCode::NoSuchBucket))?;
         bucket.requests.push(Request { verb, key: key.to_owned() });
@@ -155,7 +155,7 @@ impl BucketState {
         self.objects.get(key).cloned().ok_or_else(|| error(S3ErrorCode::NoSuchKey))
     }
 
-    /// Stores an object under its conditions.
+    /// Stores an object, if its conditions are met.
     fn store(
         &mut self,
         key: String,
@@ -191,7 +191,7 @@ async fn collected(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     Ok(bytes.await.map_err(|_| error(S3ErrorCode::IncompleteBody))?.freeze())
 }
 
-/// The bytes of an object, or some of them before the connection breaks.
+/// Returns the bytes of an object, or a part of them before the connection breaks.
 fn body(bytes: Bytes, is_cut: bool) -> StreamingBlob {
     let half = bytes.slice(..bytes.len() / 2);
     let parts = if is_cut { vec![Ok(half), Err(std::io::Error::other("cut short"))] } else { vec![Ok(bytes)] };
@@ -387,11 +387,11 @@ impl S3 for Objects {
     }
 }
 
-/// What a listing asks for.
+/// The parameters of a listing.
 struct Listing {
     prefix: String,
     delimiter: Option<String>,
-    /// Only what sorts after this.
+    /// Only keys after this one.
     after: String,
     page: usize,
 }
@@ -400,7 +400,7 @@ struct Listing {
 struct Found {
     objects: Vec<s3s::dto::Object>,
     prefixes: Vec<CommonPrefix>,
-    /// Where the next page goes on.
+    /// The position of the next page.
     next: Option<String>,
 }
 
@@ -414,7 +414,7 @@ impl Listing {
             let end =
                 self.delimiter.as_ref().and_then(|delimiter| Some(rest.find(delimiter.as_str())? + delimiter.len()));
             let name = end.map_or(key.as_str(), |end| &key[..self.prefix.len() + end]);
-            // All that begins like this has been said with one word.
+            // All keys with this prefix are represented by one entry.
             if end.is_some() && (name == last || name == self.after) {
                 continue;
             }
