@@ -17,7 +17,7 @@ fn main() {
     fs::write(out.join("scenarios.rs"), generated(&bundled, &external)).expect("the target directory can be written");
 }
 
-/// The directory of `METAXY_SCENARIOS`, which may be relative to where cargo was called.
+/// Returns the directory of `METAXY_SCENARIOS`, which may be relative to the one where cargo was called.
 fn external_directory() -> Option<PathBuf> {
     let given = PathBuf::from(env::var_os("METAXY_SCENARIOS").filter(|value| !value.is_empty())?);
     let from = |base: Option<std::ffi::OsString>| base.map(|base| Path::new(&base).join(&given));
@@ -26,7 +26,7 @@ fn external_directory() -> Option<PathBuf> {
     Some(directory)
 }
 
-/// The scenario files of a directory, by a name that a test function can have.
+/// Returns the scenario files of a directory, by a name that is valid for a test function.
 fn scenarios(directory: &Path) -> BTreeMap<String, PathBuf> {
     let mut found = BTreeMap::new();
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());

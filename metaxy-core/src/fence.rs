@@ -130,7 +130,7 @@ impl Drop for Inside {
     }
 }
 
-/// Silences the panic hook inside fences. The current hook goes on for all other panics.
+/// Silences the panic hook inside fences. The current hook handles all other panics.
 fn silence() {
     static ONCE: Once = Once::new();
     // The hook cannot be set by a thread that panics.

@@ -30,7 +30,7 @@ root_path = "{}/metadata"
     )
 }
 
-/// The environment, not the file, has the location and the credentials of the bucket.
+/// Returns the environment, which has the location and the credentials of the bucket instead of the file.
 fn environment(home: &std::path::Path, bucket: &Bucket) -> Environment {
     let options = serde_json::to_string(&bucket.storage_options()).unwrap();
     Environment::from_iter([

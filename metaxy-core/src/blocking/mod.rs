@@ -25,7 +25,7 @@
 //! - A stream of rows does not occupy a thread while no one reads it: each batch is a call of [`run`].
 //! - All work is [fenced](crate::fence): a panic becomes [`Error::Task`], and nothing is printed. Code that decodes
 //!   stored data is in its own [`fence::decode`], which names the table.
-//! - Work that has started goes on when its future is dropped, as a transaction should.
+//! - Work that has started continues when its future is dropped, as a transaction should.
 //! - The work runs in the context of its caller's Tokio runtime.
 
 mod pool;
@@ -92,8 +92,8 @@ impl Pool {
     }
 }
 
-/// Polls a future on the threads of this module, and returns its result. It starts at once, and goes on if the returned
-/// future is dropped.
+/// Polls a future on the threads of this module, and returns its result. It starts at once, and continues if the
+/// returned future is dropped.
 ///
 /// # Errors
 /// The errors of the work, and [`Error::Task`] if it panics or no thread can be started.

@@ -66,7 +66,7 @@ impl Current {
     }
 }
 
-/// Returns what is new, stale and orphaned. A sample is compared with every current row of its key.
+/// Finds the new, stale and orphaned rows. A sample is compared with every current row of its key.
 pub(crate) fn compare(expected: &Expected<'_>, current: Option<&Current>) -> Result<Comparison> {
     let Some(current) = current else {
         let all = (0..expected.len() as u32).collect();

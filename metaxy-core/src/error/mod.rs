@@ -405,7 +405,7 @@ pub enum Error {
         #[source]
         source: BoxError,
     },
-    /// Stored data that differs from what was written. See [`Error::corrupt`].
+    /// Damaged stored data. See [`Error::corrupt`].
     #[error("table `{table}` is damaged: {reason}")]
     Corrupt {
         /// The table.
@@ -424,7 +424,7 @@ pub enum Error {
         /// The number of attempts.
         attempts: usize,
     },
-    /// A writer that has given up. `flush` returns what it could not write.
+    /// A writer that has given up. `flush` returns the unwritten rows.
     #[error(
         "the writer of store `{store}` has given up; call `flush`, which returns the unwritten rows, and it accepts \
          rows again: {source}"

@@ -337,7 +337,7 @@ pub(super) fn is_binary(data_type: &DataType) -> bool {
     matches!(value_type(data_type), Binary | LargeBinary | BinaryView | FixedSizeBinary(_))
 }
 
-/// Describes what a column of this type can be compared with.
+/// Describes the values with which a column of this type can be compared.
 fn fitting(data_type: &DataType) -> Option<&'static str> {
     match data_type {
         DataType::Boolean => Some("TRUE or FALSE"),

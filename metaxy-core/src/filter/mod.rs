@@ -52,7 +52,7 @@ pub struct Filter {
 /// The maximum number of levels of conditions nested by `AND` and `OR`. The functions on filters recurse as deep.
 pub const MAX_LEVELS: usize = 100;
 
-/// The tree of a filter. And and Or have two or more parts, none of their own kind; the part of Not is never a Not.
+/// The tree of a filter. And and Or have two or more parts, none of the same kind; the part of Not is never a Not.
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
     Constant(Option<bool>),

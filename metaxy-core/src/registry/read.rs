@@ -227,7 +227,7 @@ impl Reader<'_> {
         self.text().and_then(|text| text.parse().ok())
     }
 
-    /// Passes a value of an unexpected type on; the visitor says what it expects.
+    /// Passes a value of an unexpected type to the visitor, whose error names the expected type.
     fn refuse<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match self.0 {
             Value::Datetime(_) => Err(de::Error::invalid_type(Unexpected::Other("a date"), &visitor)),

@@ -38,13 +38,13 @@ impl Preparation {
     /// For complete rows, as in copies and deletions.
     pub(crate) const COMPLETE: Self = Self { stamping: None, duplicates: None, joins: true };
 
-    /// For rows of a user, who may write several of one sample.
+    /// Prepares rows of a user, who may write several of one sample.
     pub(crate) fn of_rows(stamping: Stamping, duplicates: Duplicates) -> Self {
         let duplicates = (!stamping.preserve).then_some(duplicates);
         Self { stamping: Some(stamping), duplicates, joins: false }
     }
 
-    /// For rows of many puts: of several rows of one sample the last one counts.
+    /// Prepares rows of many puts: of several rows of one sample the last one counts.
     pub(crate) fn of_puts(stamping: Stamping) -> Self {
         Self { stamping: Some(stamping), duplicates: Some(Duplicates::Last), joins: true }
     }

@@ -79,7 +79,7 @@ impl Drop for Admission {
 struct Queued<'a>(&'a Shared);
 
 impl<'a> Queued<'a> {
-    /// Wakes the background task: writing what is pending frees memory.
+    /// Wakes the background task, because writing pending rows frees memory.
     fn join(shared: &'a Shared) -> Self {
         shared.buffer().queue();
         shared.work.notify_one();

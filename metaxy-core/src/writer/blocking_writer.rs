@@ -89,7 +89,7 @@ impl BlockingWriter {
         self.writer.progress()
     }
 
-    /// Waits for a call of the writer. A worker of a multi-threaded runtime passes its other tasks on before; the only
+    /// Waits for a call of the writer. A worker of a multi-threaded runtime first hands over its other tasks; the only
     /// thread of a runtime cannot, and would wait forever.
     fn block_on<T>(&self, call: impl Future<Output = T>) -> Result<T> {
         let runtime = &self.writer.shared().runtime;

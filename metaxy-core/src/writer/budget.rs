@@ -35,7 +35,8 @@ impl MemoryBudget {
         self.permits.clone().try_acquire_many_owned(self.permits_for(bytes).min(free)).ok()
     }
 
-    /// Returns whether no byte is free. This holds while a put waits: the first in the queue reserves what is free.
+    /// Returns whether no byte is free. This is true while a put waits: the first one in the queue reserves all free
+    /// bytes.
     pub(super) fn is_exhausted(&self) -> bool {
         self.permits.available_permits() == 0
     }

@@ -26,7 +26,7 @@ pub(super) struct Buffer {
     /// Puts that have been given memory and are not in the buffer yet.
     admitted: usize,
     progress: BTreeMap<FeatureKey, WriterProgress>,
-    /// How many batches were put, how many the task has taken, and up to which one all are written or given up.
+    /// The numbers of batches that were put, that the task has taken, and up to which all are written or given up.
     pushed: u64,
     taken: u64,
     done: u64,
@@ -44,7 +44,7 @@ pub(super) struct Buffer {
     returns: u64,
     flushes: BTreeMap<u64, usize>,
     state: State,
-    /// Whether the task has seen that it is to end.
+    /// Whether the task has noticed that it should end.
     stop_seen: bool,
 }
 
@@ -288,7 +288,7 @@ impl Buffer {
     }
 }
 
-/// Waiting for what was put.
+/// Waiting for a flush.
 impl Buffer {
     /// Requests that everything that was put is written.
     pub(super) fn begin_flush(&mut self) -> Ticket {
@@ -309,8 +309,8 @@ impl Buffer {
         self.given_back.retain(|given| given.number > oldest);
     }
 
-    /// Returns the outcome of a flush, once it is known. The first caller after a failure takes back what was not
-    /// written; other callers that waited for any of it get the same.
+    /// Returns the outcome of a flush, once it is known. The first caller after a failure takes back the
+    /// unwritten rows; other callers that waited for any of them get the same.
     pub(super) fn flushed(&mut self, ticket: Ticket) -> Option<Result<(), WriterError>> {
         if self.state == State::Ended && !self.waiting.is_empty() {
             // A put that was under way when the task ended.
@@ -328,7 +328,7 @@ impl Buffer {
         (self.done >= ticket.target).then(|| self.report(ticket))
     }
 
-    /// Reports what was rejected since the caller began to wait, or before without being reported.
+    /// Reports batches that were rejected since the caller began to wait, or earlier without a report.
     fn report(&mut self, ticket: Ticket) -> Result<(), WriterError> {
         let rejected = self.rejected.get(ticket.reported..).unwrap_or_default().to_vec();
         self.reported = self.rejected.len();
@@ -377,12 +377,12 @@ impl Buffer {
         self.stop_seen && !self.has_waiting() && self.admitted == 0
     }
 
-    /// Returns whether the task is known to run since it was told to stop: it has seen that, or is writing.
+    /// Returns whether the task is known to run after a request to stop: it has noticed the request, or is writing.
     pub(super) fn is_answering(&self) -> bool {
         self.stop_seen || self.done < self.taken
     }
 
-    /// Records that the task has ended, and gives up what it leaves behind. Returns a summary of that.
+    /// Records that the task has ended, and gives up its remaining rows. Returns a summary of them.
     pub(super) fn end(&mut self, error: &Arc<Error>) -> String {
         self.state = State::Ended;
         let left: Vec<Entry> = self.waiting.drain(..).flat_map(|batch| batch.entries).collect();

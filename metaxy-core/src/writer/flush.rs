@@ -18,7 +18,7 @@ use super::shared::Shared;
 /// After this number of refusals without a success the store is at fault, not the rows.
 const MAX_REFUSALS: usize = 16;
 
-/// A flush batch that is being written. If the task dies before the end, its rows are given up.
+/// A flush batch that is being written. If the task ends before it is done, its rows are given up.
 pub(super) struct Flush<'a> {
     shared: &'a Shared,
     entries: Vec<Entry>,
@@ -89,7 +89,7 @@ impl<'a> Flush<'a> {
         Ok(())
     }
 
-    /// Writes what is left: all at once, or in parts if the store refuses some of it.
+    /// Writes the remaining rows: all at once, or in parts if the store refuses some of them.
     async fn write(&mut self) -> Result<()> {
         let Err(error) = self.write_together().await else { return Ok(()) };
         if !self.may_blame_rows(&error) {
@@ -119,7 +119,7 @@ impl<'a> Flush<'a> {
         Ok(())
     }
 
-    /// Writes group by group, and halves what is refused until the batches are found that cannot be stored.
+    /// Writes group by group, and halves refused groups until the batches are found that cannot be stored.
     async fn write_in_groups(&mut self) -> Result<()> {
         self.prepared = None;
         self.groups = PendingRows::groups(std::mem::take(&mut self.entries), &self.shared.store);
@@ -174,7 +174,7 @@ impl<'a> Flush<'a> {
         }
     }
 
-    /// Returns whether the rows themselves may be what the store has refused.
+    /// Returns whether the rows themselves may be the cause of a refusal.
     fn may_blame_rows(&self, error: &Error) -> bool {
         match Blame::of(error) {
             Blame::Rows => true,
@@ -184,7 +184,7 @@ impl<'a> Flush<'a> {
         }
     }
 
-    /// Keeps as refused only what is proven: rows refused for an unknown reason are at fault only if the store has
+    /// Keeps only proven refusals: rows that were refused for an unknown reason are at fault only if the store has
     /// accepted others.
     fn judge(&mut self) -> Result<()> {
         let is_proven = self.has_accepted;
@@ -210,7 +210,7 @@ impl<'a> Flush<'a> {
         }
     }
 
-    /// Moves what was refused into `rejected/`, if there is a spool directory.
+    /// Moves refused batches into `rejected/`, if there is a spool directory.
     async fn move_rejected(&mut self) {
         let Some(spool) = self.shared.spool.as_ref().filter(|_| !self.refused.is_empty()) else { return };
         let files = spool.reject_later(self.refused.iter().map(Refused::file_and_reason).collect()).await;

@@ -84,7 +84,7 @@ use shared::Shared;
 
 /// A handle of a running writer. It is cheap to clone; all clones are the same writer.
 ///
-/// If the last handle is dropped without [`close`](Self::close), what is pending is written, and what fails is logged.
+/// If the last handle is dropped without [`close`](Self::close), pending rows are written, and failures are logged.
 #[derive(Clone)]
 pub struct BufferedMetadataWriter {
     handle: Arc<Handle>,
@@ -172,7 +172,8 @@ impl BufferedMetadataWriter {
     }
 
     /// Takes rejected rows back from `rejected/` in the spool directory, those of earlier writers included. Returns
-    /// their number. The next flush writes them, under the time of their put; what is refused again is rejected again.
+    /// their number. The next flush writes them, under the time of their put; rows that are refused again are rejected
+    /// again.
     ///
     /// # Errors
     /// The errors of [`put`](Self::put), and those of reading the files.

@@ -59,7 +59,7 @@ impl PendingRows<Vec<RecordBatch>> {
         groups
     }
 
-    /// Orders rows of the spool directory first, then dependents before what they depend on.
+    /// Orders rows of the spool directory first, then dependents before their dependencies.
     fn order(&self, store: &MetadataStore) -> impl Ord + use<> {
         (!self.is_from_spool, store.graph().write_turn(&self.feature))
     }

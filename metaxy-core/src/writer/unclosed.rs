@@ -10,7 +10,7 @@ use super::shared::Shared;
 
 /// How long the drop of a writer waits for its last flush.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// How long it waits for a sign that the task runs: a runtime that is being shut down no longer runs it.
+/// How long it waits for a sign of the task: a runtime that is being shut down no longer runs it.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 

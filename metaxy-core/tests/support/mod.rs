@@ -170,7 +170,7 @@ impl StoreBackend for Memory {
         Ok(self.space.tables.lock().unwrap().get(table).map(|(schema, _)| schema.clone()))
     }
 
-    /// A table that was created in advance has no batch; one that was emptied has batches without rows.
+    /// Checks for batches: a table that was created in advance has none, an emptied one has batches without rows.
     async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
         Ok(self.space.tables.lock().unwrap().get(table).is_some_and(|(_, batches)| !batches.is_empty()))
     }

@@ -17,7 +17,8 @@ use crate::{TABLE, append, key, opened, read};
 
 const DAY: i64 = 86_400_000_000;
 
-/// In microseconds: the first and last years of four digits, and times outside the range of 64-bit nanoseconds.
+/// Returns times in microseconds: the first and last years of four digits, and times outside the range of 64-bit
+/// nanoseconds.
 fn moments() -> Vec<i64> {
     let midnight = |year, month, day| {
         let date = NaiveDate::from_ymd_opt(year, month, day).unwrap();

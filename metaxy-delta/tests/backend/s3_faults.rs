@@ -49,7 +49,7 @@ async fn random_faults_lose_nothing() {
     assert!(failed > wanted / 10 && written > wanted / 10, "too few faults or writes to prove anything");
 }
 
-/// Each request is tried twice, with a short pause.
+/// Returns settings with which each request is tried twice, with a short pause.
 fn impatient(bucket: &Bucket) -> DeltaConfig {
     let options = [
         ("max_retries", "1"),

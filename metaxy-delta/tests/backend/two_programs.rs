@@ -78,7 +78,7 @@ fn values(numbers: &[i64]) -> RecordBatch {
     ])
 }
 
-/// Python's writer has no times of day and no durations: it reads them as integers.
+/// Returns times of day and durations, which Python does not have: it reads them as integers.
 fn times(by: Program, numbers: &[i64]) -> RecordBatch {
     let columns = [
         ("time", column::<Time64MicrosecondArray, _>(numbers, |id| id * 3_600_000_001)),

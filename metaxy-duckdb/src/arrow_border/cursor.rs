@@ -53,7 +53,7 @@ impl<L: AsRef<Connection> + 'static> Cursor<L> {
 impl<L: AsRef<Connection>> Drop for Cursor<L> {
     fn drop(&mut self) {
         self.chunks = None;
-        // SAFETY: both were leaked in `new`; what borrows goes first.
+        // SAFETY: both were leaked in `new`; the borrower is dropped first.
         unsafe {
             drop(Box::from_raw(self.statement.as_ptr()));
             drop(Box::from_raw(self.link.as_ptr()));

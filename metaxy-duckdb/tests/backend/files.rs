@@ -68,7 +68,7 @@ async fn invalid_settings() {
 /// The position of the version in a file, after a checksum of 8 bytes and the magic `DUCK`.
 const VERSION: usize = 12;
 
-/// DuckDB's checksum of a header block, up to a constant: each word is hashed separately.
+/// Returns DuckDB's checksum of a header block, up to a constant: each word is hashed separately.
 fn checksum(words: &[u8]) -> u64 {
     let words = words.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
     words.fold(0, |sum, word| sum ^ word.wrapping_mul(0xbf58_476d_1ce4_e5b9))

@@ -7,7 +7,7 @@ use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
 
 use super::{append, batch, ints, key, open, read, texts};
 
-/// A store with a table `t` of one row, on which another program has run some SQL.
+/// Creates a store with a table `t` of one row, and runs some SQL on it as another program.
 async fn prepared(path: &Path, sql: &str) {
     let store = open(path, AccessMode::ReadWrite).await.unwrap();
     append(&store, "t", batch(vec![("id", ints([1])), ("name", texts(&["a"]))])).await.unwrap();

@@ -23,7 +23,7 @@ fn refuse_writes(error: i32) {
     apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
 }
 
-/// A process that writes to a store whose disk returns these errors.
+/// Writes to a store whose disk returns this error, in the child process.
 #[cfg(target_os = "linux")]
 fn write_refused(path: PathBuf, error: i32) {
     let writer = std::thread::spawn(move || {

@@ -76,7 +76,7 @@ fn table(outcomes: &Outcomes) -> String {
     text
 }
 
-/// `41`, or `38, 1 refused`, or `40, 1 FAILED`.
+/// Returns a cell of the table: `41`, or `38, 1 refused`, or `40, 1 FAILED`.
 fn cell(cases: &BTreeMap<String, Reported>) -> String {
     let count = |word: &str| cases.values().filter(|case| case.outcome == word).count();
     let mut text = count("passed").to_string();

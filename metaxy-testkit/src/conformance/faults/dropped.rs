@@ -70,7 +70,7 @@ where
     panic!("the call is not done after {POLLS} polls");
 }
 
-/// The preparation of calls that need none.
+/// Prepares nothing, for calls that need no preparation.
 async fn nothing(_: String) -> Result<()> {
     Ok(())
 }

@@ -122,7 +122,7 @@ struct Claims {
 }
 
 impl Claims {
-    /// `begin write p1-7-`, `done delete p1-3-`, `failed read: ...`.
+    /// Records a report: `begin write p1-7-`, `done delete p1-3-`, `failed read: ...`.
     fn hear(&mut self, said: &str) {
         let (word, rest) = said.split_once(' ').unwrap_or((said, ""));
         let progress = if word == "done" { Progress::Done } else { Progress::Begun };
