@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::StreamExt;
 
@@ -41,6 +41,7 @@ use crate::hash::HashAlgorithm;
 use crate::key::FeatureKey;
 use crate::plan::IncrementPlan;
 
+pub use crate::capabilities::{Capabilities, OtherProcesses, Writers};
 pub use crate::plan::{NativeIncrement, NativeOutcome};
 pub use crate::scan::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
 
@@ -66,6 +67,27 @@ pub struct BackendInfo {
     pub flat_names: bool,
     /// Whether a missing table may be created by a write where the store's settings do not say.
     pub auto_create_tables: bool,
+    /// What the storage system can do.
+    pub capabilities: Capabilities,
+}
+
+impl BackendInfo {
+    /// Refuses rows with a column of a type that the storage system cannot hold, by the first of them.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedType`].
+    pub fn check_types(&self, schema: &Schema) -> Result<()> {
+        let is_refused = |field: &&FieldRef| !self.capabilities.stores(field.data_type());
+        match schema.fields().iter().find(is_refused) {
+            None => Ok(()),
+            Some(field) => Err(Error::UnsupportedType {
+                backend: self.kind,
+                column: field.name().clone(),
+                data_type: field.data_type().to_string(),
+                hint: "store its values in columns of other types".to_owned(),
+            }),
+        }
+    }
 }
 
 /// Where rows live: one table for each feature, found by the feature's key.
@@ -76,11 +98,16 @@ pub struct BackendInfo {
 /// - Between `open` and `close` every method works; before and after, each gives [`Error::Closed`] (see [`closed`]).
 /// - A future that is dropped half way leaves the store as if the call had not been made, or as if it had succeeded,
 ///   then or a little later. The same goes for a process that is killed.
-/// - Several backends on one place, in one process or in many, see the same tables. Where two cannot write at once, the
-///   second one waits, or gives an error that is transient ([`Error::is_transient`]); no row is lost.
+/// - Several backends on one place, in one process or in many, see the same tables, as far as [`Capabilities`] say.
+///   Where two cannot write at once, the second one waits, or gives an error that is transient
+///   ([`Error::is_transient`]); no row is lost. If the storage system opens a file only once per process, they
+///   [share](crate::shared) it.
 /// - A table may be dropped, and created again, between any two calls and while a stream is read. Then a call finds no table, or
 ///   gives an error that is transient.
-/// - Values come back as they went in, nulls as nulls. What the storage system cannot hold is refused.
+/// - Values come back as they went in, nulls as nulls. What the storage system cannot hold is refused by the name that
+///   fits: a type by [`Error::UnsupportedType`], a value by [`Error::InvalidValue`], a size by
+///   [`Error::LimitExceeded`]. [`Error::Unsupported`] is for what the backend does not do, never for input that is
+///   wrong.
 /// - No error and no `Debug` output carries a password, key or token; [`secret`](crate::secret) masks them.
 ///
 /// The core checks access: a store that is opened for reading never calls a method that writes.
@@ -109,39 +136,45 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     /// Appends rows: all of them or none, visible at once, and durable when the call returns. Creates the table where
     /// it does not exist. There is at least one row; single batches may be empty.
     ///
-    /// All batches have `schema`. A column that the table has too comes in the table's type (the core has cast it to
-    /// what `schema` said; another writer may have been faster since); columns come in any order. A column, or a member
-    /// of a struct column, that the table lacks is added to it and null in older rows; one that the batches lack becomes
-    /// null. Column names are case-sensitive, and may be any text. Rows are never replaced: a sample that is written
-    /// again has two rows, of which readers take the later one.
+    /// All batches have `schema`, which holds no encodings (dictionaries, runs) and no types without values (Null), and
+    /// types that the backend [stores](Capabilities::stores_type). A column that the table has too comes in the table's
+    /// type (the core has cast it to what `schema` said; another writer may have been faster since); columns come in
+    /// any order. A column, or a member of a struct column, that the table lacks is added to it and null in older rows;
+    /// one that the batches lack becomes null. Column names are case-sensitive, and may be any text. Rows are never
+    /// replaced: a sample that is written again has two rows, of which readers take the later one.
     ///
     /// # Errors
     /// [`Error::UnsupportedType`] for what the storage system cannot hold, before anything is written;
     /// [`Error::TypeMismatch`] where another writer has given a column another type; [`Error::Conflict`].
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()>;
 
-    /// Refuses rows that `append` would refuse, for their types or values, whatever the table holds. Asked before rows are
-    /// buffered or any feature of a write is stored, so it is cheap and reads nothing. The columns are the user's and some
-    /// of the core's own. The default takes everything and leaves it to `append`.
+    /// Refuses rows that `append` would refuse, for their types or values, whatever the table holds. Asked before each
+    /// `append`, before rows are buffered, and before any feature of a write is stored, so it is cheap and reads
+    /// nothing. The columns are the user's and some of the core's own. The default refuses the types that
+    /// [`Capabilities::stores_type`] does not take.
     ///
     /// # Errors
     /// [`Error::UnsupportedType`], [`Error::InvalidValue`], [`Error::LimitExceeded`].
     fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
-        let _ = (table, rows);
-        Ok(())
+        let _ = table;
+        self.info().check_types(rows.schema_ref())
     }
 
     /// Reads a table, as far into the [`ScanRequest`] as the storage system can take it. Sees one state of the table: no
     /// half of a write, whatever happens while the stream is read. The stream may be dropped before its end, and delays no
-    /// other call while it is not read. The request names columns that the table has.
+    /// other call while it is not read. It may outlive `close`: then it goes on, or gives [`Error::Closed`]. The request
+    /// names columns that the table has. What the storage system cannot express is left to the core, never refused.
     ///
     /// # Errors
     /// [`Error::FeatureNotFound`] where there is no table (see [`not_found`]). An error on the way is an item of the stream.
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan>;
 
-    /// Removes the rows for which the predicate is true, for good, all or none of them; returns how many. Rows for which
-    /// it is null stay. The table stays too, even without a row. [`Predicate::evaluate`] decides it on batches,
-    /// [`to_sql`](crate::filter::to_sql) writes it as SQL.
+    /// Removes the rows for which the predicate is true, for good, all or none of them; returns how many: 0 where there
+    /// is no table. Rows for which it is null stay. The table stays too, even without a row.
+    ///
+    /// No predicate is refused: [`to_sql`](crate::filter::to_sql) writes it as SQL, and what the storage system cannot
+    /// express the backend evaluates on the rows that it scans, with [`Predicate::evaluate`] or
+    /// [`Predicate::remove_from`].
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64>;
 
     /// Removes a table with all its rows. Afterwards `schema` gives `None`. Removing what is not there is fine.

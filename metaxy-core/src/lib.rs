@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod blocking;
 mod canonical_json;
+mod capabilities;
 pub mod columns;
 pub mod config;
 mod deferred;
@@ -29,7 +30,7 @@ pub mod writer;
 
 pub use arrow;
 pub use arrow::array::RecordBatch;
-pub use backend::{AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
+pub use backend::{AccessMode, BackendInfo, Capabilities, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
 pub use config::MetaxyConfig;
 pub use error::{Error, Result};
 pub use filter::{Filter, col};

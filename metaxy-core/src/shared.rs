@@ -1,28 +1,40 @@
 //! Shares open files and connections among the stores of a process.
 //!
-//! Some storage systems let a process open a file only once, or lose locks when a second handle of it is closed. Their
-//! backends keep open resources in [`Handles`], by the identity of the resource: for a file not its path, which links
-//! and renames change, but its device and inode number.
+//! Some storage systems let a process open a file once only, or lose locks when a second handle of it is closed. Their
+//! backends keep open resources in [`Handles`], by the identity of the resource: for files a [`FileId`], because links
+//! and renames change their paths.
 //!
 //! ```
+//! # use std::path::Path;
+//! # use metaxy_core::Error;
 //! use metaxy_core::Result;
-//! use metaxy_core::shared::Handles;
+//! use metaxy_core::shared::{FileId, Handle, Handles};
 //!
 //! /// Every database of the process, by file.
-//! static OPEN: Handles<String, Vec<u8>> = Handles::new();
+//! static OPEN: Handles<FileId, Vec<u8>> = Handles::new();
 //!
-//! # fn main() -> Result<()> {
-//! let first = OPEN.open("a.db".to_owned(), || Ok(vec![1, 2, 3]))?;
-//! let second = OPEN.open("a.db".to_owned(), || unreachable!("it is open already"))?;
-//! assert_eq!(*first, *second);
+//! fn open(path: &Path) -> Result<Handle<Vec<u8>>> {
+//!     let failed = |error| Error::of_io(path.display(), "open", error);
+//!     OPEN.open(FileId::of(path).map_err(failed)?, || std::fs::read(path).map_err(failed))
+//! }
+//!
+//! # let file = tempfile::NamedTempFile::new().unwrap();
+//! # std::fs::write(&file, [1, 2, 3]).unwrap();
+//! # let path = file.path();
+//! # fn example(path: &Path) -> Result<()> {
+//! let (first, second) = (open(path)?, open(path)?);             // the second one shares what the first one has opened
+//! assert_eq!(first.as_ptr(), second.as_ptr());
 //! drop((first, second));                                        // closes it
 //! # Ok(())
 //! # }
+//! # example(path).unwrap();
 //! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
@@ -45,6 +57,35 @@ pub struct Handle<T> {
     slot: Arc<Slot<T>>,
     /// `Some` until the handle is dropped.
     value: Option<Arc<T>>,
+}
+
+/// The identity of a file, whatever its path: its device and its number there. If the system has no such numbers, the
+/// hash of its canonical path replaces them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(u64, u64);
+
+impl FileId {
+    /// Returns the identity of the file at a path.
+    ///
+    /// # Errors
+    /// Those of the file system, for example if there is no file.
+    #[cfg(unix)]
+    pub fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).map(|file| Self(file.dev(), file.ino()))
+    }
+
+    /// Returns the identity of the file at a path.
+    ///
+    /// # Errors
+    /// Those of the file system, for example if there is no file.
+    #[cfg(not(unix))]
+    pub fn of(path: &Path) -> io::Result<Self> {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        path.canonicalize()?.hash(&mut hasher);
+        Ok(Self(0, hasher.finish()))
+    }
 }
 
 /// Locks a mutex. A panic elsewhere leaves nothing half done, because maps and values are replaced as a whole.

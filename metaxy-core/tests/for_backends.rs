@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use metaxy_core::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, new_null_array};
+use metaxy_core::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, new_null_array};
 use metaxy_core::arrow::datatypes::{DataType, Field, Schema};
 use metaxy_core::filter::Predicate;
 use metaxy_core::schema::{convert, grown_schema};
-use metaxy_core::shared::Handles;
+use metaxy_core::shared::{FileId, Handles};
 use metaxy_core::{Error, FeatureKey, Filter, ipc};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
@@ -133,4 +133,40 @@ fn structs_in_maps_fit_the_column_that_they_have_created() {
     let more = structs(vec![text, number.with_name("c")]);
     let refused = grown_schema(&table, &stored, &schema(more));
     assert!(matches!(refused, Err(Error::TypeMismatch { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_delete_leaves_the_rows_for_which_its_filter_is_not_true() {
+    let films = films();
+    let rest = |filter: &str| {
+        let predicate = Filter::parse(filter).unwrap().bind(films.schema_ref()).unwrap();
+        let rest = predicate.remove_from(&films).unwrap();
+        let titles = rest["title"].as_string::<i32>().iter().map(|title| title.unwrap_or("-").to_owned());
+        titles.collect::<String>()
+    };
+    // The third row has no id, for which both filters are null.
+    assert_eq!(rest("id < 3"), "c-");
+    assert_eq!(rest("NOT (id < 3)"), "abc");
+    assert_eq!(rest("id IS NULL OR id > 0"), "");
+    assert_eq!(rest("id = 7"), "abc-");
+}
+
+#[test]
+fn a_file_is_told_by_what_it_is_not_by_its_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("a"), "").unwrap();
+    std::fs::write(path("b"), "").unwrap();
+    let of = |name: &str| FileId::of(&path(name)).unwrap();
+    assert_ne!(of("a"), of("b"));
+    assert_eq!(of("a"), of("./a"));
+    let a = of("a");
+    std::fs::rename(path("a"), path("c")).unwrap();
+    #[cfg(unix)]
+    {
+        assert_eq!(of("c"), a);
+        std::os::unix::fs::symlink("c", path("a")).unwrap();
+        assert_eq!(of("a"), a);
+    }
+    assert!(FileId::of(&path("d")).is_err());
 }

@@ -9,7 +9,9 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use metaxy_core::backend::{closed, not_found};
 use metaxy_core::filter::Predicate;
-use metaxy_core::{AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
+use metaxy_core::{
+    AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
+};
 
 use crate::KIND;
 use crate::catalog::{self, Existing};
@@ -18,7 +20,7 @@ use crate::connection::Session;
 use crate::error::ErrorContext;
 use crate::location::{Layout, Root};
 use crate::table::{compact, remove, vacuum};
-use crate::types::check_storable;
+use crate::types::{self, check_storable};
 use crate::{delete, read, write};
 
 /// A metadata store on Delta Lake.
@@ -77,6 +79,7 @@ impl StoreBackend for DeltaBackend {
             default_hash: HashAlgorithm::Xxhash32,
             flat_names: self.config.layout == Layout::Flat,
             auto_create_tables: true,
+            capabilities: Capabilities { stores_type: types::stores, ..Capabilities::default() },
         }
     }
 

@@ -7,8 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
+use arrow::array::RecordBatch;
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 use futures::TryStreamExt;
@@ -94,7 +93,7 @@ impl Work {
         }
         if !partial.is_empty() {
             let predicate = predicate.clone();
-            let keep = move |batch: RecordBatch| without(&batch, &predicate.evaluate(&batch)?);
+            let keep = move |batch: RecordBatch| predicate.remove_from(&batch);
             self.adds.extend(files::rewrite(table, state, partial, keep).await?);
         }
         self.seen.extend(state.files.iter().map(|file| file.id.clone()));
@@ -117,10 +116,4 @@ async fn count(
         rows += batch.num_rows();
     }
     Ok((matching as u64, matching == rows))
-}
-
-/// Returns the rows for which the mask is not true.
-fn without(batch: &RecordBatch, mask: &BooleanArray) -> Result<RecordBatch> {
-    let gone = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
-    Ok(filter_record_batch(batch, &not(&gone)?)?)
 }

@@ -7,16 +7,16 @@ use async_trait::async_trait;
 use metaxy_core::{Error, SharedBackend};
 use metaxy_delta::{DeltaBackend, DeltaConfig, Layout};
 use metaxy_testkit::servers::s3::{self, Bucket};
-use metaxy_testkit::{Location, Result, Support};
+use metaxy_testkit::{Load, Location, Result};
 
 struct Directory {
     directory: tempfile::TempDir,
     layout: Layout,
 }
 
-fn support() -> Support {
-    // Each write is a commit that is on disk when it returns.
-    Support::default().refuses(["interval", "decimal256", "union"]).tiny_writes(300)
+fn load() -> Load {
+    // Each write is a commit that is on the disk when it returns.
+    Load::default().tiny_writes(300)
 }
 
 fn settings_table(settings: &DeltaConfig) -> toml::Table {
@@ -48,8 +48,8 @@ impl Location for Directory {
         Some(self.directory.path().to_owned())
     }
 
-    fn support(&self) -> Support {
-        support()
+    fn load(&self) -> Load {
+        load()
     }
 
     fn variant(&self) -> Option<String> {
@@ -86,8 +86,8 @@ impl Location for OnS3 {
         settings_table(&self.delta_settings())
     }
 
-    fn support(&self) -> Support {
-        support()
+    fn load(&self) -> Load {
+        load()
     }
 
     fn variant(&self) -> Option<String> {

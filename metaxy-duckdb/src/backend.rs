@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use duckdb::Connection;
-use metaxy_core::backend::{NativeOutcome, closed};
+use metaxy_core::backend::{Capabilities, NativeOutcome, OtherProcesses, Writers, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
@@ -22,6 +22,7 @@ use crate::held;
 use crate::native;
 use crate::read::{Interrupting, Reading};
 use crate::sql::names::quoted;
+use crate::types;
 use crate::write::{Writing, check_rows};
 use crate::{DuckDbConfig, KIND};
 
@@ -122,6 +123,11 @@ impl StoreBackend for DuckDbBackend {
             default_hash: HashAlgorithm::Xxhash32,
             flat_names: true,
             auto_create_tables: self.config.auto_create_tables.unwrap_or(false),
+            capabilities: Capabilities {
+                stores_type: types::stores,
+                writers: Writers::OneProcess,
+                other_processes: OtherProcesses::AfterClose,
+            },
         }
     }
 

@@ -4,13 +4,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use metaxy_core::shared::FileId;
 use metaxy_core::{AccessMode, Error, Result};
 
 /// The identity of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum DatabaseId {
-    /// The device and number of a file, which links and renames do not change.
-    File(u64, u64),
+    File(FileId),
     Memory(u64),
 }
 
@@ -22,20 +22,8 @@ impl DatabaseId {
     }
 
     /// Returns the identity of the file at a path.
-    #[cfg(unix)]
     pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::metadata(path).map(|found| Self::File(found.dev(), found.ino()))
-    }
-
-    /// Returns the identity of the file at a path. On this platform the standard library does not read the number of a
-    /// file: the path replaces it.
-    #[cfg(not(unix))]
-    pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
-        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-        let mut hasher = DefaultHasher::new();
-        path.canonicalize()?.hash(&mut hasher);
-        Ok(Self::File(0, hasher.finish()))
+        FileId::of(path).map(Self::File)
     }
 }
 

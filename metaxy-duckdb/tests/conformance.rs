@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use metaxy_core::{Error, Result, SharedBackend};
 use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
-use metaxy_testkit::location::{Location, OtherProcesses, Support};
+use metaxy_testkit::location::{Load, Location};
 
 struct File(tempfile::TempDir);
 
@@ -33,14 +33,8 @@ impl Location for File {
         Some(self.0.path().to_owned())
     }
 
-    fn support(&self) -> Support {
-        Support::default().other_processes(OtherProcesses::AfterClose).tiny_writes(500).refuses([
-            "decimal256",
-            "interval",
-            "list_view",
-            "large_list_view",
-            "union",
-        ])
+    fn load(&self) -> Load {
+        Load::default().tiny_writes(500)
     }
 }
 

@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use metaxy_core::backend::{NativeOutcome, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::{AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend};
+use metaxy_core::{
+    AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
+};
 
 use crate::KIND;
-use crate::catalog::{self, Table, TableName};
+use crate::catalog::{self, TableName};
 use crate::config::{PostgresConfig, Settings};
-use crate::connection::{Connection, Counters, Session};
+use crate::connection::{Counters, Session};
 use crate::delete;
 use crate::error::During;
 use crate::native;
@@ -68,11 +70,6 @@ impl PostgresBackend {
     fn name(&self, session: &Session, key: &FeatureKey) -> Result<TableName> {
         TableName::new(&session.schema, &self.settings.table_prefix, key)
     }
-
-    /// Returns a table, or an error if it does not exist.
-    async fn existing(&self, connection: &mut Connection<'_>, name: &TableName) -> Result<Table> {
-        catalog::table(connection, name).await?.ok_or_else(|| not_found(&self.info(), &name.key))
-    }
 }
 
 impl fmt::Debug for PostgresBackend {
@@ -90,6 +87,7 @@ impl StoreBackend for PostgresBackend {
             default_hash: HashAlgorithm::Xxhash32,
             flat_names: true,
             auto_create_tables: self.settings.auto_create_tables,
+            capabilities: Capabilities { stores_type: types::stores, ..Capabilities::default() },
         }
     }
 
@@ -142,8 +140,12 @@ impl StoreBackend for PostgresBackend {
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
         let session = self.session()?;
         let name = self.name(&session, table)?;
-        let mut connection = session.begin(During::table("delete from", &name.plain)).await?;
-        let table = self.existing(&mut connection, &name).await?;
+        let during = During::table("delete from", &name.plain);
+        let mut connection = session.begin(during).await?;
+        let Some(table) = catalog::table(&mut connection, &name).await? else {
+            connection.commit(during).await?;
+            return Ok(0);
+        };
         delete::delete(connection, &name, &table, predicate).await
     }
 

@@ -248,6 +248,11 @@ impl<'a> Connection<'a> {
         during.error(&self.session.location, error)
     }
 
+    /// Returns the counters of the bytes of rows.
+    pub(crate) fn counters(&self) -> &'a Counters {
+        &self.session.counters
+    }
+
     /// Returns a watcher for work that borrows the connection itself.
     pub(crate) fn watcher(&self) -> Watcher<'a> {
         Watcher { session: self.session, server: self.server }

@@ -11,7 +11,7 @@ use metaxy_core::{Error, Result, Scan, ScanRequest, blocking, fence};
 use tokio::sync::mpsc;
 
 use crate::catalog::{Column, Table, TableName};
-use crate::connection::{Session, closed};
+use crate::connection::{Connection, Session, closed};
 use crate::error::During;
 use crate::sql::{self, Pushdown};
 use crate::types::rows::{Piece, RowReader};
@@ -105,8 +105,59 @@ struct Reading<'a> {
 enum Sink<'a> {
     /// The stream, which may take them slowly, or never.
     Stream(&'a mpsc::Sender<Result<Message>>),
-    /// A temporary file, at once; errors are kept in memory.
-    Spill(Option<Spill>, Vec<Error>),
+    /// To a temporary file, at once.
+    Wait(&'a mut Waiting),
+}
+
+/// Rows that wait in a file, and the errors of those that cannot be read.
+#[derive(Default)]
+struct Waiting {
+    spill: Option<Spill>,
+    errors: Vec<Error>,
+}
+
+/// Runs a query in the transaction of a connection, and gives its rows to a sink. The last ones remain in the reader.
+async fn copy(
+    connection: &mut Connection<'_>,
+    during: During<'_>,
+    query: &str,
+    reader: &mut RowReader,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let (watcher, counters, table) = (connection.watcher(), connection.counters(), reader.table.clone());
+    let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+    let mut rows = watcher.over(during, connection.copy_out_raw(&statement)).await?;
+    while let Some(message) = watcher.over(during, rows.try_next()).await? {
+        counters.add_received(message.len());
+        fence::decode(&table, || reader.take(&message))?;
+        if reader.is_full() {
+            sink.take(fence::decode(&table, || reader.finish())?).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads all rows of a query in the transaction of a connection. They wait in a temporary file.
+///
+/// # Errors
+/// Those of the connection and of the file, and that of the first row that cannot be read.
+pub(crate) async fn collect(
+    connection: &mut Connection<'_>,
+    during: During<'_>,
+    query: &str,
+    mut reader: RowReader,
+) -> Result<BatchStream> {
+    let mut waiting = Waiting::default();
+    let mut sink = Sink::Wait(&mut waiting);
+    copy(connection, during, query, &mut reader, &mut sink).await?;
+    let table = reader.table.clone();
+    if reader.rows > 0 {
+        sink.take(fence::decode(&table, || reader.finish())?).await?;
+    }
+    match waiting.errors.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(waiting.spill.map_or_else(|| futures::stream::empty().boxed(), Spill::into_stream)),
+    }
 }
 
 impl Sink<'_> {
@@ -118,10 +169,10 @@ impl Sink<'_> {
                 }
                 send(sender, Message::Rows(piece.arrays, piece.rows)).await
             }
-            Self::Spill(spill, errors) => {
-                errors.extend(piece.errors);
+            Self::Wait(waiting) => {
+                waiting.errors.extend(piece.errors);
                 let batch = unnamed(piece.arrays, piece.rows)?;
-                *spill = Some(spilled(spill.take(), batch).await?);
+                waiting.spill = Some(spilled(waiting.spill.take(), batch).await?);
                 Ok(())
             }
         }
@@ -154,17 +205,15 @@ impl Reading<'_> {
     /// Runs the query. Half of the connections are for streams, which may be read slowly. For further streams the rows
     /// are read at once and written to a temporary file.
     async fn run(self, reader: RowReader) -> Result<()> {
-        let permit = self.session.reader();
-        let mut sink = match permit {
-            Some(_) => Sink::Stream(self.sender),
-            None => Sink::Spill(None, Vec::new()),
-        };
-        self.query(reader, &mut sink).await?;
-        let Sink::Spill(spill, errors) = sink else { return Ok(()) };
-        for error in errors {
+        if let Some(_permit) = self.session.reader() {
+            return self.query(reader, &mut Sink::Stream(self.sender)).await;
+        }
+        let mut waiting = Waiting::default();
+        self.query(reader, &mut Sink::Wait(&mut waiting)).await?;
+        for error in waiting.errors {
             send(self.sender, Message::BadRow(error)).await?;
         }
-        let Some(mut rows) = spill.map(Spill::into_stream) else { return Ok(()) };
+        let Some(mut rows) = waiting.spill.map(Spill::into_stream) else { return Ok(()) };
         while let Some(batch) = rows.try_next().await? {
             send(self.sender, Message::Rows(batch.columns().to_vec(), batch.num_rows())).await?;
         }
@@ -181,18 +230,7 @@ impl Reading<'_> {
         };
         let mut connection = self.session.connection().await?;
         connection.begin_with(during, planner).await?;
-        let watcher = connection.watcher();
-        {
-            let statement = format!("COPY ({}) TO STDOUT (FORMAT binary)", self.query);
-            let mut rows = watcher.over(during, connection.copy_out_raw(&statement)).await?;
-            while let Some(message) = watcher.over(during, rows.try_next()).await? {
-                self.session.counters.add_received(message.len());
-                fence::decode(&table, || reader.take(&message))?;
-                if reader.is_full() {
-                    sink.take(fence::decode(&table, || reader.finish())?).await?;
-                }
-            }
-        }
+        copy(&mut connection, during, &self.query, &mut reader, sink).await?;
         connection.commit(during).await?;
         if reader.rows > 0 {
             sink.take(fence::decode(&table, || reader.finish())?).await?;

@@ -7,10 +7,7 @@ use metaxy_core::store::StoreBuilder;
 use metaxy_core::{Error, HashAlgorithm, SharedBackend, VersioningEngine};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::servers::postgres::{self, Schema};
-use metaxy_testkit::{Location, Result, Support};
-
-/// Types and values that PostgreSQL does not have.
-const REFUSED: [&str; 5] = ["interval", "large_list_view", "list_view", "text_with_nul", "union"];
+use metaxy_testkit::{Load, Location, Result};
 
 struct Place {
     schema: Schema,
@@ -49,8 +46,8 @@ impl Location for Place {
         url.password().map(str::to_owned).into_iter().collect()
     }
 
-    fn support(&self) -> Support {
-        Support::default().refuses(REFUSED).tiny_writes(2_000)
+    fn load(&self) -> Load {
+        Load::default().tiny_writes(2_000)
     }
 }
 

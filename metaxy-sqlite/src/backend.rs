@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use metaxy_core::backend::closed;
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
-    AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend, blocking, fence,
+    AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
+    blocking, fence,
 };
 use rusqlite::Connection;
 
@@ -22,7 +23,7 @@ use crate::connection::{Database, Snapshot};
 use crate::error::{CATALOG, During};
 use crate::location::Location;
 use crate::read::Reading;
-use crate::types::{check_columns, check_sizes, check_storable};
+use crate::types::{self, check_columns, check_sizes, check_storable};
 use crate::write::Writing;
 
 /// A metadata store in a SQLite database.
@@ -133,6 +134,7 @@ impl StoreBackend for SqliteBackend {
             default_hash: HashAlgorithm::Xxhash32,
             flat_names: true,
             auto_create_tables: true,
+            capabilities: Capabilities { stores_type: types::stores, ..Capabilities::default() },
         }
     }
 

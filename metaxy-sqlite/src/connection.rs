@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use metaxy_core::shared::FileId;
 use metaxy_core::{AccessMode, Error, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags};
@@ -11,7 +12,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 use crate::error::During;
 use crate::immutable::Unchanged;
-use crate::location::{FileId, Location};
+use crate::location::Location;
 
 /// The number of idle connections that are kept for later reads.
 const IDLE_READERS: usize = 4;

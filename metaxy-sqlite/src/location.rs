@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use metaxy_core::secret::secrets_in;
+use metaxy_core::shared::FileId;
 use metaxy_core::{AccessMode, Error, Result};
 
 use crate::config::SqliteConfig;
@@ -56,7 +57,7 @@ impl Location {
 
     /// Returns the identity of the file that is at the path now; `None` if there is none.
     pub(crate) fn file_id(&self) -> Option<FileId> {
-        std::fs::metadata(self.path.as_deref()?).ok().and_then(|file| FileId::of(&file))
+        FileId::of(self.path.as_deref()?).ok()
     }
 
     /// Refuses anything except a regular file, and a file that SQLite would not recognize under its other names.
@@ -127,23 +128,6 @@ fn spare_handles() -> io::Result<()> {
     }
     let handles: io::Result<Vec<File>> = (0..HANDLES).map(|_| File::open("/dev/null")).collect();
     handles.map(drop)
-}
-
-/// The identity of a file, which does not depend on its name: its device and number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileId(u64, u64);
-
-impl FileId {
-    #[cfg(unix)]
-    fn of(file: &Metadata) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        Some(Self(file.dev(), file.ino()))
-    }
-
-    #[cfg(not(unix))]
-    fn of(_: &Metadata) -> Option<Self> {
-        None
-    }
 }
 
 #[cfg(unix)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use metaxy_core::SharedBackend;
 use metaxy_sqlite::SqliteBackend;
-use metaxy_testkit::{Location, Result, Support};
+use metaxy_testkit::{Location, Result};
 
 struct Directory(tempfile::TempDir);
 
@@ -34,10 +34,6 @@ impl Location for Directory {
 
     fn directory(&self) -> Option<PathBuf> {
         Some(self.0.path().to_owned())
-    }
-
-    fn support(&self) -> Support {
-        Support::default().refuses(["interval", "list_view", "large_list_view", "union"])
     }
 }
 

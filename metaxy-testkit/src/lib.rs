@@ -18,5 +18,5 @@ pub mod servers;
 pub mod sizes;
 pub mod workload;
 
-pub use location::{Location, OtherProcesses, SharedLocation, Support};
+pub use location::{Load, Location, SharedLocation};
 pub use metaxy_core::Result;

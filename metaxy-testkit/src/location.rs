@@ -1,4 +1,4 @@
-//! Where a backend's tests keep their rows, and what the backend does not do.
+//! Where a backend's tests keep their rows, and how much of a load it gets.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,9 +38,9 @@ pub trait Location: Send + Sync + 'static {
         None
     }
 
-    /// Returns what the backend does not do, and how much of a load it gets.
-    fn support(&self) -> Support {
-        Support::default()
+    /// Returns how much of a load the backend gets.
+    fn load(&self) -> Load {
+        Load::default()
     }
 
     /// Returns the name in the report if one type string is tested in several ways: `delta, flat layout`. By
@@ -64,17 +64,9 @@ pub trait Location: Send + Sync + 'static {
 /// A location that is shared.
 pub type SharedLocation = Arc<dyn Location>;
 
-/// What a backend does not do, in one list. The suite checks that it refuses cleanly what is named here, and that
-/// it does all the rest.
-#[derive(Clone, Debug)]
-pub struct Support {
-    /// Type cases (their names in the group `types`) that the backend refuses with an error that names the column. A
-    /// name stands for itself and for all that continue it: `interval` for `interval_day_time` too.
-    pub refused_types: Vec<&'static str>,
-    /// Whether several backends, in one process or in many, may write to one location at the same time.
-    pub several_writers: bool,
-    /// When another process can read.
-    pub other_processes: OtherProcesses,
+/// How much of a load a backend gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
     /// How many one-row writes the case of many tiny writes makes at most; 10,000 unless told otherwise. Where they
     /// take longer than 20 seconds, 200 are enough.
     pub tiny_writes: usize,
@@ -82,51 +74,13 @@ pub struct Support {
     pub histories: usize,
 }
 
-/// When another process can read what this one writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherProcesses {
-    /// Never: the rows live in this process.
-    Never,
-    /// Once this one has closed the store.
-    AfterClose,
-    /// Also while this one writes.
-    AtAnyTime,
-}
-
-impl Default for Support {
+impl Default for Load {
     fn default() -> Self {
-        Self {
-            refused_types: Vec::new(),
-            several_writers: true,
-            other_processes: OtherProcesses::AtAnyTime,
-            tiny_writes: 10_000,
-            histories: 25,
-        }
+        Self { tiny_writes: 10_000, histories: 25 }
     }
 }
 
-impl Support {
-    /// Names types that the backend refuses: cases of the group `types`.
-    #[must_use]
-    pub fn refuses(mut self, types: impl IntoIterator<Item = &'static str>) -> Self {
-        self.refused_types.extend(types);
-        self
-    }
-
-    /// Only one backend at a time may have a location open for writing.
-    #[must_use]
-    pub fn one_writer(mut self) -> Self {
-        self.several_writers = false;
-        self
-    }
-
-    /// Says when another process can read.
-    #[must_use]
-    pub fn other_processes(mut self, when: OtherProcesses) -> Self {
-        self.other_processes = when;
-        self
-    }
-
+impl Load {
     /// Makes fewer tiny writes, if each leaves much behind.
     #[must_use]
     pub fn tiny_writes(mut self, count: usize) -> Self {
@@ -140,14 +94,4 @@ impl Support {
         self.histories = count;
         self
     }
-
-    /// Returns whether a type case is among those that are refused.
-    pub(crate) fn is_refused(&self, case: &str) -> bool {
-        self.refused_types.iter().any(|name| stands_for(name, case))
-    }
-}
-
-/// Returns whether a name stands for a case: it is equal to it, or its start.
-pub(crate) fn stands_for(name: &str, case: &str) -> bool {
-    case.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
+use metaxy_core::backend::{
+    self, AccessMode, BackendInfo, Capabilities, OtherProcesses, Scan, ScanRequest, ScanStage, SharedBackend,
+    StoreBackend, Writers,
+};
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::{BackendRegistration, BackendSettings};
 use metaxy_core::schema::{conform, grown_schema};
@@ -85,6 +87,11 @@ impl StoreBackend for MemoryBackend {
             default_hash: HashAlgorithm::Xxhash32,
             flat_names: true,
             auto_create_tables: true,
+            capabilities: Capabilities {
+                writers: Writers::OneProcess,
+                other_processes: OtherProcesses::Never,
+                ..Capabilities::default()
+            },
         }
     }
 
@@ -128,16 +135,13 @@ impl StoreBackend for MemoryBackend {
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
         let mut tables = self.tables()?;
-        let stored = tables.get_mut(&table.table_name()).ok_or_else(|| backend::not_found(&self.info(), table))?;
+        let Some(stored) = tables.get_mut(&table.table_name()) else { return Ok(0) };
         let mut kept = Vec::with_capacity(stored.batches.len());
         let mut deleted = 0;
         for batch in &stored.batches {
-            let batch = conform(table, &stored.schema, batch)?;
-            // Only rows for which the predicate is true go; where it is null they stay.
-            let stays: BooleanArray =
-                predicate.evaluate(&batch)?.iter().map(|doomed| Some(doomed != Some(true))).collect();
-            deleted += stays.false_count() as u64;
-            kept.push(filter_record_batch(&batch, &stays)?);
+            let rest = predicate.remove_from(&conform(table, &stored.schema, batch)?)?;
+            deleted += (batch.num_rows() - rest.num_rows()) as u64;
+            kept.push(rest);
         }
         stored.batches = kept;
         Ok(deleted)

@@ -10,7 +10,7 @@ use metaxy_core::backend::SharedBackend;
 use metaxy_testkit::conformance::CASES;
 use metaxy_testkit::memory::MemoryBackend;
 use metaxy_testkit::scenario::Scenario;
-use metaxy_testkit::{Location, OtherProcesses, Result, Support};
+use metaxy_testkit::{Location, Result};
 
 struct Memory(String);
 
@@ -22,10 +22,6 @@ impl Location for Memory {
 
     fn settings(&self) -> toml::Table {
         toml::Table::from_iter([("name".to_owned(), self.0.clone().into())])
-    }
-
-    fn support(&self) -> Support {
-        Support::default().other_processes(OtherProcesses::Never)
     }
 }
 

@@ -34,8 +34,9 @@ impl Table {
             rows += batch.num_rows();
         }
         if rows >= NO_ROW as usize {
-            return Err(Error::Unsupported {
+            return Err(Error::LimitExceeded {
                 what: format!("a resolve over {rows} rows of one feature"),
+                limit: format!("{} rows", NO_ROW - 1),
                 hint: "narrow it with filters".to_owned(),
             });
         }

@@ -436,7 +436,7 @@ pub enum Error {
         #[source]
         source: Arc<Error>,
     },
-    /// Something that the library or a backend cannot do.
+    /// Something that the library or a backend cannot do. Input that is wrong has cases of its own.
     #[error("{what} is not supported: {hint}")]
     Unsupported {
         /// What is not supported.

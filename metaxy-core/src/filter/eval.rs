@@ -8,7 +8,10 @@ use arrow::array::{
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::cmp;
-use arrow::compute::{CastOptions, and_kleene, cast, cast_with_options, is_null, not, nullif, or_kleene};
+use arrow::compute::{
+    CastOptions, and_kleene, cast, cast_with_options, filter_record_batch, is_null, not, nullif, or_kleene,
+    prep_null_mask_filter,
+};
 use arrow::datatypes::{
     DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int64Type,
     TimeUnit, i256,
@@ -42,6 +45,16 @@ impl Predicate {
             Self::Or(parts) => junction(parts, batch, false),
             Self::Not(inner) => Ok(not(&inner.evaluate(batch)?)?),
         }
+    }
+
+    /// Returns the rows that stay when those for which it is true are deleted. Where it is NULL they stay.
+    ///
+    /// # Errors
+    /// Those of [`Predicate::evaluate`].
+    pub fn remove_from(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let removed = self.evaluate(batch)?;
+        let removed = if removed.null_count() > 0 { prep_null_mask_filter(&removed) } else { removed };
+        Ok(filter_record_batch(batch, &not(&removed)?)?)
     }
 
     fn fetch(&self, batch: &RecordBatch, column: &BoundColumn) -> Result<ArrayRef> {

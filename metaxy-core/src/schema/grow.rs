@@ -12,7 +12,8 @@ use super::plain::{new_column, plain_type};
 use super::untyped::{of_type, typed};
 
 /// Returns the schema of a table after rows of `given` are appended: its own columns with the members that structs
-/// gain, then the new columns. It is for backends that store the schema of a table themselves.
+/// gain, then the new columns. A table that does not exist grows from [`Schema::empty`]. It is for backends that store
+/// the schema of a table themselves.
 ///
 /// # Errors
 /// [`Error::TypeMismatch`] if a column of the same name has another type, because another writer was faster.

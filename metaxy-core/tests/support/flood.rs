@@ -12,7 +12,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::StreamExt;
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
-    AccessMode, BackendInfo, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, ScanStage, StoreBackend, columns,
+    AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, ScanStage,
+    StoreBackend, columns,
 };
 
 const BATCH: usize = 8192;
@@ -25,6 +26,7 @@ fn info(kind: &'static str) -> BackendInfo {
         default_hash: HashAlgorithm::Xxhash32,
         flat_names: false,
         auto_create_tables: true,
+        capabilities: Capabilities::default(),
     }
 }
 

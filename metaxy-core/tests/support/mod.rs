@@ -18,8 +18,8 @@ use metaxy_core::backend::{closed, stream_of};
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::{BackendRegistration, BackendSettings};
 use metaxy_core::{
-    AccessMode, BackendInfo, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, ScanStage, SharedBackend,
-    StoreBackend,
+    AccessMode, BackendInfo, Capabilities, Error, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, ScanStage,
+    SharedBackend, StoreBackend,
 };
 use serde::Deserialize;
 
@@ -143,6 +143,7 @@ impl StoreBackend for Memory {
             default_hash: self.hash,
             flat_names: false,
             auto_create_tables: true,
+            capabilities: Capabilities::default(),
         }
     }
 

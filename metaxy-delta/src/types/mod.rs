@@ -158,6 +158,12 @@ impl TableSchema {
     }
 }
 
+/// Returns whether Delta can store values of a type.
+pub(crate) fn stores(data_type: &DataType) -> bool {
+    use DataType::{Decimal256, Interval, Union};
+    !matches!(data_type, Decimal256(_, _) | Interval(_) | Union(_, _))
+}
+
 /// Checks that a table can store rows.
 pub(crate) fn check_storable(
     table: &FeatureKey,

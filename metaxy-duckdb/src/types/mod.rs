@@ -21,6 +21,12 @@ pub(crate) struct Storage {
     pub(crate) wire: DataType,
 }
 
+/// Returns whether DuckDB can store values of a type.
+pub(crate) fn stores(data_type: &DataType) -> bool {
+    use DataType::{Decimal256, Interval, LargeListView, ListView, Union};
+    !matches!(data_type, Decimal256(_, _) | Interval(_) | LargeListView(_) | ListView(_) | Union(_, _))
+}
+
 /// Returns how a type is stored, or the reason why it cannot be stored.
 pub(crate) fn storage(data_type: &DataType) -> Result<Storage, &'static str> {
     use DataType as T;

@@ -72,6 +72,12 @@ pub(crate) struct PgType {
     pub(crate) modifier: i32,
 }
 
+/// Returns whether PostgreSQL can store values of a type.
+pub(crate) fn stores(data_type: &DataType) -> bool {
+    use DataType::{Interval, LargeListView, ListView, Union};
+    !matches!(data_type, Interval(_) | LargeListView(_) | ListView(_) | Union(_, _))
+}
+
 /// Returns how a column of this Arrow type is stored.
 ///
 /// # Errors

@@ -106,6 +106,12 @@ pub(crate) fn fixed_bytes(data_type: &DataType) -> usize {
     }
 }
 
+/// Returns whether SQLite can store values of a type.
+pub(crate) fn stores(data_type: &DataType) -> bool {
+    use DataType::{Interval, LargeListView, ListView, Union};
+    !matches!(data_type, Interval(_) | LargeListView(_) | ListView(_) | Union(_, _))
+}
+
 /// Checks that a column can be stored.
 pub(crate) fn check_storable(column: &str, data_type: &DataType) -> Result<()> {
     if storage(data_type).is_some() {

@@ -9,6 +9,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
+use metaxy_core::backend::Writers;
 use metaxy_core::key::IntoFeatureKey;
 use metaxy_core::{Error, MetadataStore, Result, ScanRequest, VersioningEngine};
 
@@ -110,7 +111,7 @@ pub(super) async fn concurrent_writes_and_deletes(bench: Bench) -> Result<Outcom
 
 pub(super) async fn concurrent_stores(bench: Bench) -> Result<Outcome> {
     let first = bench.store(pair()?).await?;
-    if !bench.location.support().several_writers {
+    if bench.capabilities().await?.writers == Writers::OneStore {
         return refuses_a_second_writer(&bench, first).await;
     }
     let second = bench.store(pair()?).await?;
@@ -235,6 +236,29 @@ pub(super) async fn many_unread_streams(bench: Bench) -> Result<Outcome> {
         batches.extend(stream.try_collect::<Vec<_>>().await?);
         assert_eq!(tally(&batches), expected, "an open stream has lost rows, or its snapshot");
     }
+    PASSED
+}
+
+pub(super) async fn a_stream_outlives_its_store(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, many(0)).await?;
+    let request = ScanRequest { columns: Some(vec!["n".to_owned()]), ..ScanRequest::default() };
+    let mut stream = store.backend().scan(&ROOT.into_feature_key()?, &request).await?.stream;
+    let mut batches: Vec<RecordBatch> = stream.next().await.into_iter().collect::<Result<_>>()?;
+    store.close().await?;
+    let expected = BTreeMap::from([(Some(0), many(0).num_rows())]);
+    match stream.try_collect::<Vec<_>>().await {
+        Ok(rest) => {
+            batches.extend(rest);
+            assert_eq!(tally(&batches), expected, "a stream ends too early, without an error");
+        }
+        Err(Error::Closed { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let store = bench.store(pair()?).await?;
+    let batches =
+        store.backend().scan(&ROOT.into_feature_key()?, &request).await?.stream.try_collect::<Vec<_>>().await?;
+    assert_eq!(tally(&batches), expected);
     PASSED
 }
 

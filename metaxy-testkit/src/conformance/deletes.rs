@@ -1,12 +1,17 @@
 //! Deleting: softly, so that readers no longer see a sample, or permanently.
 
-use arrow::array::Int64Array;
+use arrow::array::{
+    Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray, UInt64Array,
+};
+use metaxy_core::filter::{Filter, Predicate, col};
 use metaxy_core::{Error, FeatureGraph, FeatureSpec, MetadataStore, Result, columns};
 
 use super::kit::{
     PASSED, ROOT, assert_error, everything, pair, read, read_ids, samples, sorted, texts, versioned_pair,
 };
 use super::{Bench, Outcome};
+use crate::tables::key;
 
 /// Returns three samples with `n` of 1, 2 and null.
 async fn three(bench: &Bench) -> Result<MetadataStore> {
@@ -171,5 +176,72 @@ pub(super) async fn deleting_nothing(bench: Bench) -> Result<Outcome> {
     assert_error!(store.delete(ROOT).filter("nothing = 1").await, Error::FilterColumn { .. });
     assert_error!(store.delete(ROOT).filter("nothing = 1").hard().await, Error::FilterColumn { .. });
     assert_eq!(read_ids(&store, ROOT).await?, ["s1", "s2", "s3"]);
+    PASSED
+}
+
+pub(super) async fn deleting_from_no_table(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    for was_dropped in [false, true] {
+        if was_dropped {
+            write_three(&store).await?;
+            store.drop_feature(ROOT).await?;
+        }
+        let deleted = store.backend().delete(&key(ROOT), &Predicate::Constant(Some(true))).await?;
+        assert_eq!(deleted, 0);
+        assert_eq!(store.backend().tables().await?, Vec::<String>::new(), "a delete has made a table");
+    }
+    PASSED
+}
+
+/// The samples `s1` and `s2` with values of many types, and `s3` without any.
+fn many_types() -> Result<RecordBatch> {
+    let decimals = Decimal128Array::from(vec![Some(150), Some(200), None]).with_precision_and_scale(20, 2)?;
+    Ok(samples(["s1", "s2", "s3"], "v1")
+        .column("n", Int64Array::from(vec![Some(1), Some(2), None]))
+        .column("u", UInt64Array::from(vec![Some(1), Some(u64::MAX), None]))
+        .column("f", Float64Array::from(vec![Some(1.0), Some(f64::NAN), None]))
+        .column("d", decimals)
+        .column("t", StringArray::from(vec![Some("a"), Some("b"), None]))
+        .column("ms", TimestampMillisecondArray::from(vec![Some(1_000), Some(2_000), None]))
+        .column("us", TimestampMicrosecondArray::from(vec![Some(1_000_000), Some(2_000_001), None]))
+        .batch())
+}
+
+/// Filters that one or the other storage system cannot express, and the samples for which each is true.
+fn hard_filters() -> Vec<(Filter, Vec<&'static str>)> {
+    let member = |name: &str| col(format!("{}.{name}", columns::PROVENANCE_BY_FIELD));
+    let many_ids = (0..40_000).map(|number| format!("none-{number}")).chain(["s1".to_owned()]);
+    let part = |number: i64| col("n").eq(number) & col("t").ne(number.to_string());
+    let many_parts = (2..500).fold(part(1), |parts, number| parts | part(number));
+    vec![
+        (col("d").gt(1.75), vec!["s2"]),
+        (col("n").eq(col("d")), vec!["s2"]),
+        (col("n").lt(col("u")), vec!["s2"]),
+        (col("f").gt(col("n")), vec!["s2"]),
+        (col("ms").eq(col("us")), vec!["s1"]),
+        (member("a").ne(member("b")), vec!["s1", "s2", "s3"]),
+        (member("a").eq(col("t")) | col("t").eq("b"), vec!["s2"]),
+        (col("t").ne("a\0"), vec!["s1", "s2"]),
+        (col("id").is_in(many_ids), vec!["s1"]),
+        (many_parts & col("n").ne(2), vec!["s1"]),
+    ]
+}
+
+pub(super) async fn filters_that_no_database_has(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    for (filter, expected) in hard_filters() {
+        let shown = filter.to_string().chars().take(100).collect::<String>();
+        let others: Vec<&str> = ["s1", "s2", "s3"].into_iter().filter(|id| !expected.contains(id)).collect();
+        for hard in [false, true] {
+            store.drop_feature(ROOT).await?;
+            store.write(ROOT, many_types()?).await?;
+            let found = sorted(store.read(ROOT).filter(filter.clone()).await?.rows().await?)?;
+            assert_eq!(texts(&found, "id"), expected, "{shown}");
+            let delete = store.delete(ROOT).filter(filter.clone());
+            let deleted = if hard { delete.hard() } else { delete }.await?;
+            assert_eq!(deleted, expected.len() as u64, "{shown}, hard: {hard}");
+            assert_eq!(read_ids(&store, ROOT).await?, others, "{shown}, hard: {hard}");
+        }
+    }
     PASSED
 }

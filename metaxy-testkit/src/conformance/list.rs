@@ -168,6 +168,8 @@ macro_rules! __each_case {
                 hard_delete_of_one_version "By default, a hard delete is limited to the current feature version."
                 a_table_without_rows_is_written_again "A table without rows can be written again."
                 named_samples_are_deleted "Samples that are named by rows are deleted, softly or permanently, with ids of any type."
+                deleting_from_no_table "A backend deletes nothing from a table that does not exist, and does not create it."
+                filters_that_no_database_has "A filter that the storage system cannot express is evaluated, by reads and deletes."
                 deleting_nothing "A delete from a feature without rows is an error; a filter that matches nothing is not."
             }
             history {
@@ -235,6 +237,7 @@ macro_rules! __each_case {
                 many_unread_streams "A hundred streams that are started and not read block no other call, and each returns the snapshot with which it started."
                 a_partly_read_stream_keeps_its_snapshot "A partly read stream continues with the snapshot with which it started, after writes, deletions and compactions."
                 an_open_stream_blocks_nothing "Streams that are not read to their end block no write, no other read, and no closing."
+                a_stream_outlives_its_store "A stream that is read after its store was closed returns all its rows, or the error `Closed`."
                 a_table_that_is_dropped_repeatedly "While a table is written and dropped repeatedly, every call finds it complete, finds none, or returns a transient error."
             }
             processes {

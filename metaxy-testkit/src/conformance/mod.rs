@@ -31,9 +31,9 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use metaxy_core::Result;
+use metaxy_core::{Capabilities, Result};
 
-use crate::location::{Location, SharedLocation, stands_for};
+use crate::location::{Location, SharedLocation};
 use crate::scenario::{self, BUNDLED};
 
 pub use list::CASES;
@@ -78,9 +78,6 @@ impl Bench {
     ///
     /// # Errors
     /// The errors of the factory.
-    ///
-    /// # Panics
-    /// If the location refuses a type without a case in the group `types`.
     pub async fn new<L, F, Fut>(factory: F) -> Result<Self>
     where
         L: Location,
@@ -92,14 +89,6 @@ impl Bench {
             async move { Ok(Arc::new(location.await?) as SharedLocation) }.boxed()
         });
         let location = factory().await?;
-        let support = location.support();
-        for name in &support.refused_types {
-            let mut cases = CASES.iter().filter(|case| case.group == "types");
-            assert!(
-                cases.any(|case| stands_for(name, case.name)),
-                "the suite has no type `{name}` that could be refused"
-            );
-        }
         Ok(Self { location, test: "", factory, others: Arc::default() })
     }
 
@@ -108,6 +97,14 @@ impl Bench {
     pub fn for_test(mut self, test: &'static str) -> Self {
         self.test = test;
         self
+    }
+
+    /// Returns what the backend under test can do.
+    ///
+    /// # Errors
+    /// Those of the location.
+    pub async fn capabilities(&self) -> Result<Capabilities> {
+        Ok(self.location.backend().await?.info().capabilities)
     }
 
     /// Creates another empty location, which exists while it is held.

@@ -11,7 +11,7 @@ pub(super) async fn random_histories(bench: Bench) -> Result<Outcome> {
         let location = bench.passing().await?;
         Ok((location.backend().await?, location))
     };
-    let histories = Histories::new(bench.location.support().histories);
+    let histories = Histories::new(bench.location.load().histories);
     let played = histories.play_configured(location, |store| bench.location.configure(store)).await;
     played.unwrap_or_else(|disagreement| panic!("{disagreement}"));
     PASSED

@@ -12,7 +12,7 @@ use metaxy_core::backend::SharedBackend;
 use metaxy_testkit::conformance::{Bench, Outcome, try_case};
 use metaxy_testkit::memory::MemoryBackend;
 use metaxy_testkit::oracle::Histories;
-use metaxy_testkit::{Location, OtherProcesses, Result, Support, scenario};
+use metaxy_testkit::{Location, Result, scenario};
 
 use wrong::{Defect, WrongBackend};
 
@@ -31,10 +31,6 @@ impl Location for MemoryLocation {
 
     fn settings(&self) -> toml::Table {
         toml::Table::new()
-    }
-
-    fn support(&self) -> Support {
-        Support::default().other_processes(OtherProcesses::Never)
     }
 }
 
@@ -93,6 +89,12 @@ caught! {
         which says "all of a write or nothing"
     a_snapshot_for_each_chunk: SnapshotPerChunk is caught by concurrency::a_partly_read_stream_keeps_its_snapshot
         which says "continues with the snapshot with which it started"
+    a_delete_that_needs_a_table: NoTableIsAnError is caught by deletes::deleting_from_no_table
+        which says "deletes nothing from a table that does not exist"
+    a_filter_that_is_refused: FilterRefused is caught by deletes::filters_that_no_database_has
+        which says "is evaluated, by reads and deletes"
+    a_capability_that_is_hidden: CapabilityHidden is caught by types::float64
+        which says "or the write is refused"
 }
 
 /// A history on which the oracle finds a fault is minimized and written to a file, and can be replayed.

@@ -13,7 +13,9 @@ use metaxy_core::backend::{self, BatchStream, NativeOutcome};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::schema::conform;
-use metaxy_core::{AccessMode, BackendInfo, FeatureKey, Result, Scan, ScanRequest, ScanStage, StoreBackend, columns};
+use metaxy_core::{
+    AccessMode, BackendInfo, Error, FeatureKey, Result, Scan, ScanRequest, ScanStage, StoreBackend, columns,
+};
 use metaxy_testkit::memory::MemoryBackend;
 
 use super::native;
@@ -33,6 +35,9 @@ pub enum Defect {
     ForgottenRename,
     BatchByBatch,
     SnapshotPerChunk,
+    NoTableIsAnError,
+    FilterRefused,
+    CapabilityHidden,
 }
 
 #[derive(Clone, Debug)]
@@ -164,6 +169,11 @@ fn filtered(rows: RecordBatch, predicate: Option<&Predicate>) -> Result<RecordBa
     Ok(filter_record_batch(&rows, &passes)?)
 }
 
+/// Returns whether a condition compares two columns.
+fn compares(predicate: &Predicate) -> bool {
+    matches!(predicate, Predicate::CompareColumns { .. })
+}
+
 /// Returns the newest row of each sample.
 fn latest(rows: &RecordBatch, ids: &[String], written: &str) -> Result<RecordBatch> {
     let keys = native::keys(rows, ids)?;
@@ -184,7 +194,15 @@ fn latest(rows: &RecordBatch, ids: &[String], written: &str) -> Result<RecordBat
 #[async_trait]
 impl StoreBackend for WrongBackend {
     fn info(&self) -> BackendInfo {
-        self.inner.info()
+        let mut info = self.inner.info();
+        if self.has(Defect::CapabilityHidden) {
+            info.capabilities.stores_type = |data_type| !data_type.is_floating();
+        }
+        info
+    }
+
+    fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {
+        self.inner.check(table, rows)
     }
 
     async fn open(&self, mode: AccessMode) -> Result<()> {
@@ -227,6 +245,13 @@ impl StoreBackend for WrongBackend {
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
+        if self.has(Defect::NoTableIsAnError) && self.schema(table).await?.is_none() {
+            return Err(backend::not_found(&self.info(), table));
+        }
+        if self.has(Defect::FilterRefused) && matches!(predicate, Predicate::And(parts) if parts.iter().any(compares)) {
+            let hint = "write it with values".to_owned();
+            return Err(Error::Unsupported { what: "comparing columns".to_owned(), hint });
+        }
         self.inner.delete(table, predicate).await
     }
 

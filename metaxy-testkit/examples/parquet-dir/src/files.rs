@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use futures::TryStreamExt;
-use metaxy_core::backend::AccessMode;
+use arrow::datatypes::{Schema, SchemaRef};
+use futures::{StreamExt, TryStreamExt};
+use metaxy_core::backend::{AccessMode, BatchStream};
 use metaxy_core::error::BoxError;
-use metaxy_core::{Error, Result, blocking, fence};
+use metaxy_core::schema::conform;
+use metaxy_core::{Error, FeatureKey, Result, blocking, fence};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, local::LocalFileSystem, path::Path};
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
@@ -80,7 +81,19 @@ impl Files {
         blocking::run(move || sync().map_err(failed)).await.map_err(generic)
     }
 
-    pub(crate) async fn read(self, path: String) -> Result<Vec<RecordBatch>> {
+    /// The rows of data files, in the schema of their table.
+    pub(crate) fn rows(self, table: &FeatureKey, schema: &SchemaRef, data: Vec<String>) -> BatchStream {
+        let (table, schema) = (table.clone(), schema.clone());
+        let rows = futures::stream::iter(data)
+            .then(move |file| self.clone().read(file))
+            .map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok)))
+            .try_flatten()
+            // A file may be older than some columns of its table.
+            .map(move |batch: Result<RecordBatch>| conform(&table, &schema, &batch?));
+        rows.boxed()
+    }
+
+    async fn read(self, path: String) -> Result<Vec<RecordBatch>> {
         let rows = self.reader(&path).await?.build().map_err(failed)?;
         blocking::run(move || fence::decode(path, || Ok(rows.collect::<Result<_, _>>()?))).await
     }
@@ -102,15 +115,8 @@ impl Files {
     }
 }
 
-/// The bytes of a Parquet file, which cannot hold columns of every type.
+/// The bytes of a Parquet file.
 fn encode(schema: SchemaRef, rows: &[RecordBatch]) -> Result<Vec<u8>> {
-    use DataType::{Interval, RunEndEncoded, Union};
-    let refused = |data_type: &DataType| matches!(data_type, Interval(_) | RunEndEncoded(_, _) | Union(_, _));
-    if let Some(field) = schema.fields().iter().find(|field| refused(field.data_type())) {
-        let (column, data_type) = (field.name().clone(), field.data_type().to_string());
-        let hint = "store its values in plain columns".to_owned();
-        return Err(Error::UnsupportedType { backend: KIND, column, data_type, hint });
-    }
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).map_err(failed)?;
     rows.iter().try_for_each(|batch| writer.write(batch)).map_err(failed)?;
     writer.into_inner().map_err(failed)

@@ -5,15 +5,14 @@ mod files;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt};
-use metaxy_core::backend::{self, AccessMode, BackendInfo, Scan, ScanRequest, ScanStage, StoreBackend};
+use futures::TryStreamExt;
+use metaxy_core::backend::{self, AccessMode, BackendInfo, Capabilities, Scan, ScanRequest, ScanStage, StoreBackend};
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::BackendRegistration;
-use metaxy_core::schema::{conform, grown_schema};
+use metaxy_core::schema::grown_schema;
 use metaxy_core::{FeatureKey, HashAlgorithm, Result};
 use tokio::sync::RwLock;
 
@@ -57,6 +56,11 @@ impl StoreBackend for ParquetDir {
             default_hash: HashAlgorithm::Xxhash32,
             flat_names: true,
             auto_create_tables: true,
+            capabilities: Capabilities {
+                // What Parquet has no type for. All else that a store can do this one does.
+                stores_type: |data_type| !matches!(data_type, DataType::Interval(_) | DataType::Union(_, _)),
+                ..Capabilities::default()
+            },
         }
     }
 
@@ -79,10 +83,9 @@ impl StoreBackend for ParquetDir {
         let new = files.write(&name, schema.clone(), batches).await?;
         loop {
             let mut state = files.state(&name).await?;
-            state.schema = Some(match &state.schema {
-                Some(stored) => grown_schema(table, stored, &schema)?,
-                None => schema.clone(),
-            });
+            // A table that is not there yet grows from no column at all.
+            let stored = state.schema.unwrap_or_else(|| Schema::empty().into());
+            state.schema = Some(grown_schema(table, &stored, &schema)?);
             state.data.push(new.clone());
             if files.commit(&name, state).await? {
                 return Ok(());
@@ -91,32 +94,25 @@ impl StoreBackend for ParquetDir {
     }
 
     async fn scan(&self, table: &FeatureKey, _request: &ScanRequest) -> Result<Scan> {
-        let (files, table) = (self.files().await?, table.clone());
+        let files = self.files().await?;
         let State { schema, data, .. } = files.state(&table.table_name()).await?;
-        let schema = schema.ok_or_else(|| backend::not_found(&self.info(), &table))?;
-        let grown = schema.clone();
-        let stream = futures::stream::iter(data)
-            .then(move |file| files.clone().read(file))
-            .map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok)))
-            .try_flatten()
-            // A file may be older than some columns of its table.
-            .and_then(move |batch| futures::future::ready(conform(&table, &grown, &batch)));
+        let schema = schema.ok_or_else(|| backend::not_found(&self.info(), table))?;
+        let stream = files.rows(table, &schema, data);
         // A store that can filter would do it here, and say how far it has come; the core does the rest.
-        Ok(Scan { schema, stream: stream.boxed(), applied: ScanStage::Nothing })
+        Ok(Scan { schema, stream, applied: ScanStage::Nothing })
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
         let (files, name) = (self.files().await?, table.table_name());
         loop {
             let mut state = files.state(&name).await?;
-            let Scan { schema, mut stream, .. } = self.scan(table, &ScanRequest::default()).await?;
+            let Some(schema) = state.schema.clone() else { return Ok(0) };
+            let mut rows = files.clone().rows(table, &schema, state.data);
             let (mut kept, mut deleted) = (Vec::new(), 0);
-            // Only rows for which the predicate is true go; where it is null they stay.
-            while let Some(batch) = stream.try_next().await? {
-                let goes = predicate.evaluate(&batch)?;
-                let stay: BooleanArray = goes.iter().map(|goes| Some(goes != Some(true))).collect();
-                deleted += stay.false_count() as u64;
-                kept.push(filter_record_batch(&batch, &stay)?);
+            while let Some(batch) = rows.try_next().await? {
+                let rest = predicate.remove_from(&batch)?;
+                deleted += (batch.num_rows() - rest.num_rows()) as u64;
+                kept.push(rest);
             }
             state.data = vec![files.write(&name, schema, kept).await?];
             if files.commit(&name, state).await? {

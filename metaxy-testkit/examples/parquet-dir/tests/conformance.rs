@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, MetaxyConfig, SharedBackend};
 use metaxy_parquet_dir::ParquetDir;
-use metaxy_testkit::{Location, Result, Support};
+use metaxy_testkit::{Load, Location, Result};
 
 struct Directory(tempfile::TempDir);
 
@@ -27,9 +27,9 @@ impl Location for Directory {
         Some(self.0.path().join("rows"))
     }
 
-    fn support(&self) -> Support {
+    fn load(&self) -> Load {
         // The state of a table names all its files: the ten thousandth write would be slow.
-        Support::default().refuses(["interval", "union"]).tiny_writes(300)
+        Load::default().tiny_writes(300)
     }
 }
 

@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::time::Duration;
 
+use metaxy_core::backend::OtherProcesses;
 use metaxy_core::{AccessMode, MetadataStore, Result};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conformance::kit::{PASSED, ROOT, generation, only_generation, pair, read};
 use crate::conformance::second_process::{as_child, child};
 use crate::conformance::{Bench, Outcome};
-use crate::location::OtherProcesses;
 
 const SAID: &str = "is written: ";
 
@@ -17,7 +17,7 @@ pub(in crate::conformance) async fn writes_of_a_killed_process_are_atomic(bench:
     if let Some(store) = as_child(&bench, AccessMode::ReadWrite).await? {
         return write_until_killed(&store).await;
     }
-    if bench.location.support().other_processes == OtherProcesses::Never {
+    if bench.capabilities().await?.other_processes == OtherProcesses::Never {
         return Ok(Outcome::Refused("its rows live in one process".to_owned()));
     }
     let store = bench.store(pair()?).await?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use fastrand::Rng;
+use metaxy_core::backend::Writers;
 use metaxy_core::key::IntoFeatureKey;
 use metaxy_core::{AccessMode, Error, MetadataStore, Result};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,7 +18,6 @@ use crate::conformance::kit::{LEAF, PASSED, ROOT, ids, pair, samples, texts};
 use crate::conformance::second_process::{as_child, child};
 use crate::conformance::{Bench, Outcome};
 use crate::ledger::{Ledger, Progress};
-use crate::location::OtherProcesses;
 use crate::long_runs::{MIXED_SECONDS, number};
 
 /// The variable with the number of a process, which distinguishes its rows.
@@ -36,8 +36,7 @@ pub(in crate::conformance) async fn mixed_processes(bench: Bench) -> Result<Outc
     if let Some(store) = as_child(&bench, AccessMode::ReadWrite).await? {
         return work_until_killed(&store).await;
     }
-    let support = bench.location.support();
-    if support.other_processes != OtherProcesses::AtAnyTime || !support.several_writers {
+    if bench.capabilities().await?.writers != Writers::AnyProcess {
         return Ok(Outcome::Refused("only one process may write at a time".to_owned()));
     }
     bench.store(pair()?).await?.close().await?;
