@@ -11,7 +11,7 @@ use super::kit::{
     PASSED, ROOT, assert_error, everything, pair, read, read_ids, samples, sorted, texts, versioned_pair,
 };
 use super::{Bench, Outcome};
-use crate::tables::key;
+use crate::fixtures::tables::key;
 
 /// Returns three samples with `n` of 1, 2 and null.
 async fn three(bench: &Bench) -> Result<MetadataStore> {
