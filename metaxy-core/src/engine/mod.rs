@@ -17,7 +17,6 @@ mod join;
 mod key_type;
 mod keys;
 mod latest;
-mod newest;
 mod orphans;
 mod parallel;
 mod partition;
@@ -28,6 +27,7 @@ mod rows;
 mod scan;
 mod sides;
 mod source;
+mod spill;
 mod table;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +51,7 @@ pub(crate) use groups::{by_key, key_hashes, last_rows};
 pub(crate) use key_type::{ambiguous_float, key_type};
 pub(crate) use pick::{KeyEncoder, KeySet};
 pub(crate) use rows::{carry_over, provenance_of_batch};
-pub(crate) use scan::{finish, finish_in_two};
+pub(crate) use scan::finish;
 pub(crate) use source::{InputScan, PlanSource};
 pub(crate) use table::{Table, batch_of};
 

@@ -3,26 +3,21 @@
 //! Equal keys are in the same partition of all tables of a plan, so each partition is a smaller plan. A partition that
 //! is too large for the memory limit is divided again, by other bits of the hash.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow_ipc::CompressionType;
-use arrow_ipc::reader::StreamReader;
-use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use futures::TryStreamExt;
 
 use crate::backend::BatchStream;
-use crate::error::{Error, Result};
+use crate::blocking;
+use crate::error::Result;
 use crate::memory::{MemoryPool, Reservation};
 use crate::schema::plain_batches;
-use crate::{blocking, fence};
 
 use super::keys::Keys;
+use super::spill::{Chunk, SpillFile};
 use super::table::{Table, plain_schema};
 
 /// The bits of the hash that number the partitions of one division.
@@ -86,12 +81,12 @@ pub(crate) async fn collect(
     let mut divided: Option<Divider> = None;
     while let Some(batch) = stream.try_next().await? {
         for batch in plain_batches(batch)? {
-            match (&mut divided, key) {
+            match (&divided, key) {
                 (Some(divider), _) => divider.push(batch).await?,
                 (None, None) => held.push(batch),
                 (None, Some(_)) if reservation.try_grow(batch.get_array_memory_size()) => held.push(batch),
                 (None, Some(key)) => {
-                    let mut divider = Divider::new(schema.clone(), key, pool, 0)?;
+                    let divider = Divider::new(schema.clone(), key, pool, 0)?;
                     for batch in std::mem::take(&mut held).into_iter().chain([batch]) {
                         divider.push(batch).await?;
                     }
@@ -118,7 +113,7 @@ impl Collected {
         match self {
             Self::Divided(partitions) => Ok(partitions),
             Self::Whole(table, _held) => {
-                let mut divider = Divider::new(table.schema.clone(), key, pool, 0)?;
+                let divider = Divider::new(table.schema.clone(), key, pool, 0)?;
                 for batch in table.into_batches() {
                     divider.push(batch).await?;
                 }
@@ -128,77 +123,51 @@ impl Collected {
     }
 }
 
-/// Divides batches among partitions.
-struct Divider {
-    work: Option<Work>,
-}
+/// Divides batches among partitions, on threads that may block.
+struct Divider(Arc<Mutex<Division>>);
 
-/// The state of a divider, which moves to a thread that may block.
-struct Work {
+/// The partitions so far.
+struct Division {
     schema: SchemaRef,
     key: PartitionKey,
     pool: Arc<MemoryPool>,
     depth: u32,
     chunk_bytes: usize,
-    file: File,
-    end: u64,
+    file: Arc<SpillFile>,
     chunks: Vec<Vec<Chunk>>,
-    /// The buffered rows of each partition, and their size in bytes.
+    /// The batches of each partition that are not in the file yet, and their bytes.
     waiting: Vec<(Vec<RecordBatch>, usize)>,
-}
-
-/// A chunk of the rows of a partition in the file.
-#[derive(Clone, Debug)]
-struct Chunk {
-    place: Range<u64>,
-    /// The size in memory.
-    bytes: usize,
 }
 
 impl Divider {
     fn new(schema: SchemaRef, key: &PartitionKey, pool: &Arc<MemoryPool>, depth: u32) -> Result<Self> {
-        // The file has no name, so the operating system removes it however the process ends.
-        let file = tempfile::tempfile_in(pool.directory()).map_err(|error| failed(pool, error))?;
-        let work = Work {
+        Ok(Self(Arc::new(Mutex::new(Division {
             schema,
             key: key.clone(),
             pool: pool.clone(),
             depth,
-            chunk_bytes: (pool.share(PARTITIONS)).clamp(MIN_CHUNK_BYTES, CHUNK_BYTES),
-            file,
-            end: 0,
+            chunk_bytes: pool.share(PARTITIONS).clamp(MIN_CHUNK_BYTES, CHUNK_BYTES),
+            file: Arc::new(SpillFile::create(pool)?),
             chunks: vec![Vec::new(); PARTITIONS],
             waiting: (0..PARTITIONS).map(|_| (Vec::new(), 0)).collect(),
-        };
-        Ok(Self { work: Some(work) })
+        }))))
     }
 
-    async fn push(&mut self, batch: RecordBatch) -> Result<()> {
-        self.lend(move |work| work.push(&batch)).await
+    async fn push(&self, batch: RecordBatch) -> Result<()> {
+        self.run(move |division| division.push(&batch)).await
     }
 
-    async fn finish(mut self) -> Result<Partitions> {
-        self.lend(|work| (0..PARTITIONS).try_for_each(|partition| work.flush(partition))).await?;
-        let work = self.work.take().ok_or_else(lost)?;
-        Ok(Partitions {
-            schema: work.schema,
-            key: work.key,
-            pool: work.pool,
-            depth: work.depth,
-            file: Arc::new(Mutex::new(work.file)),
-            chunks: work.chunks,
-        })
+    async fn finish(self) -> Result<Partitions> {
+        self.run(Division::finish).await
     }
 
-    async fn lend(&mut self, work: impl FnOnce(&mut Work) -> Result<()> + Send + 'static) -> Result<()> {
-        let mut lent = self.work.take().ok_or_else(lost)?;
-        let back = blocking::run(move || work(&mut lent).map(|()| lent)).await?;
-        self.work = Some(back);
-        Ok(())
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Division) -> Result<T> + Send + 'static) -> Result<T> {
+        let division = self.0.clone();
+        blocking::run(move || work(&mut division.lock().unwrap_or_else(PoisonError::into_inner))).await
     }
 }
 
-impl Work {
+impl Division {
     fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         for (partition, rows) in self.key.rows(batch, self.depth)?.into_iter().enumerate() {
             if rows.is_empty() {
@@ -221,15 +190,20 @@ impl Work {
             return Ok(());
         }
         let batch = concat_batches(&self.schema, &waiting)?;
-        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-        let mut writer = StreamWriter::try_new_with_options(Vec::new(), &self.schema, options)?;
-        writer.write(&batch)?;
-        let encoded = writer.into_inner()?;
-        self.file.write_all(&encoded).map_err(|error| failed(&self.pool, error))?;
-        let place = self.end..self.end + encoded.len() as u64;
-        self.end = place.end;
-        self.chunks[partition].push(Chunk { place, bytes: batch.get_array_memory_size() });
+        self.chunks[partition].push(self.file.write(&batch)?);
         Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Partitions> {
+        (0..PARTITIONS).try_for_each(|partition| self.flush(partition))?;
+        Ok(Partitions {
+            schema: self.schema.clone(),
+            key: self.key.clone(),
+            pool: self.pool.clone(),
+            depth: self.depth,
+            file: self.file.clone(),
+            chunks: std::mem::take(&mut self.chunks),
+        })
     }
 }
 
@@ -239,7 +213,7 @@ pub(crate) struct Partitions {
     key: PartitionKey,
     pool: Arc<MemoryPool>,
     depth: u32,
-    file: Arc<Mutex<File>>,
+    file: Arc<SpillFile>,
     chunks: Vec<Vec<Chunk>>,
 }
 
@@ -265,7 +239,7 @@ impl Partitions {
 
     /// Divides a partition again.
     pub(crate) async fn divide(&self, partition: usize) -> Result<Partitions> {
-        let mut divider = Divider::new(self.schema.clone(), &self.key, &self.pool, self.depth + 1)?;
+        let divider = Divider::new(self.schema.clone(), &self.key, &self.pool, self.depth + 1)?;
         for chunk in &self.chunks[partition] {
             for batch in self.read(chunk).await? {
                 divider.push(batch).await?;
@@ -275,24 +249,7 @@ impl Partitions {
     }
 
     async fn read(&self, chunk: &Chunk) -> Result<Vec<RecordBatch>> {
-        let (file, pool, place) = (self.file.clone(), self.pool.clone(), chunk.place.clone());
-        blocking::run(move || {
-            let mut bytes = vec![0; (place.end - place.start) as usize];
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(place.start)).map_err(|error| failed(&pool, error))?;
-            file.read_exact(&mut bytes).map_err(|error| failed(&pool, error))?;
-            drop(file);
-            let name = pool.directory().display().to_string();
-            fence::decode(&name, || Ok(StreamReader::try_new(bytes.as_slice(), None)?.collect::<Result<Vec<_>, _>>()?))
-        })
-        .await
+        let (file, chunk) = (self.file.clone(), chunk.clone());
+        blocking::run(move || file.read(&chunk)).await
     }
-}
-
-fn failed(pool: &MemoryPool, error: std::io::Error) -> Error {
-    Error::of_io(pool.directory().display(), "write rows to a temporary file", error)
-}
-
-fn lost() -> Error {
-    Error::Task("rows that were divided among partitions were lost".to_owned())
 }

@@ -14,7 +14,6 @@ use crate::memory::MemoryPool;
 
 use super::key_type::key_type;
 use super::latest::latest_rows;
-use super::newest::Newest;
 use super::partition::{PartitionKey, collect};
 use super::sides::tables_of;
 
@@ -35,18 +34,6 @@ pub(crate) async fn finish(
         stream = filtered(stream, request.filter.clone());
     }
     project(schema, stream, request.columns.as_deref())
-}
-
-/// Returns the same rows from two reads, and holds only ids and times in memory: `narrow` reads these columns, `wide`
-/// reads all columns, both without `keep_latest`.
-pub(crate) async fn finish_in_two(
-    narrow: (SchemaRef, BatchStream),
-    wide: (SchemaRef, BatchStream),
-    request: &ScanRequest,
-) -> Result<(SchemaRef, BatchStream)> {
-    let ids = request.keep_latest.as_deref().unwrap_or_default();
-    let newest = Newest::learn(&narrow.0, ids, narrow.1).await?;
-    project(wide.0, filtered(newest.pick(wide.1), request.filter.clone()), request.columns.as_deref())
 }
 
 fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
-use crate::backend::{BatchStream, Scan, ScanRequest, ScanStage};
+use crate::backend::{BatchStream, Scan, ScanRequest};
 use crate::columns;
 use crate::deferred::Deferred;
 use crate::engine;
@@ -32,7 +32,6 @@ pub struct ReadRequest {
     pub(super) with_feature_history: bool,
     with_sample_history: bool,
     include_soft_deleted: bool,
-    in_little_memory: bool,
     with_markers: bool,
 }
 
@@ -52,7 +51,6 @@ impl MetadataStore {
             with_feature_history: false,
             with_sample_history: false,
             include_soft_deleted: false,
-            in_little_memory: false,
             with_markers: false,
         }
     }
@@ -79,20 +77,6 @@ impl MetadataStore {
             Err(Error::table(kind, "read", &table, reason))
         });
         Ok(Scan { stream: stream.boxed(), ..scan })
-    }
-
-    /// Scans in memory that does not grow with the rows. If the backend does not keep the latest rows itself, their ids
-    /// are held, and the table is read twice.
-    async fn scan_in_little_memory(&self, key: &FeatureKey, request: &ScanRequest) -> Result<(SchemaRef, BatchStream)> {
-        let scan = self.begin_scan(key, request).await?;
-        let (Some(ids), true) = (&request.keep_latest, scan.applied < ScanStage::KeepLatest) else {
-            return engine::finish(scan, request, &self.inner.pool).await;
-        };
-        drop(scan);
-        let all = ScanRequest { row_filter: request.row_filter.clone(), ..ScanRequest::default() };
-        let times = [columns::UPDATED_AT, columns::DELETED_AT].map(str::to_owned);
-        let narrow = ScanRequest { columns: Some(ids.iter().cloned().chain(times).collect()), ..all.clone() };
-        engine::finish_in_two(self.scan(key, &narrow).await?, self.scan(key, &all).await?, request).await
     }
 }
 
@@ -125,12 +109,6 @@ impl ReadRequest {
     /// Returns deleted samples too.
     pub fn include_soft_deleted(mut self) -> Self {
         self.include_soft_deleted = true;
-        self
-    }
-
-    /// Holds only the ids of rows in memory, at the cost of reading the tables of some backends twice.
-    pub(super) fn in_little_memory(mut self) -> Self {
-        self.in_little_memory = true;
         self
     }
 
@@ -167,10 +145,7 @@ impl ReadRequest {
             check_columns(&key, &source.schema, columns)?;
         }
         request.columns = self.columns;
-        let (schema, stream) = match self.in_little_memory {
-            true => source.store.scan_in_little_memory(&key, &request).await?,
-            false => source.store.scan(&key, &request).await?,
-        };
+        let (schema, stream) = source.store.scan(&key, &request).await?;
         let history = self.with_feature_history || self.feature_version.is_some();
         Ok(if history { RowStream::new(schema, stream) } else { current_fields_only(&plan.spec, schema, stream) })
     }

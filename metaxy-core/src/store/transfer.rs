@@ -78,9 +78,8 @@ impl MetadataStore {
     /// Copies features from another store, not from its fallbacks: by default the newest row of each sample, of any
     /// feature version. Versions and timestamps are kept. A copy can be repeated: rows that this store has are not sent
     /// again, and samples that were softly deleted in the source in between are deleted here. (Samples that were hard
-    /// deleted there stay here.) Batches are streamed, so memory is bounded except for the ids of the rows that this
-    /// store already has; each write of them is atomic. (If only the newest row of each sample is copied and the source
-    /// cannot select it, as with Delta Lake, the ids of its samples are held, and its table is read twice.)
+    /// deleted there stay here.) Batches are streamed, and each write of them is atomic. Rows wait in temporary files
+    /// if they exceed the memory limit and the source cannot select the newest row of each sample itself.
     ///
     /// # Errors
     /// Awaiting it returns [`Error::ReadOnly`], [`Error::HashAlgorithmMismatch`], [`Error::FeatureNotFound`] for a
@@ -199,7 +198,7 @@ impl CopyRequest {
     }
 
     async fn copy_feature(&mut self, source: &MetadataStore, key: &FeatureKey, filters: Vec<Filter>) -> Result<Counts> {
-        let mut read = source.read(key).in_little_memory().with_markers().include_soft_deleted();
+        let mut read = source.read(key).with_markers().include_soft_deleted();
         if self.with_feature_history {
             read = read.with_feature_history();
         }
