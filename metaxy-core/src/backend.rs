@@ -32,7 +32,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::columns;
 use crate::error::{Error, Result};
@@ -89,6 +89,9 @@ impl BackendInfo {
         }
     }
 }
+
+/// The default of [`StoreBackend::append_stream`] appends pieces of about this size.
+const PIECE_BYTES: usize = 64 << 20;
 
 /// Where rows live: one table for each feature, found by the feature's key.
 ///
@@ -147,6 +150,22 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     /// [`Error::UnsupportedType`] for what the storage system cannot hold, before anything is written;
     /// [`Error::TypeMismatch`] where another writer has given a column another type; [`Error::Conflict`].
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()>;
+
+    /// Appends rows that do not fit into memory: like `append`, all of them or none, if the storage system can hold a
+    /// write open while the rows arrive. An error in the stream ends the write, and nothing is stored. The default
+    /// appends pieces of the stream, each of them whole: an error leaves the pieces before it.
+    async fn append_stream(&self, table: &FeatureKey, schema: SchemaRef, mut batches: BatchStream) -> Result<()> {
+        let (mut piece, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = batches.try_next().await? {
+            bytes += batch.get_array_memory_size();
+            piece.push(batch);
+            if bytes >= PIECE_BYTES {
+                self.append(table, schema.clone(), std::mem::take(&mut piece)).await?;
+                bytes = 0;
+            }
+        }
+        if piece.is_empty() { Ok(()) } else { self.append(table, schema, piece).await }
+    }
 
     /// Refuses rows that `append` would refuse, for their types or values, whatever the table holds. Asked before each
     /// `append`, before rows are buffered, and before any feature of a write is stored, so it is cheap and reads

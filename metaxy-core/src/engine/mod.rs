@@ -7,6 +7,7 @@
 //! columns are gathered at the end, for the rows that are new or stale.
 
 mod by_field;
+mod carry_over;
 mod compare;
 mod complete;
 mod expected;
@@ -17,28 +18,30 @@ mod join;
 mod key_type;
 mod keys;
 mod latest;
+mod lookup;
 mod orphans;
 mod parallel;
 mod partition;
+mod parts;
 mod pick;
 mod provenance;
 mod read;
 mod rows;
 mod scan;
-mod sides;
 mod source;
 mod spill;
 mod table;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::lock::Mutex;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::blocking;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::MemoryPool;
 use crate::plan::IncrementPlan;
 use crate::plan::sql::RowKind;
@@ -46,11 +49,15 @@ use crate::schema::plain_type;
 use crate::spec::FeatureSpec;
 
 pub(crate) use by_field::{conform as conform_by_field, text};
+pub(crate) use carry_over::carry_over;
 pub(crate) use complete::{check_provenance, complete_versions};
 pub(crate) use groups::{by_key, key_hashes, last_rows};
+pub(crate) use lookup::{LookupKeys, look_up};
+pub(crate) use partition::{PartitionKey, collect};
+pub(crate) use parts::tables_of;
 pub(crate) use key_type::{ambiguous_float, key_type};
 pub(crate) use pick::{KeyEncoder, KeySet};
-pub(crate) use rows::{carry_over, provenance_of_batch};
+pub(crate) use rows::provenance_of_batch;
 pub(crate) use scan::finish;
 pub(crate) use source::{InputScan, PlanSource};
 pub(crate) use table::{Table, batch_of};
@@ -59,6 +66,7 @@ use compare::{Comparison, Current, compare};
 use expected::{Expected, Samples};
 use input::Input;
 use orphans::OrphanKeys;
+use parts::Part;
 
 /// The number of input units, and of those that are new. A unit is a distinct join key of expected rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,40 +99,43 @@ pub(crate) struct Run {
 /// The result of a part of a plan.
 struct Found {
     changed: Vec<(RowKind, RecordBatch)>,
-    orphans: OrphanKeys,
+    /// The keys of orphaned rows.
+    orphaned: Option<RecordBatch>,
 }
 
 impl Run {
     /// Runs the plan and returns the rows of the wanted kinds, each batch with its kind; orphaned rows come last.
     pub(crate) fn rows(self, wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static) -> KindStream {
-        let wanted = Arc::new(wanted);
         let orphans: Arc<Mutex<OrphanKeys>> = Arc::default();
-        let (collecting, run) = (orphans.clone(), self.clone());
-        let wanted_here = wanted.clone();
-        let changed = self.parts(move |expected, current, found| {
+        let (collecting, run, plan) = (orphans.clone(), self.clone(), self.plan.clone());
+        let parts = self.parts(move |expected, current, found| {
             let mut changed = Vec::new();
             for (kind, rows) in [(RowKind::New, found.new), (RowKind::Stale, found.stale)] {
-                if wanted_here(kind) {
+                if wanted(kind) {
                     changed.extend(expected.batches(&rows)?.into_iter().map(|batch| (kind, batch)));
                 }
             }
-            let mut orphans = OrphanKeys::default();
-            if let Some(current) = current.filter(|_| wanted_here(RowKind::Orphaned)) {
-                orphans.add(&current.key_columns, found.orphaned, expected.key_types())?;
+            let orphaned = match current.filter(|_| wanted(RowKind::Orphaned)) {
+                Some(current) => orphans::key_batch(&plan.join_columns, &current.key_columns, found.orphaned)?,
+                None => None,
+            };
+            Ok(Found { changed, orphaned })
+        });
+        let (names, pool) = (run.plan.clone(), run.pool.clone());
+        let changed = parts.and_then(move |found| {
+            let (orphans, plan, pool) = (collecting.clone(), names.clone(), pool.clone());
+            async move {
+                if let Some(keys) = found.orphaned {
+                    orphans.lock().await.add(keys, &plan.join_columns, &pool).await?;
+                }
+                Ok(stream::iter(found.changed.into_iter().map(Ok)))
             }
-            Ok(Found { changed, orphans })
         });
-        let changed = changed
-            .map_ok(move |found| {
-                collecting.lock().unwrap_or_else(PoisonError::into_inner).append(found.orphans);
-                stream::iter(found.changed.into_iter().map(Ok))
-            })
-            .try_flatten();
-        let orphaned = stream::once(async move {
-            let keys = std::mem::take(&mut *orphans.lock().unwrap_or_else(PoisonError::into_inner));
-            Ok::<_, crate::Error>(keys.select(&run).map_ok(|batch| (RowKind::Orphaned, batch)))
-        });
-        changed.chain(orphaned.try_flatten()).boxed()
+        let orphaned = async move {
+            let keys = std::mem::take(&mut *orphans.lock().await);
+            Ok::<_, Error>(keys.rows(&run).await?.map_ok(|batch| (RowKind::Orphaned, batch)))
+        };
+        changed.try_flatten().chain(stream::once(orphaned).try_flatten()).boxed()
     }
 
     /// Counts the new, stale and orphaned rows.
@@ -166,11 +177,11 @@ impl Run {
         let reading = plan.clone();
         stream::once(async move { read::read(&reading, source.as_ref(), samples, &pool).await })
             .try_flatten()
-            .map(move |rows| {
+            .map(move |part| {
                 let (plan, finish) = (plan.clone(), finish.clone());
                 async move {
-                    let rows = rows?;
-                    blocking::run(move || compare_part(&plan, rows, finish.as_ref())).await
+                    let part = part?;
+                    blocking::run(move || compare_part(&plan, part, finish.as_ref())).await
                 }
             })
             .buffered(parallel::cores())
@@ -184,20 +195,20 @@ pub(crate) type KindStream = BoxStream<'static, Result<(RowKind, RecordBatch)>>;
 /// Compares the expected rows of a part with the stored ones.
 fn compare_part<T>(
     plan: &IncrementPlan,
-    rows: sides::Rows,
+    mut part: Part,
     finish: &(impl Fn(&Expected<'_>, Option<&Current>, Comparison) -> Result<T> + ?Sized),
 ) -> Result<T> {
-    let current = match (&plan.current, rows.current) {
-        (Some(current_plan), Some(table)) => Some(Current::new(current_plan, &plan.join_columns, table)?),
-        _ => None,
-    };
+    let stored = plan.current.as_ref().and_then(|current| Some((current, part.tables.pop()?)));
+    let current = stored.map(|(current, table)| Current::new(current, &plan.join_columns, table)).transpose()?;
     let key_types: Vec<DataType> =
         current.iter().flat_map(|current| &current.key_columns).map(|array| array.data_type().clone()).collect();
     let finish = |expected: &Expected<'_>| finish(expected, current.as_ref(), compare(expected, current.as_ref())?);
-    if let Some(samples) = rows.samples {
+    if plan.inputs.is_empty()
+        && let Some(samples) = part.tables.pop()
+    {
         return finish(&Expected::Given(Box::new(Samples::new(plan, samples, &key_types)?)));
     }
-    let work: Vec<_> = plan.inputs.iter().zip(rows.inputs).collect();
+    let work: Vec<_> = plan.inputs.iter().zip(part.tables.drain(..)).collect();
     let inputs = parallel::map(work, |(input, table)| Input::new(input, table, plan.recipe.hasher))?;
     let joined = join::join(plan, &inputs, &key_types)?;
     finish(&Expected::joined(plan, &inputs, &joined))

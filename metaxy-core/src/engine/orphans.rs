@@ -1,102 +1,71 @@
 //! Current rows that nothing upstream expects: a plan collects only their keys; their columns are read afterwards.
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat, filter_record_batch, take};
-use arrow::datatypes::DataType;
-use futures::{StreamExt, TryStreamExt, stream};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
 
 use crate::backend::{BatchStream, stream_of};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::memory::MemoryPool;
 use crate::scan::ScanRequest;
 
 use super::Run;
 use super::keys::{KeyIndex, Keys};
-use super::latest::latest_rows;
-use super::parallel::cores;
-use super::scan::finish;
-use super::table::{NO_ROW, Table};
+use super::lookup::{LookupKeys, look_up};
+use super::partition::{Collector, PartitionKey};
+use super::scan::{finish, keep_latest, project};
+use super::table::{NO_ROW, Table, batch_of};
 
 /// The keys of orphaned rows, collected from the parts of a plan.
 #[derive(Default)]
-pub(crate) struct OrphanKeys {
-    parts: Vec<Vec<ArrayRef>>,
-    types: Vec<DataType>,
+pub(crate) struct OrphanKeys(Option<(PartitionKey, Collector)>);
+
+/// Returns the keys of some rows, or `None` if there are none.
+pub(crate) fn key_batch(names: &[String], columns: &[ArrayRef], rows: Vec<u32>) -> Result<Option<RecordBatch>> {
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let columns: Vec<(String, ArrayRef)> = names.iter().cloned().zip(columns.iter().cloned()).collect();
+    let count = columns.first().map_or(0, |(_, array)| array.len());
+    Ok(Some(take_record_batch(&batch_of(columns, count)?, &UInt32Array::from(rows))?))
 }
 
 impl OrphanKeys {
-    /// Adds the keys of some rows, with the types in which they are compared.
-    pub(crate) fn add(&mut self, columns: &[ArrayRef], rows: Vec<u32>, types: &[DataType]) -> Result<()> {
-        if !rows.is_empty() {
-            let rows = UInt32Array::from(rows);
-            self.parts.push(columns.iter().map(|column| Ok(take(column, &rows, None)?)).collect::<Result<_>>()?);
-            self.types = types.to_vec();
-        }
-        Ok(())
-    }
-
-    pub(crate) fn append(&mut self, other: Self) {
-        if !other.parts.is_empty() {
-            self.parts.extend(other.parts);
-            self.types = other.types;
-        }
-    }
-
-    /// Reads the current rows again, with all their columns, and returns the orphaned ones. Looks for as many keys at a
-    /// time as fit into the memory limit.
-    pub(crate) fn select(self, run: &Run) -> BatchStream {
-        let Self { parts, types } = self;
-        let limit = run.pool.share(cores());
-        let mut readings: Vec<(Vec<Vec<ArrayRef>>, usize)> = Vec::new();
-        for part in parts {
-            let bytes: usize = part.iter().map(|column| column.get_array_memory_size()).sum();
-            match readings.last_mut().filter(|(_, held)| held + bytes <= limit) {
-                Some((parts, held)) => {
-                    parts.push(part);
-                    *held += bytes;
-                }
-                None => readings.push((vec![part], bytes)),
+    /// Adds the keys of some rows.
+    pub(crate) async fn add(&mut self, keys: RecordBatch, names: &[String], pool: &Arc<MemoryPool>) -> Result<()> {
+        let (_, collector) = match &mut self.0 {
+            Some(keys) => keys,
+            none => {
+                let key = PartitionKey::within(keys.schema_ref(), names)?;
+                let collector = Collector::new(keys.schema_ref(), Some(key.clone()), pool);
+                none.insert((key, collector))
             }
+        };
+        collector.push(keys).await
+    }
+
+    /// Reads the current rows again, with all their columns, and returns the orphaned ones.
+    pub(crate) async fn rows(self, run: &Run) -> Result<BatchStream> {
+        let (Some((key, collector)), Some(current)) = (self.0, &run.plan.current) else {
+            return Ok(stream_of(Vec::new()));
+        };
+        let orphaned = collector.finish().await?;
+        let request = ScanRequest { columns: None, ..current.request.clone() };
+        let rows = finish(run.source.current(&request).await?, &request, &run.pool).await?;
+        let schema = rows.0.clone();
+        let keys = LookupKeys { rows: PartitionKey::within(&schema, &run.plan.join_columns)?, table: key.clone() };
+        let of_rows = keys.rows.clone();
+        let index = move |table: Table| Ok(KeyIndex::with_nulls(key.keys_of(&table)?));
+        let probe = move |index: &KeyIndex<Keys>, batch: RecordBatch| {
+            let keys = of_rows.keys(&batch)?;
+            let is_orphaned = (0..keys.len()).map(|row| Some(index.find(&keys, row) != NO_ROW));
+            Ok(filter_record_batch(&batch, &is_orphaned.collect::<BooleanArray>())?)
+        };
+        let mut found = look_up(rows, orphaned, keys, &run.pool, index, probe).await?;
+        if current.collapse {
+            found = keep_latest(schema.clone(), found, &run.plan.join_columns, &run.pool).await?;
         }
-        let run = run.clone();
-        stream::iter(readings)
-            .then(move |(parts, _)| read_orphans(run.clone(), parts, types.clone()))
-            .try_flatten()
-            .boxed()
+        Ok(project(schema, found, Some(&current.orphan_columns))?.1)
     }
-}
-
-async fn read_orphans(run: Run, parts: Vec<Vec<ArrayRef>>, types: Vec<DataType>) -> Result<BatchStream> {
-    let Some(current) = &run.plan.current else { return Ok(stream_of(Vec::new())) };
-    let mut columns = Vec::with_capacity(types.len());
-    for (index, data_type) in types.iter().enumerate() {
-        let parts: Vec<&dyn Array> = parts.iter().map(|part| part[index].as_ref()).collect();
-        columns.push((concat(&parts)?, data_type.clone()));
-    }
-    let index = KeyIndex::with_nulls(Keys::new(&columns)?);
-    let request = ScanRequest { columns: None, ..current.request.clone() };
-    let (schema, stream) = finish(run.source.current(&request).await?, &request, &run.pool).await?;
-    let plan = run.plan.clone();
-    let found = stream.map(move |batch| {
-        let batch = batch?;
-        let mask = mask(&index, &plan.join_columns, &types, &batch)?;
-        Ok::<_, Error>(filter_record_batch(&batch, &mask)?)
-    });
-    if !current.collapse {
-        let kept = current.orphan_columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
-        return Ok(found.map(move |batch| Ok(batch?.project(&kept)?)).boxed());
-    }
-    let found = found.try_collect().await?;
-    let table = Table::new(schema, found)?;
-    let table = table.take(&latest_rows(&table, &run.plan.join_columns)?)?;
-    Ok(stream_of(table.project(&current.orphan_columns)?.into_batches()))
-}
-
-/// Returns which rows have one of the keys.
-fn mask(index: &KeyIndex<Keys>, names: &[String], types: &[DataType], batch: &RecordBatch) -> Result<BooleanArray> {
-    let mut columns = Vec::with_capacity(names.len());
-    for (name, data_type) in names.iter().zip(types) {
-        columns.push((batch.column(batch.schema_ref().index_of(name)?).clone(), data_type.clone()));
-    }
-    let keys = Keys::new(&columns)?;
-    Ok((0..keys.len()).map(|row| Some(index.find(&keys, row) != NO_ROW)).collect())
 }

@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::TryStreamExt;
 
 use crate::backend::BatchStream;
 use crate::blocking;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{MemoryPool, Reservation};
 use crate::schema::plain_batches;
 
+use super::key_type::{common_type, key_type};
 use super::keys::Keys;
 use super::spill::{Chunk, SpillFile};
 use super::table::{Table, plain_schema};
@@ -45,16 +46,45 @@ impl FromIterator<(String, DataType)> for PartitionKey {
 }
 
 impl PartitionKey {
-    /// Returns the rows of each partition.
-    fn rows(&self, batch: &RecordBatch, depth: u32) -> Result<Vec<Vec<u32>>> {
+    /// Returns the key of a table whose rows are compared among themselves only.
+    pub(crate) fn within(schema: &Schema, names: &[String]) -> Result<Self> {
+        names.iter().map(|name| Ok((name.clone(), key_type(schema.field_with_name(name)?.data_type())?))).collect()
+    }
+
+    /// Returns the keys of two tables whose rows are compared by columns of the same names, or `None` if values of the
+    /// two cannot be compared.
+    pub(crate) fn between(names: &[String], one: &Schema, other: &Schema) -> Result<Option<Self>> {
+        let type_of = |schema: &Schema, name: &String| Ok::<_, Error>(schema.field_with_name(name)?.data_type().clone());
+        let mut columns = Vec::with_capacity(names.len());
+        for name in names {
+            match common_type(&type_of(one, name)?, &type_of(other, name)?) {
+                Some(shared) => columns.push((name.clone(), shared)),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Self { columns }))
+    }
+
+    /// Returns the keys of the rows of a table.
+    pub(crate) fn keys_of(&self, table: &Table) -> Result<Keys> {
+        let columns = self.columns.iter().map(|(name, data_type)| Ok((table.column(name)?, data_type.clone())));
+        Keys::new(&columns.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Returns the keys of the rows of a batch.
+    pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Keys> {
         let column = |(name, data_type): &(String, DataType)| -> Result<(ArrayRef, DataType)> {
             Ok((batch.column(batch.schema_ref().index_of(name)?).clone(), data_type.clone()))
         };
-        let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+        Keys::new(&self.columns.iter().map(column).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Returns the rows of each partition.
+    fn rows(&self, batch: &RecordBatch, depth: u32) -> Result<Vec<Vec<u32>>> {
         let mut rows = vec![Vec::new(); PARTITIONS];
         // The lowest and highest bits are left for the hash tables.
         let shift = 32 - 7 + BITS * depth;
-        for (row, hash) in Keys::new(&columns)?.into_hashes().into_iter().enumerate() {
+        for (row, hash) in self.keys(batch)?.into_hashes().into_iter().enumerate() {
             rows[(hash >> shift) as usize % PARTITIONS].push(row as u32);
         }
         Ok(rows)
@@ -76,29 +106,54 @@ pub(crate) async fn collect(
     key: Option<&PartitionKey>,
     pool: &Arc<MemoryPool>,
 ) -> Result<Collected> {
-    let schema = plain_schema(&schema);
-    let (mut held, mut reservation) = (Vec::new(), pool.reservation());
-    let mut divided: Option<Divider> = None;
+    let mut collector = Collector::new(&schema, key.cloned(), pool);
     while let Some(batch) = stream.try_next().await? {
+        collector.push(batch).await?;
+    }
+    collector.finish().await
+}
+
+/// Collects rows in memory until they exceed its limit, then in partitions.
+pub(crate) struct Collector {
+    schema: SchemaRef,
+    /// Without a key all rows are held in memory.
+    key: Option<PartitionKey>,
+    pool: Arc<MemoryPool>,
+    held: Vec<RecordBatch>,
+    reservation: Reservation,
+    divider: Option<Divider>,
+}
+
+impl Collector {
+    pub(crate) fn new(schema: &SchemaRef, key: Option<PartitionKey>, pool: &Arc<MemoryPool>) -> Self {
+        let (schema, reservation) = (plain_schema(schema), pool.reservation());
+        Self { schema, key, pool: pool.clone(), held: Vec::new(), reservation, divider: None }
+    }
+
+    pub(crate) async fn push(&mut self, batch: RecordBatch) -> Result<()> {
         for batch in plain_batches(batch)? {
-            match (&divided, key) {
+            match (&self.divider, &self.key) {
                 (Some(divider), _) => divider.push(batch).await?,
-                (None, None) => held.push(batch),
-                (None, Some(_)) if reservation.try_grow(batch.get_array_memory_size()) => held.push(batch),
+                (None, None) => self.held.push(batch),
+                (None, Some(_)) if self.reservation.try_grow(batch.get_array_memory_size()) => self.held.push(batch),
                 (None, Some(key)) => {
-                    let divider = Divider::new(schema.clone(), key, pool, 0)?;
-                    for batch in std::mem::take(&mut held).into_iter().chain([batch]) {
+                    let divider = Divider::new(self.schema.clone(), key, &self.pool, 0)?;
+                    for batch in std::mem::take(&mut self.held).into_iter().chain([batch]) {
                         divider.push(batch).await?;
                     }
-                    reservation = pool.reservation();
-                    divided = Some(divider);
+                    self.reservation = self.pool.reservation();
+                    self.divider = Some(divider);
                 }
             }
         }
+        Ok(())
     }
-    match divided {
-        Some(divider) => Ok(Collected::Divided(divider.finish().await?)),
-        None => Ok(Collected::Whole(Table::new(schema, held)?, reservation)),
+
+    pub(crate) async fn finish(self) -> Result<Collected> {
+        match self.divider {
+            Some(divider) => Ok(Collected::Divided(divider.finish().await?)),
+            None => Ok(Collected::Whole(Table::new(self.schema, self.held)?, self.reservation)),
+        }
     }
 }
 

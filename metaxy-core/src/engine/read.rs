@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
-use futures::StreamExt;
+use arrow::datatypes::DataType;
 use futures::future::try_join_all;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 
 use crate::backend::stream_of;
 use crate::error::{Error, Result};
@@ -15,36 +14,48 @@ use crate::scan::{Scan, ScanRequest};
 
 use super::key_type::common_type;
 use super::partition::{Collected, PartitionKey, collect};
+use super::parts::{Part, parts_of};
 use super::scan::finish;
-use super::sides::{Queue, Rows, Sides};
 use super::source::{InputScan, PlanSource};
 use super::table::Table;
 
-/// A table whose scan has begun.
-enum Opened<'a> {
+/// A table of a plan whose scan has begun.
+struct Opened<'a> {
+    /// The input whose rows it has. Samples and current rows have the column names of the plan.
+    input: Option<&'a InputPlan>,
+    rows: OpenedRows<'a>,
+}
+
+enum OpenedRows<'a> {
     Scan(Scan, &'a ScanRequest),
-    Rows(Table),
+    InMemory(Table),
 }
 
 impl Opened<'_> {
-    fn schema(&self) -> &Schema {
-        match self {
-            Self::Scan(scan, _) => &scan.schema,
-            Self::Rows(table) => &table.schema,
-        }
+    /// Returns the name of a column of the plan in this table.
+    fn source_of<'n>(&'n self, name: &'n str) -> &'n str {
+        self.input.map_or(name, |input| input.source_of(name))
+    }
+
+    fn type_of(&self, name: &str) -> Option<DataType> {
+        let schema = match &self.rows {
+            OpenedRows::Scan(scan, _) => &scan.schema,
+            OpenedRows::InMemory(table) => &table.schema,
+        };
+        Some(schema.field_with_name(self.source_of(name)).ok()?.data_type().clone())
     }
 
     async fn collect(self, key: Option<&PartitionKey>, pool: &Arc<MemoryPool>) -> Result<Collected> {
-        let (schema, stream) = match self {
-            Self::Scan(scan, request) => finish(scan, request, pool).await?,
-            Self::Rows(table) => (table.schema.clone(), stream_of(table.into_batches())),
+        let (schema, stream) = match self.rows {
+            OpenedRows::Scan(scan, request) => finish(scan, request, pool).await?,
+            OpenedRows::InMemory(table) => (table.schema.clone(), stream_of(table.into_batches())),
         };
         collect(schema, stream, key, pool).await
     }
 }
 
-/// Reads all tables of a plan concurrently. Returns them as one set of rows or, if they do not fit into the memory
-/// limit, as one set for each partition.
+/// Reads all tables of a plan concurrently: its inputs, then the samples of a root, then the current rows if the plan
+/// compares. Returns them as a single part or, if they do not fit into the memory limit, as one for each partition.
 ///
 /// The current rows are read from an earlier snapshot than the inputs: a sample that is written and processed in
 /// between is processed again. In the other order its result would be taken for an orphan.
@@ -53,89 +64,44 @@ pub(crate) async fn read(
     source: &dyn PlanSource,
     samples: Option<Table>,
     pool: &Arc<MemoryPool>,
-) -> Result<BoxStream<'static, Result<Rows>>> {
+) -> Result<BoxStream<'static, Result<Part>>> {
     let current = match &plan.current {
-        Some(current) => Some(Opened::Scan(source.current(&current.request).await?, &current.request)),
+        Some(current) => Some(OpenedRows::Scan(source.current(&current.request).await?, &current.request)),
         None => None,
     };
     let inputs = plan.inputs.iter().enumerate().map(|(index, input)| async move {
-        Ok::<_, Error>(match source.input(index).await? {
-            InputScan::Table(scan) => Opened::Scan(scan, &input.request),
-            InputScan::Missing(schema) => Opened::Rows(Table::new(schema, Vec::new())?),
-        })
+        let rows = match source.input(index).await? {
+            InputScan::Table(scan) => OpenedRows::Scan(scan, &input.request),
+            InputScan::Missing(schema) => OpenedRows::InMemory(Table::new(schema, Vec::new())?),
+        };
+        Ok::<_, Error>(Opened { input: Some(input), rows })
     });
-    let opened = Sides { inputs: try_join_all(inputs).await?, samples: samples.map(Opened::Rows), current };
-    let keys = partition_keys(plan, &opened);
-    let keyed = pair(opened, keys.as_ref());
-    let collected = keyed.map(|(opened, key)| opened.collect(key, pool)).await?;
-    match keys {
-        Some(keys) if !collected.iter().all(Collected::is_whole) => {
-            let keyed = pair(collected, Some(&keys));
-            let divided = keyed.map(|(side, key)| async move {
-                match key {
-                    Some(key) => side.divided(key, pool).await,
-                    None => Err(Error::Task("a table without a key was partitioned".to_owned())),
-                }
-            });
-            Ok(Queue::new(divided.await?, pool).into_stream())
-        }
-        _ => {
-            let rows = whole(collected);
-            Ok(stream::once(async move { rows }).boxed())
-        }
-    }
-}
-
-fn whole(collected: Sides<Collected>) -> Result<Rows> {
-    let mut held = Vec::new();
-    let mut table = |side: Collected| match side {
-        Collected::Whole(table, reservation) => {
-            held.push(reservation);
-            Ok(table)
-        }
-        Collected::Divided(_) => Err(Error::Task("a partitioned table was used as a whole".to_owned())),
-    };
-    let inputs = collected.inputs.into_iter().map(&mut table).collect::<Result<_>>()?;
-    let samples = collected.samples.map(&mut table).transpose()?;
-    let current = collected.current.map(&mut table).transpose()?;
-    Ok(Rows { inputs, samples, current, _held: held })
-}
-
-fn pair<T>(sides: Sides<T>, keys: Option<&Sides<PartitionKey>>) -> Sides<(T, Option<&PartitionKey>)> {
-    let key = |index: usize| keys.and_then(|keys| keys.inputs.get(index));
-    Sides {
-        inputs: sides.inputs.into_iter().enumerate().map(|(index, side)| (side, key(index))).collect(),
-        samples: sides.samples.map(|side| (side, keys.and_then(|keys| keys.samples.as_ref()))),
-        current: sides.current.map(|side| (side, keys.and_then(|keys| keys.current.as_ref()))),
-    }
+    let mut tables = try_join_all(inputs).await?;
+    let others = samples.map(OpenedRows::InMemory).into_iter().chain(current);
+    tables.extend(others.map(|rows| Opened { input: None, rows }));
+    let keys = partition_keys(plan, &tables).unwrap_or_default();
+    let collected = tables.into_iter().enumerate().map(|(index, table)| table.collect(keys.get(index), pool));
+    parts_of(try_join_all(collected).await?, &keys, pool).await
 }
 
 /// Returns the columns by which each table is partitioned, in the types in which they are compared: the join columns.
 /// For groups (N:1) only those that are constant within a group, so that no group is divided. `None` if there are none.
-fn partition_keys(plan: &IncrementPlan, opened: &Sides<Opened<'_>>) -> Option<Sides<PartitionKey>> {
+fn partition_keys(plan: &IncrementPlan, tables: &[Opened<'_>]) -> Option<Vec<PartitionKey>> {
     let names: Vec<&String> = plan.join_columns.iter().filter(|name| is_whole_in_groups(plan, name)).collect();
     if names.is_empty() || plan.inputs.iter().any(depends_on_all_rows) {
         return None;
     }
-    let type_of = |side: &Opened<'_>, name: &str| Some(side.schema().field_with_name(name).ok()?.data_type().clone());
-    let mut columns = Vec::with_capacity(names.len());
+    let mut columns: Vec<(&str, DataType)> = Vec::with_capacity(names.len());
     for name in names {
-        let inputs = plan.inputs.iter().zip(&opened.inputs).map(|(input, side)| type_of(side, input.source_of(name)));
-        let others = opened.samples.iter().chain(&opened.current).map(|side| type_of(side, name));
-        let mut types = inputs.chain(others);
+        let mut types = tables.iter().map(|table| table.type_of(name));
         let first = types.next()??;
         let shared = types.try_fold(common_type(&first, &first)?, |shared, other| common_type(&shared, &other?))?;
-        columns.push((name.as_str(), shared));
+        columns.push((name, shared));
     }
-    let key = |source: &dyn Fn(&str) -> String| -> PartitionKey {
-        columns.iter().map(|(name, data_type): &(&str, DataType)| (source(name), data_type.clone())).collect()
+    let named = |table: &Opened<'_>, (name, data_type): &(&str, DataType)| {
+        (table.source_of(name).to_owned(), data_type.clone())
     };
-    let own = |name: &str| name.to_owned();
-    Some(Sides {
-        inputs: plan.inputs.iter().map(|input| key(&|name| input.source_of(name).to_owned())).collect(),
-        samples: opened.samples.as_ref().map(|_| key(&own)),
-        current: opened.current.as_ref().map(|_| key(&own)),
-    })
+    Some(tables.iter().map(|table| columns.iter().map(|column| named(table, column)).collect()).collect())
 }
 
 /// Returns whether all rows of a group have the same value in a column.

@@ -12,10 +12,9 @@ use crate::error::Result;
 use crate::filter::Predicate;
 use crate::memory::MemoryPool;
 
-use super::key_type::key_type;
 use super::latest::latest_rows;
 use super::partition::{PartitionKey, collect};
-use super::sides::tables_of;
+use super::parts::tables_of;
 
 /// Returns the requested rows and columns: the columns of the request in its order, or all columns of the table.
 pub(crate) async fn finish(
@@ -48,18 +47,16 @@ fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {
 }
 
 /// Keeps the latest row of each sample. Rows that do not fit into the memory limit are partitioned by their ids.
-async fn keep_latest(
+pub(crate) async fn keep_latest(
     schema: SchemaRef,
     stream: BatchStream,
     ids: &[String],
     pool: &Arc<MemoryPool>,
 ) -> Result<BatchStream> {
-    let key_of = |id: &String| Ok((id.clone(), key_type(schema.field_with_name(id)?.data_type())?));
-    let key: PartitionKey = ids.iter().map(key_of).collect::<Result<_>>()?;
-    let key = (!ids.is_empty()).then_some(&key);
-    let collected = collect(schema.clone(), stream, key, pool).await?;
+    let key = PartitionKey::within(&schema, ids)?;
+    let collected = collect(schema, stream, (!ids.is_empty()).then_some(&key), pool).await?;
     let ids: Arc<[String]> = ids.into();
-    let latest = tables_of(collected, pool).and_then(move |table| {
+    let latest = tables_of(collected, &key, pool).await?.and_then(move |table| {
         let ids = ids.clone();
         blocking::run(move || {
             let rows = latest_rows(&table, &ids)?;
@@ -69,7 +66,7 @@ async fn keep_latest(
     Ok(latest.map_ok(stream_of).try_flatten().boxed())
 }
 
-fn project(schema: SchemaRef, stream: BatchStream, wanted: Option<&[String]>) -> Result<(SchemaRef, BatchStream)> {
+pub(crate) fn project(schema: SchemaRef, stream: BatchStream, wanted: Option<&[String]>) -> Result<(SchemaRef, BatchStream)> {
     let Some(wanted) = wanted else { return Ok((schema, stream)) };
     let indices = wanted.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
     let schema = Arc::new(schema.project(&indices)?);

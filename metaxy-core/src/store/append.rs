@@ -2,13 +2,17 @@
 //! writes, the buffered writer, copies, rebases and soft deletes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, SchemaRef};
+use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::backend::{BatchStream, stream_of};
 use crate::blocking;
 use crate::columns;
+use crate::engine::{self, PartitionKey, Table};
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 use crate::schema::{align, convert, plain_type};
@@ -59,6 +63,13 @@ pub(crate) struct PreparedRows {
     pub(crate) changes_table: bool,
 }
 
+/// Rows that are ready to be appended.
+pub(crate) enum Prepared {
+    Rows(PreparedRows),
+    /// Rows of one schema that are read from a temporary file.
+    Stream(SchemaRef, BatchStream),
+}
+
 impl PreparedRows {
     fn num_rows(&self) -> usize {
         self.batches.iter().map(RecordBatch::num_rows).sum()
@@ -74,6 +85,17 @@ impl MetadataStore {
         preparation: Preparation,
     ) -> Result<PreparedRows> {
         let table = self.table_to_write(key).await?;
+        self.prepare_for(key, table, batches, preparation).await
+    }
+
+    /// Prepares rows for a table of this schema. Asks the backend for nothing that waits for an open write.
+    async fn prepare_for(
+        &self,
+        key: &FeatureKey,
+        table: Option<SchemaRef>,
+        batches: Vec<RecordBatch>,
+        preparation: Preparation,
+    ) -> Result<PreparedRows> {
         let (store, key) = (self.clone(), key.clone());
         blocking::run(move || {
             let mut batches = if preparation.joins { joined(batches)? } else { batches };
@@ -114,6 +136,62 @@ impl MetadataStore {
         }
         let rows = self.prepare(key, batches, preparation).await?;
         self.append(key, rows).await
+    }
+
+    /// Prepares the rows of a stream, which is read to its end. Rows that exceed the memory limit wait in a temporary file.
+    pub(crate) async fn prepare_stream(
+        &self,
+        key: &FeatureKey,
+        mut rows: BatchStream,
+        preparation: Preparation,
+    ) -> Result<Prepared> {
+        let Some(first) = rows.try_next().await? else { return self.prepared(key, Vec::new(), preparation).await };
+        let schema = first.schema();
+        let ids: Vec<String> = self.plan(key)?.spec.id_columns.clone();
+        if ids.is_empty() || !ids.iter().all(|id| schema.column_with_name(id).is_some()) {
+            return self.prepared(key, vec![first], preparation).await;
+        }
+        let partition_key = PartitionKey::within(&schema, &ids)?;
+        let rows = stream::iter([Ok(first)]).chain(rows).boxed();
+        let collected = engine::collect(schema, rows, Some(&partition_key), &self.inner.pool).await?;
+        let mut parts = engine::tables_of(collected, &partition_key, &self.inner.pool).await?;
+        let first = parts.try_next().await?.map(Table::into_batches).unwrap_or_default();
+        let Some(second) = parts.try_next().await? else { return self.prepared(key, first, preparation).await };
+        let table = self.table_to_write(key).await?;
+        let first = self.prepare_for(key, table.clone(), first, preparation.clone()).await?;
+        let schema = first.schema.clone();
+        let (store, key) = (self.clone(), key.clone());
+        let others = stream::iter([Ok(second)]).chain(parts).and_then(move |part| {
+            let (store, key) = (store.clone(), key.clone());
+            let (table, preparation) = (table.clone(), preparation.clone());
+            async move { store.prepare_for(&key, table, part.into_batches(), preparation).await }
+        });
+        let batches = stream::iter([Ok(first)]).chain(others).map_ok(|rows| stream_of(rows.batches)).try_flatten();
+        Ok(Prepared::Stream(schema, batches.boxed()))
+    }
+
+    async fn prepared(
+        &self,
+        key: &FeatureKey,
+        batches: Vec<RecordBatch>,
+        preparation: Preparation,
+    ) -> Result<Prepared> {
+        self.prepare(key, batches, preparation).await.map(Prepared::Rows)
+    }
+
+    /// Appends prepared rows, all or none if the backend can; returns how many.
+    pub(crate) async fn append_prepared(&self, key: &FeatureKey, rows: Prepared) -> Result<u64> {
+        let (schema, batches) = match rows {
+            Prepared::Rows(rows) => return self.append(key, rows).await,
+            Prepared::Stream(schema, batches) => (schema, batches),
+        };
+        let count = Arc::new(AtomicU64::new(0));
+        let counting = count.clone();
+        let batches = batches.inspect_ok(move |batch| {
+            counting.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        });
+        self.inner.backend.append_stream(key, schema, batches.boxed()).await?;
+        Ok(count.load(Ordering::Relaxed))
     }
 
     /// Returns the schema of a table, or `None` if a write may create it.

@@ -65,6 +65,51 @@ impl IntoBatches for &Rows {
     }
 }
 
+/// The rows of a write: in memory, or a stream, which may hold more than fits into memory. A [`RowStream`] and any other
+/// [`BatchStream`] is read to its end before anything is written.
+pub trait IntoRows {
+    /// Returns the rows.
+    ///
+    /// # Errors
+    /// Those of a reader.
+    fn into_rows(self) -> Result<RowsToWrite>;
+}
+
+/// The rows of a write.
+pub struct RowsToWrite(pub(super) GivenRows);
+
+pub(super) enum GivenRows {
+    Batches(Vec<RecordBatch>),
+    Stream(BatchStream),
+}
+
+impl<T: IntoBatches> IntoRows for T {
+    fn into_rows(self) -> Result<RowsToWrite> {
+        Ok(RowsToWrite(GivenRows::Batches(self.into_batches()?)))
+    }
+}
+
+impl IntoRows for RowStream {
+    fn into_rows(self) -> Result<RowsToWrite> {
+        self.stream.into_rows()
+    }
+}
+
+impl IntoRows for BatchStream {
+    fn into_rows(self) -> Result<RowsToWrite> {
+        Ok(RowsToWrite(GivenRows::Stream(self)))
+    }
+}
+
+impl fmt::Debug for RowsToWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            GivenRows::Batches(batches) => f.debug_list().entries(batches).finish(),
+            GivenRows::Stream(_) => f.write_str("a stream"),
+        }
+    }
+}
+
 /// Rows in memory: batches of one schema.
 #[derive(Clone, Debug)]
 pub struct Rows {
@@ -120,6 +165,10 @@ pub struct RowStream {
 impl RowStream {
     pub(crate) fn new(schema: SchemaRef, stream: BatchStream) -> Self {
         Self { schema, stream }
+    }
+
+    pub(crate) fn into_parts(self) -> (SchemaRef, BatchStream) {
+        (self.schema, self.stream)
     }
 
     /// Returns the schema of every batch.

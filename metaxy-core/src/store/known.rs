@@ -1,92 +1,121 @@
 //! The rows that the target of a copy already has, so that a copy can be repeated.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::AHashMap;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
-use futures::TryStreamExt;
+use futures::StreamExt;
 
-use crate::backend::ScanRequest;
+use crate::backend::{BatchStream, ScanRequest};
 use crate::columns;
-use crate::engine::{self, KeyEncoder};
+use crate::engine::{self, KeyEncoder, LookupKeys, PartitionKey, Table};
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
-use super::MetadataStore;
+use super::{MetadataStore, RowStream};
 
 const TIMES: [&str; 2] = [columns::UPDATED_AT, columns::DELETED_AT];
 
-/// The numbers of rows of one feature, by what the copy did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) written: u64,
-    pub(super) skipped: u64,
-    pub(super) deleted: u64,
-}
+/// The rows of a feature that a store has: for each id and feature version when its newest row was written or deleted;
+/// with the sample history, every row has a key of its own.
+#[derive(Default)]
+struct Known(AHashMap<Box<[u8]>, i64>);
 
-/// The rows of a feature that a store already has, by id and feature version.
-pub(super) struct Known {
-    /// `None` if the store has no rows, or if their ids cannot be compared.
+/// How rows are compared with those of the target.
+#[derive(Default)]
+struct Comparison {
+    /// `None` if the target has no rows that these can be compared with.
     encoder: Option<KeyEncoder>,
-    /// The time when the newest row of each key was written or deleted; with the sample history, every row has its own
-    /// key.
-    newest: AHashMap<Box<[u8]>, i64>,
     every_row: bool,
+    skipped: Arc<AtomicU64>,
 }
 
-impl Known {
-    /// Reads the rows that `store` itself has, to compare them with rows of the schema `given`.
-    pub(super) async fn of(
+/// Returns the rows of a stream that `store` itself does not have, and counts the others in `skipped`.
+pub(super) async fn unknown_rows(
+    store: &MetadataStore,
+    key: &FeatureKey,
+    rows: RowStream,
+    every_row: bool,
+    skipped: &Arc<AtomicU64>,
+) -> Result<BatchStream> {
+    let (schema, rows) = rows.into_parts();
+    let comparison = Comparison { encoder: None, every_row, skipped: skipped.clone() };
+    let Some(stored) = Stored::read(store, key, &schema, every_row).await? else {
+        return Ok(rows.map(move |batch| comparison.unknown_of(&Known::default(), &batch?)).boxed());
+    };
+    let Stored { key, encoder, rows: (table_schema, table) } = stored;
+    let comparison = Arc::new(Comparison { encoder: Some(encoder), ..comparison });
+    let indexing = comparison.clone();
+    let index = move |table: Table| indexing.known(&table);
+    let probe = move |known: &Known, batch: RecordBatch| comparison.unknown_of(known, &batch);
+    let pool = &store.inner.pool;
+    let table = engine::collect(table_schema, table, Some(&key), pool).await?;
+    let keys = LookupKeys { rows: key.clone(), table: key };
+    engine::look_up((schema, rows), table, keys, pool, index, probe).await
+}
+
+/// The keys and times of the rows of a feature that a store itself has.
+struct Stored {
+    key: PartitionKey,
+    encoder: KeyEncoder,
+    rows: (SchemaRef, BatchStream),
+}
+
+impl Stored {
+    /// Begins to read them. Returns `None` if there are no rows that those of the schema `given` can be compared with.
+    async fn read(
         store: &MetadataStore,
-        key: &FeatureKey,
+        feature: &FeatureKey,
         given: &SchemaRef,
         every_row: bool,
-    ) -> Result<Self> {
-        let mut known = Self { encoder: None, newest: AHashMap::new(), every_row };
-        let Some(table) = store.own_table(key).await? else { return Ok(known) };
-        let mut names = store.plan(key)?.spec.id_columns.clone();
+    ) -> Result<Option<Self>> {
+        let Some(table) = store.own_table(feature).await? else { return Ok(None) };
+        let mut names = store.plan(feature)?.spec.id_columns.clone();
         names.push(columns::FEATURE_VERSION.to_owned());
         if every_row {
             names.extend(TIMES.map(str::to_owned));
         }
         let has = |schema: &Schema| names.iter().all(|name| schema.column_with_name(name).is_some());
-        let Some(encoder) = (has(&table) && has(given)).then(|| KeyEncoder::new(&names, given, &table)).transpose()?
-        else {
-            return Ok(known);
-        };
-        known.encoder = encoder;
+        if !(has(&table) && has(given)) {
+            return Ok(None);
+        }
+        let Some(key) = PartitionKey::between(&names, given, &table)? else { return Ok(None) };
+        let Some(encoder) = KeyEncoder::new(&names, given, &table)? else { return Ok(None) };
         names.extend(TIMES.iter().filter(|_| !every_row).map(|name| (*name).to_owned()));
         let request = ScanRequest { columns: Some(names), ..ScanRequest::default() };
-        let (_, mut stream) = match store.scan(key, &request).await {
-            Err(Error::FeatureNotFound { .. }) => return Ok(known),
-            scan => scan?,
-        };
-        while let Some(batch) = stream.try_next().await? {
-            known.learn(&batch)?;
+        match store.scan(feature, &request).await {
+            Err(Error::FeatureNotFound { .. }) => Ok(None),
+            scan => Ok(Some(Self { key, encoder, rows: scan? })),
+        }
+    }
+}
+
+impl Comparison {
+    /// Returns the rows of a table of keys and times.
+    fn known(&self, table: &Table) -> Result<Known> {
+        let mut known = Known::default();
+        let Some(encoder) = &self.encoder else { return Ok(known) };
+        for batch in table.batches() {
+            let times = Times::of(batch)?;
+            for (row, id) in encoder.encode(batch)?.iter().enumerate() {
+                let time = times.touched(row);
+                let newest = known.0.entry(id.as_ref().into()).or_insert(time);
+                *newest = time.max(*newest);
+            }
         }
         Ok(known)
     }
 
-    fn learn(&mut self, batch: &RecordBatch) -> Result<()> {
-        let Some(encoder) = &self.encoder else { return Ok(()) };
-        let times = Times::of(batch)?;
-        for (row, id) in encoder.encode(batch)?.iter().enumerate() {
-            let time = times.touched(row);
-            let newest = self.newest.entry(id.as_ref().into()).or_insert(time);
-            *newest = time.max(*newest);
-        }
-        Ok(())
-    }
-
-    /// Returns the rows of a batch that the copy has to write.
-    pub(super) fn unknown_of(&self, batch: &RecordBatch, counts: &mut Counts) -> Result<RecordBatch> {
+    /// Returns the rows of a batch that the target needs.
+    fn unknown_of(&self, known: &Known, batch: &RecordBatch) -> Result<RecordBatch> {
         let batch = with_struct_versions(batch)?;
         let times = Times::of(&batch)?;
         let encoded = self.encoder.as_ref().map(|encoder| encoder.encode(&batch)).transpose()?;
         let is_needed = |row: usize| {
-            let newest = encoded.as_ref().and_then(|ids| self.newest.get(ids.row(row).as_ref()));
+            let newest = encoded.as_ref().and_then(|ids| known.0.get(ids.row(row).as_ref()));
             match newest {
                 Some(newest) => *newest < times.touched(row),
                 // A deletion without an earlier row deletes nothing, but belongs to the history.
@@ -94,14 +123,18 @@ impl Known {
             }
         };
         let needed: BooleanArray = (0..batch.num_rows()).map(|row| Some(is_needed(row))).collect();
-        counts.skipped += needed.false_count() as u64;
-        let deletions = (0..batch.num_rows()).filter(|row| needed.value(*row) && times.is_deletion(*row));
-        counts.deleted += deletions.count() as u64;
+        self.skipped.fetch_add(needed.false_count() as u64, Ordering::Relaxed);
         Ok(filter_record_batch(&batch, &needed)?)
     }
 }
 
-/// The times when rows were written and deleted, in microseconds.
+/// Returns how many rows of a batch delete a sample.
+pub(super) fn deletions_in(batch: &RecordBatch) -> Result<u64> {
+    let times = Times::of(batch)?;
+    Ok((0..batch.num_rows()).filter(|row| times.is_deletion(*row)).count() as u64)
+}
+
+/// When rows were written and deleted, in microseconds.
 struct Times {
     updated: ArrayRef,
     deleted: ArrayRef,

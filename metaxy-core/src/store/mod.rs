@@ -39,7 +39,7 @@ use crate::memory::MemoryPool;
 pub use crate::engine::IncrementCounts;
 pub use children::Replaced;
 pub use clock::{Clock, SystemClock};
-pub use data::{Increment, IntoBatches, RowStream, Rows};
+pub use data::{Increment, IntoBatches, IntoRows, RowStream, Rows, RowsToWrite};
 pub use delete::DeleteRequest;
 pub use duplicates::Duplicates;
 pub use fallback::Fallback;

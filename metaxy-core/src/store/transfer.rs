@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::IntoFuture;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 
-use crate::blocking;
 use crate::deferred::Deferred;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use crate::filter::{Filter, IntoFilter};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
 use super::append::Preparation;
-use super::known::{Counts, Known};
+use super::known::{deletions_in, unknown_rows};
 use super::{Duplicates, MetadataStore};
 
 /// The number of rows that are held before they are written, and of bytes.
@@ -53,6 +54,14 @@ pub struct CopyProgress {
     pub rows: u64,
     /// Whether all of its rows are written.
     pub done: bool,
+}
+
+/// What became of the rows of one feature.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    written: u64,
+    skipped: u64,
+    deleted: u64,
 }
 
 /// The result of a copy, by feature. Features that the source does not have are left out.
@@ -118,14 +127,12 @@ impl MetadataStore {
         }
         // The stamp is taken before the reads: rows that are written during the reads are later.
         let at = self.stamp_for(std::slice::from_ref(&key)).await?;
-        let old = self.read(&key).of_version(from_version).await?.rows().await?;
-        let expected = self.resolve_update(&key).skip_comparison().await?.new;
-        let rebased = blocking::run({
-            let plan = plan.clone();
-            move || engine::carry_over(&plan, &old, &expected)
-        })
-        .await?;
-        self.prepare_and_append(&key, rebased, Preparation::of_rows(self.stamping(at), Duplicates::Last)).await
+        let old = self.read(&key).of_version(from_version).await?.into_parts();
+        let expected = self.resolve_update(&key).skip_comparison().lazy().await?.new_rows().into_parts();
+        let rebased = engine::carry_over(plan, old, expected, &self.inner.pool).await?;
+        let preparation = Preparation::of_rows(self.stamping(at), Duplicates::Last);
+        let prepared = self.prepare_stream(&key, rebased, preparation).await?;
+        self.append_prepared(&key, prepared).await
     }
 }
 
@@ -205,12 +212,13 @@ impl CopyRequest {
         if self.with_sample_history {
             read = read.with_sample_history();
         }
-        let mut stream = filters.into_iter().fold(read, |read, filter| read.filter(filter)).await?;
-        let known = Known::of(&self.target, key, stream.schema(), self.with_sample_history).await?;
+        let rows = filters.into_iter().fold(read, |read, filter| read.filter(filter)).await?;
+        let skipped = Arc::default();
+        let mut unknown = unknown_rows(&self.target, key, rows, self.with_sample_history, &skipped).await?;
         let mut counts = Counts::default();
         let (mut rows, mut bytes, mut pending) = (0, 0, Vec::new());
-        while let Some(batch) = stream.try_next().await? {
-            let batch = known.unknown_of(&batch, &mut counts)?;
+        while let Some(batch) = unknown.try_next().await? {
+            counts.deleted += deletions_in(&batch)?;
             rows += batch.num_rows();
             bytes += bytes_of(&batch);
             pending.push(batch);
@@ -220,6 +228,7 @@ impl CopyRequest {
             }
         }
         counts.written += self.flush(key, pending, counts.written, true).await?;
+        counts.skipped = skipped.load(Ordering::Relaxed);
         Ok(counts)
     }
 

@@ -1,36 +1,37 @@
 //! Writing rows of one or several features.
 
 use std::future::IntoFuture;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 
 use crate::deferred::Deferred;
 #[allow(unused_imports, reason = "named in the documentation")]
 use crate::error::{Error, Result};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
-use super::append::Preparation;
+use super::append::{Preparation, Prepared};
+use super::data::GivenRows;
 use super::made_from::MadeFrom;
 use super::stamp::Stamping;
-use super::{Increment, IntoBatches, MetadataStore};
+use super::{Increment, IntoRows, MetadataStore, RowsToWrite};
 
 /// A write, to be awaited. Returns the number of rows written.
 #[derive(Debug)]
 #[must_use = "nothing is written until it is awaited"]
 pub struct WriteRequest {
     store: MetadataStore,
-    rows: Deferred<RowsToWrite>,
+    rows: Deferred<Given>,
     materialization_id: Option<String>,
     preserve_versions: bool,
 }
 
 /// The rows of each feature, and the samples that they were made from.
 #[derive(Debug)]
-struct RowsToWrite {
-    features: Vec<(FeatureKey, Vec<RecordBatch>)>,
-    made_from: Option<MadeFrom>,
+struct Given {
+    features: Vec<(FeatureKey, RowsToWrite)>,
+    made_from: Option<Arc<MadeFrom>>,
 }
 
 impl MetadataStore {
@@ -38,13 +39,15 @@ impl MetadataStore {
     /// are added. The rows of one call have the same timestamp; a later write of the same sample replaces it for
     /// readers.
     ///
-    /// All rows are written or none; once the call has returned, they survive a crash.
+    /// All rows are written or none; once the call has returned, they survive a crash. A stream is read to its end
+    /// before anything is written; rows that exceed the memory limit wait in a temporary file. (If the backend cannot
+    /// hold a write open, it stores such rows in pieces, each of them whole.)
     ///
     /// # Errors
     /// Awaiting it returns [`Error::ReadOnly`], [`Error::UnknownFeature`], [`Error::MissingColumn`], [`Error::NullId`],
     /// [`Error::InvalidColumn`], [`Error::TypeMismatch`], [`Error::UnsupportedType`], [`Error::TableMissing`], and the
     /// errors of the backend. In these cases nothing is written.
-    pub fn write(&self, feature: impl IntoFeatureKey, data: impl IntoBatches) -> WriteRequest {
+    pub fn write(&self, feature: impl IntoFeatureKey, data: impl IntoRows) -> WriteRequest {
         self.write_multi([(feature, data)])
     }
 
@@ -53,12 +56,12 @@ impl MetadataStore {
     ///
     /// # Errors
     /// The errors of [`MetadataStore::write`].
-    pub fn write_multi<K: IntoFeatureKey, D: IntoBatches>(
+    pub fn write_multi<K: IntoFeatureKey, D: IntoRows>(
         &self,
         features: impl IntoIterator<Item = (K, D)>,
     ) -> WriteRequest {
-        let features = features.into_iter().map(|(key, data)| Ok((key.into_feature_key()?, data.into_batches()?)));
-        let rows = features.collect::<Result<_>>().map(|features| RowsToWrite { features, made_from: None });
+        let features = features.into_iter().map(|(key, data)| Ok((key.into_feature_key()?, data.into_rows()?)));
+        let rows = features.collect::<Result<_>>().map(|features| Given { features, made_from: None });
         WriteRequest {
             store: self.clone(),
             rows: Deferred::new(rows),
@@ -88,19 +91,16 @@ impl WriteRequest {
     /// Awaiting it returns [`Error::InvalidColumn`] for a row without a new or stale sample in the increment, and
     /// [`Error::MissingColumn`] for rows without the columns that name the sample.
     pub fn made_from(mut self, increment: &Increment) -> Self {
-        self.rows.add(MadeFrom::new(increment), |rows, made_from| rows.made_from = Some(made_from));
+        self.rows.add(MadeFrom::new(increment), |rows, made_from| rows.made_from = Some(Arc::new(made_from)));
         self
     }
 
     async fn run(self) -> Result<u64> {
         let Self { store, rows, materialization_id, preserve_versions } = self;
         store.check_writable("write")?;
-        let RowsToWrite { mut features, made_from } = rows.finish()?;
-        for (key, batches) in &mut features {
-            store.plan(&*key)?;
-            if let Some(made_from) = &made_from {
-                *batches = batches.iter().map(|batch| made_from.complete(key, batch)).collect::<Result<_>>()?;
-            }
+        let Given { mut features, made_from } = rows.finish()?;
+        for (key, _) in &features {
+            store.plan(key)?;
         }
         let tables: Vec<FeatureKey> = features.iter().map(|(key, _)| key.clone()).collect();
         let own = store.stamping(store.stamp_for(&tables).await?);
@@ -112,16 +112,33 @@ impl WriteRequest {
         let preparation = Preparation::of_rows(stamping, store.inner.duplicates);
         features.sort_by_key(|(key, _)| store.graph().write_turn(key));
         let mut prepared = Vec::with_capacity(features.len());
-        for (key, batches) in features {
-            let rows = store.prepare(&key, batches, preparation.clone()).await?;
+        for (key, rows) in features {
+            let rows = match completed(&key, rows, made_from.clone())? {
+                GivenRows::Batches(batches) => Prepared::Rows(store.prepare(&key, batches, preparation.clone()).await?),
+                GivenRows::Stream(stream) => store.prepare_stream(&key, stream, preparation.clone()).await?,
+            };
             prepared.push((key, rows));
         }
         let mut written = 0;
         for (key, rows) in prepared {
-            written += store.append(&key, rows).await?;
+            written += store.append_prepared(&key, rows).await?;
         }
         Ok(written)
     }
+}
+
+/// Returns the rows of a feature with the versions of the samples from which they were made, if any are named.
+fn completed(key: &FeatureKey, rows: RowsToWrite, made_from: Option<Arc<MadeFrom>>) -> Result<GivenRows> {
+    let Some(made_from) = made_from else { return Ok(rows.0) };
+    Ok(match rows.0 {
+        GivenRows::Batches(batches) => {
+            GivenRows::Batches(batches.iter().map(|batch| made_from.complete(key, batch)).collect::<Result<_>>()?)
+        }
+        GivenRows::Stream(stream) => {
+            let key = key.clone();
+            GivenRows::Stream(stream.map(move |batch| made_from.complete(&key, &batch?)).boxed())
+        }
+    })
 }
 
 impl IntoFuture for WriteRequest {

@@ -1,0 +1,57 @@
+//! Rows that are looked up in another table by their keys: a hash join whose build side may exceed the memory limit.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::backend::BatchStream;
+use crate::blocking;
+use crate::error::Result;
+use crate::memory::MemoryPool;
+
+use super::partition::{Collected, PartitionKey, collect};
+use super::parts::parts_of;
+use super::table::Table;
+
+/// The keys of a table of rows that are looked up, and of the table in which they are looked up.
+pub(crate) struct LookupKeys {
+    pub(crate) rows: PartitionKey,
+    pub(crate) table: PartitionKey,
+}
+
+/// Passes each batch of `rows` to `probe`, with an index of the rows of `table` that have its keys. If the table does
+/// not fit into the memory limit, both are divided by their keys, and `index` is called for each partition.
+pub(crate) async fn look_up<I: Send + Sync + 'static>(
+    rows: (SchemaRef, BatchStream),
+    table: Collected,
+    keys: LookupKeys,
+    pool: &Arc<MemoryPool>,
+    index: impl Fn(Table) -> Result<I> + Send + Sync + 'static,
+    probe: impl Fn(&I, RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
+) -> Result<BatchStream> {
+    let (index, probe) = (Arc::new(index), Arc::new(probe));
+    let (schema, stream) = rows;
+    if let Collected::Whole(table, held) = table {
+        let index = Arc::new(blocking::run(move || index(table)).await?);
+        let probed = stream.and_then(move |batch| {
+            let _held = &held;
+            let (index, probe) = (index.clone(), probe.clone());
+            blocking::run(move || probe(&index, batch))
+        });
+        return Ok(probed.boxed());
+    }
+    let rows = collect(schema, stream, Some(&keys.rows), pool).await?;
+    let parts = parts_of(vec![table, rows], &[keys.table, keys.rows], pool).await?;
+    let probed = parts.and_then(move |mut part| {
+        let (index, probe) = (index.clone(), probe.clone());
+        blocking::run(move || {
+            let rows = part.tables.pop().map(Table::into_batches).unwrap_or_default();
+            let Some(table) = part.tables.pop().filter(|_| !rows.is_empty()) else { return Ok(Vec::new()) };
+            let index = index(table)?;
+            rows.into_iter().map(|batch| probe(&index, batch)).collect::<Result<Vec<_>>>()
+        })
+    });
+    Ok(probed.map_ok(|batches| stream::iter(batches.into_iter().map(Ok))).try_flatten().boxed())
+}

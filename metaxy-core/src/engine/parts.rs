@@ -1,0 +1,128 @@
+//! Tables side by side: whole, or part by part, with equal keys in the same part.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::error::Result;
+use crate::memory::{MemoryPool, Reservation};
+
+use super::parallel::cores;
+use super::partition::{Collected, PARTITIONS, PartitionKey, Partitions};
+use super::table::Table;
+
+/// Partitions up to this size are not divided again, however low the memory limit is.
+const SMALL_PARTITION: usize = 1 << 20;
+
+/// The rows of each table that are processed together.
+pub(crate) struct Part {
+    pub(crate) tables: Vec<Table>,
+    /// The memory reserved for the rows.
+    _held: Vec<Reservation>,
+}
+
+/// Returns tables as a single part if all of them are in memory, otherwise as one part for each partition. `keys` has
+/// the key of each table.
+pub(crate) async fn parts_of(
+    tables: Vec<Collected>,
+    keys: &[PartitionKey],
+    pool: &Arc<MemoryPool>,
+) -> Result<BoxStream<'static, Result<Part>>> {
+    let mut whole = Part { tables: Vec::with_capacity(tables.len()), _held: Vec::new() };
+    if tables.iter().all(Collected::is_whole) {
+        for table in tables {
+            if let Collected::Whole(table, held) = table {
+                whole.tables.push(table);
+                whole._held.push(held);
+            }
+        }
+        return Ok(stream::once(async move { Ok(whole) }).boxed());
+    }
+    let divided = tables.into_iter().zip(keys).map(|(table, key)| table.divided(key, pool));
+    Ok(Queue::new(try_join_all(divided).await?, pool).into_stream())
+}
+
+/// Returns the rows of one table, as a whole or partition by partition.
+pub(crate) async fn tables_of(
+    table: Collected,
+    key: &PartitionKey,
+    pool: &Arc<MemoryPool>,
+) -> Result<BoxStream<'static, Result<Table>>> {
+    let parts = parts_of(vec![table], std::slice::from_ref(key), pool).await?;
+    Ok(parts.try_filter_map(|mut part| async move { Ok(part.tables.pop()) }).boxed())
+}
+
+/// The partitions that are still to be processed.
+struct Queue {
+    waiting: Vec<(Arc<Vec<Partitions>>, usize)>,
+    /// Partitions above this size are divided again.
+    limit: usize,
+}
+
+impl Queue {
+    fn new(tables: Vec<Partitions>, pool: &MemoryPool) -> Self {
+        Self::with_limit(tables, pool.share(cores()).max(SMALL_PARTITION))
+    }
+
+    fn with_limit(tables: Vec<Partitions>, limit: usize) -> Self {
+        let mut queue = Self { waiting: Vec::new(), limit };
+        queue.add(tables);
+        queue
+    }
+
+    fn add(&mut self, tables: Vec<Partitions>) {
+        let tables = Arc::new(tables);
+        self.waiting.extend((0..PARTITIONS).rev().map(|partition| (tables.clone(), partition)));
+    }
+
+    async fn next(&mut self) -> Result<Option<Part>> {
+        while let Some((tables, partition)) = self.waiting.pop() {
+            let bytes: usize = tables.iter().map(|table| table.bytes(partition)).sum();
+            if bytes == 0 {
+                continue;
+            }
+            if bytes > self.limit && tables.iter().all(Partitions::can_divide) {
+                self.add(try_join_all(tables.iter().map(|table| table.divide(partition))).await?);
+                continue;
+            }
+            let tables = try_join_all(tables.iter().map(|table| table.table(partition))).await?;
+            return Ok(Some(Part { tables, _held: Vec::new() }));
+        }
+        Ok(None)
+    }
+
+    fn into_stream(self) -> BoxStream<'static, Result<Part>> {
+        stream::try_unfold(self, |mut queue| async move { Ok(queue.next().await?.map(|part| (part, queue))) }).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Int64Type};
+
+    use super::super::partition::{PartitionKey, collect};
+    use super::*;
+    use crate::backend::stream_of;
+
+    #[tokio::test]
+    async fn partitions_that_are_too_large_are_divided_again() {
+        let ids: Vec<i64> = (0..3_000).collect();
+        let column = Arc::new(Int64Array::from(ids.clone())) as _;
+        let batch = RecordBatch::try_from_iter([("id", column)]).expect("one column");
+        let key: PartitionKey = [("id".to_owned(), DataType::Int64)].into_iter().collect();
+        let pool = MemoryPool::new(1, None);
+        let collected = collect(batch.schema(), stream_of(vec![batch]), Some(&key), &pool).await.expect("a file");
+        let partitions = collected.divided(&key, &pool).await.expect("partitions");
+        let queue = Queue::with_limit(vec![partitions], 100);
+        let parts: Vec<Part> = queue.into_stream().try_collect().await.expect("all parts");
+        assert!(parts.len() > 10 * PARTITIONS, "{} parts", parts.len());
+        let batches = parts.iter().flat_map(|part| part.tables[0].batches());
+        let mut found: Vec<i64> =
+            batches.flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values()).copied().collect();
+        found.sort_unstable();
+        assert_eq!(found, ids, "each row is in one part");
+    }
+}
