@@ -41,6 +41,7 @@ pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, Fie
 #[cfg(feature = "serde")]
 pub use store::structs;
 pub use store::{
-    Fallback, Increment, InputProgress, IntoBatches, IntoRows, LazyIncrement, MetadataStore, RowStream, Rows, VersioningEngine,
+    Fallback, Increment, InputProgress, IntoBatches, IntoRows, LazyIncrement, MetadataStore, RowStream, Rows,
+    VersioningEngine,
 };
 pub use writer::BufferedMetadataWriter;

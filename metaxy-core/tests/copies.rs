@@ -17,6 +17,13 @@ async fn lone(test: &str, name: &str, graph: FeatureGraph) -> MetadataStore {
     MetadataStore::builder(memory, graph).name(name).open(AccessMode::ReadWrite).await.unwrap()
 }
 
+/// Opens a store of the next definitions with a memory limit in bytes.
+async fn limited(test: &str, name: &str, limit: usize) -> MetadataStore {
+    let memory = support::Memory::at(format!("{test}/{name}"), HashAlgorithm::Xxhash32);
+    let builder = MetadataStore::builder(memory, next_graph()).name(name).memory_limit(limit);
+    builder.open(AccessMode::ReadWrite).await.unwrap()
+}
+
 /// Returns all stored rows, with all columns that a copy keeps.
 async fn everything(store: &MetadataStore, feature: &str) -> Vec<String> {
     let read = store.read(feature).with_feature_history().with_sample_history().include_soft_deleted();
@@ -139,6 +146,64 @@ async fn a_copy_needs_one_hash_algorithm_and_a_writable_target() {
     assert!(matches!(odd.copy_from(&source).await, Err(Error::HashAlgorithmMismatch { .. })));
     let closed = open(HashAlgorithm::Xxhash32, AccessMode::ReadOnly).await;
     assert!(matches!(closed.copy_from(&source).await, Err(Error::ReadOnly { .. })));
+}
+
+/// Copies again and again, with and without the history, give the same rows whether or not they fit into memory.
+#[tokio::test]
+async fn copies_beyond_memory_are_the_same() {
+    let old = lone("copy-limits", "source", graph()).await;
+    let all: Vec<i64> = (0..4_000).collect();
+    old.write("raw/video", videos(&all, "")).await.unwrap();
+    let source = lone("copy-limits", "source", next_graph()).await;
+    source.write("raw/video", videos(&all[1_000..], "next")).await.unwrap();
+    source.delete("raw/video").filter("id < 1100").await.unwrap();
+    for history in [false, true] {
+        let mut copied = Vec::new();
+        for limit in [1, 1 << 30] {
+            let source = limited("copy-limits", "source", limit).await;
+            let target = limited("copy-limits", &format!("target-{history}-{limit}"), limit).await;
+            let copy = || match history {
+                true => target.copy_from(&source).features(["raw/video"]).with_sample_history(),
+                false => target.copy_from(&source).features(["raw/video"]),
+            };
+            let first = copy().await.unwrap();
+            let again = copy().await.unwrap();
+            assert_eq!(again.total(), 0, "history {history}, {limit} bytes");
+            let skipped: u64 = again.skipped.values().sum();
+            assert!(skipped >= first.total(), "history {history}, {limit} bytes: {skipped} rows are skipped");
+            copied.push((first, skipped, everything(&target, "raw/video").await));
+        }
+        assert!(copied[0] == copied[1], "history {history}: {:?} and {:?}", copied[0].0, copied[1].0);
+    }
+}
+
+/// A rebase gives the same rows whether or not they fit into memory.
+#[tokio::test]
+async fn rebases_beyond_memory_are_the_same() {
+    let mut rebased = Vec::new();
+    for limit in [1, 1 << 30] {
+        let name = format!("store-{limit}");
+        let old = lone("rebase-limits", &name, graph()).await;
+        let all: Vec<i64> = (0..4_000).collect();
+        old.write("raw/video", videos(&all, "")).await.unwrap();
+        old.write("made/clip", old.resolve_update("made/clip").await.unwrap().new).await.unwrap();
+        let version = old.graph().feature_version("made/clip").unwrap().to_owned();
+        let next = limited("rebase-limits", &name, limit).await;
+        next.write("raw/video", videos(&all[500..], "next")).await.unwrap();
+        assert_eq!(next.rebase("made/clip", &version).await.unwrap(), 3_500, "{limit} bytes");
+        assert!(next.resolve_update("made/clip").await.unwrap().is_empty(), "{limit} bytes");
+        let columns = ["id", columns::PROVENANCE, columns::DATA_VERSION, columns::FEATURE_VERSION];
+        let rows = next.read("made/clip").columns(columns).await.unwrap().rows().await.unwrap().to_batch().unwrap();
+        let line = |row: usize| {
+            let cell =
+                |column: &arrow::array::ArrayRef| arrow::util::display::array_value_to_string(column, row).unwrap();
+            rows.columns().iter().map(cell).collect::<Vec<_>>().join(" ")
+        };
+        let mut lines: Vec<String> = (0..rows.num_rows()).map(line).collect();
+        lines.sort();
+        rebased.push(lines);
+    }
+    assert!(rebased[0] == rebased[1], "{:?} and {:?}", rebased[0].first(), rebased[1].first());
 }
 
 /// Of several rows of a sample with the same time, one is copied, as one is read.

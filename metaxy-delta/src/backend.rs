@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use metaxy_core::backend::{closed, not_found};
+use metaxy_core::backend::{BatchStream, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
@@ -102,6 +102,11 @@ impl StoreBackend for DeltaBackend {
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let session = self.writing().await?;
         write::append(session.table(table)?, schema, batches).await
+    }
+
+    async fn append_stream(&self, table: &FeatureKey, schema: SchemaRef, batches: BatchStream) -> Result<()> {
+        let session = self.writing().await?;
+        write::append_stream(session.table(table)?, schema, batches).await
     }
 
     fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {

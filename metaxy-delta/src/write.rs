@@ -8,6 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use deltalake::kernel::{Action, Add, MetadataExt, contains_timestampntz, new_metadata};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::{StreamExt, TryStreamExt};
+use metaxy_core::backend::BatchStream;
 use metaxy_core::blocking;
 use metaxy_core::error::{Error, Result};
 
@@ -34,7 +35,29 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
     let schema = with_signed_integers(&schema, &batches);
     let batches = Arc::new(batches);
     // Before the turn begins, so that the writers of one process write their files concurrently.
-    let mut written = Written::new(&table, &schema, &batches).await;
+    let written = Written::new(&table, &schema, &batches).await;
+    commit(&table, &schema, written, Some(&batches)).await
+}
+
+/// Appends the rows of a stream, all in one commit. If the table changes in between, that is a conflict: the rows cannot
+/// be read again.
+pub(crate) async fn append_stream(table: Arc<Table>, schema: SchemaRef, batches: BatchStream) -> Result<()> {
+    let schema = with_signed_integers(&schema, &[]);
+    let written = Written::of_stream(&table, &schema, batches).await?;
+    commit(&table, &schema, Ok(written), None).await
+}
+
+/// Commits data files. If they no longer fit the table, they are written again from `batches`.
+async fn commit(
+    table: &Arc<Table>,
+    schema: &Schema,
+    mut written: Result<Written>,
+    batches: Option<&Arc<Vec<RecordBatch>>>,
+) -> Result<()> {
+    let again = async || match batches {
+        Some(batches) => Written::new(table, schema, batches).await,
+        None => Err(table.conflict()),
+    };
     let _turn = table.turn.lock().await;
     for attempt in 0..COMMIT_ATTEMPTS {
         if attempt > 0 {
@@ -43,26 +66,26 @@ pub(crate) async fn append(table: Arc<Table>, schema: SchemaRef, batches: Vec<Re
         let files = match &written {
             Ok(files) => files,
             // The table was dropped by another process, because calls of this one wait for their turn.
-            Err(Error::Conflict { .. }) if attempt + 1 < COMMIT_ATTEMPTS => {
-                written = Written::new(&table, &schema, &batches).await;
+            Err(Error::Conflict { .. }) if attempt + 1 < COMMIT_ATTEMPTS && batches.is_some() => {
+                written = again().await;
                 continue;
             }
             Err(_) => break,
         };
         // Other writers may have committed since.
         let state = table.refresh().await?;
-        let plan = Plan::new(&table, state.as_ref(), &schema)?;
-        plan.check(&table, &batches)?;
-        if !files.still_fit(&table, state.as_deref(), &plan).await? {
-            written = Written::new(&table, &schema, &batches).await;
+        let plan = Plan::new(table, state.as_ref(), schema)?;
+        plan.check(table, batches.map_or(&[], |batches| batches.as_slice()))?;
+        if !files.still_fit(table, state.as_deref(), &plan).await? {
+            written = again().await;
             continue;
         }
-        let mut actions = plan.schema_actions(&table, state.as_deref())?;
+        let mut actions = plan.schema_actions(table, state.as_deref())?;
         actions.extend(files.files.iter().cloned().map(Action::Add));
         let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
         match table.commit(state.as_ref(), actions, operation).await? {
             Commit::Done(version) => {
-                compact::after_commit(&table, version).await;
+                compact::after_commit(table, version).await;
                 return Ok(());
             }
             Commit::Raced => {}
@@ -97,21 +120,20 @@ impl Target {
 impl Written {
     /// Writes files for the last known state of the table: whether they fit is checked before the commit.
     async fn new(table: &Arc<Table>, schema: &Schema, batches: &Arc<Vec<RecordBatch>>) -> Result<Self> {
-        let known = table.known_state().map(Some);
-        let planned =
-            known.and_then(|state| Some((Plan::checked(table, state.as_ref(), schema, batches).ok()?, state)));
-        let (plan, state) = match planned {
-            Some(planned) => planned,
-            None => {
-                let state = table.refresh().await?;
-                (Plan::checked(table, state.as_ref(), schema, batches)?, state)
-            }
-        };
+        let (plan, state) = Plan::of_known(table, schema, batches).await?;
         let files = write_files(table, &plan, batches).await?;
         Ok(Self { files, forms: plan.forms, table: state.as_deref().map(Target::of) })
     }
 
-    /// Returns whether the files fit the current state of the table. A drop has removed them too.
+    /// Writes them from a stream.
+    async fn of_stream(table: &Arc<Table>, schema: &Schema, batches: BatchStream) -> Result<Self> {
+        let (plan, state) = Plan::of_known(table, schema, &[]).await?;
+        let plan = Arc::new(plan);
+        let files = blocking::drive(write_stream(table.clone(), plan.clone(), batches)).await?;
+        Ok(Self { files, forms: plan.forms.clone(), table: state.as_deref().map(Target::of) })
+    }
+
+    /// Returns whether the files can go into the table as it is now. A drop in between has removed them too.
     async fn still_fit(&self, table: &Table, state: Option<&TableState>, plan: &Plan) -> Result<bool> {
         Ok(plan.forms == self.forms
             && match (&self.table, state.map(Target::of)) {
@@ -131,6 +153,22 @@ struct Plan {
 }
 
 impl Plan {
+    /// Plans the write of rows for the last known state of the table or, if that does not accept them, for its present
+    /// state.
+    async fn of_known(
+        table: &Arc<Table>,
+        schema: &Schema,
+        batches: &[RecordBatch],
+    ) -> Result<(Self, Option<Arc<TableState>>)> {
+        if let Some(state) = table.known_state().map(Some)
+            && let Ok(plan) = Self::checked(table, state.as_ref(), schema, batches)
+        {
+            return Ok((plan, state));
+        }
+        let state = table.refresh().await?;
+        Ok((Self::checked(table, state.as_ref(), schema, batches)?, state))
+    }
+
     /// Plans the write of rows, if the table accepts them.
     fn checked(
         table: &Table,
@@ -215,6 +253,25 @@ async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBa
         .try_collect()
         .await?;
     Ok(adds.into_iter().flatten().collect())
+}
+
+/// Writes the rows of a stream into data files that no commit names yet.
+async fn write_stream(table: Arc<Table>, plan: Arc<Plan>, mut batches: BatchStream) -> Result<Vec<Add>> {
+    let schema = Arc::new(plan.schema.clone());
+    let (mut adds, mut sink, mut rows) = (Vec::new(), FileSink::new(&table, &schema), 0);
+    while let Some(batch) = batches.try_next().await? {
+        plan.check(&table, std::slice::from_ref(&batch))?;
+        for piece in slices(std::slice::from_ref(&batch), 0, batch.num_rows()) {
+            rows += piece.num_rows();
+            sink.write(&piece).await?;
+        }
+        if rows >= FILE_ROWS {
+            adds.extend(std::mem::replace(&mut sink, FileSink::new(&table, &schema)).close().await?);
+            rows = 0;
+        }
+    }
+    adds.extend(sink.close().await?);
+    Ok(adds)
 }
 
 /// Returns the rows from `start` to `end`, in slices of at most one row group.

@@ -7,7 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use duckdb::Connection;
-use metaxy_core::backend::{Capabilities, NativeOutcome, OtherProcesses, Writers, closed};
+use futures::executor::block_on_stream;
+use metaxy_core::backend::{BatchStream, Capabilities, NativeOutcome, OtherProcesses, Writers, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
@@ -167,7 +168,11 @@ impl StoreBackend for DuckDbBackend {
     }
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
-        self.write(table, "write", move |writing| writing.append(&schema, &batches)).await
+        self.write(table, "write", move |writing| writing.append(&schema, batches.into_iter().map(Ok))).await
+    }
+
+    async fn append_stream(&self, table: &FeatureKey, schema: SchemaRef, batches: BatchStream) -> Result<()> {
+        self.write(table, "write", move |writing| writing.append(&schema, block_on_stream(batches))).await
     }
 
     fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {

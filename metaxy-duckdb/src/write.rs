@@ -18,6 +18,9 @@ use crate::sql::alter::{Growth, check_storable, unsupported};
 use crate::sql::names::quoted;
 use crate::types::{first_misfit, has_misfits, keep, storage};
 
+/// Rows of about this size are inserted by one statement.
+const INSERT_BYTES: usize = 256 << 20;
+
 /// A table to be written.
 pub(crate) struct Writing<'a> {
     pub(crate) link: &'a Link,
@@ -72,20 +75,24 @@ impl Writing<'_> {
     }
 
     /// Appends rows; creates the table, or adds columns to it, if necessary.
-    pub(crate) fn append(&self, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<()> {
+    pub(crate) fn append(
+        &self,
+        schema: &SchemaRef,
+        mut batches: impl Iterator<Item = Result<RecordBatch>>,
+    ) -> Result<()> {
         let blocking = self.transaction(|| {
             let table = self.find()?;
             let growth = Growth::new(self.key, table.as_ref(), schema)?;
             match table.as_ref().filter(|_| growth.changes_types()) {
                 Some(table) if table.indexes.are_in_the_way() => Ok(Some(table.indexes.clone())),
-                _ => self.append_rows(table.as_ref(), &growth, batches).map(|()| None),
+                _ => self.append_rows(table.as_ref(), &growth, &mut batches).map(|()| None),
             }
         })?;
         let Some(indexes) = blocking else { return Ok(()) };
         self.transaction(|| indexes.set_aside(self.sql_name).iter().try_for_each(|sql| self.run(sql)))?;
         let outcome = self.transaction(|| {
             let table = self.find()?;
-            self.append_rows(table.as_ref(), &Growth::new(self.key, table.as_ref(), schema)?, batches)
+            self.append_rows(table.as_ref(), &Growth::new(self.key, table.as_ref(), schema)?, &mut batches)
         });
         if outcome.is_err() {
             // The first error is the cause. If this fails too, the next write restores them.
@@ -94,12 +101,27 @@ impl Writing<'_> {
         outcome
     }
 
-    fn append_rows(&self, table: Option<&StoredTable>, growth: &Growth, batches: &[RecordBatch]) -> Result<()> {
+    fn append_rows(
+        &self,
+        table: Option<&StoredTable>,
+        growth: &Growth,
+        batches: &mut impl Iterator<Item = Result<RecordBatch>>,
+    ) -> Result<()> {
         growth.statements(self.sql_name, table.is_some()).iter().try_for_each(|sql| self.run(sql))?;
         if table.is_none() {
             held::mark(self.connection(), self.sql_name).map_err(self.during.fails())?;
         }
-        self.insert(&growth.columns, batches)?;
+        let (mut piece, mut bytes) = (Vec::new(), 0);
+        for batch in batches {
+            let batch = batch?;
+            bytes += batch.get_array_memory_size();
+            piece.push(batch);
+            if bytes >= INSERT_BYTES {
+                self.insert(&growth.columns, &std::mem::take(&mut piece))?;
+                bytes = 0;
+            }
+        }
+        self.insert(&growth.columns, &piece)?;
         match table.filter(|table| table.indexes.are_aside()) {
             Some(table) => self.restore(&table.indexes),
             None => Ok(()),

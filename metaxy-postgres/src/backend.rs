@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
-use metaxy_core::backend::{NativeOutcome, closed, not_found};
+use metaxy_core::backend::{BatchStream, NativeOutcome, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
@@ -25,7 +25,7 @@ use crate::read;
 use crate::server::held;
 use crate::server::newest;
 use crate::types;
-use crate::write;
+use crate::write::{self, Given};
 
 /// A metadata store in the tables of a PostgreSQL schema.
 pub struct PostgresBackend {
@@ -118,7 +118,13 @@ impl StoreBackend for PostgresBackend {
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let session = self.session()?;
         let name = self.name(&session, table)?;
-        write::append(&session, &name, &schema, batches, self.settings.nested_as_jsonb).await
+        write::append(&session, &name, &schema, Given::Batches(batches), self.settings.nested_as_jsonb).await
+    }
+
+    async fn append_stream(&self, table: &FeatureKey, schema: SchemaRef, batches: BatchStream) -> Result<()> {
+        let session = self.session()?;
+        let name = self.name(&session, table)?;
+        write::append(&session, &name, &schema, Given::Stream(batches), self.settings.nested_as_jsonb).await
     }
 
     fn check(&self, _table: &FeatureKey, rows: &RecordBatch) -> Result<()> {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use futures::FutureExt;
+use futures::executor::block_on_stream;
 use futures::future::BoxFuture;
+use metaxy_core::backend::BatchStream;
 use metaxy_core::schema::conform;
 use metaxy_core::{Error, Result, blocking};
 use sqlx::encode::IsNull;
@@ -32,12 +34,19 @@ const VALUES: usize = 2_000;
 /// The number of bytes of a `COPY` that are collected before they are sent.
 const CHUNK_BYTES: usize = 512 * 1024;
 
+/// The rows of a write.
+pub(crate) enum Given {
+    Batches(Vec<RecordBatch>),
+    /// Rows that may not fit into memory.
+    Stream(BatchStream),
+}
+
 /// Appends rows; creates or changes the table if their schema requires it.
 pub(crate) async fn append(
     session: &Session,
     name: &TableName,
     schema: &Schema,
-    batches: Vec<RecordBatch>,
+    rows: Given,
     nested_as_jsonb: bool,
 ) -> Result<()> {
     let during = During::table("write", &name.plain);
@@ -45,11 +54,21 @@ pub(crate) async fn append(
     let columns = prepare(&mut connection, name, schema, nested_as_jsonb).await?;
     let stored = columns.iter().map(|column| Field::new(&column.name, column.storage.data_type.clone(), true));
     let stored = Arc::new(Schema::new(stored.collect::<Vec<_>>()));
-    let batches = batches.iter().map(|batch| conform(&name.key, &stored, batch)).collect::<Result<Vec<_>>>()?;
-    if is_small(&columns, &batches) {
-        insert(session, &mut connection, name, &columns, &batches).await?;
-    } else {
-        copy(session, &mut connection, name, columns, batches).await?;
+    let key = name.key.clone();
+    let conformed = move |batch: &RecordBatch| conform(&key, &stored, batch);
+    match rows {
+        Given::Batches(batches) if is_small(&columns, &batches) => {
+            let batches = batches.iter().map(conformed).collect::<Result<Vec<_>>>()?;
+            insert(session, &mut connection, name, &columns, &batches).await?;
+        }
+        Given::Batches(batches) => {
+            let batches = batches.into_iter().map(move |batch| conformed(&batch));
+            copy(session, &mut connection, name, columns, Box::new(batches)).await?;
+        }
+        Given::Stream(batches) => {
+            let batches = block_on_stream(batches).map(move |batch| conformed(&batch?));
+            copy(session, &mut connection, name, columns, Box::new(batches)).await?;
+        }
     }
     connection.commit(during).await?;
     newest::index(session, name).await;
@@ -175,13 +194,12 @@ async fn copy(
     connection: &mut Connection<'_>,
     name: &TableName,
     columns: Vec<Column>,
-    batches: Vec<RecordBatch>,
+    batches: Batches,
 ) -> Result<()> {
     let during = During::table("write", &name.plain);
     let watcher = connection.watcher();
     let statement = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", name.quoted, names(&columns));
-    let encoding =
-        Encoding { name: name.clone(), columns, batches: batches.into_iter(), current: None, started: false };
+    let encoding = Encoding { name: name.clone(), columns, batches, current: None, started: false };
     let mut next = encoding.start();
     let mut copy = watcher.over(during, connection.copy_in_raw(&statement)).await?;
     loop {
@@ -199,11 +217,14 @@ async fn copy(
     Ok(())
 }
 
+/// Rows in the types of the table.
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
 /// The state of rows that are encoded for a `COPY`.
 struct Encoding {
     name: TableName,
     columns: Vec<Column>,
-    batches: std::vec::IntoIter<RecordBatch>,
+    batches: Batches,
     current: Option<Batch>,
     started: bool,
 }
@@ -245,7 +266,7 @@ impl Encoding {
         if let Some(current) = self.current.take() {
             return Ok(Some(current));
         }
-        let Some(batch) = self.batches.next() else { return Ok(None) };
+        let Some(batch) = self.batches.next().transpose()? else { return Ok(None) };
         let encoders = encoders(&self.name, &self.columns, &batch)?;
         Ok(Some(Batch { encoders, row: 0, rows: batch.num_rows() }))
     }

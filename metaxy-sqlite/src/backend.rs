@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use metaxy_core::backend::closed;
+use futures::executor::block_on_stream;
+use metaxy_core::backend::{BatchStream, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
@@ -163,7 +164,13 @@ impl StoreBackend for SqliteBackend {
     }
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
-        self.write(table, move |writing, connection| writing.append(connection, &schema, &batches)).await
+        self.write(table, move |writing, connection| writing.append(connection, &schema, batches.into_iter().map(Ok)))
+            .await
+    }
+
+    async fn append_stream(&self, table: &FeatureKey, schema: SchemaRef, batches: BatchStream) -> Result<()> {
+        self.write(table, move |writing, connection| writing.append(connection, &schema, block_on_stream(batches)))
+            .await
     }
 
     fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {

@@ -45,7 +45,7 @@ impl Writing<'_> {
         &self,
         connection: &mut Connection,
         schema: &SchemaRef,
-        batches: &[RecordBatch],
+        batches: impl IntoIterator<Item = Result<RecordBatch>>,
     ) -> Result<()> {
         self.in_transaction(connection, "append", |transaction, catalog, during| {
             let stored = catalog.find(self.key)?;
@@ -55,7 +55,7 @@ impl Writing<'_> {
             grown.fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))?;
             check_columns(&self.key.table_name(), grown.fields().len())?;
             let table = catalog.evolve(self.key, stored, grown)?;
-            batches.iter().try_for_each(|batch| self.insert(transaction, &table, batch, during))
+            batches.into_iter().try_for_each(|batch| self.insert(transaction, &table, &batch?, during))
         })
     }
 

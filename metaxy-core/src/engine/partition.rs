@@ -54,7 +54,8 @@ impl PartitionKey {
     /// Returns the keys of two tables whose rows are compared by columns of the same names, or `None` if values of the
     /// two cannot be compared.
     pub(crate) fn between(names: &[String], one: &Schema, other: &Schema) -> Result<Option<Self>> {
-        let type_of = |schema: &Schema, name: &String| Ok::<_, Error>(schema.field_with_name(name)?.data_type().clone());
+        let type_of =
+            |schema: &Schema, name: &String| Ok::<_, Error>(schema.field_with_name(name)?.data_type().clone());
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
             match common_type(&type_of(one, name)?, &type_of(other, name)?) {
@@ -216,7 +217,10 @@ impl Divider {
         self.run(Division::finish).await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Division) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Division) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let division = self.0.clone();
         blocking::run(move || work(&mut division.lock().unwrap_or_else(PoisonError::into_inner))).await
     }

@@ -66,7 +66,11 @@ pub(crate) async fn keep_latest(
     Ok(latest.map_ok(stream_of).try_flatten().boxed())
 }
 
-pub(crate) fn project(schema: SchemaRef, stream: BatchStream, wanted: Option<&[String]>) -> Result<(SchemaRef, BatchStream)> {
+pub(crate) fn project(
+    schema: SchemaRef,
+    stream: BatchStream,
+    wanted: Option<&[String]>,
+) -> Result<(SchemaRef, BatchStream)> {
     let Some(wanted) = wanted else { return Ok((schema, stream)) };
     let indices = wanted.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>, _>>()?;
     let schema = Arc::new(schema.project(&indices)?);

@@ -8,6 +8,8 @@ use arrow::array::{
     StructArray,
 };
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+use futures::{StreamExt, stream};
+use metaxy_core::backend::BatchStream;
 use metaxy_core::store::Duplicates;
 use metaxy_core::{AccessMode, BufferedMetadataWriter, Error, FeatureGraph, FeatureSpec, Result, columns};
 
@@ -469,5 +471,54 @@ pub(super) async fn types_of_great_depth(bench: Bench) -> Result<Outcome> {
         value = value.as_struct().column(0).clone();
     }
     assert_eq!(value.as_primitive::<Int64Type>().value(0), 7);
+    PASSED
+}
+
+/// Rows that exceed the memory limit by far: all of them are stored, or none.
+pub(super) async fn streams_beyond_memory(bench: Bench) -> Result<Outcome> {
+    const BATCHES: usize = 6;
+    const ROWS: usize = 2_000;
+    let open = async |duplicates: Duplicates| {
+        bench.builder(pair()?).await?.memory_limit(1).duplicates(duplicates).open(AccessMode::ReadWrite).await
+    };
+    let batch_of = |number: usize| {
+        let ids: Vec<String> = (0..ROWS).map(|row| format!("s{:05}", number * ROWS + row)).collect();
+        samples(&ids, "v1").column("n", Int64Array::from(vec![number as i64; ROWS])).batch()
+    };
+    let again = || samples(["s00001"], "v1").column("n", Int64Array::from(vec![-1])).batch();
+    let stream = |last: Option<Result<RecordBatch>>| -> BatchStream {
+        stream::iter((0..BATCHES).map(batch_of).map(Ok).chain(last)).boxed()
+    };
+    let store = open(Duplicates::Error).await?;
+    let broken = Err(Error::Task("the source has failed".to_owned()));
+    assert_error!(store.write(ROOT, stream(Some(broken))).await, Error::Task(_));
+    assert_error!(store.write(ROOT, stream(Some(Ok(again())))).await, Error::DuplicateId { .. });
+    assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
+    assert_eq!(store.write(ROOT, stream(None)).await?, (BATCHES * ROWS) as u64);
+    let rows = read(&store, ROOT).await?;
+    let numbers = rows.column_by_name("n").expect("the column is there").as_primitive::<Int64Type>().values().to_vec();
+    assert_eq!((rows.num_rows(), numbers.iter().sum::<i64>()), (BATCHES * ROWS, (ROWS * 15) as i64));
+    store.close().await?;
+    let store = open(Duplicates::Last).await?;
+    assert_eq!(store.write(ROOT, stream(Some(Ok(again())))).await?, (BATCHES * ROWS) as u64);
+    let rows = read(&store, ROOT).await?;
+    let numbers = rows.column_by_name("n").expect("the column is there").as_primitive::<Int64Type>().values().to_vec();
+    assert_eq!((rows.num_rows(), numbers.iter().sum::<i64>()), (BATCHES * ROWS, (ROWS * 15) as i64 - 1));
+    PASSED
+}
+
+/// A stream that reads from the store that it is written to.
+pub(super) async fn streams_from_the_same_store(bench: Bench) -> Result<Outcome> {
+    for memory_limit in [1, 1 << 30] {
+        let store = bench.builder(pair()?).await?.memory_limit(memory_limit).open(AccessMode::ReadWrite).await?;
+        store.drop_feature(LEAF).await?;
+        let ids: Vec<String> = (0..3_000).map(|id| format!("s{id}")).collect();
+        store.write(ROOT, samples(&ids, "v1").batch()).await?;
+        let rows = store.resolve_update(LEAF).lazy().await?.new_rows();
+        assert_eq!(store.write(LEAF, rows).await?, 3_000);
+        let increment = store.resolve_update(LEAF).await?;
+        assert!(increment.is_empty(), "{increment}");
+        store.close().await?;
+    }
     PASSED
 }
