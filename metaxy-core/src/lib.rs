@@ -37,6 +37,7 @@ pub use filter::{Filter, col};
 pub use graph::{FeatureGraph, FeaturePlan};
 pub use hash::HashAlgorithm;
 pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
+pub use plan::RowKind;
 pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, FieldSpec, FieldsMapping, Lineage};
 #[cfg(feature = "serde")]
 pub use store::structs;

@@ -42,12 +42,7 @@ impl MemoryPool {
             };
             Ok(MemoryPool::new(limit, None))
         });
-        POOL.clone().map_err(|reason| Error::Config {
-            file: None,
-            line: None,
-            key: MEMORY_LIMIT_VARIABLE.to_owned(),
-            reason,
-        })
+        POOL.clone().map_err(|reason| Error::setting(MEMORY_LIMIT_VARIABLE, reason))
     }
 
     /// Returns the pool of a store with these settings.

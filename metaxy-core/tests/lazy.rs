@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::util::display::array_value_to_string;
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::plan::sql::RowKind;
+use metaxy_core::plan::RowKind;
 use metaxy_core::store::{IncrementCounts, StoreBuilder};
 use metaxy_core::{
     AccessMode, Error, FeatureDep, FeatureGraph, FeatureSpec, HashAlgorithm, Lineage, MetadataStore, Rows, columns,

@@ -37,7 +37,7 @@ pub(crate) struct Root {
 impl Root {
     /// Parses a `root_path`.
     pub fn parse(root_path: &str, layout: Layout) -> Result<Self> {
-        let invalid = |reason: String| Error::Config { file: None, line: None, key: "root_path".to_owned(), reason };
+        let invalid = |reason: String| Error::setting("root_path", reason);
         if root_path.trim().is_empty() {
             return Err(invalid("it is empty; name a directory, or a URL such as s3://bucket/prefix".to_owned()));
         }
@@ -70,7 +70,7 @@ impl Root {
     }
 
     fn local(directory: PathBuf, layout: Layout) -> Result<Self> {
-        let invalid = |reason| Error::Config { file: None, line: None, key: "root_path".to_owned(), reason };
+        let invalid = |reason: String| Error::setting("root_path", reason);
         let url = Url::from_file_path(&directory)
             .map_err(|()| invalid(format!("`{}` is not an absolute path", directory.display())))?;
         match Path::from_absolute_path(&directory) {

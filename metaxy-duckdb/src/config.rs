@@ -220,14 +220,15 @@ fn path_of(text: &str) -> Option<String> {
 
 /// Returns the error of a setting.
 pub(crate) fn invalid(key: &str, reason: String) -> Error {
-    Error::Config { file: None, line: None, key: key.to_owned(), reason }
+    Error::setting(key, reason)
 }
 
 fn remote(scheme: &str) -> Error {
-    Error::Unsupported {
-        what: format!("a DuckDB database behind `{scheme}:`"),
-        hint: "it needs an extension, and extensions are not downloaded; give the path of a local file".to_owned(),
-    }
+    let reason = format!(
+        "a database behind `{scheme}:` needs an extension, and extensions are not downloaded; give the path of a local \
+         file"
+    );
+    Error::setting("database", reason)
 }
 
 impl DuckDbConfig {

@@ -91,12 +91,7 @@ impl SqliteConfig {
     /// # Errors
     /// [`Error::Config`], which names the setting.
     pub fn check(&self) -> Result<()> {
-        let invalid = |key: &str, reason: &str| Error::Config {
-            file: None,
-            line: None,
-            key: key.to_owned(),
-            reason: reason.to_owned(),
-        };
+        let invalid = |key: &str, reason: &str| Error::setting(key, reason);
         if self.database.is_empty() || self.database.contains('\0') {
             return Err(invalid("database", "give the path of a file, or `:memory:`"));
         }

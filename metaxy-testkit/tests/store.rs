@@ -95,7 +95,7 @@ async fn a_rebase_computes_provenance_again_and_keeps_given_data_versions() -> R
 async fn features_that_cannot_be_rebased() -> Result<()> {
     let store = store(graph("1")?).await?;
     store.write("root", roots()).await?;
-    assert!(message(store.rebase("root", "0").await).contains("rebasing the root feature `root`"));
+    assert!(message(store.rebase("root", "0").await).contains("cannot rebase `root`: it is a root feature"));
     assert!(matches!(store.rebase("kid", "0").await, Err(Error::FeatureNotFound { .. })));
     assert!(matches!(store.rebase("kitten", "0").await, Err(Error::UnknownFeature { .. })));
     store.write("kid", processed()).await?;

@@ -32,6 +32,9 @@ mod pool;
 mod task;
 
 use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -118,6 +121,21 @@ fn fenced<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     fence::catch(work)?
 }
 
+/// Waits until the names in a directory are on the disk, as a file system needs it after a file was created, renamed or
+/// removed. Only Unix has such a call; file systems that need none report that it is invalid, which is not an error.
+///
+/// # Errors
+/// The errors of the file system.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(directory)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
+}
+
 /// Marks a closure that runs on this thread.
 struct Closure;
 
@@ -131,5 +149,19 @@ impl Closure {
 impl Drop for Closure {
     fn drop(&mut self) {
         IN_CLOSURE.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The system's own directory of processes cannot be synced.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn directories_that_cannot_be_synced_are_no_failure() {
+        let own = Path::new("/proc/self");
+        assert!(File::open(own).and_then(|directory| directory.sync_all()).is_err());
+        sync_directory(own).expect("no failure");
     }
 }

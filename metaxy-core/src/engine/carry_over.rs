@@ -55,9 +55,11 @@ fn shared_ids(plan: &FeaturePlan, old: &Schema, expected: &Schema) -> Result<Par
     let ids = plan.spec.id_columns.iter().filter(|id| expected.column_with_name(id).is_some());
     let ids: Vec<String> = ids.cloned().collect();
     if ids.is_empty() {
-        return Err(Error::Unsupported {
-            what: format!("rebasing `{}`, none of whose id columns come from upstream,", plan.spec.key),
-            hint: "process its samples again".to_owned(),
+        return Err(Error::NotApplicable {
+            feature: plan.spec.key.clone(),
+            operation: "rebase",
+            reason: "none of its id columns come from upstream",
+            hint: "process its samples again",
         });
     }
     for id in &ids {

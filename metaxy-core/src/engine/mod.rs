@@ -44,7 +44,7 @@ use crate::blocking;
 use crate::error::{Error, Result};
 use crate::memory::MemoryPool;
 use crate::plan::IncrementPlan;
-use crate::plan::sql::RowKind;
+use crate::plan::RowKind;
 use crate::schema::plain_type;
 use crate::spec::FeatureSpec;
 

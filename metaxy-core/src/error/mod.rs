@@ -416,6 +416,18 @@ pub enum Error {
         #[source]
         source: Option<BoxError>,
     },
+    /// An operation that the definition of a feature does not allow.
+    #[error("cannot {operation} `{feature}`: {reason}; {hint}")]
+    NotApplicable {
+        /// The feature.
+        feature: FeatureKey,
+        /// The operation.
+        operation: &'static str,
+        /// Why it does not apply to the feature.
+        reason: &'static str,
+        /// The way out.
+        hint: &'static str,
+    },
     /// A write that other writers have overtaken in every attempt.
     #[error("table `{table}`: other writers were faster in {attempts} attempt(s) in a row; try again")]
     Conflict {

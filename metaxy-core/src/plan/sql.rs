@@ -7,8 +7,7 @@
 use arrow::array::{Array, ArrayRef, BooleanArray, Int16Array, RecordBatch, StructArray};
 use arrow::compute::filter_record_batch;
 
-use super::NativeIncrement;
-use super::{FieldRecipe, IncrementPlan, InputPlan};
+use super::{FieldRecipe, IncrementPlan, InputPlan, NativeIncrement, RowKind};
 use crate::columns;
 use crate::error::Result;
 
@@ -130,20 +129,8 @@ impl InputPlan {
     }
 }
 
-/// The kind of a row of a native increment; in SQL a `SMALLINT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i16)]
-pub enum RowKind {
-    /// A sample without a current row.
-    New = 0,
-    /// A sample whose current row has other versions.
-    Stale = 1,
-    /// A current row that nothing upstream expects.
-    Orphaned = 2,
-}
-
 impl RowKind {
-    /// Returns the kind as an SQL literal.
+    /// Returns the kind as an SQL literal, a `SMALLINT`.
     pub fn sql(self) -> String {
         format!("{}::SMALLINT", self as i16)
     }

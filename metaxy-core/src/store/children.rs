@@ -81,9 +81,11 @@ impl MetadataStore {
         if expands(plan) {
             return Ok(plan);
         }
-        Err(Error::Unsupported {
-            what: format!("replacing children of `{key}`, which has no dependency with the lineage 1:N"),
-            hint: "write its samples, and delete those that are orphaned".to_owned(),
+        Err(Error::NotApplicable {
+            feature: key.clone(),
+            operation: "replace children of",
+            reason: "it has no dependency with the lineage 1:N",
+            hint: "write its samples, and delete those that are orphaned",
         })
     }
 

@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 
 use crate::engine::{IncrementCounts, KindStream};
 use crate::error::Result;
-use crate::plan::sql::RowKind;
+use crate::plan::RowKind;
 
 use super::resolve::Resolve;
 use super::{Increment, RowStream};
@@ -25,7 +25,7 @@ use super::{Increment, RowStream};
 /// ```no_run
 /// # async fn run(store: metaxy_core::MetadataStore) -> metaxy_core::Result<()> {
 /// use futures::TryStreamExt;
-/// use metaxy_core::plan::sql::RowKind;
+/// use metaxy_core::plan::RowKind;
 ///
 /// let increment = store.resolve_update("processed/transcript").lazy().await?;
 /// println!("{:?}", increment.counts().await?);

@@ -110,16 +110,18 @@ impl MetadataStore {
     /// written.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a root feature, which has no upstream to compute provenance from;
+    /// [`Error::NotApplicable`] for a root feature, which has no upstream to compute provenance from;
     /// [`Error::FeatureNotFound`], [`Error::ReadOnly`], and the errors of the backend.
     pub async fn rebase(&self, feature: impl IntoFeatureKey, from_version: &str) -> Result<u64> {
         let key = feature.into_feature_key()?;
         self.check_writable("rebase")?;
         let plan = self.plan(&key)?;
         if plan.spec.is_root() {
-            return Err(Error::Unsupported {
-                what: format!("rebasing the root feature `{key}`"),
-                hint: "write its samples again under the new definition".to_owned(),
+            return Err(Error::NotApplicable {
+                feature: key,
+                operation: "rebase",
+                reason: "it is a root feature, whose provenance no upstream determines",
+                hint: "write its samples again under the new definition",
             });
         }
         if from_version == plan.feature_version {

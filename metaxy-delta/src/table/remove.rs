@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deltalake::kernel::Action;
 use deltalake::protocol::DeltaOperation;
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::blocking;
+use metaxy_core::blocking::{self, sync_directory};
 use metaxy_core::error::{Error, Result};
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::log::{Commit, Table};
 use super::storage::LOG_DIRECTORY;
-use super::storage::local_file::{failed, sync_directory};
+use super::storage::local_file::failed;
 
 /// The number of attempts of the removal against other writers.
 const ATTEMPTS: usize = 10;

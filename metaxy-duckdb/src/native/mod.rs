@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Int16Type, Int64Type, Schema};
 use duckdb::Connection;
 use metaxy_core::backend::{NativeIncrement, NativeOutcome};
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::plan::sql::RowKind;
+use metaxy_core::plan::RowKind;
 use metaxy_core::{FeatureKey, Result};
 
 use crate::arrow_border::source::Source;

@@ -2,7 +2,7 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
-use metaxy_core::plan::sql::RowKind;
+use metaxy_core::plan::RowKind;
 use metaxy_core::plan::{CurrentPlan, IncrementPlan};
 use metaxy_core::{Result, columns};
 

@@ -15,7 +15,7 @@ use futures::TryStreamExt;
 use metaxy_core::backend::{NativeIncrement, NativeOutcome};
 use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::IncrementPlan;
-use metaxy_core::plan::sql::RowKind;
+use metaxy_core::plan::RowKind;
 use metaxy_core::{FeatureKey, HashAlgorithm, Result, columns};
 
 use crate::catalog::{self, Table, TableName};

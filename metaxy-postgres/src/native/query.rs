@@ -1,7 +1,7 @@
 //! The whole statement, which compares the expected rows with the current ones.
 
 use metaxy_core::columns;
-use metaxy_core::plan::sql::RowKind;
+use metaxy_core::plan::RowKind;
 use metaxy_core::plan::{CurrentPlan, IncrementPlan};
 
 use super::Source;

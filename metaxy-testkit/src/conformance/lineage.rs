@@ -222,7 +222,7 @@ pub(super) async fn children_are_replaced(bench: Bench) -> Result<Outcome> {
     // Invalid input changes nothing.
     assert_error!(store.replace_children("chunk", &stale, parts(&new, &[1])?).await, Error::InvalidColumn { .. });
     assert_error!(store.replace_children("chunk", &stale, parts(&stale, &[1, 1])?).await, Error::DuplicateId { .. });
-    assert_error!(store.replace_children(ROOT, &stale, parts(&stale, &[1])?).await, Error::Unsupported { .. });
+    assert_error!(store.replace_children(ROOT, &stale, parts(&stale, &[1])?).await, Error::NotApplicable { .. });
     assert_eq!(read_parts(&store).await?.len(), 5);
     let nothing: Vec<RecordBatch> = Vec::new();
     assert_eq!(store.replace_children("chunk", &stale, nothing).await?.deleted, 2);

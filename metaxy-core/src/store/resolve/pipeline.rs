@@ -13,7 +13,7 @@ use crate::engine::{self, InputScan, PlanSource, Run, Table};
 use crate::error::Result;
 use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
-use crate::plan::sql::RowKind;
+use crate::plan::RowKind;
 use crate::plan::{IncrementPlan, NativeIncrement, NativeOutcome, PlanTable, ResolveOptions};
 use crate::scan::{Scan, ScanRequest};
 use crate::spec::FeatureSpec;

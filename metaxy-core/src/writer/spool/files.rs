@@ -4,6 +4,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::blocking::sync_directory;
+
 /// Returns the files of a directory whose names are those of a spool, oldest first.
 pub(super) fn names(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
@@ -105,16 +107,4 @@ pub(super) fn create_inside(directory: &Path) -> io::Result<()> {
 /// Returns whether this is a directory, and not a link to one.
 pub(super) fn is_inside(directory: &Path) -> bool {
     fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.is_dir())
-}
-
-/// Syncs the names in a directory to disk. Windows has no such call and does so by itself, as some network file systems
-/// do.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    match File::open(directory)?.sync_all() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        other => other,
-    }
 }

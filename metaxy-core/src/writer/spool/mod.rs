@@ -18,14 +18,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 
-use crate::blocking::Pool;
+use crate::blocking::{Pool, sync_directory};
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
 use super::flush_batch::Entry;
-use files::{
-    create_directory, create_inside, is_inside, names, open_lock, read_regular, remove, sync_directory, write_new,
-};
+use files::{create_directory, create_inside, is_inside, names, open_lock, read_regular, remove, write_new};
 
 const WHOLE: &str = "arrow";
 const PART: &str = "part";

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path as FsPath;
 
+use metaxy_core::blocking::sync_directory;
 use object_store::{Error, Result};
 
 use super::runtime;
@@ -74,33 +75,7 @@ pub(super) fn sync(path: &FsPath) -> Result<()> {
     synced.map_err(|error| failed(path, error))
 }
 
-/// Syncs the entries of a directory to disk. Only Unix can; file systems for which it is not necessary report that they
-/// cannot.
-pub(crate) fn sync_directory(directory: &FsPath) -> io::Result<()> {
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    match File::open(directory)?.sync_all() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        result => result,
-    }
-}
-
 /// Returns the directory of a file.
 pub(super) fn parent(path: &FsPath) -> &FsPath {
     path.parent().unwrap_or(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The system's directory of processes cannot be synced.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn directories_that_cannot_be_synced_are_ignored() {
-        let own = FsPath::new("/proc/self");
-        assert!(File::open(own).and_then(|directory| directory.sync_all()).is_err());
-        sync_directory(own).expect("no failure");
-    }
 }

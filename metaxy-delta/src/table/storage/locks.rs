@@ -29,16 +29,14 @@ pub(crate) fn check(config: &DeltaConfig) -> Result<()> {
         tracing::debug!(option = name, "ignored: commits are conditional puts");
         return Ok(());
     }
-    Err(Error::Config {
-        file: None,
-        line: None,
-        key: format!("storage_options.{name}"),
-        reason: format!(
+    Err(Error::setting(
+        format!("storage_options.{name}"),
+        format!(
             "commits here are conditional puts, and programs that follow {name} commit in another way: each would \
              overwrite commits of the other. Remove the option (or the environment variable) from all programs that \
              write to this location; if no other program writes to it, set `ignore_lock_settings = true`"
         ),
-    })
+    ))
 }
 
 /// Returns the option, or the environment variable of the same name.

@@ -28,12 +28,7 @@ pub(crate) fn open(
     root: &Root,
     context: &ErrorContext,
 ) -> Result<(Arc<dyn ObjectStore>, StorageConfig)> {
-    let invalid = |reason: String| Error::Config {
-        file: None,
-        line: None,
-        key: "storage_options".to_owned(),
-        reason: context.redact(&reason),
-    };
+    let invalid = |reason: String| Error::setting("storage_options", context.redact(&reason));
     let storage = StorageConfig::parse_options(options(config)).map_err(|error| invalid(chain(&error)))?;
     let scheme = Url::parse(&format!("{}://", root.url.scheme())).map_err(|error| invalid(chain(&error)))?;
     let factories = object_store_factories();

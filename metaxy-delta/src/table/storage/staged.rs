@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
 
 use deltalake::logstore::commit_uri_from_version;
+use metaxy_core::blocking::sync_directory;
 use object_store::{Error, PutPayload, Result};
 
 use super::LOG_DIRECTORY;
-use super::local_file::{blocking, failed, parent, sync_directory};
+use super::local_file::{blocking, failed, parent};
 
 /// The number of times that the directory of a file may be removed while the file is written.
 const PUT_ATTEMPTS: usize = 10;
