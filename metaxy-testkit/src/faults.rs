@@ -38,7 +38,7 @@ pub enum Operation {
     Close,
     /// [`StoreBackend::schema`].
     Schema,
-    /// [`StoreBackend::append`].
+    /// [`StoreBackend::append`] and [`StoreBackend::append_stream`].
     Append,
     /// [`StoreBackend::scan`], and the reading of its stream.
     Scan,
@@ -352,6 +352,10 @@ impl StoreBackend for FaultyBackend {
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         self.call(Operation::Append, self.inner.append(table, schema, batches)).await
+    }
+
+    async fn append_stream(&self, table: &FeatureKey, schema: SchemaRef, batches: BatchStream) -> Result<()> {
+        self.call(Operation::Append, self.inner.append_stream(table, schema, batches)).await
     }
 
     fn check(&self, table: &FeatureKey, rows: &RecordBatch) -> Result<()> {

@@ -10,7 +10,7 @@ impl Error {
     pub fn of_io(location: impl fmt::Display, operation: &'static str, error: io::Error) -> Self {
         let reason = error.to_string();
         match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::StorageFull {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Self::StorageFull {
                 location: location.to_string(),
                 operation: operation.to_owned(),
                 source: error.into(),
