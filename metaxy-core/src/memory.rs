@@ -18,18 +18,34 @@ const SHARE_OF_ROWS: usize = 3;
 /// The limit for the rows of one table that are held together, because a text column has 32-bit offsets.
 const MAX_HELD: usize = 1 << 30;
 
+/// The bits of a hash that number the partitions of one division.
+pub(crate) const PARTITION_BITS: u32 = 6;
+const PARTITIONS: usize = 1 << PARTITION_BITS;
+
 /// The memory that resolves and reads share, and the directory for rows that do not fit.
 pub(crate) struct MemoryPool {
     limit: usize,
     held: AtomicUsize,
     directory: PathBuf,
+    partitions: usize,
 }
 
 impl MemoryPool {
     /// Creates a separate pool.
     pub(crate) fn new(limit: usize, directory: Option<&Path>) -> Arc<Self> {
         let directory = directory.map_or_else(std::env::temp_dir, Path::to_owned);
-        Arc::new(Self { limit, held: AtomicUsize::new(0), directory })
+        Arc::new(Self { limit, held: AtomicUsize::new(0), directory, partitions: PARTITIONS })
+    }
+
+    /// Returns a pool whose rows are divided into so many partitions at a time, at most [`PARTITIONS`].
+    pub(crate) fn with_partitions(self: Arc<Self>, partitions: usize) -> Arc<Self> {
+        let partitions = partitions.clamp(1, PARTITIONS);
+        Arc::new(Self { limit: self.limit, held: AtomicUsize::new(0), directory: self.directory.clone(), partitions })
+    }
+
+    /// Returns into how many partitions rows are divided at a time.
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions
     }
 
     /// Returns the pool of all stores without settings of their own: its limit is set by the environment, or is half of
@@ -56,7 +72,7 @@ impl MemoryPool {
 
     /// Creates a separate pool with another limit.
     pub(crate) fn limited(&self, limit: usize) -> Arc<Self> {
-        Self::new(limit, Some(&self.directory))
+        Self::new(limit, Some(&self.directory)).with_partitions(self.partitions)
     }
 
     /// Returns the number of bytes of rows that each of `steps` concurrent steps may process at a time.

@@ -171,9 +171,9 @@ proptest! {
                 }
                 answers
             };
-            // First all rows in memory, then all in partitions.
-            for limit in [1 << 30, 20_000] {
-                let store = opened(&place, |builder| builder.memory_limit(limit)).await;
+            // All in memory, and all in partitions.
+            for (limit, partitions) in [(1 << 30, 64), (20_000, 64), (20_000, 7), (20_000, 2), (20_000, 1)] {
+                let store = opened(&place, |builder| builder.memory_limit(limit).partitions(partitions)).await;
                 for feature in MADE {
                     assert_eq!(eager(&store, feature).await, whole[feature], "{feature} with {limit} bytes");
                     assert_eq!(lazy(&store, feature).await, whole[feature], "{feature} with {limit} bytes, lazily");

@@ -13,17 +13,13 @@ use futures::TryStreamExt;
 use crate::backend::BatchStream;
 use crate::blocking;
 use crate::error::{Error, Result};
-use crate::memory::{MemoryPool, Reservation};
+use crate::memory::{MemoryPool, PARTITION_BITS, Reservation};
 use crate::schema::plain_batches;
 
 use super::key_type::{common_type, key_type};
 use super::keys::Keys;
 use super::spill::{Chunk, SpillFile};
 use super::table::{Table, plain_schema};
-
-/// The bits of the hash that number the partitions of one division.
-const BITS: u32 = 6;
-pub(crate) const PARTITIONS: usize = 1 << BITS;
 
 /// How many times a partition can be divided again: the hash has no more bits.
 const MAX_DEPTH: u32 = 5;
@@ -81,12 +77,12 @@ impl PartitionKey {
     }
 
     /// Returns the rows of each partition.
-    fn rows(&self, batch: &RecordBatch, depth: u32) -> Result<Vec<Vec<u32>>> {
-        let mut rows = vec![Vec::new(); PARTITIONS];
+    fn rows(&self, batch: &RecordBatch, depth: u32, partitions: usize) -> Result<Vec<Vec<u32>>> {
+        let mut rows = vec![Vec::new(); partitions];
         // The lowest and highest bits are left for the hash tables.
-        let shift = 32 - 7 + BITS * depth;
+        let shift = 32 - 7 + PARTITION_BITS * depth;
         for (row, hash) in self.keys(batch)?.into_hashes().into_iter().enumerate() {
-            rows[(hash >> shift) as usize % PARTITIONS].push(row as u32);
+            rows[(hash >> shift) as usize % partitions].push(row as u32);
         }
         Ok(rows)
     }
@@ -202,10 +198,10 @@ impl Divider {
             key: key.clone(),
             pool: pool.clone(),
             depth,
-            chunk_bytes: pool.share(PARTITIONS).clamp(MIN_CHUNK_BYTES, CHUNK_BYTES),
+            chunk_bytes: pool.share(pool.partitions()).clamp(MIN_CHUNK_BYTES, CHUNK_BYTES),
             file: Arc::new(SpillFile::create(pool)?),
-            chunks: vec![Vec::new(); PARTITIONS],
-            waiting: (0..PARTITIONS).map(|_| (Vec::new(), 0)).collect(),
+            chunks: vec![Vec::new(); pool.partitions()],
+            waiting: (0..pool.partitions()).map(|_| (Vec::new(), 0)).collect(),
         }))))
     }
 
@@ -228,7 +224,7 @@ impl Divider {
 
 impl Division {
     fn push(&mut self, batch: &RecordBatch) -> Result<()> {
-        for (partition, rows) in self.key.rows(batch, self.depth)?.into_iter().enumerate() {
+        for (partition, rows) in self.key.rows(batch, self.depth, self.chunks.len())?.into_iter().enumerate() {
             if rows.is_empty() {
                 continue;
             }
@@ -254,7 +250,7 @@ impl Division {
     }
 
     fn finish(&mut self) -> Result<Partitions> {
-        (0..PARTITIONS).try_for_each(|partition| self.flush(partition))?;
+        (0..self.chunks.len()).try_for_each(|partition| self.flush(partition))?;
         Ok(Partitions {
             schema: self.schema.clone(),
             key: self.key.clone(),
@@ -277,6 +273,11 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
+    /// Returns the number of partitions.
+    pub(crate) fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
     /// Returns the size in bytes of the rows of a partition in memory.
     pub(crate) fn bytes(&self, partition: usize) -> usize {
         self.chunks[partition].iter().map(|chunk| chunk.bytes).sum()

@@ -115,6 +115,7 @@ pub struct StoreBuilder {
     clock: Option<Arc<dyn Clock>>,
     memory_limit: Option<usize>,
     temp_dir: Option<PathBuf>,
+    partitions: Option<usize>,
 }
 
 impl StoreBuilder {
@@ -204,6 +205,15 @@ impl StoreBuilder {
         self
     }
 
+    /// Sets into how many partitions rows are divided at a time if they exceed the memory limit. It is for tests: the
+    /// answer does not depend on it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
     /// Sets the clock that stamps rows; by default the machine's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -222,6 +232,10 @@ impl StoreBuilder {
         let algorithm = self.hash_algorithm.unwrap_or(info.default_hash);
         let truncation = self.hash_truncation_length;
         let pool = MemoryPool::of_store(self.memory_limit, self.temp_dir.as_deref())?;
+        let pool = match self.partitions {
+            Some(partitions) => pool.with_partitions(partitions),
+            None => pool,
+        };
         let inner = Inner {
             name: self.name.unwrap_or_else(|| format!("{} at {}", info.kind, info.location)),
             hasher: RowHasher::new(algorithm, truncation)?,
@@ -266,6 +280,7 @@ impl MetadataStore {
             clock: None,
             memory_limit: None,
             temp_dir: None,
+            partitions: None,
             graph,
         }
     }
