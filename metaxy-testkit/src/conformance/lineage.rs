@@ -146,7 +146,34 @@ async fn read_parts(store: &MetadataStore) -> Result<Vec<String>> {
     Ok(all)
 }
 
-pub(super) async fn groups_are_not_divided(bench: Bench) -> Result<Outcome> {
+pub(super) async fn results_meet_again(bench: Bench) -> Result<Outcome> {
+    let made = |key: &str, deps: &[&str]| {
+        let spec = FeatureSpec::builder(key).id_columns(["id"]).fields(["x"]);
+        deps.iter().fold(spec, |spec, dep| spec.dep(*dep)).build()
+    };
+    let graph = FeatureGraph::new([
+        root(ROOT)?,
+        made("left", &[ROOT])?,
+        made("right", &[ROOT])?,
+        made("both", &["left", "right"])?,
+    ])?;
+    let store = bench.store(graph).await?;
+    let path = StringArray::from(vec!["s1.mp4", "s2.mp4"]);
+    store.write(ROOT, samples(["s1", "s2"], "v1").column("path", path).batch()).await?;
+    for (feature, name) in [("left", "text"), ("right", "faces")] {
+        let samples = store.resolve_update(feature).await?.new.to_batch()?;
+        assert!(samples.column_by_name("path").is_some(), "an increment has the columns of its inputs");
+        let made = std::sync::Arc::new(StringArray::from(vec![name; samples.num_rows()])) as ArrayRef;
+        store.write(feature, columns::result(&samples, ["id"], [(name, made)])?).await?;
+    }
+    let both = store.resolve_update("both").await?.new.to_batch()?;
+    let own: Vec<&str> = both.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+    let own: Vec<&str> = own.into_iter().filter(|name| !columns::is_system(name)).collect();
+    assert_eq!((both.num_rows(), own), (2, vec!["id", "text", "faces"]));
+    PASSED
+}
+
+pub(super) async fn groups_come_whole(bench: Bench) -> Result<Outcome> {
     let graph = FeatureGraph::new([root(ROOT)?, by_day()?])?;
     let store = bench.store(graph).await?;
     let ids: Vec<String> = (0..30).map(|number| format!("s{number}")).collect();

@@ -205,6 +205,7 @@ macro_rules! __each_case {
                 groups_of_samples "A group changes when one of its samples changes, is added, or is removed."
                 parts_of_samples "The parts of a sample are compared together."
                 the_last_part_of_a_write_counts "Of the parts of a sample that were written together one counts for all, with every engine."
+                results_meet_again "Results that carry no column of upstream along can meet again in a feature that depends on two of them."
                 groups_are_not_divided "The rows of a group are returned together, and portions of an increment divide no group."
                 orphaned_rows_are_deleted "The orphaned rows of an increment can be deleted by passing them, softly or permanently, with any lineage."
                 children_are_replaced "Replacing children by fewer ones deletes the former ones, in one step."
