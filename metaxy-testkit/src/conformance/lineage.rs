@@ -173,7 +173,7 @@ pub(super) async fn results_meet_again(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
-pub(super) async fn groups_come_whole(bench: Bench) -> Result<Outcome> {
+pub(super) async fn groups_are_not_divided(bench: Bench) -> Result<Outcome> {
     let graph = FeatureGraph::new([root(ROOT)?, by_day()?])?;
     let store = bench.store(graph).await?;
     let ids: Vec<String> = (0..30).map(|number| format!("s{number}")).collect();
