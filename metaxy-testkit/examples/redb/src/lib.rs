@@ -89,7 +89,11 @@ impl StoreBackend for Redb {
     async fn close(&self) -> Result<()> {
         let database = self.database.write().await.take();
         // Closing the file syncs it.
-        blocking::run(move || Ok(drop(database))).await
+        blocking::run(move || {
+            drop(database);
+            Ok(())
+        })
+        .await
     }
 
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
