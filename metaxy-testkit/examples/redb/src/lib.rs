@@ -89,11 +89,7 @@ impl StoreBackend for Redb {
     async fn close(&self) -> Result<()> {
         let database = self.database.write().await.take();
         // Closing the file syncs it.
-        blocking::run(move || {
-            drop(database);
-            Ok(())
-        })
-        .await
+        blocking::run(move || Ok(database.map(drop))).await.map(|_| ())
     }
 
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
