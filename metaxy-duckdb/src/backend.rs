@@ -38,7 +38,7 @@ impl DuckDbBackend {
     /// Creates a backend with these settings, without opening the database.
     ///
     /// # Errors
-    /// [`Error::Config`] or [`Error::Unsupported`] for invalid settings.
+    /// [`Error::Config`](metaxy_core::Error::Config) for invalid settings.
     pub fn new(config: DuckDbConfig) -> Result<Self> {
         config.check()?;
         Ok(Self { config, database: RwLock::new(None) })

@@ -47,7 +47,7 @@ impl PostgresBackend {
     /// Creates a backend with these settings, without connecting.
     ///
     /// # Errors
-    /// [`Error::Config`] that names the invalid setting.
+    /// [`Error::Config`](metaxy_core::Error::Config) that names the invalid setting.
     pub fn new(config: PostgresConfig) -> Result<Self> {
         Ok(Self { settings: config.check()?, session: RwLock::new(None), counters: Arc::default() })
     }

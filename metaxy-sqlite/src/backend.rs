@@ -41,7 +41,7 @@ impl SqliteBackend {
     /// Creates a backend with these settings, without opening the database.
     ///
     /// # Errors
-    /// [`Error::Config`] for invalid settings.
+    /// [`Error::Config`](metaxy_core::Error::Config) for invalid settings.
     pub fn new(config: SqliteConfig) -> Result<Self> {
         config.check()?;
         let path = (config.database != MEMORY).then(|| PathBuf::from(&config.database));

@@ -189,7 +189,7 @@ impl StoreBuilder {
     /// `METAXY_MEMORY_LIMIT` (`4GB`, `512MiB`) or, if it is not set, half of the memory of the machine or its control
     /// group.
     ///
-    /// An [`Increment`](crate::Increment) and collected rows are held in memory in addition to that;
+    /// An [`Increment`] and collected rows are held in memory in addition to that;
     /// [`lazy`](ResolveRequest::lazy) returns an increment as a stream.
     #[must_use]
     pub fn memory_limit(mut self, bytes: usize) -> Self {
