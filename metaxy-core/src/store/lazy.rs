@@ -19,7 +19,7 @@ use super::{Increment, RowStream};
 /// An increment that is not computed yet: the tables are located and the plan is made.
 ///
 /// Each method that reads it runs the plan; dropping a stream stops the work. Tables that exceed `memory_limit` are
-/// partitioned into temporary files. Not bounded are the keys of orphaned rows, and tables that cannot be partitioned:
+/// partitioned into temporary files. Not bounded are tables that cannot be partitioned:
 /// those of a feature that aggregates (N:1) an input whose `select` drops id columns.
 ///
 /// ```no_run
