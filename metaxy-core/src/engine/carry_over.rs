@@ -42,7 +42,8 @@ pub(crate) async fn carry_over(
     };
     let probe = move |expected: &ExpectedRows, batch: RecordBatch| {
         let keys = of_old.keys(&batch)?;
-        let found = (0..keys.len()).map(|row| (row as u32, expected.index.find(&keys, row)));
+        let mut cursor = expected.index.cursor();
+        let found = (0..keys.len()).map(|row| (row as u32, cursor.find(&keys, row)));
         let (rows, sources): (Vec<u32>, Vec<u32>) = found.filter(|(_, source)| *source != NO_ROW).unzip();
         let provenance = expected.table.values(columns::PROVENANCE_BY_FIELD, sources.into_iter())?;
         with_provenance(&plan, &take_record_batch(&batch, &UInt32Array::from(rows))?, provenance)

@@ -78,9 +78,10 @@ pub(crate) fn compare(expected: &Expected<'_>, current: Option<&Current>) -> Res
     let parts = parallel::over_rows(expected.len(), |range| {
         let (mut new, mut stale) = (Vec::new(), Vec::new());
         let mut scratch = Scratch::default();
+        let mut cursor = index.cursor();
         for row in range {
             let (source, source_row) = expected.key(row);
-            let mut found = index.find_all(source, source_row).peekable();
+            let mut found = cursor.find_all(source, source_row).peekable();
             if found.peek().is_none() {
                 new.push(row as u32);
                 continue;

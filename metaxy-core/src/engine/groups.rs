@@ -13,7 +13,7 @@ use super::table::Table;
 
 /// Returns a hash of the key of each row; equal keys have equal hashes in all batches.
 pub(crate) fn key_hashes(columns: Vec<ArrayRef>) -> Result<Vec<u64>> {
-    Ok(Keys::within(columns)?.into_hashes())
+    Ok(Keys::within(columns)?.hashes().to_vec())
 }
 
 /// Returns all rows grouped by key: batches of whole groups, with the number of rows of each group.

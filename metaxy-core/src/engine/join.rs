@@ -52,11 +52,12 @@ pub(crate) fn join(plan: &IncrementPlan, inputs: &[Input], also: &[DataType]) ->
 /// Joins one more input; `keep` says whether rows without a match stay.
 fn match_rows(joined: &Joined, number: usize, keep: bool) -> Vec<Vec<u32>> {
     let index = KeyIndex::new(&joined.keys[number]);
+    let mut cursor = index.cursor();
     let mut rows: Vec<Vec<u32>> = (0..=number).map(|_| Vec::with_capacity(joined.len())).collect();
     for row in 0..joined.len() {
         let (source, source_row) = joined.source(row);
         let mut matched = false;
-        for other in index.find_all(&joined.keys[source], source_row) {
+        for other in cursor.find_all(&joined.keys[source], source_row) {
             matched = true;
             push_row(&mut rows, joined, row, other);
         }

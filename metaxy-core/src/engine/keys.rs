@@ -1,6 +1,8 @@
 //! Keys of rows: hashing, comparing, looking up.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::sync::OnceLock;
 
 use ahash::RandomState;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray};
@@ -20,7 +22,9 @@ const HASHER: RandomState = RandomState::with_seeds(0x6d65, 0x7461, 0x7879, 0x2e
 /// The key columns of a table.
 pub(crate) struct Keys {
     columns: Vec<KeyColumn>,
-    hashes: Vec<u64>,
+    len: usize,
+    hashes: OnceLock<Vec<u64>>,
+    is_increasing: OnceLock<bool>,
     /// Rows with a null in a key column.
     nulls: Option<NullBuffer>,
 }
@@ -36,15 +40,13 @@ impl Keys {
     pub(crate) fn new(columns: &[(ArrayRef, DataType)]) -> Result<Self> {
         let mut nulls: Option<NullBuffer> = None;
         let mut keys = Vec::with_capacity(columns.len());
-        let mut hashes = Vec::new();
         for (array, data_type) in columns {
             let array = comparable(array, data_type)?;
             nulls = NullBuffer::union(nulls.as_ref(), array.logical_nulls().as_ref());
-            let column = KeyColumn::new(array)?;
-            column.hash_into(&mut hashes);
-            keys.push(column);
+            keys.push(KeyColumn::new(array)?);
         }
-        Ok(Self { columns: keys, hashes, nulls })
+        let len = columns.first().map_or(0, |(array, _)| array.len());
+        Ok(Self { columns: keys, len, hashes: OnceLock::new(), is_increasing: OnceLock::new(), nulls })
     }
 
     /// Reads the keys of rows that are compared only with each other.
@@ -55,12 +57,33 @@ impl Keys {
         Self::new(&typed)
     }
 
-    pub(crate) fn into_hashes(self) -> Vec<u64> {
-        self.hashes
+    /// Returns a hash of each key. Computed when it is first needed.
+    pub(crate) fn hashes(&self) -> &[u64] {
+        self.hashes.get_or_init(|| {
+            let mut hashes = Vec::new();
+            self.columns.iter().for_each(|column| column.hash_into(&mut hashes));
+            hashes
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.hashes.len()
+        self.len
+    }
+
+    /// Returns whether each key is greater than the one before it, as in a table that was written in the order of its
+    /// ids. Such keys are distinct, and are found without a hash table.
+    fn is_increasing(&self) -> bool {
+        *self.is_increasing.get_or_init(|| {
+            let has_nulls = self.nulls.as_ref().is_some_and(|nulls| nulls.null_count() > 0);
+            !has_nulls && (1..self.len).all(|row| self.compare(row - 1, self, row).is_lt())
+        })
+    }
+
+    /// Compares two keys without nulls.
+    fn compare(&self, row: usize, other: &Keys, other_row: usize) -> Ordering {
+        let columns = self.columns.iter().zip(&other.columns);
+        let mut orders = columns.map(|(left, right)| left.compare(row, right, other_row));
+        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     }
 
     fn is_null(&self, row: usize) -> bool {
@@ -75,16 +98,21 @@ impl Keys {
 
     /// Numbers the distinct keys in the order of their first row.
     pub(crate) fn groups(&self) -> Groups {
+        if self.is_increasing() {
+            let rows: Vec<u32> = (0..self.len as u32).collect();
+            return Groups { of_row: rows.clone(), firsts: rows };
+        }
+        let hashes = self.hashes();
         let mut firsts: Vec<u32> = Vec::new();
         let mut of_row = Vec::with_capacity(self.len());
         let mut table: HashTable<u32> = HashTable::with_capacity(self.len());
         for row in 0..self.len() {
-            let hash = self.hashes[row];
+            let hash = hashes[row];
             let same = |group: &u32| self.equal(firsts[*group as usize] as usize, self, row);
             let found = table.find(hash, same).copied();
             let group = found.unwrap_or(firsts.len() as u32);
             if found.is_none() {
-                table.insert_unique(hash, group, |group| self.hashes[firsts[*group as usize] as usize]);
+                table.insert_unique(hash, group, |group| hashes[firsts[*group as usize] as usize]);
                 firsts.push(row as u32);
             }
             of_row.push(group);
@@ -106,8 +134,9 @@ pub(crate) fn count_distinct<'a>(rows: impl Iterator<Item = (&'a Keys, usize)>) 
     let mut table: HashTable<(&Keys, usize)> = HashTable::new();
     for (keys, row) in rows {
         let same = |(other, other_row): &(&Keys, usize)| other.equal(*other_row, keys, row);
-        if table.find(keys.hashes[row], same).is_none() {
-            table.insert_unique(keys.hashes[row], (keys, row), |(keys, row)| keys.hashes[*row]);
+        let hash = keys.hashes()[row];
+        if table.find(hash, same).is_none() {
+            table.insert_unique(hash, (keys, row), |(keys, row)| keys.hashes()[*row]);
         }
     }
     table.len()
@@ -118,10 +147,24 @@ pub(crate) struct KeyIndex<K> {
     keys: K,
     /// Whether a key with a null is found.
     finds_nulls: bool,
-    table: HashTable<u32>,
+    /// Rows by the hash of their key; `None` if the keys are increasing.
+    table: Option<HashTable<u32>>,
     /// For each row, the next one with the same key.
     next: Vec<u32>,
 }
+
+/// Looks up one key after the other. Keys that come in the order of an index are found fastest.
+pub(crate) struct Cursor<'a> {
+    keys: &'a Keys,
+    finds_nulls: bool,
+    table: Option<&'a HashTable<u32>>,
+    next: &'a [u32],
+    /// The row of increasing keys after the one that was found last.
+    position: usize,
+}
+
+/// The number of increasing keys that are looked at from the position of a cursor before all are searched.
+const STEPS: usize = 8;
 
 impl<K: Borrow<Keys>> KeyIndex<K> {
     /// Creates an index for joins: as in SQL, a key with a null equals no other key.
@@ -136,40 +179,86 @@ impl<K: Borrow<Keys>> KeyIndex<K> {
 
     fn of(owner: K, finds_nulls: bool) -> Self {
         let keys = owner.borrow();
+        if keys.is_increasing() {
+            return Self { keys: owner, finds_nulls, table: None, next: Vec::new() };
+        }
+        let hashes = keys.hashes();
         let mut table: HashTable<u32> = HashTable::with_capacity(keys.len());
         let mut next = Vec::new();
         for row in (0..keys.len()).filter(|row| finds_nulls || !keys.is_null(*row)) {
-            let hash = keys.hashes[row];
-            match table.find_mut(hash, |other| keys.equal(*other as usize, keys, row)) {
+            match table.find_mut(hashes[row], |other| keys.equal(*other as usize, keys, row)) {
                 Some(head) => {
                     next.resize(keys.len(), NO_ROW);
                     next[row] = *head;
                     *head = row as u32;
                 }
                 None => {
-                    table.insert_unique(hash, row as u32, |row| keys.hashes[*row as usize]);
+                    table.insert_unique(hashes[row], row as u32, |row| hashes[*row as usize]);
                 }
             }
         }
-        Self { keys: owner, finds_nulls, table, next }
+        Self { keys: owner, finds_nulls, table: Some(table), next }
     }
 
+    pub(crate) fn cursor(&self) -> Cursor<'_> {
+        let (keys, table) = (self.keys.borrow(), self.table.as_ref());
+        Cursor { keys, finds_nulls: self.finds_nulls, table, next: &self.next, position: 0 }
+    }
+}
+
+impl<'a> Cursor<'a> {
     /// Returns one row with the key of `row` in `other`, or [`NO_ROW`].
-    pub(crate) fn find(&self, other: &Keys, row: usize) -> u32 {
-        if !self.finds_nulls && other.is_null(row) {
-            return NO_ROW;
+    pub(crate) fn find(&mut self, other: &Keys, row: usize) -> u32 {
+        let is_null = other.is_null(row);
+        match self.table {
+            _ if is_null && !self.finds_nulls => NO_ROW,
+            // Increasing keys have no nulls.
+            None if is_null => NO_ROW,
+            None => self.find_increasing(other, row).map_or(NO_ROW, |found| found as u32),
+            Some(table) => {
+                let same = |own: &u32| self.keys.equal(*own as usize, other, row);
+                table.find(other.hashes()[row], same).copied().unwrap_or(NO_ROW)
+            }
         }
-        let keys = self.keys.borrow();
-        let same = |own: &u32| keys.equal(*own as usize, other, row);
-        self.table.find(other.hashes[row], same).copied().unwrap_or(NO_ROW)
     }
 
     /// Returns all rows with the key of `row` in `other`.
-    pub(crate) fn find_all(&self, other: &Keys, row: usize) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn find_all(&mut self, other: &Keys, row: usize) -> impl Iterator<Item = u32> + use<'a> {
         let first = self.find(other, row);
-        std::iter::successors((first != NO_ROW).then_some(first), |row| {
-            self.next.get(*row as usize).copied().filter(|next| *next != NO_ROW)
+        let next = self.next;
+        std::iter::successors((first != NO_ROW).then_some(first), move |row| {
+            next.get(*row as usize).copied().filter(|next| *next != NO_ROW)
         })
+    }
+
+    /// Finds a key among increasing ones: among the next few, or else by binary search.
+    fn find_increasing(&mut self, other: &Keys, row: usize) -> Option<usize> {
+        let compare = |at: usize| self.keys.compare(at, other, row);
+        let is_next = |at: usize| at == 0 || compare(at - 1).is_lt();
+        let near = (self.position..self.keys.len()).take(STEPS).find(|at| compare(*at).is_ge());
+        let at = match near {
+            Some(at) if at > self.position || is_next(at) => at,
+            _ => self.search(other, row),
+        };
+        self.position = at;
+        let found = at < self.keys.len() && self.keys.compare(at, other, row).is_eq();
+        found.then(|| {
+            self.position = at + 1;
+            at
+        })
+    }
+
+    /// Returns the first of the increasing keys that is not less than another key.
+    fn search(&self, other: &Keys, row: usize) -> usize {
+        let (mut low, mut high) = (0, self.keys.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.keys.compare(middle, other, row) {
+                Ordering::Less => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        low
     }
 }
 
@@ -199,6 +288,16 @@ impl KeyColumn {
         }
     }
 
+    fn compare(&self, row: usize, other: &KeyColumn, other_row: usize) -> Ordering {
+        match (self, other) {
+            (Self::Int(left), Self::Int(right)) => left.value(row).cmp(&right.value(other_row)),
+            (Self::Text(left), Self::Text(right)) => left.value(row).cmp(right.value(other_row)),
+            (Self::Other(left), Self::Other(right)) => left.row(row).as_ref().cmp(right.row(other_row).as_ref()),
+            // Keys are compared in one type.
+            _ => Ordering::Equal,
+        }
+    }
+
     fn equal(&self, row: usize, other: &KeyColumn, other_row: usize) -> bool {
         // The value behind a null is undefined.
         match (self, other) {
@@ -224,5 +323,63 @@ fn combine(hashes: &mut Vec<u64>, column: impl ExactSizeIterator<Item = u64>) {
             .iter_mut()
             .zip(column)
             .for_each(|(hash, value)| *hash = hash.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Decimal128Array, Int64Array};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Returns the same numbers as keys of several types, whose order is that of the numbers.
+    fn keys_of(numbers: &[Option<i64>]) -> Vec<Keys> {
+        let ints: ArrayRef = Arc::new(Int64Array::from(numbers.to_vec()));
+        let text = |number: &Option<i64>| number.map(|number| format!("{number:03}"));
+        let texts: ArrayRef = Arc::new(numbers.iter().map(text).collect::<StringArray>());
+        let decimals: ArrayRef = Arc::new(numbers.iter().map(|n| n.map(i128::from)).collect::<Decimal128Array>());
+        let tens: ArrayRef = Arc::new(numbers.iter().map(|n| n.map(|n| n / 10)).collect::<Int64Array>());
+        let all = [vec![ints], vec![texts.clone()], vec![decimals], vec![tens, texts]];
+        all.into_iter().map(|columns| Keys::within(columns).expect("keys")).collect()
+    }
+
+    fn numbers() -> impl Strategy<Value = Vec<Option<i64>>> {
+        proptest::collection::vec(proptest::option::weighted(0.9, 0_i64..120), 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_is_found(
+            stored in proptest::collection::btree_set(0_i64..120, 0..60),
+            mut others in numbers(),
+            shuffled in any::<bool>(),
+            sorted in any::<bool>(),
+            finds_nulls in any::<bool>(),
+        ) {
+            let mut stored: Vec<Option<i64>> = stored.into_iter().map(Some).collect();
+            if shuffled {
+                stored.reverse();
+                stored.push(None);
+            }
+            if sorted {
+                others.sort();
+            }
+            for (keys, other) in keys_of(&stored).into_iter().zip(keys_of(&others)) {
+                prop_assert_eq!(keys.is_increasing(), !shuffled);
+                let groups = keys.groups();
+                prop_assert_eq!((groups.firsts.len(), groups.of_row.len()), (stored.len(), stored.len()));
+                let index = KeyIndex::of(keys, finds_nulls);
+                let mut cursor = index.cursor();
+                for (row, number) in others.iter().enumerate() {
+                    let expected = stored.iter().position(|stored| stored == number);
+                    let expected = expected.filter(|_| number.is_some() || finds_nulls);
+                    let found: Vec<u32> = cursor.find_all(&other, row).collect();
+                    prop_assert_eq!(found, expected.into_iter().map(|row| row as u32).collect::<Vec<_>>());
+                }
+            }
+        }
     }
 }

@@ -59,7 +59,8 @@ impl OrphanKeys {
         let index = move |table: Table| Ok(KeyIndex::with_nulls(key.keys_of(&table)?));
         let probe = move |index: &KeyIndex<Keys>, batch: RecordBatch| {
             let keys = of_rows.keys(&batch)?;
-            let is_orphaned = (0..keys.len()).map(|row| Some(index.find(&keys, row) != NO_ROW));
+            let mut cursor = index.cursor();
+            let is_orphaned = (0..keys.len()).map(|row| Some(cursor.find(&keys, row) != NO_ROW));
             Ok(filter_record_batch(&batch, &is_orphaned.collect::<BooleanArray>())?)
         };
         let mut found = look_up(rows, orphaned, keys, &run.pool, index, probe).await?;

@@ -81,8 +81,8 @@ impl PartitionKey {
         let mut rows = vec![Vec::new(); partitions];
         // The lowest and highest bits are left for the hash tables.
         let shift = 32 - 7 + PARTITION_BITS * depth;
-        for (row, hash) in self.keys(batch)?.into_hashes().into_iter().enumerate() {
-            rows[(hash >> shift) as usize % partitions].push(row as u32);
+        for (row, hash) in self.keys(batch)?.hashes().iter().enumerate() {
+            rows[(*hash >> shift) as usize % partitions].push(row as u32);
         }
         Ok(rows)
     }
