@@ -79,6 +79,16 @@ impl Keys {
         })
     }
 
+    /// Returns the rows in the order of their keys, or `None` if a key has a null.
+    pub(crate) fn order(&self) -> Option<Vec<u32>> {
+        if self.nulls.as_ref().is_some_and(|nulls| nulls.null_count() > 0) {
+            return None;
+        }
+        let mut rows: Vec<u32> = (0..self.len as u32).collect();
+        rows.sort_by(|left, right| self.compare(*left as usize, self, *right as usize));
+        Some(rows)
+    }
+
     /// Compares two keys without nulls.
     fn compare(&self, row: usize, other: &Keys, other_row: usize) -> Ordering {
         let columns = self.columns.iter().zip(&other.columns);

@@ -13,6 +13,25 @@ use crate::error::Result;
 use super::keys::Keys;
 use super::table::Table;
 
+/// Returns the table with its batches in the order of their first keys. Backends read the files of a table concurrently,
+/// so batches arrive in any order; if the rows were written in the order of their ids, this restores it, and increasing
+/// keys need no hash table.
+pub(crate) fn in_key_order(table: Table, key: &[String]) -> Result<Table> {
+    if table.batches().len() < 2 {
+        return Ok(table);
+    }
+    let firsts = table.batches().iter().map(|batch| batch.slice(0, 1)).collect();
+    let firsts = Table::new(table.schema.clone(), firsts)?;
+    let keys = Keys::within(key.iter().map(|name| firsts.column(name)).collect::<Result<Vec<_>>>()?)?;
+    match keys.order() {
+        None => Ok(table),
+        Some(order) => {
+            let batches = order.into_iter().map(|batch| table.batches()[batch as usize].clone()).collect();
+            Table::new(table.schema.clone(), batches)
+        }
+    }
+}
+
 /// Returns the latest row of each key; if several have the same time, the one with the greatest values.
 pub(crate) fn latest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
     let keys = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?;

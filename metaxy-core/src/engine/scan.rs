@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::filter::Predicate;
 use crate::memory::MemoryPool;
 
-use super::latest::latest_rows;
+use super::latest::{in_key_order, latest_rows};
 use super::partition::{PartitionKey, collect};
 use super::parts::tables_of;
 
@@ -59,6 +59,7 @@ pub(crate) async fn keep_latest(
     let latest = tables_of(collected, &key, pool).await?.and_then(move |table| {
         let ids = ids.clone();
         blocking::run(move || {
+            let table = in_key_order(table, &ids)?;
             let rows = latest_rows(&table, &ids)?;
             table.retain(&rows)
         })
