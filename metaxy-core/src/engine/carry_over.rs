@@ -15,7 +15,7 @@ use crate::memory::MemoryPool;
 
 use super::by_field;
 use super::keys::{KeyIndex, Keys};
-use super::lookup::{LookupKeys, look_up};
+use super::lookup::look_up;
 use super::partition::{PartitionKey, collect};
 use super::table::{NO_ROW, Table, batch_of};
 
@@ -48,7 +48,7 @@ pub(crate) async fn carry_over(
         let provenance = expected.table.values(columns::PROVENANCE_BY_FIELD, sources.into_iter())?;
         with_provenance(&plan, &take_record_batch(&batch, &UInt32Array::from(rows))?, provenance)
     };
-    look_up(old, expected, LookupKeys { rows: key.clone(), table: key }, pool, index, probe).await
+    look_up(old, expected, &key, pool, index, probe).await
 }
 
 /// Returns the id columns that come from upstream, by which old rows are matched.

@@ -164,11 +164,8 @@ pub(crate) struct KeyIndex<K> {
 }
 
 /// Looks up one key after the other. Keys that come in the order of an index are found fastest.
-pub(crate) struct Cursor<'a> {
-    keys: &'a Keys,
-    finds_nulls: bool,
-    table: Option<&'a HashTable<u32>>,
-    next: &'a [u32],
+pub(crate) struct Cursor<'a, K> {
+    index: &'a KeyIndex<K>,
     /// The row of increasing keys after the one that was found last.
     position: usize,
 }
@@ -210,32 +207,32 @@ impl<K: Borrow<Keys>> KeyIndex<K> {
         Self { keys: owner, finds_nulls, table: Some(table), next }
     }
 
-    pub(crate) fn cursor(&self) -> Cursor<'_> {
-        let (keys, table) = (self.keys.borrow(), self.table.as_ref());
-        Cursor { keys, finds_nulls: self.finds_nulls, table, next: &self.next, position: 0 }
+    pub(crate) fn cursor(&self) -> Cursor<'_, K> {
+        Cursor { index: self, position: 0 }
     }
 }
 
-impl<'a> Cursor<'a> {
+impl<'a, K: Borrow<Keys>> Cursor<'a, K> {
     /// Returns one row with the key of `row` in `other`, or [`NO_ROW`].
     pub(crate) fn find(&mut self, other: &Keys, row: usize) -> u32 {
         let is_null = other.is_null(row);
-        match self.table {
-            _ if is_null && !self.finds_nulls => NO_ROW,
+        match &self.index.table {
+            _ if is_null && !self.index.finds_nulls => NO_ROW,
             // Increasing keys have no nulls.
             None if is_null => NO_ROW,
             None => self.find_increasing(other, row).map_or(NO_ROW, |found| found as u32),
             Some(table) => {
-                let same = |own: &u32| self.keys.equal(*own as usize, other, row);
+                let keys = self.index.keys.borrow();
+                let same = |own: &u32| keys.equal(*own as usize, other, row);
                 table.find(other.hashes()[row], same).copied().unwrap_or(NO_ROW)
             }
         }
     }
 
     /// Returns all rows with the key of `row` in `other`.
-    pub(crate) fn find_all(&mut self, other: &Keys, row: usize) -> impl Iterator<Item = u32> + use<'a> {
+    pub(crate) fn find_all(&mut self, other: &Keys, row: usize) -> impl Iterator<Item = u32> + use<'a, K> {
         let first = self.find(other, row);
-        let next = self.next;
+        let next = &self.index.next;
         std::iter::successors((first != NO_ROW).then_some(first), move |row| {
             next.get(*row as usize).copied().filter(|next| *next != NO_ROW)
         })
@@ -243,27 +240,26 @@ impl<'a> Cursor<'a> {
 
     /// Finds a key among increasing ones: among the next few, or else by binary search.
     fn find_increasing(&mut self, other: &Keys, row: usize) -> Option<usize> {
-        let compare = |at: usize| self.keys.compare(at, other, row);
+        let keys = self.index.keys.borrow();
+        let compare = |at: usize| keys.compare(at, other, row);
         let is_next = |at: usize| at == 0 || compare(at - 1).is_lt();
-        let near = (self.position..self.keys.len()).take(STEPS).find(|at| compare(*at).is_ge());
+        let near = (self.position..keys.len()).take(STEPS).find(|at| compare(*at).is_ge());
         let at = match near {
             Some(at) if at > self.position || is_next(at) => at,
             _ => self.search(other, row),
         };
-        self.position = at;
-        let found = at < self.keys.len() && self.keys.compare(at, other, row).is_eq();
-        found.then(|| {
-            self.position = at + 1;
-            at
-        })
+        let found = at < keys.len() && compare(at).is_eq();
+        self.position = if found { at + 1 } else { at };
+        found.then_some(at)
     }
 
     /// Returns the first of the increasing keys that is not less than another key.
     fn search(&self, other: &Keys, row: usize) -> usize {
-        let (mut low, mut high) = (0, self.keys.len());
+        let keys = self.index.keys.borrow();
+        let (mut low, mut high) = (0, keys.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.keys.compare(middle, other, row) {
+            match keys.compare(middle, other, row) {
                 Ordering::Less => low = middle + 1,
                 _ => high = middle,
             }

@@ -15,18 +15,12 @@ use super::partition::{Collected, PartitionKey, collect};
 use super::parts::parts_of;
 use super::table::Table;
 
-/// The keys of a table of rows that are looked up, and of the table in which they are looked up.
-pub(crate) struct LookupKeys {
-    pub(crate) rows: PartitionKey,
-    pub(crate) table: PartitionKey,
-}
-
 /// Passes each batch of `rows` to `probe`, with an index of the rows of `table` that have its keys. If the table does
-/// not fit into the memory limit, both are divided by their keys, and `index` is called for each partition.
+/// not fit into the memory limit, both are divided by `key`, whose columns both have, and `index` is called for each partition.
 pub(crate) async fn look_up<I: Send + Sync + 'static>(
     rows: (SchemaRef, BatchStream),
     table: Collected,
-    keys: LookupKeys,
+    key: &PartitionKey,
     pool: &Arc<MemoryPool>,
     index: impl Fn(Table) -> Result<I> + Send + Sync + 'static,
     probe: impl Fn(&I, RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
@@ -42,8 +36,8 @@ pub(crate) async fn look_up<I: Send + Sync + 'static>(
         });
         return Ok(probed.boxed());
     }
-    let rows = collect(schema, stream, Some(&keys.rows), pool).await?;
-    let parts = parts_of(vec![table, rows], &[keys.table, keys.rows], pool).await?;
+    let rows = collect(schema, stream, Some(key), pool).await?;
+    let parts = parts_of(vec![table, rows], &[key.clone(), key.clone()], pool).await?;
     let probed = parts.and_then(move |mut part| {
         let (index, probe) = (index.clone(), probe.clone());
         blocking::run(move || {

@@ -53,7 +53,7 @@ pub(crate) use carry_over::carry_over;
 pub(crate) use complete::{check_provenance, complete_versions};
 pub(crate) use groups::{by_key, key_hashes, last_rows};
 pub(crate) use key_type::{ambiguous_float, key_type};
-pub(crate) use lookup::{LookupKeys, look_up};
+pub(crate) use lookup::look_up;
 pub(crate) use partition::{PartitionKey, collect};
 pub(crate) use parts::tables_of;
 pub(crate) use pick::{KeyEncoder, KeySet};

@@ -12,7 +12,7 @@ use crate::scan::ScanRequest;
 
 use super::Run;
 use super::keys::{KeyIndex, Keys};
-use super::lookup::{LookupKeys, look_up};
+use super::lookup::look_up;
 use super::partition::{Collector, PartitionKey};
 use super::scan::{finish, keep_latest, project};
 use super::table::{NO_ROW, Table, batch_of};
@@ -54,16 +54,15 @@ impl OrphanKeys {
         let request = ScanRequest { columns: None, ..current.request.clone() };
         let rows = finish(run.source.current(&request).await?, &request, &run.pool).await?;
         let schema = rows.0.clone();
-        let keys = LookupKeys { rows: PartitionKey::within(&schema, &run.plan.join_columns)?, table: key.clone() };
-        let of_rows = keys.rows.clone();
-        let index = move |table: Table| Ok(KeyIndex::with_nulls(key.keys_of(&table)?));
+        let (of_rows, of_orphaned) = (key.clone(), key.clone());
+        let index = move |table: Table| Ok(KeyIndex::with_nulls(of_orphaned.keys_of(&table)?));
         let probe = move |index: &KeyIndex<Keys>, batch: RecordBatch| {
             let keys = of_rows.keys(&batch)?;
             let mut cursor = index.cursor();
             let is_orphaned = (0..keys.len()).map(|row| Some(cursor.find(&keys, row) != NO_ROW));
             Ok(filter_record_batch(&batch, &is_orphaned.collect::<BooleanArray>())?)
         };
-        let mut found = look_up(rows, orphaned, keys, &run.pool, index, probe).await?;
+        let mut found = look_up(rows, orphaned, &key, &run.pool, index, probe).await?;
         if current.collapse {
             found = keep_latest(schema.clone(), found, &run.plan.join_columns, &run.pool).await?;
         }

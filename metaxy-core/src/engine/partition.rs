@@ -47,7 +47,7 @@ impl PartitionKey {
         names.iter().map(|name| Ok((name.clone(), key_type(schema.field_with_name(name)?.data_type())?))).collect()
     }
 
-    /// Returns the keys of two tables whose rows are compared by columns of the same names, or `None` if values of the
+    /// Returns the key of two tables whose rows are compared by columns of the same names, or `None` if values of the
     /// two cannot be compared.
     pub(crate) fn between(names: &[String], one: &Schema, other: &Schema) -> Result<Option<Self>> {
         let type_of =
@@ -60,6 +60,11 @@ impl PartitionKey {
             }
         }
         Ok(Some(Self { columns }))
+    }
+
+    /// Returns the columns, with the types in which they are compared.
+    pub(crate) fn columns(&self) -> &[(String, DataType)] {
+        &self.columns
     }
 
     /// Returns the keys of the rows of a table.
@@ -122,7 +127,9 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
+    /// A key without columns divides nothing, so it counts as none.
     pub(crate) fn new(schema: &SchemaRef, key: Option<PartitionKey>, pool: &Arc<MemoryPool>) -> Self {
+        let key = key.filter(|key| !key.columns.is_empty());
         let (schema, reservation) = (plain_schema(schema), pool.reservation());
         Self { schema, key, pool: pool.clone(), held: Vec::new(), reservation, divider: None }
     }

@@ -7,28 +7,25 @@ use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::error::Result;
 
-use super::key_type::{common_type, comparable, compared_type};
+use super::key_type::{comparable, compared_type};
+use super::partition::PartitionKey;
 
 /// Encodes the keys of rows of two tables in the same way.
 pub(crate) struct KeyEncoder {
-    columns: Vec<(String, DataType)>,
+    key: PartitionKey,
     converter: RowConverter,
 }
 
 impl KeyEncoder {
     /// Creates an encoder for two schemas that have the columns; `None` if their values cannot be compared.
     pub(crate) fn new(names: &[String], one: &Schema, other: &Schema) -> Result<Option<Self>> {
-        let mut columns = Vec::with_capacity(names.len());
-        for name in names {
-            let types = [one, other].map(|schema| schema.field_with_name(name).map(|field| field.data_type().clone()));
-            let [one, other] = types;
-            match common_type(&one?, &other?) {
-                Some(shared) => columns.push((name.clone(), shared)),
-                None => return Ok(None),
-            }
-        }
-        let fields = columns.iter().map(|(_, data_type)| SortField::new(compared_type(data_type))).collect();
-        Ok(Some(Self { columns, converter: RowConverter::new(fields)? }))
+        PartitionKey::between(names, one, other)?.map(Self::of).transpose()
+    }
+
+    /// Creates an encoder for a key.
+    pub(crate) fn of(key: PartitionKey) -> Result<Self> {
+        let fields = key.columns().iter().map(|(_, data_type)| SortField::new(compared_type(data_type))).collect();
+        Ok(Self { converter: RowConverter::new(fields)?, key })
     }
 
     /// Encodes the keys of some rows; nulls equal nulls.
@@ -36,7 +33,7 @@ impl KeyEncoder {
         let column = |(name, data_type): &(String, DataType)| -> Result<ArrayRef> {
             comparable(batch.column(batch.schema_ref().index_of(name)?), data_type)
         };
-        Ok(self.converter.convert_columns(&self.columns.iter().map(column).collect::<Result<Vec<_>>>()?)?)
+        Ok(self.converter.convert_columns(&self.key.columns().iter().map(column).collect::<Result<Vec<_>>>()?)?)
     }
 }
 

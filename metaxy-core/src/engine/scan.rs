@@ -54,7 +54,7 @@ pub(crate) async fn keep_latest(
     pool: &Arc<MemoryPool>,
 ) -> Result<BatchStream> {
     let key = PartitionKey::within(&schema, ids)?;
-    let collected = collect(schema, stream, (!ids.is_empty()).then_some(&key), pool).await?;
+    let collected = collect(schema, stream, Some(&key), pool).await?;
     let ids: Arc<[String]> = ids.into();
     let latest = tables_of(collected, &key, pool).await?.and_then(move |table| {
         let ids = ids.clone();

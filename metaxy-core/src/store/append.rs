@@ -147,11 +147,9 @@ impl MetadataStore {
     ) -> Result<Prepared> {
         let Some(first) = rows.try_next().await? else { return self.prepared(key, Vec::new(), preparation).await };
         let schema = first.schema();
-        let ids: Vec<String> = self.plan(key)?.spec.id_columns.clone();
-        if ids.is_empty() || !ids.iter().all(|id| schema.column_with_name(id).is_some()) {
-            return self.prepared(key, vec![first], preparation).await;
-        }
-        let partition_key = PartitionKey::within(&schema, &ids)?;
+        // Missing id columns are refused when the rows are prepared.
+        let ids = self.plan(key)?.spec.id_columns.iter().filter(|id| schema.column_with_name(id).is_some());
+        let partition_key = PartitionKey::within(&schema, &ids.cloned().collect::<Vec<_>>())?;
         let rows = stream::iter([Ok(first)]).chain(rows).boxed();
         let collected = engine::collect(schema, rows, Some(&partition_key), &self.inner.pool).await?;
         let mut parts = engine::tables_of(collected, &partition_key, &self.inner.pool).await?;

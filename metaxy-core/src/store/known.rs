@@ -11,7 +11,7 @@ use futures::StreamExt;
 
 use crate::backend::{BatchStream, ScanRequest};
 use crate::columns;
-use crate::engine::{self, KeyEncoder, LookupKeys, PartitionKey, Table};
+use crate::engine::{self, KeyEncoder, PartitionKey, Table};
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
@@ -25,7 +25,6 @@ const TIMES: [&str; 2] = [columns::UPDATED_AT, columns::DELETED_AT];
 struct Known(AHashMap<Box<[u8]>, i64>);
 
 /// How rows are compared with those of the target.
-#[derive(Default)]
 struct Comparison {
     /// `None` if the target has no rows that these can be compared with.
     encoder: Option<KeyEncoder>,
@@ -53,8 +52,7 @@ pub(super) async fn unknown_rows(
     let probe = move |known: &Known, batch: RecordBatch| comparison.unknown_of(known, &batch);
     let pool = &store.inner.pool;
     let table = engine::collect(table_schema, table, Some(&key), pool).await?;
-    let keys = LookupKeys { rows: key.clone(), table: key };
-    engine::look_up((schema, rows), table, keys, pool, index, probe).await
+    engine::look_up((schema, rows), table, &key, pool, index, probe).await
 }
 
 /// The keys and times of the rows of a feature that a store itself has.
@@ -83,7 +81,7 @@ impl Stored {
             return Ok(None);
         }
         let Some(key) = PartitionKey::between(&names, given, &table)? else { return Ok(None) };
-        let Some(encoder) = KeyEncoder::new(&names, given, &table)? else { return Ok(None) };
+        let encoder = KeyEncoder::of(key.clone())?;
         names.extend(TIMES.iter().filter(|_| !every_row).map(|name| (*name).to_owned()));
         let request = ScanRequest { columns: Some(names), ..ScanRequest::default() };
         match store.scan(feature, &request).await {

@@ -493,6 +493,10 @@ pub(super) async fn streams_beyond_memory(bench: Bench) -> Result<Outcome> {
     let broken = Err(Error::Task("the source has failed".to_owned()));
     assert_error!(store.write(ROOT, stream(Some(broken))).await, Error::Task(_));
     assert_error!(store.write(ROOT, stream(Some(Ok(again())))).await, Error::DuplicateId { .. });
+    let mut nameless = batch_of(0);
+    nameless.remove_column(nameless.schema_ref().index_of("id")?);
+    let nameless: BatchStream = stream::iter([Ok(nameless.clone()), Ok(nameless)]).boxed();
+    assert_error!(store.write(ROOT, nameless).await, Error::MissingColumn { column, .. } if column == "id");
     assert!(!store.has_feature(ROOT).await?, "a refused write has left rows");
     assert_eq!(store.write(ROOT, stream(None)).await?, (BATCHES * ROWS) as u64);
     let rows = read(&store, ROOT).await?;
