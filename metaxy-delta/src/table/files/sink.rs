@@ -13,7 +13,7 @@ use metaxy_core::columns;
 use metaxy_core::error::{Error, Result};
 use metaxy_core::schema::slices as slices_by_bytes;
 use object_store::Error as StoreError;
-use parquet::basic::Compression;
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
@@ -37,7 +37,7 @@ impl FileSink {
     pub fn new(table: &Arc<Table>, schema: &Arc<TableSchema>) -> Self {
         let file_schema = schema.file_schema();
         let (indexed, _) = get_num_idx_cols_and_stats_columns(None, HashMap::new());
-        let properties = Some(writer_properties(&file_schema));
+        let properties = Some(writer_properties(&file_schema, table.directory.is_some()));
         let config =
             WriterConfig::new(file_schema.clone(), schema.partition_columns(), properties, None, None, indexed, None);
         let store = UploadStore::new(table.log.object_store(None));
@@ -95,15 +95,20 @@ fn outcome<T>(table: &Table, store: &UploadStore, step: Result<T, DeltaTableErro
 }
 
 /// Returns the properties of data files.
-fn writer_properties(file_schema: &Schema) -> WriterProperties {
+fn writer_properties(file_schema: &Schema, is_local: bool) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("metaxy-delta ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-    // Hashes rarely repeat, so a dictionary would not help.
+    // Over a network fewer bytes are faster; on a disk compressing digits takes longer than writing them.
+    let hashes = if is_local { Compression::UNCOMPRESSED } else { Compression::ZSTD(ZstdLevel::default()) };
+    // Hashes rarely repeat, so a dictionary would not help, and no filter compares them.
     for path in hash_columns(file_schema) {
-        builder = builder.set_column_dictionary_enabled(path, false);
+        builder = builder
+            .set_column_compression(path.clone(), hashes)
+            .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
+            .set_column_dictionary_enabled(path, false);
     }
     builder.build()
 }
