@@ -71,8 +71,8 @@ macro_rules! key_type {
             ///
             /// # Errors
             /// [`InvalidKey`] if a part is empty, contains `/` or `__`, or contains a character that keys may not have.
-            pub fn from_parts<S: Into<String>>(parts: impl IntoIterator<Item = S>) -> Result<Self> {
-                check_parts($kind, parts.into_iter().map(Into::into).collect()).map(Self)
+            pub fn from_parts<S: AsRef<str>>(parts: impl IntoIterator<Item = S>) -> Result<Self> {
+                check_parts($kind, parts.into_iter().map(|part| part.as_ref().to_owned()).collect()).map(Self)
             }
 
             /// Returns the parts, at least one.
@@ -230,13 +230,13 @@ impl IntoFeatureKey for &String {
     }
 }
 
-impl<S: Into<String>, const N: usize> IntoFeatureKey for [S; N] {
+impl<S: AsRef<str>, const N: usize> IntoFeatureKey for [S; N] {
     fn into_feature_key(self) -> Result<FeatureKey> {
         FeatureKey::from_parts(self)
     }
 }
 
-impl<S: Into<String>> IntoFeatureKey for Vec<S> {
+impl<S: AsRef<str>> IntoFeatureKey for Vec<S> {
     fn into_feature_key(self) -> Result<FeatureKey> {
         FeatureKey::from_parts(self)
     }
@@ -275,7 +275,7 @@ impl IntoFieldKey for String {
     }
 }
 
-impl<S: Into<String>, const N: usize> IntoFieldKey for [S; N] {
+impl<S: AsRef<str>, const N: usize> IntoFieldKey for [S; N] {
     fn into_field_key(self) -> Result<FieldKey> {
         FieldKey::from_parts(self)
     }

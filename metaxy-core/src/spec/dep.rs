@@ -101,8 +101,8 @@ impl FeatureDep {
 
     /// Selects only these columns, by their new names, and those that are needed.
     #[must_use]
-    pub fn select<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.select = Some(columns.into_iter().map(Into::into).collect());
+    pub fn select<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.select = Some(columns.into_iter().map(|column| column.as_ref().to_owned()).collect());
         self
     }
 
@@ -213,12 +213,15 @@ impl<K: IntoFeatureKey> IntoFeatureDep for K {
 
 impl Lineage {
     /// Returns a lineage in which the upstream samples with equal values in `on` make one sample.
-    pub fn aggregation<S: Into<String>>(on: impl IntoIterator<Item = S>) -> Self {
-        Self::Aggregation { on: Some(on.into_iter().map(Into::into).collect()) }
+    pub fn aggregation<S: AsRef<str>>(on: impl IntoIterator<Item = S>) -> Self {
+        Self::Aggregation { on: Some(on.into_iter().map(|column| column.as_ref().to_owned()).collect()) }
     }
 
     /// Returns a lineage in which one upstream sample makes many, with equal values in `on`.
-    pub fn expansion<S: Into<String>>(on: impl IntoIterator<Item = S>) -> Self {
-        Self::Expansion { on: on.into_iter().map(Into::into).collect(), id_generation_pattern: None }
+    pub fn expansion<S: AsRef<str>>(on: impl IntoIterator<Item = S>) -> Self {
+        Self::Expansion {
+            on: on.into_iter().map(|column| column.as_ref().to_owned()).collect(),
+            id_generation_pattern: None,
+        }
     }
 }

@@ -182,8 +182,8 @@ pub struct FeatureSpecBuilder {
 impl FeatureSpecBuilder {
     /// Adds columns that identify a sample.
     #[must_use]
-    pub fn id_columns<S: Into<String>>(self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.change(|spec| spec.id_columns.extend(columns.into_iter().map(Into::into)))
+    pub fn id_columns<S: AsRef<str>>(self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.change(|spec| spec.id_columns.extend(columns.into_iter().map(|column| column.as_ref().to_owned())))
     }
 
     /// Adds a dependency: a key, or a [`FeatureDep`] with settings.

@@ -89,8 +89,8 @@ impl ReadRequest {
     }
 
     /// Returns only these columns, in this order.
-    pub fn columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.columns = Some(columns.into_iter().map(Into::into).collect());
+    pub fn columns<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.columns = Some(columns.into_iter().map(|column| column.as_ref().to_owned()).collect());
         self
     }
 
