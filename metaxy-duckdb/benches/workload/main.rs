@@ -7,14 +7,26 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use metaxy_core::error::BoxError;
+use metaxy_core::{SharedBackend, VersioningEngine};
 use metaxy_duckdb::DuckDbBackend;
 use metaxy_testkit::workload::{self, Subject};
 
 const FILE: &str = "bench.duckdb";
 
 fn main() -> ExitCode {
-    workload::run([Subject::new("duckdb", |dir| Ok(Arc::new(DuckDbBackend::file(dir.join(FILE))?)))
-        .reference("duckdb")
-        .extra("hand-written SQL", statements::run)
-        .meter("bytes in the file", |dir: &Path| Ok(std::fs::metadata(dir.join(FILE)).map_or(0, |file| file.len())))])
+    workload::run([
+        Subject::new("duckdb", open).reference("duckdb").extra("hand-written SQL", statements::run).meter(
+            "bytes in the file",
+            |dir: &Path| Ok(std::fs::metadata(dir.join(FILE)).map_or(0, |file| file.len())),
+        ),
+        Subject::new("duckdb by streams, Arrow engine", open)
+            .streamed()
+            .versioning_engine(VersioningEngine::Arrow)
+            .reference("duckdb"),
+    ])
+}
+
+fn open(dir: &Path) -> Result<SharedBackend, BoxError> {
+    Ok(Arc::new(DuckDbBackend::file(dir.join(FILE))?))
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringBuilder, StructArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use futures::{StreamExt, stream};
+use metaxy_core::backend::BatchStream;
 use metaxy_core::error::BoxError;
 use metaxy_core::{FeatureGraph, FeatureSpec, FieldSpec, columns};
 
@@ -96,14 +98,25 @@ impl Case {
         (0..self.scenario.roots().len() as u64).map(|index| self.root(42 + index, false)).collect()
     }
 
+    /// Returns the rows of all roots, drawn batch by batch.
+    pub(super) fn root_streams(self) -> Vec<BatchStream> {
+        (0..self.scenario.roots().len() as u64)
+            .map(|index| stream::iter(self.batches(42 + index, false)).boxed())
+            .collect()
+    }
+
     /// Returns the rows of the first root after its change.
-    pub(super) fn changed(self) -> metaxy_core::Result<Vec<RecordBatch>> {
-        self.root(42, true)
+    pub(super) fn changed(self) -> BatchStream {
+        stream::iter(self.batches(42, true)).boxed()
     }
 
     fn root(self, seed: u64, bumped: bool) -> metaxy_core::Result<Vec<RecordBatch>> {
+        self.batches(seed, bumped).collect()
+    }
+
+    fn batches(self, seed: u64, bumped: bool) -> impl Iterator<Item = metaxy_core::Result<RecordBatch>> {
         let starts = (0..self.size).step_by(BATCH);
-        starts.map(|start| batch(self.scenario, seed, start, BATCH.min(self.size - start), bumped)).collect()
+        starts.map(move |start| batch(self.scenario, seed, start, BATCH.min(self.size - start), bumped))
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use futures::TryStreamExt;
 use futures::future::BoxFuture;
 use metaxy_core::error::BoxError;
-use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, MetadataStore, Rows, SharedBackend};
+use metaxy_core::store::RowsToWrite;
+use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, IntoRows, MetadataStore, RowKind, SharedBackend};
 use serde::{Deserialize, Serialize};
 
 use super::data::{Case, LEAF};
@@ -69,7 +71,7 @@ pub(super) fn measure(
             subject,
             case,
             hash,
-            roots: case.roots()?,
+            roots: if subject.streamed { Vec::new() } else { case.roots()? },
             graph: &graph,
             dir: dir.path(),
             runtime: &runtime,
@@ -107,30 +109,19 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn run(&mut self) -> Result<(), BoxError> {
-        let rows = if self.extras { self.roots.clone() } else { std::mem::take(&mut self.roots) };
-        let roots = self.case.scenario.roots().iter().zip(rows);
-        self.phase(Phase::Write, |store| {
-            Box::pin(async move {
-                for (root, rows) in roots {
-                    store.write(*root, rows).await?;
-                }
-                Ok(())
-            })
-        })?;
-        let new = self.resolve(Phase::New)?;
-        expect("new", new.0.num_rows(), self.case.size)?;
-        expect("stale", new.1, 0)?;
-        let leaf = new.0;
-        if self.extras {
-            self.leaf = leaf.batches().to_vec();
-        }
-        self.phase(Phase::WriteLeaf, |store| Box::pin(async move { store.write(LEAF, leaf).await.map(|_| ()) }))?;
+        self.write_roots()?;
+        let (new, stale) = match self.subject.streamed {
+            true => self.stream_leaf()?,
+            false => self.write_leaf()?,
+        };
+        expect("new", new, self.case.size)?;
+        expect("stale", stale, 0)?;
         let (new, stale) = self.resolve(Phase::Noop)?;
-        expect("new", new.num_rows(), 0)?;
+        expect("new", new, 0)?;
         expect("stale", stale, 0)?;
         self.rewrite()?;
         let (new, stale) = self.resolve(Phase::Stale)?;
-        expect("new", new.num_rows(), 0)?;
+        expect("new", new, 0)?;
         self.measures.stale_rows = Some(stale);
         if stale == 0 && self.case.size >= 100 {
             return Err("nothing is stale after the change".into());
@@ -138,12 +129,66 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Returns new samples, and the number of stale ones.
-    fn resolve(&mut self, phase: Phase) -> Result<(Rows, usize), BoxError> {
+    fn write_roots(&mut self) -> Result<(), BoxError> {
+        let rows: Result<Vec<RowsToWrite>, _> = match (self.subject.streamed, self.extras) {
+            (true, _) => self.case.root_streams().into_iter().map(IntoRows::into_rows).collect(),
+            (false, true) => self.roots.clone().into_iter().map(IntoRows::into_rows).collect(),
+            (false, false) => std::mem::take(&mut self.roots).into_iter().map(IntoRows::into_rows).collect(),
+        };
+        let roots = self.case.scenario.roots().iter().zip(rows?);
+        self.phase(Phase::Write, |store| {
+            Box::pin(async move {
+                for (root, rows) in roots {
+                    store.write(*root, rows).await?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// Resolves the leaf and writes it. Returns the numbers of new and stale samples.
+    fn write_leaf(&mut self) -> Result<(usize, usize), BoxError> {
+        let increment = self.phase(Phase::New, |store| Box::pin(async move { store.resolve_update(LEAF).await }))?;
+        let counts = (increment.new.num_rows(), increment.stale.num_rows());
+        let leaf = increment.new;
+        if self.extras {
+            self.leaf = leaf.batches().to_vec();
+        }
+        self.phase(Phase::WriteLeaf, |store| Box::pin(async move { store.write(LEAF, leaf).await.map(|_| ()) }))?;
+        Ok(counts)
+    }
+
+    /// Like [`Self::write_leaf`], but the rows go from one stream into the other.
+    fn stream_leaf(&mut self) -> Result<(usize, usize), BoxError> {
+        let counts = self.resolve(Phase::New)?;
+        self.phase(Phase::WriteLeaf, |store| {
+            Box::pin(async move {
+                let leaf = store.resolve_update(LEAF).lazy().await?;
+                store.write(LEAF, leaf.new_rows()).await.map(|_| ())
+            })
+        })?;
+        Ok(counts)
+    }
+
+    /// Resolves the leaf. Returns the numbers of new and stale samples.
+    fn resolve(&mut self, phase: Phase) -> Result<(usize, usize), BoxError> {
+        let streamed = self.subject.streamed;
         self.phase(phase, |store| {
             Box::pin(async move {
-                let increment = store.resolve_update(LEAF).await?;
-                Ok((increment.new, increment.stale.num_rows()))
+                if !streamed {
+                    let increment = store.resolve_update(LEAF).await?;
+                    return Ok((increment.new.num_rows(), increment.stale.num_rows()));
+                }
+                let (mut new, mut stale) = (0, 0);
+                let mut rows = store.resolve_update(LEAF).lazy().await?.stream();
+                while let Some((kind, batch)) = rows.try_next().await? {
+                    match kind {
+                        RowKind::New => new += batch.num_rows(),
+                        RowKind::Stale => stale += batch.num_rows(),
+                        RowKind::Orphaned => {}
+                    }
+                }
+                Ok((new, stale))
             })
         })
     }
@@ -151,7 +196,7 @@ impl Round<'_> {
     /// Writes the first root again, changed. Its time is not measured.
     fn rewrite(&mut self) -> Result<(), BoxError> {
         let Some(root) = self.case.scenario.roots().first() else { return Ok(()) };
-        let changed = self.case.changed()?;
+        let changed = self.case.changed();
         self.with_store(|store| Box::pin(async move { store.write(*root, changed).await.map(|_| ()) }))
     }
 

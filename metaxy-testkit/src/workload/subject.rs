@@ -77,6 +77,7 @@ pub struct Subject {
     pub(super) reference_env: Vec<(String, String)>,
     pub(super) child_env: Vec<(String, String)>,
     pub(super) kept_open: bool,
+    pub(super) streamed: bool,
     pub(super) extras: Vec<(String, Extra)>,
     pub(super) meters: Vec<(String, Meter)>,
     pub(super) cleanup: Option<Cleanup>,
@@ -96,6 +97,7 @@ impl Subject {
             reference_env: Vec::new(),
             child_env: Vec::new(),
             kept_open: false,
+            streamed: false,
             extras: Vec::new(),
             meters: Vec::new(),
             cleanup: None,
@@ -149,6 +151,14 @@ impl Subject {
     #[must_use]
     pub fn kept_open(mut self) -> Self {
         self.kept_open = true;
+        self
+    }
+
+    /// Writes from streams and resolves into streams, so that no rows have to fit into memory: drawing the rows is part
+    /// of the time of `write`, and resolving again is part of that of `write_leaf`.
+    #[must_use]
+    pub fn streamed(mut self) -> Self {
+        self.streamed = true;
         self
     }
 
