@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use futures::TryStreamExt;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use futures::{StreamExt, TryStreamExt};
 use metaxy_core::store::{IncrementCounts, IntoBackend};
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, Result};
 use metaxy_testkit::faults::{Fault, FaultyBackend, Operation, abandoned_after};
@@ -160,5 +161,27 @@ async fn a_consumer_that_stops() -> Result<()> {
     }
     assert!(polls > 50, "a resolve in partitions waits more often than {polls} times");
     assert_eq!(counts(&store).await?, expected);
+    Ok(())
+}
+
+/// Rows that wait in a file are stored in the order in which they came: tables that are in the order of their ids are
+/// compared fastest. A sample with two rows is found at any distance.
+#[tokio::test]
+async fn a_large_stream_keeps_its_order() -> Result<()> {
+    let memory = Arc::new(MemoryBackend::new());
+    let store = small(Arc::clone(&memory), None).await?;
+    let stream = |more: Option<RecordBatch>| {
+        let batches = (0..30).map(|batch| videos(batch * 100..(batch + 1) * 100, "v1")).chain(more);
+        futures::stream::iter(batches.map(Ok).collect::<Vec<_>>()).boxed()
+    };
+    let error = store.write(VIDEO, stream(Some(videos(7..8, "v2")))).await.expect_err("a sample with two rows");
+    assert!(matches!(&error, Error::DuplicateId { id, count: 2, .. } if id == "id=7"), "{error}");
+    store.write(VIDEO, stream(None)).await?;
+    let key: metaxy_core::FeatureKey = VIDEO.parse()?;
+    let scan = metaxy_core::StoreBackend::scan(memory.as_ref(), &key, &metaxy_core::ScanRequest::default()).await?;
+    let stored: Vec<RecordBatch> = scan.stream.try_collect().await?;
+    let ids: Vec<i64> =
+        stored.iter().flat_map(|rows| rows["id"].as_primitive::<Int64Type>().values().to_vec()).collect();
+    assert_eq!(ids, (0..3_000).collect::<Vec<_>>());
     Ok(())
 }

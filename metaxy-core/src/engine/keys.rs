@@ -72,11 +72,21 @@ impl Keys {
 
     /// Returns whether each key is greater than the one before it, as in a table that was written in the order of its
     /// ids. Such keys are distinct, and are found without a hash table.
-    fn is_increasing(&self) -> bool {
+    pub(super) fn is_increasing(&self) -> bool {
         *self.is_increasing.get_or_init(|| {
             let has_nulls = self.nulls.as_ref().is_some_and(|nulls| nulls.null_count() > 0);
-            !has_nulls && (1..self.len).all(|row| self.compare(row - 1, self, row).is_lt())
+            match self.columns.as_slice() {
+                _ if has_nulls => false,
+                [KeyColumn::Int(values)] => values.values().is_sorted_by(|left, right| left < right),
+                _ => (1..self.len).all(|row| self.compare(row - 1, self, row).is_lt()),
+            }
         })
+    }
+
+    /// Returns whether the last of these keys is less than the first of the others; a key with a null is not.
+    pub(super) fn precede(&self, others: &Keys) -> bool {
+        let (Some(last), false) = (self.len.checked_sub(1), others.len == 0) else { return true };
+        !self.is_null(last) && !others.is_null(0) && self.compare(last, others, 0).is_lt()
     }
 
     /// Returns the rows in the order of their keys, or `None` if a key has a null.

@@ -1,5 +1,6 @@
 //! Runs work on all cores.
 
+use std::cell::Cell;
 use std::num::NonZero;
 use std::ops::Range;
 
@@ -9,9 +10,14 @@ use crate::fence;
 /// A thread is not worth its cost for fewer rows than this.
 const ROWS_PER_THREAD: usize = 16 * 1024;
 
+thread_local! {
+    /// Whether this thread is one of several that share some work: then its own work is not divided again.
+    static SHARES_WORK: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Splits `0..rows` over the cores; the results are in the order of the ranges.
 pub(crate) fn over_rows<T: Send>(rows: usize, work: impl Fn(Range<usize>) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let threads = cores().min(rows / ROWS_PER_THREAD + 1);
+    let threads = threads().min(rows / ROWS_PER_THREAD + 1);
     let size = rows.div_ceil(threads).max(1);
     let ranges: Vec<Range<usize>> = (0..rows).step_by(size).map(|start| start..rows.min(start + size)).collect();
     map(ranges, work)
@@ -19,7 +25,7 @@ pub(crate) fn over_rows<T: Send>(rows: usize, work: impl Fn(Range<usize>) -> Res
 
 /// Runs `work` on every item, each core on its share; the results are in the order of the items.
 pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let threads = cores().min(items.len());
+    let threads = threads().min(items.len());
     if threads <= 1 {
         return items.into_iter().map(work).collect();
     }
@@ -30,7 +36,12 @@ pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T>
     std::thread::scope(|scope| {
         let handles: Vec<_> = shares
             .into_iter()
-            .map(|share| scope.spawn(move || fence::catch(|| share.into_iter().map(work).collect::<Result<Vec<T>>>())))
+            .map(|share| {
+                scope.spawn(move || {
+                    SHARES_WORK.set(true);
+                    fence::catch(|| share.into_iter().map(work).collect::<Result<Vec<T>>>())
+                })
+            })
             .collect();
         let mut answers = Vec::new();
         for handle in handles {
@@ -39,6 +50,11 @@ pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T>
         }
         Ok(answers)
     })
+}
+
+/// Returns the number of threads among which this one divides its work.
+fn threads() -> usize {
+    if SHARES_WORK.get() { 1 } else { cores() }
 }
 
 /// Returns the number of threads that run at the same time.

@@ -5,8 +5,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::TryStreamExt;
 
@@ -18,15 +18,15 @@ use crate::schema::plain_batches;
 
 use super::key_type::{common_type, key_type};
 use super::keys::Keys;
-use super::spill::{Chunk, SpillFile};
+use super::parallel;
+use super::spill::{Chunk, Encoded, SpillFile};
 use super::table::{Table, plain_schema};
 
 /// How many times a partition can be divided again: the hash has no more bits.
 const MAX_DEPTH: u32 = 5;
 
-/// Rows of one partition are buffered up to this size, or a part of the memory limit, to avoid many small chunks in the
-/// file.
-const CHUNK_BYTES: usize = 512 << 10;
+/// The size of a chunk of a file, if the memory limit allows it: smaller ones take longer to read.
+pub(super) const CHUNK_BYTES: usize = 512 << 10;
 const MIN_CHUNK_BYTES: usize = 32 << 10;
 
 /// The columns whose hash decides to which partition a row belongs, with the types in which they are compared.
@@ -81,15 +81,11 @@ impl PartitionKey {
         Keys::new(&self.columns.iter().map(column).collect::<Result<Vec<_>>>()?)
     }
 
-    /// Returns the rows of each partition.
-    fn rows(&self, batch: &RecordBatch, depth: u32, partitions: usize) -> Result<Vec<Vec<u32>>> {
-        let mut rows = vec![Vec::new(); partitions];
+    /// Returns the partition of each row.
+    fn partitions_of(&self, batch: &RecordBatch, depth: u32, partitions: usize) -> Result<Vec<u8>> {
         // The lowest and highest bits are left for the hash tables.
         let shift = 32 - 7 + PARTITION_BITS * depth;
-        for (row, hash) in self.keys(batch)?.hashes().iter().enumerate() {
-            rows[(*hash >> shift) as usize % partitions].push(row as u32);
-        }
-        Ok(rows)
+        Ok(self.keys(batch)?.hashes().iter().map(|hash| ((*hash >> shift) as usize % partitions) as u8).collect())
     }
 }
 
@@ -191,11 +187,11 @@ struct Division {
     key: PartitionKey,
     pool: Arc<MemoryPool>,
     depth: u32,
-    chunk_bytes: usize,
     file: Arc<SpillFile>,
     chunks: Vec<Vec<Chunk>>,
-    /// The batches of each partition that are not in the file yet, and their bytes.
-    waiting: Vec<(Vec<RecordBatch>, usize)>,
+    /// The batches that are not in the file yet, and their bytes.
+    waiting: Vec<RecordBatch>,
+    bytes: usize,
 }
 
 impl Divider {
@@ -205,15 +201,15 @@ impl Divider {
             key: key.clone(),
             pool: pool.clone(),
             depth,
-            chunk_bytes: pool.share(pool.partitions()).clamp(MIN_CHUNK_BYTES, CHUNK_BYTES),
             file: Arc::new(SpillFile::create(pool)?),
             chunks: vec![Vec::new(); pool.partitions()],
-            waiting: (0..pool.partitions()).map(|_| (Vec::new(), 0)).collect(),
+            waiting: Vec::new(),
+            bytes: 0,
         }))))
     }
 
     async fn push(&self, batch: RecordBatch) -> Result<()> {
-        self.run(move |division| division.push(&batch)).await
+        self.run(move |division| division.push(batch)).await
     }
 
     async fn finish(self) -> Result<Partitions> {
@@ -230,34 +226,40 @@ impl Divider {
 }
 
 impl Division {
-    fn push(&mut self, batch: &RecordBatch) -> Result<()> {
-        for (partition, rows) in self.key.rows(batch, self.depth, self.chunks.len())?.into_iter().enumerate() {
-            if rows.is_empty() {
-                continue;
-            }
-            let part = take_record_batch(batch, &UInt32Array::from(rows))?;
-            let (waiting, bytes) = &mut self.waiting[partition];
-            *bytes += part.get_array_memory_size();
-            waiting.push(part);
-            if *bytes >= self.chunk_bytes {
-                self.flush(partition)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self, partition: usize) -> Result<()> {
-        let (waiting, _) = std::mem::take(&mut self.waiting[partition]);
-        if waiting.is_empty() {
+    fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        self.bytes += batch.get_array_memory_size();
+        self.waiting.push(batch);
+        let partitions = self.chunks.len();
+        if self.bytes < partitions * self.pool.share(partitions).clamp(MIN_CHUNK_BYTES, CHUNK_BYTES) {
             return Ok(());
         }
-        let batch = concat_batches(&self.schema, &waiting)?;
-        self.chunks[partition].push(self.file.write(&batch)?);
+        self.flush()
+    }
+
+    /// Moves the batches from memory to the file: one chunk for each partition.
+    fn flush(&mut self) -> Result<()> {
+        let batches = std::mem::take(&mut self.waiting);
+        self.bytes = 0;
+        let partitions = self.chunks.len();
+        let of_rows =
+            parallel::map(batches.iter().collect(), |batch| self.key.partitions_of(batch, self.depth, partitions))?;
+        let mut rows = vec![Vec::new(); partitions];
+        for (batch, of_rows) in of_rows.iter().enumerate() {
+            of_rows.iter().enumerate().for_each(|(row, partition)| rows[usize::from(*partition)].push((batch, row)));
+        }
+        let rows = rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()).collect();
+        let batches: Vec<&RecordBatch> = batches.iter().collect();
+        let encoded = parallel::map(rows, |(partition, rows): (usize, Vec<(usize, usize)>)| {
+            Ok((partition, Encoded::new(&interleave_record_batch(&batches, &rows)?)?))
+        })?;
+        for (partition, batch) in encoded {
+            self.chunks[partition].push(self.file.append(&batch)?);
+        }
         Ok(())
     }
 
     fn finish(&mut self) -> Result<Partitions> {
-        (0..self.chunks.len()).try_for_each(|partition| self.flush(partition))?;
+        self.flush()?;
         Ok(Partitions {
             schema: self.schema.clone(),
             key: self.key.clone(),

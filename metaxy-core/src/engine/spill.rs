@@ -20,6 +20,22 @@ pub(crate) struct SpillFile {
     file: Mutex<File>,
 }
 
+/// A batch in the form in which it is written to a file.
+pub(crate) struct Encoded {
+    encoded: Vec<u8>,
+    /// The size of the batch in memory.
+    bytes: usize,
+}
+
+impl Encoded {
+    pub(crate) fn new(batch: &RecordBatch) -> Result<Self> {
+        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+        let mut writer = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options)?;
+        writer.write(batch)?;
+        Ok(Self { encoded: writer.into_inner()?, bytes: batch.get_array_memory_size() })
+    }
+}
+
 /// A batch in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk {
@@ -38,17 +54,18 @@ impl SpillFile {
 
     /// Appends a batch.
     pub(crate) fn write(&self, batch: &RecordBatch) -> Result<Chunk> {
-        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
-        let mut writer = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options)?;
-        writer.write(batch)?;
-        let encoded = writer.into_inner()?;
+        self.append(&Encoded::new(batch)?)
+    }
+
+    /// Appends an encoded batch.
+    pub(crate) fn append(&self, batch: &Encoded) -> Result<Chunk> {
         let append = |mut file: MutexGuard<'_, File>| {
             let start = file.seek(SeekFrom::End(0))?;
-            file.write_all(&encoded)?;
+            file.write_all(&batch.encoded)?;
             Ok(start)
         };
         let start = append(self.lock()).map_err(|error| failed(&self.pool, error))?;
-        Ok(Chunk { start, length: encoded.len(), bytes: batch.get_array_memory_size() })
+        Ok(Chunk { start, length: batch.encoded.len(), bytes: batch.bytes })
     }
 
     /// Reads a batch.

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, SchemaRef};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt};
 
-use crate::backend::{BatchStream, stream_of};
+use crate::backend::BatchStream;
 use crate::blocking;
 use crate::columns;
-use crate::engine::{self, PartitionKey, Table};
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 use crate::schema::{align, convert, plain_type};
@@ -33,8 +32,8 @@ pub(crate) struct Preparation {
     /// `None` if the rows have all system columns, of any definition.
     stamping: Option<Stamping>,
     /// How several rows of one sample are handled; `None` keeps all of them.
-    duplicates: Option<Duplicates>,
-    /// Whether small batches are concatenated. Those of a plain write reach the backend unchanged.
+    pub(super) duplicates: Option<Duplicates>,
+    /// Whether small batches are concatenated. Those of a plain write reach the backend one by one.
     joins: bool,
 }
 
@@ -48,6 +47,11 @@ impl Preparation {
         Self { stamping: Some(stamping), duplicates, joins: false }
     }
 
+    /// Keeps all rows, because there is one for each sample, or will be.
+    pub(super) fn keeping_duplicates(self) -> Self {
+        Self { duplicates: None, ..self }
+    }
+
     /// Prepares rows of many puts: of several rows of one sample the last one counts.
     pub(crate) fn of_puts(stamping: Stamping) -> Self {
         Self { stamping: Some(stamping), duplicates: Some(Duplicates::Last), joins: true }
@@ -57,7 +61,7 @@ impl Preparation {
 /// Rows in the schema of their table.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedRows {
-    schema: SchemaRef,
+    pub(super) schema: SchemaRef,
     pub(crate) batches: Vec<RecordBatch>,
     /// Whether the rows add to the table's schema, so that another write may add to it differently first.
     pub(crate) changes_table: bool,
@@ -89,7 +93,7 @@ impl MetadataStore {
     }
 
     /// Prepares rows for a table of this schema. Asks the backend for nothing that waits for an open write.
-    async fn prepare_for(
+    pub(super) async fn prepare_for(
         &self,
         key: &FeatureKey,
         table: Option<SchemaRef>,
@@ -101,7 +105,7 @@ impl MetadataStore {
             let mut batches = if preparation.joins { joined(batches)? } else { batches };
             if let Some(stamping) = &preparation.stamping {
                 let plan = store.plan(&key)?;
-                batches = batches.iter().map(|batch| store.complete(plan, batch, stamping)).collect::<Result<_>>()?;
+                batches = store.complete_all(plan, &batches, stamping)?;
             }
             let batches = store.with_new_columns(&key, table.as_ref(), batches)?;
             let (schema, mut batches) = align(&key, table.as_ref(), batches)?;
@@ -136,45 +140,6 @@ impl MetadataStore {
         }
         let rows = self.prepare(key, batches, preparation).await?;
         self.append(key, rows).await
-    }
-
-    /// Prepares the rows of a stream, which is read to its end. Rows that exceed the memory limit wait in a temporary file.
-    pub(crate) async fn prepare_stream(
-        &self,
-        key: &FeatureKey,
-        mut rows: BatchStream,
-        preparation: Preparation,
-    ) -> Result<Prepared> {
-        let Some(first) = rows.try_next().await? else { return self.prepared(key, Vec::new(), preparation).await };
-        let schema = first.schema();
-        // Missing id columns are refused when the rows are prepared.
-        let ids = self.plan(key)?.spec.id_columns.iter().filter(|id| schema.column_with_name(id).is_some());
-        let partition_key = PartitionKey::within(&schema, &ids.cloned().collect::<Vec<_>>())?;
-        let rows = stream::iter([Ok(first)]).chain(rows).boxed();
-        let collected = engine::collect(schema, rows, Some(&partition_key), &self.inner.pool).await?;
-        let mut parts = engine::tables_of(collected, &partition_key, &self.inner.pool).await?;
-        let first = parts.try_next().await?.map(Table::into_batches).unwrap_or_default();
-        let Some(second) = parts.try_next().await? else { return self.prepared(key, first, preparation).await };
-        let table = self.table_to_write(key).await?;
-        let first = self.prepare_for(key, table.clone(), first, preparation.clone()).await?;
-        let schema = first.schema.clone();
-        let (store, key) = (self.clone(), key.clone());
-        let others = stream::iter([Ok(second)]).chain(parts).and_then(move |part| {
-            let (store, key) = (store.clone(), key.clone());
-            let (table, preparation) = (table.clone(), preparation.clone());
-            async move { store.prepare_for(&key, table, part.into_batches(), preparation).await }
-        });
-        let batches = stream::iter([Ok(first)]).chain(others).map_ok(|rows| stream_of(rows.batches)).try_flatten();
-        Ok(Prepared::Stream(schema, batches.boxed()))
-    }
-
-    async fn prepared(
-        &self,
-        key: &FeatureKey,
-        batches: Vec<RecordBatch>,
-        preparation: Preparation,
-    ) -> Result<Prepared> {
-        self.prepare(key, batches, preparation).await.map(Prepared::Rows)
     }
 
     /// Appends prepared rows, all or none if the backend can; returns how many.

@@ -101,6 +101,12 @@ impl IntoRows for BatchStream {
     }
 }
 
+impl IntoRows for RowsToWrite {
+    fn into_rows(self) -> Result<RowsToWrite> {
+        Ok(self)
+    }
+}
+
 impl fmt::Debug for RowsToWrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -26,10 +26,10 @@ pub(super) fn one_row_each(
     batches: Vec<RecordBatch>,
     duplicates: Duplicates,
 ) -> Result<Vec<RecordBatch>> {
-    let table = Table::new(schema.clone(), batches)?;
-    if table.num_rows() < 2 {
-        return Ok(table.into_batches());
+    if engine::ids_increase(&batches, &spec.id_columns)? {
+        return Ok(batches);
     }
+    let table = Table::new(schema.clone(), batches)?;
     let last = engine::last_rows(&table, &spec.id_columns)?;
     match (last.repeated, duplicates) {
         (None, _) => Ok(table.into_batches()),

@@ -1,6 +1,7 @@
 //! The store that users open: a backend, a graph of features, and fallback stores.
 
 mod append;
+mod append_stream;
 mod buffered;
 mod chain;
 mod checks;

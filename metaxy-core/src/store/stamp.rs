@@ -14,6 +14,9 @@ use crate::graph::FeaturePlan;
 use super::MetadataStore;
 use super::checks::{check_ids, check_names};
 
+/// The number of rows of a piece of a large batch.
+const PIECE_ROWS: usize = 64 << 10;
+
 /// How rows are stamped.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamping {
@@ -44,8 +47,34 @@ impl MetadataStore {
         stamping: &Stamping,
     ) -> Result<RecordBatch> {
         check_names(plan, batch)?;
+        self.stamped(plan, batch, &self.stamps(plan, stamping, batch.num_rows()))
+    }
+
+    /// Completes the batches of a write on all cores, large ones in pieces.
+    pub(super) fn complete_all(
+        &self,
+        plan: &FeaturePlan,
+        batches: &[RecordBatch],
+        stamping: &Stamping,
+    ) -> Result<Vec<RecordBatch>> {
+        // Before they are divided, so that errors count the rows of whole batches.
+        for batch in batches {
+            check_ids(plan, batch)?;
+            check_names(plan, batch)?;
+            engine::check_provenance(&plan.spec, batch)?;
+        }
+        let pieces: Vec<RecordBatch> = batches.iter().flat_map(pieces).collect();
+        let rows = pieces.iter().map(RecordBatch::num_rows).max().unwrap_or_default();
+        let stamps = self.stamps(plan, stamping, rows);
+        engine::map(pieces, |piece| self.stamped(plan, &piece, &stamps))
+    }
+
+    /// Returns a batch with the version columns and the stamps.
+    fn stamped(&self, plan: &FeaturePlan, batch: &RecordBatch, stamps: &[Stamp]) -> Result<RecordBatch> {
         let mut all = self.with_versions(plan, batch)?;
-        all.extend(self.stamps(plan, batch, stamping)?);
+        for stamp in stamps {
+            all.push((stamp.column.to_owned(), stamp.values(batch)?));
+        }
         engine::batch_of(all, batch.num_rows())
     }
 
@@ -57,9 +86,9 @@ impl MetadataStore {
         Ok(own.map(|(field, array)| (field.name().clone(), array.clone())).chain(versions).collect())
     }
 
-    /// Returns the system columns with the time of the write and the versions of the definitions.
-    fn stamps(&self, plan: &FeaturePlan, batch: &RecordBatch, stamping: &Stamping) -> Result<Vec<(String, ArrayRef)>> {
-        let rows = batch.num_rows();
+    /// Returns the system columns with the time of the write and the versions of the definitions, for batches of up to
+    /// this number of rows.
+    fn stamps(&self, plan: &FeaturePlan, stamping: &Stamping, rows: usize) -> [Stamp; 6] {
         let text = |value: Option<&str>| -> ArrayRef {
             match value {
                 Some(value) => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows))),
@@ -70,24 +99,42 @@ impl MetadataStore {
             TimestampMicrosecondArray::from_iter_values(std::iter::repeat_n(stamping.at, rows)).with_timezone("UTC"),
         );
         let never = new_null_array(&columns::timestamp_type(), rows);
-        let project = self.graph().project_version();
-        let stamp = |name: &str, keep: bool, otherwise: ArrayRef| -> Result<(String, ArrayRef)> {
-            let value = match batch.column_by_name(name).filter(|_| keep) {
-                Some(given) => filled(given, &otherwise)?,
-                None => otherwise,
-            };
-            Ok((name.to_owned(), value))
-        };
-        let keep = stamping.preserve;
-        Ok(vec![
-            stamp(columns::FEATURE_VERSION, keep, text(Some(&plan.feature_version)))?,
-            stamp(columns::PROJECT_VERSION, keep, text(Some(project)))?,
-            stamp(columns::CREATED_AT, true, now.clone())?,
-            stamp(columns::UPDATED_AT, keep, now)?,
-            stamp(columns::DELETED_AT, keep, never)?,
-            stamp(columns::MATERIALIZATION_ID, keep, text(stamping.materialization_id.as_deref()))?,
-        ])
+        let preserve = stamping.preserve;
+        let stamp = |column: &'static str, keeps_given: bool, values: ArrayRef| Stamp { column, keeps_given, values };
+        [
+            stamp(columns::FEATURE_VERSION, preserve, text(Some(&plan.feature_version))),
+            stamp(columns::PROJECT_VERSION, preserve, text(Some(self.graph().project_version()))),
+            stamp(columns::CREATED_AT, true, now.clone()),
+            stamp(columns::UPDATED_AT, preserve, now),
+            stamp(columns::DELETED_AT, preserve, never),
+            stamp(columns::MATERIALIZATION_ID, preserve, text(stamping.materialization_id.as_deref())),
+        ]
     }
+}
+
+/// A system column with one value for all rows of a write.
+struct Stamp {
+    column: &'static str,
+    /// Whether values that the rows carry are kept.
+    keeps_given: bool,
+    /// At least as many as a batch has rows, so that the batches of a write share them.
+    values: ArrayRef,
+}
+
+impl Stamp {
+    fn values(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        let values = self.values.slice(0, batch.num_rows());
+        match batch.column_by_name(self.column).filter(|_| self.keeps_given) {
+            Some(given) => filled(given, &values),
+            None => Ok(values),
+        }
+    }
+}
+
+/// Returns the rows of a batch in pieces that cores can share.
+fn pieces(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let rows = batch.num_rows();
+    (0..rows.max(1)).step_by(PIECE_ROWS).map(move |start| batch.slice(start, PIECE_ROWS.min(rows - start)))
 }
 
 /// Returns the given values, cast to the type of the others, which replace its nulls.

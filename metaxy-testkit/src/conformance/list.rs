@@ -137,6 +137,7 @@ macro_rules! __each_case {
                 by_field_columns_that_are_maps "If `enable_map_datatype` is on, new tables have maps as by-field columns; versions and increments are those of structs, and stores without the setting can write to them too."
                 types_of_great_depth "Types of 32 levels are read back unchanged; deeper ones are refused."
                 streams_beyond_memory "A stream that exceeds the memory limit is written as a whole, or not at all."
+                streams_of_several_schemas "The batches of a stream may have different columns."
                 streams_from_the_same_store "A stream may read from the store to which it is written."
                 features_are_independent "A change of one feature does not affect other features."
             }

@@ -511,6 +511,29 @@ pub(super) async fn streams_beyond_memory(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
+/// A stream whose batches have different columns.
+pub(super) async fn streams_of_several_schemas(bench: Bench) -> Result<Outcome> {
+    for (memory_limit, ids) in [(1, ["a", "b", "c"]), (1 << 30, ["a", "b", "c"]), (1, ["c", "b", "a"])] {
+        let store = bench.builder(pair()?).await?.memory_limit(memory_limit).open(AccessMode::ReadWrite).await?;
+        store.drop_feature(ROOT).await?;
+        let batches = [
+            samples([ids[0]], "v1").column("n", Int64Array::from(vec![1])).batch(),
+            samples([ids[1]], "v1").batch(),
+            samples([ids[2]], "v1").column("t", StringArray::from(vec!["text"])).batch(),
+        ];
+        let rows: BatchStream = stream::iter(batches.map(Ok)).boxed();
+        assert_eq!(store.write(ROOT, rows).await?, 3);
+        let rows = read(&store, ROOT).await?;
+        let row_of = |id: &str| ["a", "b", "c"].iter().position(|other| *other == id).expect("an id");
+        let numbers = rows.column_by_name("n").expect("the first column").as_primitive::<Int64Type>();
+        let texts = rows.column_by_name("t").expect("the second column");
+        assert_eq!((numbers.null_count(), numbers.value(row_of(ids[0]))), (2, 1));
+        assert_eq!((texts.null_count(), texts.is_valid(row_of(ids[2]))), (2, true));
+        store.close().await?;
+    }
+    PASSED
+}
+
 /// A stream that reads from the store that it is written to.
 pub(super) async fn streams_from_the_same_store(bench: Bench) -> Result<Outcome> {
     for memory_limit in [1, 1 << 30] {
