@@ -1,5 +1,8 @@
 //! Calls that write, each in one transaction.
 
+use std::sync::mpsc;
+use std::thread;
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use metaxy_core::filter::Predicate;
@@ -11,7 +14,10 @@ use crate::catalog::{Catalog, StoredTable};
 use crate::delete;
 use crate::error::During;
 use crate::location::Location;
-use crate::types::{check_columns, check_storable, common, encoder};
+use crate::types::{binder, check_columns, check_storable, encode};
+
+/// The number of rows that are encoded together.
+const PIECE_ROWS: usize = 4096;
 
 /// A call that writes: its store, and the table that it changes.
 pub(crate) struct Writing<'a> {
@@ -45,7 +51,7 @@ impl Writing<'_> {
         &self,
         connection: &mut Connection,
         schema: &SchemaRef,
-        batches: impl IntoIterator<Item = Result<RecordBatch>>,
+        batches: impl Iterator<Item = Result<RecordBatch>> + Send,
     ) -> Result<()> {
         self.in_transaction(connection, "append", |transaction, catalog, during| {
             let stored = catalog.find(self.key)?;
@@ -55,36 +61,56 @@ impl Writing<'_> {
             grown.fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))?;
             check_columns(&self.key.table_name(), grown.fields().len())?;
             let table = catalog.evolve(self.key, stored, grown)?;
-            batches.into_iter().try_for_each(|batch| self.insert(transaction, &table, &batch?, during))
+            let mut pieces = batches.flat_map(pieces);
+            let (Some(first), second) = (pieces.next(), pieces.next()) else { return Ok(()) };
+            let first = self.encode(&table, &first?)?;
+            match second {
+                None => insert(transaction, &table, &first, during),
+                Some(second) => {
+                    let others = std::iter::once(second).chain(pieces);
+                    self.insert_all(transaction, &table, first, others, during)
+                }
+            }
         })
     }
 
-    fn insert(
+    /// Inserts rows while another thread encodes the next ones.
+    fn insert_all(
         &self,
         transaction: &Transaction<'_>,
         table: &StoredTable,
-        batch: &RecordBatch,
+        first: Encoded,
+        others: impl Iterator<Item = Result<RecordBatch>> + Send,
         during: During<'_>,
     ) -> Result<()> {
+        thread::scope(|scope| {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            scope.spawn(move || {
+                for rows in others {
+                    let encoded = rows.and_then(|rows| self.encode(table, &rows));
+                    let failed = encoded.is_err();
+                    // The receiver is gone if an insertion has failed.
+                    if sender.send(encoded).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            insert(transaction, table, &first, during)?;
+            receiver.into_iter().try_for_each(|rows| insert(transaction, table, &rows?, during))
+        })
+    }
+
+    /// Converts rows into the values that their table stores.
+    fn encode(&self, table: &StoredTable, batch: &RecordBatch) -> Result<Encoded> {
         let schema = batch.schema();
-        let (mut columns, mut arrays): (Vec<String>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
+        let mut encoded = Encoded { columns: Vec::new(), arrays: Vec::new(), rows: batch.num_rows() };
         for (field, array) in schema.fields().iter().zip(batch.columns()) {
             // A column without a type is not stored, and has no values.
             let Some((column, stored)) = table.column(field.name()) else { continue };
-            columns.push(column);
-            arrays.push(common(&convert(self.key, field.name(), array, stored.data_type())?)?);
+            encoded.columns.push(column);
+            encoded.arrays.push(encode(&convert(self.key, field.name(), array, stored.data_type())?)?);
         }
-        let sql = insertion(table, &columns);
-        let mut statement = transaction.prepare_cached(&sql).map_err(|error| during.error(error))?;
-        let binds = arrays.iter().map(encoder).collect::<Result<Vec<_>>>()?;
-        let mut scratch = String::new();
-        for row in 0..batch.num_rows() {
-            for (position, bind) in binds.iter().enumerate() {
-                bind(&mut statement, position + 1, row, &mut scratch).map_err(|error| during.error(error))?;
-            }
-            statement.raw_execute().map_err(|error| during.error(error))?;
-        }
-        Ok(())
+        Ok(encoded)
     }
 
     /// Removes the rows for which a predicate is true.
@@ -98,6 +124,38 @@ impl Writing<'_> {
     /// Removes the table.
     pub(crate) fn drop_table(&self, connection: &mut Connection) -> Result<()> {
         self.in_transaction(connection, "drop the table", |_, catalog, _| catalog.drop(self.key))
+    }
+}
+
+/// Rows as the values that a table stores.
+struct Encoded {
+    columns: Vec<String>,
+    arrays: Vec<ArrayRef>,
+    rows: usize,
+}
+
+fn insert(transaction: &Transaction<'_>, table: &StoredTable, rows: &Encoded, during: During<'_>) -> Result<()> {
+    let sql = insertion(table, &rows.columns);
+    let mut statement = transaction.prepare_cached(&sql).map_err(|error| during.error(error))?;
+    let binds = rows.arrays.iter().map(binder).collect::<Vec<_>>();
+    let mut scratch = String::new();
+    for row in 0..rows.rows {
+        for (position, bind) in binds.iter().enumerate() {
+            bind(&mut statement, position + 1, row, &mut scratch).map_err(|error| during.error(error))?;
+        }
+        statement.raw_execute().map_err(|error| during.error(error))?;
+    }
+    Ok(())
+}
+
+/// Returns the rows of a batch in pieces whose encoded values take little memory.
+fn pieces(batch: Result<RecordBatch>) -> Vec<Result<RecordBatch>> {
+    match batch {
+        Err(error) => vec![Err(error)],
+        Ok(batch) => {
+            let rows = batch.num_rows();
+            (0..rows).step_by(PIECE_ROWS).map(|start| Ok(batch.slice(start, PIECE_ROWS.min(rows - start)))).collect()
+        }
     }
 }
 

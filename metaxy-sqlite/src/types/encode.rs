@@ -1,12 +1,14 @@
 //! Converts Arrow values into SQL parameters.
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, LargeStringBuilder, PrimitiveArray};
 use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use metaxy_core::Result;
 use rusqlite::Statement;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use super::scalars::{decimal_formatter, integer_getter};
+use super::scalars::{common, decimal_formatter, integer_getter};
 use super::{Storage, json, storage};
 
 /// Binds the value of a row to a parameter of a statement. The text is a buffer that rows share.
@@ -19,11 +21,34 @@ fn bind(statement: &mut Statement<'_>, parameter: usize, value: ValueRef<'_>) ->
     statement.raw_bind_parameter(parameter, ToSqlOutput::Borrowed(value))
 }
 
-/// Returns the function that binds the values of a [common](super::scalars::common) array.
-pub(crate) fn encoder(array: &ArrayRef) -> Result<Bind<'_>> {
-    Ok(match storage(array.data_type()) {
-        None | Some(Storage::Null) => Box::new(|statement, parameter, _, _| bind(statement, parameter, ValueRef::Null)),
-        Some(Storage::Json) => nested(array)?,
+/// Converts values into the form in which they are bound: a few common types, nested values as JSON text.
+pub(crate) fn encode(array: &ArrayRef) -> Result<ArrayRef> {
+    let array = common(array)?;
+    if storage(array.data_type()) != Some(Storage::Json) {
+        return Ok(array);
+    }
+    let write = json::writer(&array)?;
+    let mut texts = LargeStringBuilder::with_capacity(array.len(), 32 * array.len());
+    let mut text = String::new();
+    for row in 0..array.len() {
+        if array.is_null(row) {
+            texts.append_null();
+            continue;
+        }
+        text.clear();
+        write(row, &mut text);
+        texts.append_value(&text);
+    }
+    Ok(Arc::new(texts.finish()))
+}
+
+/// Returns the function that binds the values of an [encoded](encode) array.
+pub(crate) fn binder(array: &ArrayRef) -> Bind<'_> {
+    match storage(array.data_type()) {
+        // Nested values have been encoded as texts.
+        None | Some(Storage::Null | Storage::Json) => {
+            Box::new(|statement, parameter, _, _| bind(statement, parameter, ValueRef::Null))
+        }
         Some(Storage::Decimal) => decimal(array),
         Some(Storage::Bool) => {
             let array = array.as_boolean();
@@ -37,7 +62,7 @@ pub(crate) fn encoder(array: &ArrayRef) -> Result<Bind<'_>> {
         }
         Some(Storage::Text) => text(array),
         Some(Storage::Blob) => blob(array),
-    })
+    }
 }
 
 /// Binds a value if it differs from that of the previous row.
@@ -67,9 +92,18 @@ fn text(array: &ArrayRef) -> Bind<'_> {
         values(array, value, |text| ValueRef::Text(text.as_bytes()))
     }
     match array.data_type() {
-        DataType::Utf8 => bound(array, |row| array.as_string::<i32>().value(row)),
-        DataType::LargeUtf8 => bound(array, |row| array.as_string::<i64>().value(row)),
-        _ => bound(array, |row| array.as_string_view().value(row)),
+        DataType::Utf8 => {
+            let array = array.as_string::<i32>();
+            bound(array, move |row| array.value(row))
+        }
+        DataType::LargeUtf8 => {
+            let array = array.as_string::<i64>();
+            bound(array, move |row| array.value(row))
+        }
+        _ => {
+            let array = array.as_string_view();
+            bound(array, move |row| array.value(row))
+        }
     }
 }
 
@@ -105,18 +139,6 @@ fn decimal(array: &ArrayRef) -> Bind<'_> {
         format(row, scratch);
         bind(statement, parameter, ValueRef::Text(scratch.as_bytes()))
     })
-}
-
-fn nested(array: &ArrayRef) -> Result<Bind<'_>> {
-    let write = json::writer(array)?;
-    Ok(Box::new(move |statement, parameter, row, scratch| {
-        if array.is_null(row) {
-            return bind(statement, parameter, ValueRef::Null);
-        }
-        scratch.clear();
-        write(row, scratch);
-        bind(statement, parameter, ValueRef::Text(scratch.as_bytes()))
-    }))
 }
 
 fn integer(array: &ArrayRef) -> Bind<'_> {

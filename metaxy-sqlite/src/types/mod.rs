@@ -26,9 +26,8 @@ use metaxy_core::{Error, Result};
 use crate::KIND;
 
 pub(crate) use batch::{Batch, FEW_ROWS, MAX_ROWS};
-pub(crate) use encode::encoder;
+pub(crate) use encode::{binder, encode};
 pub(crate) use limits::{check_columns, check_sizes};
-pub(crate) use scalars::common;
 
 /// The reason why a stored value cannot be read.
 pub(crate) type Damage = String;
