@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use metaxy_core::filter::Predicate;
 use metaxy_core::schema::{convert, grown_schema};
-use metaxy_core::{FeatureKey, Result};
+use metaxy_core::{Error, FeatureKey, Result};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::catalog::{Catalog, StoredTable};
@@ -85,7 +85,7 @@ impl Writing<'_> {
     ) -> Result<()> {
         thread::scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(1);
-            scope.spawn(move || {
+            let encode_others = move || {
                 for rows in others {
                     let encoded = rows.and_then(|rows| self.encode(table, &rows));
                     let failed = encoded.is_err();
@@ -94,7 +94,11 @@ impl Writing<'_> {
                         return;
                     }
                 }
-            });
+            };
+            thread::Builder::new()
+                .name("metaxy-sqlite-encoder".to_owned())
+                .spawn_scoped(scope, encode_others)
+                .map_err(|error| Error::Task(format!("the system refuses another thread: {error}")))?;
             insert(transaction, table, &first, during)?;
             receiver.into_iter().try_for_each(|rows| insert(transaction, table, &rows?, during))
         })
