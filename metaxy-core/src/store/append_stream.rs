@@ -40,19 +40,21 @@ impl MetadataStore {
             Err(rows) => rows,
         };
         let table = self.table_to_write(key).await?;
-        let empty = rows.schemas().iter().cloned().map(RecordBatch::new_empty).collect();
-        let schema = self.prepare_for(key, table, empty, preparation.clone()).await?.schema;
+        // With a batch of each schema, every part of the rows gets the columns of all.
+        let of_each_schema: Vec<_> = rows.schemas().iter().cloned().map(RecordBatch::new_empty).collect();
+        let schema = self.prepare_for(key, table.clone(), of_each_schema.clone(), preparation.clone()).await?.schema;
         let duplicates = preparation.duplicates.filter(|_| !rows.ids_increase());
         if duplicates == Some(Duplicates::Error) {
             self.refuse_duplicates(plan, &schema, rows.stream()).await?;
         }
         let preparation = preparation.keeping_duplicates();
-        let (store, key, table) = (self.clone(), key.clone(), schema.clone());
+        let (store, key) = (self.clone(), key.clone());
         let batches = rows.stream().and_then(move |batch| {
             let (store, key, table, preparation) = (store.clone(), key.clone(), table.clone(), preparation.clone());
-            async move { Ok(stream_of(store.prepare_for(&key, Some(table), vec![batch], preparation).await?.batches)) }
+            let part = of_each_schema.iter().cloned().chain([batch]).collect();
+            async move { Ok(stream_of(store.prepare_for(&key, table, part, preparation).await?.batches)) }
         });
-        let batches = batches.try_flatten().boxed();
+        let batches = batches.try_flatten().try_filter(|batch| std::future::ready(batch.num_rows() > 0)).boxed();
         match duplicates {
             Some(Duplicates::Last) => {
                 Ok(Prepared::Stream(schema.clone(), self.last_rows(plan, schema, batches).await?))
