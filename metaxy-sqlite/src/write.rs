@@ -6,7 +6,7 @@ use std::thread;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use metaxy_core::filter::Predicate;
-use metaxy_core::schema::{convert, grown_schema};
+use metaxy_core::schema::{convert, grown_schema, slices};
 use metaxy_core::{Error, FeatureKey, Result};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -15,9 +15,6 @@ use crate::delete;
 use crate::error::During;
 use crate::location::Location;
 use crate::types::{binder, check_columns, check_storable, encode};
-
-/// The number of rows that are encoded together.
-const PIECE_ROWS: usize = 4096;
 
 /// A call that writes: its store, and the table that it changes.
 pub(crate) struct Writing<'a> {
@@ -61,7 +58,11 @@ impl Writing<'_> {
             grown.fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))?;
             check_columns(&self.key.table_name(), grown.fields().len())?;
             let table = catalog.evolve(self.key, stored, grown)?;
-            let mut pieces = batches.flat_map(pieces);
+            // Nested values take more memory when they are encoded.
+            let mut pieces = batches.flat_map(|batch| match batch {
+                Ok(batch) => slices(&batch).into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            });
             let (Some(first), second) = (pieces.next(), pieces.next()) else { return Ok(()) };
             let first = self.encode(&table, &first?)?;
             match second {
@@ -150,17 +151,6 @@ fn insert(transaction: &Transaction<'_>, table: &StoredTable, rows: &Encoded, du
         statement.raw_execute().map_err(|error| during.error(error))?;
     }
     Ok(())
-}
-
-/// Returns the rows of a batch in pieces whose encoded values take little memory.
-fn pieces(batch: Result<RecordBatch>) -> Vec<Result<RecordBatch>> {
-    match batch {
-        Err(error) => vec![Err(error)],
-        Ok(batch) => {
-            let rows = batch.num_rows();
-            (0..rows).step_by(PIECE_ROWS).map(|start| Ok(batch.slice(start, PIECE_ROWS.min(rows - start)))).collect()
-        }
-    }
 }
 
 fn insertion(table: &StoredTable, columns: &[String]) -> String {

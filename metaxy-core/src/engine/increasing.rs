@@ -21,7 +21,7 @@ pub(crate) fn ids_increase(batches: &[RecordBatch], ids: &[String]) -> Result<bo
 /// Looks at the ids of one batch after the other.
 pub(super) struct IncreasingIds<'a> {
     ids: &'a [String],
-    /// The ids of the last row.
+    /// The ids of the last batch.
     last: Option<(PartitionKey, Keys)>,
 }
 
@@ -32,7 +32,9 @@ impl<'a> IncreasingIds<'a> {
 
     /// Returns whether the ids of a batch increase, and are greater than those of the batch before.
     pub(super) fn continue_in(&mut self, batch: &RecordBatch) -> Result<bool> {
-        let Some(last_row) = batch.num_rows().checked_sub(1) else { return Ok(true) };
+        if batch.num_rows() == 0 {
+            return Ok(true);
+        }
         let key = PartitionKey::within(batch.schema_ref(), self.ids)?;
         let keys = key.keys(batch)?;
         let follows = match &self.last {
@@ -40,7 +42,7 @@ impl<'a> IncreasingIds<'a> {
             Some((last_key, last)) => last_key.columns() == key.columns() && last.precede(&keys),
         };
         let increase = follows && keys.is_increasing();
-        self.last = Some((key.clone(), key.keys(&batch.slice(last_row, 1))?));
+        self.last = Some((key, keys));
         Ok(increase)
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Sequence {
     /// The distinct schemas, in the order in which they came.
     schemas: Vec<SchemaRef>,
     ids_increase: bool,
-    _reservation: Reservation,
+    reservation: Reservation,
 }
 
 impl Sequence {
@@ -36,7 +36,7 @@ impl Sequence {
             file: None,
             schemas: Vec::new(),
             ids_increase: true,
-            _reservation: pool.reservation(),
+            reservation: pool.reservation(),
         };
         let mut order = IncreasingIds::new(ids);
         while let Some(batch) = rows.try_next().await? {
@@ -83,11 +83,11 @@ impl Sequence {
         let bytes = batch.get_array_memory_size();
         self.held.push(batch);
         if self.file.is_none() {
-            if self._reservation.try_grow(bytes) {
+            if self.reservation.try_grow(bytes) {
                 return Ok(());
             }
             self.file = Some((Arc::new(SpillFile::create(pool)?), Vec::new()));
-            self._reservation = pool.reservation();
+            self.reservation = pool.reservation();
             return self.flush().await;
         }
         if self.held.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() < CHUNK_BYTES {

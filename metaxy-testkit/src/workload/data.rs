@@ -95,7 +95,7 @@ impl Scenario {
 impl Case {
     /// Returns the rows of all roots.
     pub(super) fn roots(self) -> metaxy_core::Result<Vec<Vec<RecordBatch>>> {
-        (0..self.scenario.roots().len() as u64).map(|index| self.root(42 + index, false)).collect()
+        (0..self.scenario.roots().len() as u64).map(|index| self.batches(42 + index, false).collect()).collect()
     }
 
     /// Returns the rows of all roots, drawn batch by batch.
@@ -108,10 +108,6 @@ impl Case {
     /// Returns the rows of the first root after its change.
     pub(super) fn changed(self) -> BatchStream {
         stream::iter(self.batches(42, true)).boxed()
-    }
-
-    fn root(self, seed: u64, bumped: bool) -> metaxy_core::Result<Vec<RecordBatch>> {
-        self.batches(seed, bumped).collect()
     }
 
     fn batches(self, seed: u64, bumped: bool) -> impl Iterator<Item = metaxy_core::Result<RecordBatch>> {
