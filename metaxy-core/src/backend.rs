@@ -40,6 +40,7 @@ use crate::filter::Predicate;
 use crate::hash::HashAlgorithm;
 use crate::key::FeatureKey;
 use crate::plan::IncrementPlan;
+use crate::schema::bytes_of_rows;
 
 pub use crate::capabilities::{Capabilities, OtherProcesses, Writers};
 pub use crate::plan::{NativeIncrement, NativeOutcome};
@@ -157,7 +158,7 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     async fn append_stream(&self, table: &FeatureKey, schema: SchemaRef, mut batches: BatchStream) -> Result<()> {
         let (mut piece, mut bytes) = (Vec::new(), 0);
         while let Some(batch) = batches.try_next().await? {
-            bytes += batch.get_array_memory_size();
+            bytes += bytes_of_rows(&batch);
             piece.push(batch);
             if bytes >= PIECE_BYTES {
                 self.append(table, schema.clone(), std::mem::take(&mut piece)).await?;
@@ -235,6 +236,13 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {
         let _ = plan;
         Ok(NativeOutcome::Declined(format!("{} has no engine of its own", self.info().kind)))
+    }
+
+    /// Returns whether the storage system should run a plan that it may be able to run, if the user leaves the choice to
+    /// the store. The core resolves small tables faster than most systems. The default is `true`.
+    fn prefers_native(&self, plan: &IncrementPlan) -> bool {
+        let _ = plan;
+        true
     }
 
     /// Returns where a table is, whether or not it exists, for people and other programs to open it, with every secret

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 const MEMORY_LIMIT_VARIABLE: &str = "METAXY_MEMORY_LIMIT";
 
 /// The divisor of the limit for rows as they were read; the rest is for computed data.
-const SHARE_OF_ROWS: usize = 3;
+const SHARE_OF_ROWS: usize = 4;
 
 /// The limit for the rows of one table that are held together, because a text column has 32-bit offsets.
 const MAX_HELD: usize = 1 << 30;
@@ -90,8 +90,7 @@ impl MemoryPool {
         Reservation { pool: self.clone(), bytes: 0 }
     }
 
-    fn try_hold(&self, bytes: usize) -> bool {
-        let limit = self.limit / SHARE_OF_ROWS;
+    fn try_hold(&self, bytes: usize, limit: usize) -> bool {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
@@ -113,7 +112,16 @@ pub(crate) struct Reservation {
 impl Reservation {
     /// Reserves more memory if there is enough, and returns whether there was.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
-        let fits = self.bytes.saturating_add(bytes) <= MAX_HELD && self.pool.try_hold(bytes);
+        self.try_grow_within(self.pool.limit / SHARE_OF_ROWS, bytes)
+    }
+
+    /// Reserves more memory if half of the limit then remains, for rows that can also wait in a file.
+    pub(crate) fn try_grow_within_half(&mut self, bytes: usize) -> bool {
+        self.try_grow_within(self.pool.limit / SHARE_OF_ROWS / 2, bytes)
+    }
+
+    fn try_grow_within(&mut self, limit: usize, bytes: usize) -> bool {
+        let fits = self.bytes.saturating_add(bytes) <= MAX_HELD && self.pool.try_hold(bytes, limit);
         if fits {
             self.bytes += bytes;
         }
@@ -177,10 +185,13 @@ mod tests {
 
     #[test]
     fn a_pool_reserves_at_most_its_limit() {
-        let pool = MemoryPool::new(300, None);
+        let pool = MemoryPool::new(400, None);
         let (mut one, mut other) = (pool.reservation(), pool.reservation());
         assert!(one.try_grow(60) && !other.try_grow(41) && other.try_grow(40));
         drop(one);
         assert!(other.try_grow(60));
+        drop(other);
+        let mut rows = pool.reservation();
+        assert!(!rows.try_grow_within_half(51) && rows.try_grow_within_half(50) && !rows.try_grow_within_half(1));
     }
 }

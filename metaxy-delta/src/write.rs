@@ -19,7 +19,6 @@ use crate::table::log::constraints::Constraint;
 use crate::table::log::protocol::{self, Change};
 use crate::table::log::state::{TableState, check_files};
 use crate::table::log::{COMMIT_ATTEMPTS, Commit, Table};
-use crate::table::storage::runtime::parallelism;
 use crate::types::{StoredForm, TableSchema, stored_forms, with_signed_integers};
 
 /// A write with this number of rows or more is divided into one file for each core.
@@ -231,7 +230,7 @@ impl Plan {
 async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBatch>>) -> Result<Vec<Add>> {
     let schema = Arc::new(plan.schema.clone());
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let parallel = parallelism();
+    let parallel = blocking::cores();
     let least = if rows < PARALLEL_ROWS { 1 } else { parallel };
     let share = rows.div_ceil(rows.div_ceil(FILE_ROWS).max(least)).max(1);
     let adds: Vec<Vec<Add>> = futures::stream::iter((0..rows).step_by(share))

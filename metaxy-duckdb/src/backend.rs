@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use duckdb::Connection;
 use futures::executor::block_on_stream;
 use metaxy_core::backend::{BatchStream, Capabilities, NativeOutcome, OtherProcesses, Writers, closed};
 use metaxy_core::filter::Predicate;
@@ -17,12 +16,14 @@ use metaxy_core::{
 
 use crate::catalog::{StoredTable, table_names};
 use crate::config::invalid;
-use crate::connection::Database;
+use crate::connection::{Database, Link};
 use crate::error::During;
 use crate::held;
+use crate::known::Moment;
 use crate::native;
 use crate::read::{Interrupting, Reading};
 use crate::sql::names::quoted;
+use crate::sql::select::SMALL_TABLE;
 use crate::types;
 use crate::write::{Writing, check_rows};
 use crate::{DuckDbConfig, KIND};
@@ -82,14 +83,14 @@ impl DuckDbBackend {
     async fn read<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&Connection, During<'_>) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Link, During<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let database = self.database()?;
         let run = move || {
             let during = During::new(&database.location, operation);
             let link = database.connect()?;
             link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
-            work(&link.connection, during)
+            work(&link, during)
         };
         blocking::run(run).await
     }
@@ -108,6 +109,7 @@ impl DuckDbBackend {
         let run = move || {
             let _turn = turn;
             let link = database.connect()?;
+            let _running = database.known().write();
             let during = During::new(&database.location, operation).of(&table);
             work(&Writing { link: &link, key: &key, sql_name: &sql_name, table: &table, during })
         };
@@ -161,8 +163,9 @@ impl StoreBackend for DuckDbBackend {
 
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
         let (sql_name, name) = self.names(table);
-        self.read("read the schema", move |connection, during| {
-            Ok(StoredTable::find(connection, &sql_name, during.of(&name))?.map(|table| table.schema))
+        let moment = self.database()?.known().now();
+        self.read("read the schema", move |link, during| {
+            Ok(link.table(&sql_name, moment, during.of(&name))?.map(|table| table.schema))
         })
         .await
     }
@@ -196,8 +199,8 @@ impl StoreBackend for DuckDbBackend {
 
     async fn tables(&self) -> Result<Vec<String>> {
         let prefix = self.config.table_prefix.clone();
-        self.read("list the tables", move |connection, during| {
-            let names = table_names(connection).map_err(during.fails())?;
+        self.read("list the tables", move |link, during| {
+            let names = table_names(&link.connection).map_err(during.fails())?;
             Ok(names.iter().filter_map(|name| name.strip_prefix(prefix.as_str()).map(str::to_owned)).collect())
         })
         .await
@@ -205,9 +208,9 @@ impl StoreBackend for DuckDbBackend {
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
         let (sql_name, name) = self.names(table);
-        self.read("read", move |connection, during| {
+        self.read("read", move |link, during| {
             let during = during.of(&name);
-            let stored = StoredTable::find(connection, &sql_name, during)?;
+            let stored = StoredTable::find(&link.connection, &sql_name, during)?;
             let has = |table: &StoredTable, name: &str| table.columns.iter().any(|column| column.name == name);
             // A table of another program may lack them; a read of the table reports what is wrong.
             let has_times = |table: &StoredTable| has(table, columns::UPDATED_AT) && has(table, columns::DELETED_AT);
@@ -220,17 +223,28 @@ impl StoreBackend for DuckDbBackend {
             };
             let (updated, deleted) = (newest(columns::UPDATED_AT), newest(columns::DELETED_AT));
             let sql = format!("SELECT greatest({updated}, {deleted}) FROM {}", quoted(&sql_name));
-            connection.query_row(&sql, [], |row| row.get(0)).map_err(during.fails())
+            link.connection.query_row(&sql, [], |row| row.get(0)).map_err(during.fails())
         })
         .await
     }
 
     async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {
         let (sql_name, name) = self.names(table);
-        self.read("read", move |connection, during| {
-            held::has_held_rows(connection, &sql_name).map_err(during.of(&name).fails())
+        self.read("read", move |link, during| {
+            held::has_held_rows(&link.connection, &sql_name).map_err(during.of(&name).fails())
         })
         .await
+    }
+
+    fn prefers_native(&self, plan: &IncrementPlan) -> bool {
+        let Ok(database) = self.database() else { return true };
+        let known = database.known();
+        let rows = |key: &FeatureKey| known.get(&self.names(key).0, known.now()).map(|table| table.rows);
+        let own = plan.current.iter().map(|_| &plan.feature);
+        let rows: Option<i64> = plan.inputs.iter().map(|input| &input.feature).chain(own).map(rows).sum();
+        // Measured with the benchmark of this crate: at 100,000 samples (200,000 rows) DuckDB takes 1.1 times as long as
+        // the core, at 1,000,000 samples 0.8 times.
+        rows.is_none_or(|rows| rows > SMALL_TABLE)
     }
 
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {
@@ -238,20 +252,26 @@ impl StoreBackend for DuckDbBackend {
         let own = plan.current.iter().map(|_| &plan.feature);
         let keys = plan.inputs.iter().map(|input| &input.feature).chain(own);
         let names: Vec<(FeatureKey, String)> = keys.map(|key| (key.clone(), self.names(key).0)).collect();
-        let link = blocking::run({
-            let database = database.clone();
-            move || database.connect()
-        })
-        .await?;
-        // Dropping the future stops the statement.
-        let _stop = Interrupting(link.connection.interrupt_handle());
-        let plan = plan.clone();
-        let run = move || {
-            let table = plan.feature.table_name();
-            let during = During::new(&database.location, "resolve").of(&table);
-            native::resolve(&link, &plan, names, during)
+        let (plan, names) = (Arc::new(plan.clone()), Arc::new(names));
+        let resolve = async |moment: Moment| {
+            let (plan, names, database) = (plan.clone(), names.clone(), database.clone());
+            let connecting = database.clone();
+            let link = blocking::run(move || connecting.connect()).await?;
+            // Dropping the future stops the statement.
+            let _stop = Interrupting(link.connection.interrupt_handle());
+            let run = move || {
+                let table = plan.feature.table_name();
+                let during = During::new(&database.location, "resolve").of(&table);
+                native::resolve(&link, &plan, &names, moment, during)
+            };
+            blocking::run(run).await
         };
-        blocking::run(run).await
+        let moment = database.known().now();
+        let outcome = resolve(moment).await;
+        match moment == Moment::UNKNOWN || database.known().is_now(moment) {
+            true => outcome,
+            false => resolve(Moment::UNKNOWN).await,
+        }
     }
 
     async fn compact(&self, table: &FeatureKey) -> Result<()> {

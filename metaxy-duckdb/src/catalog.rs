@@ -101,18 +101,20 @@ pub(crate) struct StoredTable {
     /// The columns as the core sees them.
     pub(crate) schema: SchemaRef,
     pub(crate) indexes: Indexes,
+    /// About how many rows it has.
+    pub(crate) rows: i64,
 }
 
 impl StoredTable {
     /// Finds a table.
     pub(crate) fn find(connection: &Connection, sql_name: &str, during: During<'_>) -> Result<Option<Self>> {
-        let Some(described) = describe_table(connection, sql_name).map_err(during.fails())? else {
+        let Some((comment, indexes, rows)) = describe_table(connection, sql_name).map_err(during.fails())? else {
             return match is_view(connection, sql_name).map_err(during.fails())? {
                 true => Err(view(sql_name, during)),
                 false => Ok(None),
             };
         };
-        let indexes = Indexes::find(connection, sql_name, described).map_err(during.fails())?;
+        let indexes = Indexes::find(connection, sql_name, comment, indexes).map_err(during.fails())?;
         let described = describe_columns(connection, sql_name).map_err(during.fails())?;
         check_nesting(&described, during)?;
         let mut statement =
@@ -122,7 +124,7 @@ impl StoredTable {
             described.into_iter().zip(wire.fields()).map(|(own, wire)| own.stored(wire)).collect();
         name_apart(&mut columns);
         let schema = Arc::new(Schema::new(columns.iter().map(StoredColumn::field).collect::<Vec<_>>()));
-        Ok(Some(Self { sql_name: sql_name.to_owned(), columns, schema, indexes }))
+        Ok(Some(Self { sql_name: sql_name.to_owned(), columns, schema, indexes, rows }))
     }
 
     pub(crate) fn column(&self, name: &str) -> Option<&StoredColumn> {
@@ -220,10 +222,12 @@ fn view(sql_name: &str, during: During<'_>) -> Error {
 /// Restricts a query to the tables of the store.
 const OWN: &str = "database_name = current_database() AND schema_name = current_schema()";
 
-/// Reads the comment of a table and the number of its indexes; `None` if there is no such table.
-fn describe_table(connection: &Connection, table: &str) -> duckdb::Result<Option<(Option<String>, i64)>> {
-    let sql = format!("SELECT comment, index_count FROM duckdb_tables() WHERE {OWN} AND table_name = ?");
-    connection.prepare(&sql)?.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?.next().transpose()
+/// Reads the comment of a table, the number of its indexes and about that of its rows; `None` if there is no such table.
+fn describe_table(connection: &Connection, table: &str) -> duckdb::Result<Option<(Option<String>, i64, i64)>> {
+    let sql =
+        format!("SELECT comment, index_count, estimated_size FROM duckdb_tables() WHERE {OWN} AND table_name = ?");
+    let read = |row: &duckdb::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    connection.prepare(&sql)?.query_map([table], read)?.next().transpose()
 }
 
 fn is_view(connection: &Connection, name: &str) -> duckdb::Result<bool> {
@@ -271,7 +275,7 @@ pub(crate) struct Indexes {
 }
 
 impl Indexes {
-    fn find(connection: &Connection, table: &str, (comment, count): (Option<String>, i64)) -> duckdb::Result<Self> {
+    fn find(connection: &Connection, table: &str, comment: Option<String>, count: i64) -> duckdb::Result<Self> {
         if let Some(aside) = comment.as_deref().and_then(Self::noted) {
             return Ok(aside);
         }

@@ -13,8 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::arrow_border::hashing::{self, Hash};
 use crate::arrow_border::source::{BatchSource, FUNCTION};
+use crate::catalog::StoredTable;
 use crate::config::{DuckDbConfig, invalid};
 use crate::error::{During, is_broken};
+use crate::known::{KnownTables, Moment};
 use crate::location::{DatabaseId, check_file, found};
 use crate::sql::names::text;
 
@@ -41,6 +43,7 @@ struct Instance {
     writer: Arc<tokio::sync::Mutex<()>>,
     /// The permits of streams to keep a connection until they are read.
     streams: Arc<Semaphore>,
+    known: KnownTables,
 }
 
 struct Running {
@@ -117,6 +120,7 @@ impl Database {
             Err(error) if is_broken(&error) => {
                 running.connection = self.instance.opening.open(&self.location)?;
                 running.hashes.clear();
+                drop(self.instance.known.write());
                 connection = running.connection.try_clone().map_err(during.fails())?;
             }
             Err(error) => return Err(during.error(error)),
@@ -139,6 +143,11 @@ impl Database {
     /// Returns a permit to keep a connection for a stream that is not read; `None` if all are taken.
     pub(crate) fn stream(&self) -> Option<OwnedSemaphorePermit> {
         self.instance.streams.clone().try_acquire_owned().ok()
+    }
+
+    /// Returns the known descriptions of its tables.
+    pub(crate) fn known(&self) -> &KnownTables {
+        &self.instance.known
     }
 
     /// Waits for the other writers of this process.
@@ -165,6 +174,17 @@ impl Link {
             running.hashes.insert(name.clone());
         }
         Ok(name)
+    }
+
+    /// Returns the description of a table: the known one of a moment, or else that of the link's transaction, which has
+    /// begun after it.
+    pub(crate) fn table(&self, sql_name: &str, moment: Moment, during: During<'_>) -> Result<Option<StoredTable>> {
+        if let Some(table) = self.database.known().get(sql_name, moment) {
+            return Ok(Some(table));
+        }
+        let table = StoredTable::find(&self.connection, sql_name, during)?;
+        table.iter().for_each(|table| self.database.known().keep(table, moment));
+        Ok(table)
     }
 
     /// Checks the file after a write: the written rows exist only if the file does.
@@ -216,7 +236,7 @@ impl Opening {
     fn instance(&self, id: DatabaseId, connection: Connection) -> Instance {
         let running = Mutex::new(Running { connection, hashes: HashSet::new() });
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-        Instance { id, opening: self.clone(), running, writer: Arc::default(), streams }
+        Instance { id, opening: self.clone(), running, writer: Arc::default(), streams, known: KnownTables::default() }
     }
 
     fn open(&self, location: &str) -> Result<Connection> {

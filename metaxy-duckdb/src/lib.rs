@@ -8,6 +8,7 @@ mod connection;
 mod delete;
 mod error;
 mod held;
+mod known;
 mod location;
 mod native;
 mod read;

@@ -19,9 +19,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::KIND;
 use crate::arrow_border::cursor::Cursor;
 use crate::arrow_border::{DuckBatch, from_duckdb};
-use crate::catalog::StoredTable;
 use crate::connection::{Database, Link};
 use crate::error::During;
+use crate::known::Moment;
 use crate::sql::select::{Select, select};
 use crate::types::convert;
 
@@ -45,10 +45,15 @@ impl Reading {
     /// Starts the scan, and reads its first batch. If there are more, it keeps a connection, or writes its rows to a
     /// file if many streams already have a connection.
     pub(crate) async fn start(self) -> Result<Scan> {
-        let database = self.database.clone();
-        let (mut reader, applied) = blocking::run(move || self.prepare()).await?;
-        let (schema, stop) = (reader.schema.clone(), Interrupting(reader.interrupt.clone()));
-        let (reader, first) = blocking::run(move || reader.read().map(|first| (reader, first))).await?;
+        let reading = Arc::new(self);
+        let database = reading.database.clone();
+        let moment = database.known().now();
+        let mut begun = reading.begin(moment).await;
+        if moment != Moment::UNKNOWN && !database.known().is_now(moment) {
+            begun = reading.begin(Moment::UNKNOWN).await;
+        }
+        let Begun { reader, first, stop, applied } = begun?;
+        let schema = reader.schema.clone();
         let stream = match first {
             Some(first) if !reader.is_ended() => match database.stream() {
                 Some(permit) => {
@@ -62,19 +67,35 @@ impl Reading {
         Ok(Scan { schema, stream, applied })
     }
 
-    /// Reads the table and the rows in one transaction, so that both are from one snapshot.
-    fn prepare(self) -> Result<(Reader, ScanStage)> {
+    async fn begin(self: &Arc<Self>, moment: Moment) -> Result<Begun> {
+        let reading = self.clone();
+        let (mut reader, applied) = blocking::run(move || reading.prepare(moment)).await?;
+        let stop = Interrupting(reader.interrupt.clone());
+        let (reader, first) = blocking::run(move || reader.read().map(|first| (reader, first))).await?;
+        Ok(Begun { reader, first, stop, applied })
+    }
+
+    /// Reads the rows in the transaction that describes the table, so that both are from one snapshot, unless the
+    /// description is that of a moment.
+    fn prepare(&self, moment: Moment) -> Result<(Reader, ScanStage)> {
         let during = During::new(&self.database.location, "read").of(&self.table);
         let link = self.database.connect()?;
         link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
-        let table = StoredTable::find(&link.connection, &self.sql_name, during)?;
-        let table = table.ok_or_else(|| not_found(&self.info, &self.key))?;
+        let table = link.table(&self.sql_name, moment, during)?.ok_or_else(|| not_found(&self.info, &self.key))?;
         let Select { sql, columns, applied } = select(&table, &self.request);
         let schema = Arc::new(table.schema.project(&columns)?);
         let interrupt = link.connection.interrupt_handle();
-        let location = self.database.location.clone();
-        Ok((Reader { state: State::Planned(link, sql), schema, interrupt, location, table: self.table }, applied))
+        let (location, table) = (self.database.location.clone(), self.table.clone());
+        Ok((Reader { state: State::Planned(link, sql), schema, interrupt, location, table }, applied))
     }
+}
+
+/// A scan whose first batch has been read.
+struct Begun {
+    reader: Reader,
+    first: Option<RecordBatch>,
+    stop: Interrupting,
+    applied: ScanStage,
 }
 
 /// The rows of a scan that have not been read yet.

@@ -391,6 +391,10 @@ impl StoreBackend for FaultyBackend {
         self.call(Operation::NewestStamp, self.inner.newest_stamp(table)).await
     }
 
+    fn prefers_native(&self, plan: &IncrementPlan) -> bool {
+        self.inner.prefers_native(plan)
+    }
+
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {
         self.call(Operation::Resolve, self.inner.resolve_natively(plan)).await
     }

@@ -34,8 +34,9 @@ mod task;
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -53,6 +54,12 @@ use task::Task;
 thread_local! {
     /// Set if a closure of [`run`] runs on this thread.
     static IN_CLOSURE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns the number of threads that run at the same time. It is asked once: the system reads files for the answer.
+pub fn cores() -> usize {
+    static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+    *CORES
 }
 
 /// Runs a closure that blocks, and returns its result. It starts with the first poll.

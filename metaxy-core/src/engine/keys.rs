@@ -19,6 +19,10 @@ use super::table::NO_ROW;
 /// One hash function for all tables, so that their keys can be looked up in each other.
 const HASHER: RandomState = RandomState::with_seeds(0x6d65, 0x7461, 0x7879, 0x2e72);
 
+/// The size of a block of keys, in bits of an integer and in characters of a text.
+const BLOCK_BITS: u32 = 10;
+const BLOCK_CHARACTERS: usize = 3;
+
 /// The key columns of a table.
 pub(crate) struct Keys {
     columns: Vec<KeyColumn>,
@@ -66,6 +70,17 @@ impl Keys {
         })
     }
 
+    /// Returns a hash of the block of each key. Neighbours in an order of keys are mostly in one block: those whose last
+    /// column differs only in its lowest bits or last characters.
+    pub(super) fn block_hashes(&self) -> Vec<u64> {
+        let mut hashes = Vec::new();
+        if let Some((last, others)) = self.columns.split_last() {
+            others.iter().for_each(|column| column.hash_into(&mut hashes));
+            last.hash_blocks_into(&mut hashes);
+        }
+        hashes
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -81,6 +96,11 @@ impl Keys {
                 _ => (1..self.len).all(|row| self.compare(row - 1, self, row).is_lt()),
             }
         })
+    }
+
+    /// Returns whether a key is less than another one of them; a key with a null is not.
+    pub(super) fn is_less(&self, row: usize, other: usize) -> bool {
+        !self.is_null(row) && !self.is_null(other) && self.compare(row, self, other).is_lt()
     }
 
     /// Returns whether the last of these keys is less than the first of the others; a key with a null is not.
@@ -304,6 +324,23 @@ impl KeyColumn {
         }
     }
 
+    fn hash_blocks_into(&self, hashes: &mut Vec<u64>) {
+        match self {
+            Self::Int(array) => {
+                let block = |value: Option<i64>| HASHER.hash_one(value.unwrap_or_default() >> BLOCK_BITS);
+                combine(hashes, array.iter().map(block));
+            }
+            Self::Text(array) => {
+                let block = |row: usize| {
+                    let text = if array.is_valid(row) { array.value(row).as_bytes() } else { &[] };
+                    HASHER.hash_one(&text[..text.len().saturating_sub(BLOCK_CHARACTERS)])
+                };
+                combine(hashes, (0..array.len()).map(block));
+            }
+            Self::Other(_) => self.hash_into(hashes),
+        }
+    }
+
     fn compare(&self, row: usize, other: &KeyColumn, other_row: usize) -> Ordering {
         match (self, other) {
             (Self::Int(left), Self::Int(right)) => left.value(row).cmp(&right.value(other_row)),
@@ -387,12 +424,14 @@ mod tests {
                 prop_assert_eq!(keys.is_increasing(), !shuffled);
                 let groups = keys.groups();
                 prop_assert_eq!((groups.firsts.len(), groups.of_row.len()), (stored.len(), stored.len()));
+                let (blocks, of_others) = (keys.block_hashes(), other.block_hashes());
                 let index = KeyIndex::of(keys, finds_nulls);
                 let mut cursor = index.cursor();
                 for (row, number) in others.iter().enumerate() {
                     let expected = stored.iter().position(|stored| stored == number);
                     let expected = expected.filter(|_| number.is_some() || finds_nulls);
                     let found: Vec<u32> = cursor.find_all(&other, row).collect();
+                    prop_assert!(found.iter().all(|found| blocks[*found as usize] == of_others[row]));
                     prop_assert_eq!(found, expected.into_iter().map(|row| row as u32).collect::<Vec<_>>());
                 }
             }

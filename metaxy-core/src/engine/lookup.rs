@@ -38,9 +38,10 @@ pub(crate) async fn look_up<I: Send + Sync + 'static>(
     }
     let rows = collect(schema, stream, Some(key), pool).await?;
     let parts = parts_of(vec![table, rows], &[key.clone(), key.clone()], pool).await?;
-    let probed = parts.and_then(move |mut part| {
+    let probed = parts.and_then(move |part| {
         let (index, probe) = (index.clone(), probe.clone());
         blocking::run(move || {
+            let mut part = part.load()?;
             let rows = part.tables.pop().map(Table::into_batches).unwrap_or_default();
             let Some(table) = part.tables.pop().filter(|_| !rows.is_empty()) else { return Ok(Vec::new()) };
             let index = index(table)?;

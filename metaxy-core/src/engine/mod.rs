@@ -71,7 +71,7 @@ use compare::{Comparison, Current, compare};
 use expected::{Expected, Samples};
 use input::Input;
 use orphans::OrphanKeys;
-use parts::Part;
+use parts::Tables;
 
 /// The number of input units, and of those that are new. A unit is a distinct join key of expected rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -186,10 +186,10 @@ impl Run {
                 let (plan, finish) = (plan.clone(), finish.clone());
                 async move {
                     let part = part?;
-                    blocking::run(move || compare_part(&plan, part, finish.as_ref())).await
+                    blocking::run(move || compare_part(&plan, part.load()?, finish.as_ref())).await
                 }
             })
-            .buffered(parallel::cores())
+            .buffered(blocking::cores())
             .boxed()
     }
 }
@@ -200,7 +200,7 @@ pub(crate) type KindStream = BoxStream<'static, Result<(RowKind, RecordBatch)>>;
 /// Compares the expected rows of a part with the stored ones.
 fn compare_part<T>(
     plan: &IncrementPlan,
-    mut part: Part,
+    mut part: Tables,
     finish: &(impl Fn(&Expected<'_>, Option<&Current>, Comparison) -> Result<T> + ?Sized),
 ) -> Result<T> {
     let stored = plan.current.as_ref().and_then(|current| Some((current, part.tables.pop()?)));

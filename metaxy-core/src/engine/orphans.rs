@@ -12,6 +12,7 @@ use crate::scan::ScanRequest;
 
 use super::Run;
 use super::keys::{KeyIndex, Keys};
+use super::latest::KeepLatest;
 use super::lookup::look_up;
 use super::partition::{Collector, PartitionKey};
 use super::scan::{finish, keep_latest, project};
@@ -64,7 +65,8 @@ impl OrphanKeys {
         };
         let mut found = look_up(rows, orphaned, &key, &run.pool, index, probe).await?;
         if current.collapse {
-            found = keep_latest(schema.clone(), found, &run.plan.join_columns, &run.pool).await?;
+            let latest = KeepLatest { ids: run.plan.join_columns.clone(), filter: None, columns: None };
+            found = keep_latest(schema.clone(), found, latest, &run.pool).await?;
         }
         Ok(project(schema, found, Some(&current.orphan_columns))?.1)
     }

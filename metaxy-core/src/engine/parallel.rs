@@ -1,9 +1,9 @@
 //! Runs work on all cores.
 
 use std::cell::Cell;
-use std::num::NonZero;
 use std::ops::Range;
 
+use crate::blocking::cores;
 use crate::error::{Error, Result};
 use crate::fence;
 
@@ -55,9 +55,4 @@ pub(crate) fn map<I: Send, T: Send>(items: Vec<I>, work: impl Fn(I) -> Result<T>
 /// Returns the number of threads among which this one divides its work.
 fn threads() -> usize {
     if SHARES_WORK.get() { 1 } else { cores() }
-}
-
-/// Returns the number of threads that run at the same time.
-pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
 }

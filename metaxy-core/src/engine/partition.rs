@@ -1,12 +1,17 @@
-//! Rows of a table, held in memory if they fit, otherwise partitioned by the hash of their key into a temporary file.
+//! Rows of a table: as a whole if they fit into memory, otherwise partitioned by the hash of their key, with those that
+//! do not fit in a temporary file.
 //!
-//! Equal keys are in the same partition of all tables of a plan, so each partition is a smaller plan. A partition that
-//! is too large for the memory limit is divided again, by other bits of the hash.
+//! Equal keys are in the same partition of all tables of a plan, so each partition is a smaller plan. First it is the
+//! block of a key that is hashed, and rows keep the order in which they arrived: rows in the order of their keys are
+//! copied in runs, and each partition has them in this order. A partition that is too large for the memory limit is
+//! divided again by the hash of the key itself, and then by other bits of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::interleave_record_batch;
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::TryStreamExt;
 
@@ -14,10 +19,11 @@ use crate::backend::BatchStream;
 use crate::blocking;
 use crate::error::{Error, Result};
 use crate::memory::{MemoryPool, PARTITION_BITS, Reservation};
-use crate::schema::plain_batches;
+use crate::schema::{bytes_of_rows, plain_batches};
 
 use super::key_type::{common_type, key_type};
 use super::keys::Keys;
+use super::latest::KeepLatest;
 use super::parallel;
 use super::spill::{Chunk, Encoded, SpillFile};
 use super::table::{Table, plain_schema};
@@ -28,6 +34,9 @@ const MAX_DEPTH: u32 = 5;
 /// The size of a chunk of a file, if the memory limit allows it: smaller ones take longer to read.
 pub(super) const CHUNK_BYTES: usize = 512 << 10;
 const MIN_CHUNK_BYTES: usize = 32 << 10;
+
+/// From this mean length on, runs of rows are copied as slices.
+const LONG_RUN: usize = 32;
 
 /// The columns whose hash decides to which partition a row belongs, with the types in which they are compared.
 #[derive(Clone, Debug)]
@@ -67,6 +76,11 @@ impl PartitionKey {
         &self.columns
     }
 
+    /// Returns whether rows that are equal in these columns are always in the same partition.
+    pub(crate) fn keeps_together(&self, columns: &[String]) -> bool {
+        self.columns.iter().all(|(name, _)| columns.contains(name))
+    }
+
     /// Returns the keys of the rows of a table.
     pub(crate) fn keys_of(&self, table: &Table) -> Result<Keys> {
         let columns = self.columns.iter().map(|(name, data_type)| Ok((table.column(name)?, data_type.clone())));
@@ -83,9 +97,11 @@ impl PartitionKey {
 
     /// Returns the partition of each row.
     fn partitions_of(&self, batch: &RecordBatch, depth: u32, partitions: usize) -> Result<Vec<u8>> {
+        let keys = self.keys(batch)?;
+        let hashes = if depth == 0 { Cow::Owned(keys.block_hashes()) } else { Cow::Borrowed(keys.hashes()) };
         // The lowest and highest bits are left for the hash tables.
         let shift = 32 - 7 + PARTITION_BITS * depth;
-        Ok(self.keys(batch)?.hashes().iter().map(|hash| ((*hash >> shift) as usize % partitions) as u8).collect())
+        Ok(hashes.iter().map(|hash| ((*hash >> shift) as usize % partitions) as u8).collect())
     }
 }
 
@@ -93,7 +109,7 @@ impl PartitionKey {
 pub(crate) enum Collected {
     /// All rows, in memory.
     Whole(Table, Reservation),
-    /// Rows by partition, in a file.
+    /// Rows by partition, in memory or in a file.
     Divided(Partitions),
 }
 
@@ -135,13 +151,13 @@ impl Collector {
             match (&self.divider, &self.key) {
                 (Some(divider), _) => divider.push(batch).await?,
                 (None, None) => self.held.push(batch),
-                (None, Some(_)) if self.reservation.try_grow(batch.get_array_memory_size()) => self.held.push(batch),
+                (None, Some(_)) if self.reservation.try_grow(held_bytes(&batch)) => self.held.push(batch),
                 (None, Some(key)) => {
                     let divider = Divider::new(self.schema.clone(), key, &self.pool, 0)?;
+                    self.reservation = self.pool.reservation();
                     for batch in std::mem::take(&mut self.held).into_iter().chain([batch]) {
                         divider.push(batch).await?;
                     }
-                    self.reservation = self.pool.reservation();
                     self.divider = Some(divider);
                 }
             }
@@ -157,10 +173,24 @@ impl Collector {
     }
 }
 
+/// Returns the bytes that a batch takes. Its buffers may be larger than its rows, as those of a builder that has grown,
+/// or shared with other batches, which count them too.
+fn held_bytes(batch: &RecordBatch) -> usize {
+    batch.get_array_memory_size().min(2 * bytes_of_rows(batch))
+}
+
 impl Collected {
     /// Returns whether the rows are in memory.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(self, Self::Whole(..))
+    }
+
+    /// Keeps the latest rows: now, or when a partition is read.
+    pub(crate) async fn with_latest(self, latest: KeepLatest) -> Result<Self> {
+        Ok(match self {
+            Self::Whole(table, held) => Self::Whole(blocking::run(move || latest.apply(table)).await?, held),
+            Self::Divided(partitions) => Self::Divided(Partitions { latest: Some(Arc::new(latest)), ..partitions }),
+        })
     }
 
     /// Returns the rows as partitions.
@@ -188,8 +218,8 @@ struct Division {
     pool: Arc<MemoryPool>,
     depth: u32,
     file: Arc<SpillFile>,
-    chunks: Vec<Vec<Chunk>>,
-    /// The batches that are not in the file yet, and their bytes.
+    pieces: Vec<Vec<Piece>>,
+    /// The batches that are not divided yet, and their bytes.
     waiting: Vec<RecordBatch>,
     bytes: usize,
 }
@@ -202,7 +232,7 @@ impl Divider {
             pool: pool.clone(),
             depth,
             file: Arc::new(SpillFile::create(pool)?),
-            chunks: vec![Vec::new(); pool.partitions()],
+            pieces: std::iter::repeat_with(Vec::new).take(pool.partitions()).collect(),
             waiting: Vec::new(),
             bytes: 0,
         }))))
@@ -221,41 +251,51 @@ impl Divider {
         work: impl FnOnce(&mut Division) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let division = self.0.clone();
-        blocking::run(move || work(&mut division.lock().unwrap_or_else(PoisonError::into_inner))).await
+        blocking::run(move || work(&mut lock(&division))).await
     }
 }
 
 impl Division {
     fn push(&mut self, batch: RecordBatch) -> Result<()> {
-        self.bytes += batch.get_array_memory_size();
+        self.bytes += bytes_of_rows(&batch);
         self.waiting.push(batch);
-        let partitions = self.chunks.len();
+        let partitions = self.pieces.len();
         if self.bytes < partitions * self.pool.share(partitions).clamp(MIN_CHUNK_BYTES, CHUNK_BYTES) {
             return Ok(());
         }
         self.flush()
     }
 
-    /// Moves the batches from memory to the file: one chunk for each partition.
+    /// Divides the waiting batches: one piece for each partition, in memory if there is some left.
     fn flush(&mut self) -> Result<()> {
         let batches = std::mem::take(&mut self.waiting);
         self.bytes = 0;
-        let partitions = self.chunks.len();
+        let partitions = self.pieces.len();
         let of_rows =
             parallel::map(batches.iter().collect(), |batch| self.key.partitions_of(batch, self.depth, partitions))?;
-        let mut rows = vec![Vec::new(); partitions];
+        let mut runs = vec![Vec::new(); partitions];
         for (batch, of_rows) in of_rows.iter().enumerate() {
-            of_rows.iter().enumerate().for_each(|(row, partition)| rows[usize::from(*partition)].push((batch, row)));
+            let mut start = 0;
+            for run in of_rows.chunk_by(|left, right| left == right) {
+                let end = start + run.len();
+                runs[usize::from(run[0])].push((batch, start..end));
+                start = end;
+            }
         }
-        let rows = rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()).collect();
-        let batches: Vec<&RecordBatch> = batches.iter().collect();
-        let encoded = parallel::map(rows, |(partition, rows): (usize, Vec<(usize, usize)>)| {
-            Ok((partition, Encoded::new(&interleave_record_batch(&batches, &rows)?)?))
+        let runs = runs.into_iter().enumerate().filter(|(_, runs)| !runs.is_empty()).collect();
+        let pieces = parallel::map(runs, |(partition, runs): (usize, Vec<(usize, Range<usize>)>)| {
+            Ok((partition, self.piece(gather(&batches, &runs)?)?))
         })?;
-        for (partition, batch) in encoded {
-            self.chunks[partition].push(self.file.append(&batch)?);
-        }
+        pieces.into_iter().for_each(|(partition, piece)| self.pieces[partition].push(piece));
         Ok(())
+    }
+
+    fn piece(&self, rows: RecordBatch) -> Result<Piece> {
+        let mut reservation = self.pool.reservation();
+        Ok(match reservation.try_grow_within_half(held_bytes(&rows)) {
+            true => Piece::Held(rows, reservation),
+            false => Piece::Spilled(self.file.append(&Encoded::new(&rows)?)?),
+        })
     }
 
     fn finish(&mut self) -> Result<Partitions> {
@@ -266,30 +306,61 @@ impl Division {
             pool: self.pool.clone(),
             depth: self.depth,
             file: self.file.clone(),
-            chunks: std::mem::take(&mut self.chunks),
+            pieces: std::mem::take(&mut self.pieces).into_iter().map(Mutex::new).collect(),
+            latest: None,
         })
     }
 }
 
-/// The partitions of the rows of a table.
+/// Returns rows of several batches in one.
+fn gather(batches: &[RecordBatch], runs: &[(usize, Range<usize>)]) -> Result<RecordBatch> {
+    let rows: usize = runs.iter().map(|(_, rows)| rows.len()).sum();
+    if rows / runs.len() >= LONG_RUN {
+        let slices: Vec<RecordBatch> =
+            runs.iter().map(|(batch, rows)| batches[*batch].slice(rows.start, rows.len())).collect();
+        return Ok(concat_batches(slices[0].schema_ref(), &slices)?);
+    }
+    let rows: Vec<(usize, usize)> =
+        runs.iter().flat_map(|(batch, rows)| rows.clone().map(|row| (*batch, row))).collect();
+    Ok(interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &rows)?)
+}
+
+/// Rows of one partition.
+enum Piece {
+    Held(RecordBatch, Reservation),
+    Spilled(Chunk),
+}
+
+/// The partitions of the rows of a table. Each can be taken once.
 pub(crate) struct Partitions {
     schema: SchemaRef,
     key: PartitionKey,
     pool: Arc<MemoryPool>,
     depth: u32,
     file: Arc<SpillFile>,
-    chunks: Vec<Vec<Chunk>>,
+    pieces: Vec<Mutex<Vec<Piece>>>,
+    /// What is to be done with the rows of a partition.
+    latest: Option<Arc<KeepLatest>>,
+}
+
+impl Piece {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Held(rows, _) => bytes_of_rows(rows),
+            Self::Spilled(chunk) => chunk.bytes,
+        }
+    }
 }
 
 impl Partitions {
     /// Returns the number of partitions.
     pub(crate) fn len(&self) -> usize {
-        self.chunks.len()
+        self.pieces.len()
     }
 
     /// Returns the size in bytes of the rows of a partition in memory.
     pub(crate) fn bytes(&self, partition: usize) -> usize {
-        self.chunks[partition].iter().map(|chunk| chunk.bytes).sum()
+        lock(&self.pieces[partition]).iter().map(Piece::bytes).sum()
     }
 
     /// Returns whether partitions can be divided again.
@@ -297,28 +368,92 @@ impl Partitions {
         self.depth + 1 < MAX_DEPTH
     }
 
-    /// Reads a partition.
-    pub(crate) async fn table(&self, partition: usize) -> Result<Table> {
-        let mut batches = Vec::with_capacity(self.chunks[partition].len());
-        for chunk in &self.chunks[partition] {
-            batches.extend(self.read(chunk).await?);
+    /// Takes a partition, with the memory reserved for it. Called on threads that may block.
+    pub(crate) fn take(&self, partition: usize) -> Result<(Table, Vec<Reservation>)> {
+        let (mut batches, mut held) = (Vec::new(), Vec::new());
+        for piece in self.pieces_of(partition) {
+            batches.extend(self.rows_of(piece, &mut held)?);
         }
-        Table::new(self.schema.clone(), batches)
+        let table = Table::new(self.schema.clone(), batches)?;
+        match &self.latest {
+            Some(latest) => Ok((latest.apply(table)?, held)),
+            None => Ok((table, held)),
+        }
     }
 
     /// Divides a partition again.
-    pub(crate) async fn divide(&self, partition: usize) -> Result<Partitions> {
+    pub(crate) async fn divide(self: &Arc<Self>, partition: usize) -> Result<Partitions> {
         let divider = Divider::new(self.schema.clone(), &self.key, &self.pool, self.depth + 1)?;
-        for chunk in &self.chunks[partition] {
-            for batch in self.read(chunk).await? {
+        for piece in self.pieces_of(partition) {
+            let partitions = self.clone();
+            for batch in blocking::run(move || partitions.rows_of(piece, &mut Vec::new())).await? {
                 divider.push(batch).await?;
             }
         }
-        divider.finish().await
+        Ok(Partitions { latest: self.latest.clone(), ..divider.finish().await? })
     }
 
-    async fn read(&self, chunk: &Chunk) -> Result<Vec<RecordBatch>> {
-        let (file, chunk) = (self.file.clone(), chunk.clone());
-        blocking::run(move || file.read(&chunk)).await
+    fn pieces_of(&self, partition: usize) -> Vec<Piece> {
+        std::mem::take(&mut *lock(&self.pieces[partition]))
+    }
+
+    fn rows_of(&self, piece: Piece, held: &mut Vec<Reservation>) -> Result<Vec<RecordBatch>> {
+        match piece {
+            Piece::Spilled(chunk) => self.file.read(&chunk),
+            Piece::Held(rows, reservation) => {
+                held.push(reservation);
+                Ok(vec![rows])
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array, StringArray};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+    use crate::backend::stream_of;
+
+    /// Returns rows in the order of their ids, an integer and a text, in batches of an odd size.
+    fn ordered(rows: i64) -> Vec<RecordBatch> {
+        let starts = (0..rows).step_by(4_999);
+        let batch = |start: i64| {
+            let ids = start..rows.min(start + 4_999);
+            let texts = ids.clone().map(|id| Some(format!("clip-{id:09}")));
+            let number: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+            let text: ArrayRef = Arc::new(texts.collect::<StringArray>());
+            RecordBatch::try_from_iter([("number", number), ("text", text)]).expect("two columns")
+        };
+        starts.map(batch).collect()
+    }
+
+    #[tokio::test]
+    async fn partitions_have_rows_in_the_order_of_their_keys() {
+        for name in ["number", "text"] {
+            let mut batches = ordered(99_980);
+            let key = PartitionKey::within(batches[0].schema_ref(), &[name.to_owned()]).expect("a key");
+            let pool = MemoryPool::new(1 << 20, None);
+            // The files of a table are read side by side.
+            let later = batches.split_off(batches.len() / 2);
+            let mixed = batches.iter().zip(&later).flat_map(|(one, other)| [one.clone(), other.clone()]).collect();
+            let collected = collect(later[0].schema(), stream_of(mixed), Some(&key), &pool).await.expect("a file");
+            let latest = KeepLatest { ids: vec![name.to_owned()], filter: None, columns: None };
+            let collected = collected.with_latest(latest).await.expect("steps");
+            let partitions = collected.divided(&key, &pool).await.expect("partitions");
+            let mut found: Vec<i64> = Vec::new();
+            for partition in 0..partitions.len() {
+                let (table, _held) = partitions.take(partition).expect("rows");
+                assert!(key.keys_of(&table).expect("keys").is_increasing(), "partition {partition} by {name}");
+                found.extend(table.column("number").expect("a column").as_primitive::<Int64Type>().values());
+            }
+            found.sort_unstable();
+            assert!(found.into_iter().eq(0..99_980), "each row is in one partition");
+        }
     }
 }

@@ -6,10 +6,10 @@ use futures::future::try_join_all;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
+use crate::blocking::{self, cores};
 use crate::error::Result;
 use crate::memory::{MemoryPool, Reservation};
 
-use super::parallel::cores;
 use super::partition::{Collected, PartitionKey, Partitions};
 use super::table::Table;
 
@@ -17,10 +17,32 @@ use super::table::Table;
 const SMALL_PARTITION: usize = 1 << 20;
 
 /// The rows of each table that are processed together.
-pub(crate) struct Part {
+pub(crate) enum Part {
+    /// All rows.
+    Whole(Tables),
+    /// A partition, which is still to be read.
+    Partition(Arc<[Arc<Partitions>]>, usize),
+}
+
+/// The tables of a part.
+pub(crate) struct Tables {
     pub(crate) tables: Vec<Table>,
     /// The memory reserved for the rows.
     _held: Vec<Reservation>,
+}
+
+impl Part {
+    /// Returns the tables. Called on threads that may block.
+    pub(crate) fn load(self) -> Result<Tables> {
+        match self {
+            Self::Whole(tables) => Ok(tables),
+            Self::Partition(tables, partition) => {
+                let taken = tables.iter().map(|table| table.take(partition)).collect::<Result<Vec<_>>>()?;
+                let (tables, held): (Vec<Table>, Vec<Vec<Reservation>>) = taken.into_iter().unzip();
+                Ok(Tables { tables, _held: held.into_iter().flatten().collect() })
+            }
+        }
+    }
 }
 
 /// Returns tables as a single part if all of them are in memory, otherwise as one part for each partition. `keys` has
@@ -30,7 +52,7 @@ pub(crate) async fn parts_of(
     keys: &[PartitionKey],
     pool: &Arc<MemoryPool>,
 ) -> Result<BoxStream<'static, Result<Part>>> {
-    let mut whole = Part { tables: Vec::with_capacity(tables.len()), _held: Vec::new() };
+    let mut whole = Tables { tables: Vec::with_capacity(tables.len()), _held: Vec::new() };
     if tables.iter().all(Collected::is_whole) {
         for table in tables {
             if let Collected::Whole(table, held) = table {
@@ -38,7 +60,7 @@ pub(crate) async fn parts_of(
                 whole._held.push(held);
             }
         }
-        return Ok(stream::once(async move { Ok(whole) }).boxed());
+        return Ok(stream::once(async move { Ok(Part::Whole(whole)) }).boxed());
     }
     let divided = tables.into_iter().zip(keys).map(|(table, key)| table.divided(key, pool));
     Ok(Queue::new(try_join_all(divided).await?, pool).into_stream())
@@ -51,12 +73,13 @@ pub(crate) async fn tables_of(
     pool: &Arc<MemoryPool>,
 ) -> Result<BoxStream<'static, Result<Table>>> {
     let parts = parts_of(vec![table], std::slice::from_ref(key), pool).await?;
-    Ok(parts.try_filter_map(|mut part| async move { Ok(part.tables.pop()) }).boxed())
+    let tables = parts.and_then(|part| blocking::run(move || part.load()));
+    Ok(tables.try_filter_map(|mut part| async move { Ok(part.tables.pop()) }).boxed())
 }
 
 /// The partitions that are still to be processed.
 struct Queue {
-    waiting: Vec<(Arc<Vec<Partitions>>, usize)>,
+    waiting: Vec<(Arc<[Arc<Partitions>]>, usize)>,
     /// Partitions above this size are divided again.
     limit: usize,
 }
@@ -74,22 +97,18 @@ impl Queue {
 
     fn add(&mut self, tables: Vec<Partitions>) {
         let partitions = tables.first().map_or(0, Partitions::len);
-        let tables = Arc::new(tables);
+        let tables: Arc<[Arc<Partitions>]> = tables.into_iter().map(Arc::new).collect();
         self.waiting.extend((0..partitions).rev().map(|partition| (tables.clone(), partition)));
     }
 
     async fn next(&mut self) -> Result<Option<Part>> {
         while let Some((tables, partition)) = self.waiting.pop() {
             let bytes: usize = tables.iter().map(|table| table.bytes(partition)).sum();
-            if bytes == 0 {
-                continue;
-            }
-            if bytes > self.limit && tables.iter().all(Partitions::can_divide) {
+            if bytes > self.limit && tables.iter().all(|table| table.can_divide()) {
                 self.add(try_join_all(tables.iter().map(|table| table.divide(partition))).await?);
-                continue;
+            } else if bytes > 0 {
+                return Ok(Some(Part::Partition(tables, partition)));
             }
-            let tables = try_join_all(tables.iter().map(|table| table.table(partition))).await?;
-            return Ok(Some(Part { tables, _held: Vec::new() }));
         }
         Ok(None)
     }
@@ -119,6 +138,7 @@ mod tests {
         let partitions = collected.divided(&key, &pool).await.expect("partitions");
         let queue = Queue::with_limit(vec![partitions], 100);
         let parts: Vec<Part> = queue.into_stream().try_collect().await.expect("all parts");
+        let parts = parts.into_iter().map(|part| part.load().expect("tables")).collect::<Vec<_>>();
         assert!(parts.len() > 640, "{} parts", parts.len());
         let batches = parts.iter().flat_map(|part| part.tables[0].batches());
         let mut found: Vec<i64> =

@@ -15,7 +15,7 @@ use crate::scan::{Scan, ScanRequest};
 use super::key_type::common_type;
 use super::partition::{Collected, PartitionKey, collect};
 use super::parts::{Part, parts_of};
-use super::scan::finish;
+use super::scan::{begin, keep_latest};
 use super::source::{InputScan, PlanSource};
 use super::table::Table;
 
@@ -47,8 +47,16 @@ impl Opened<'_> {
 
     async fn collect(self, key: Option<&PartitionKey>, pool: &Arc<MemoryPool>) -> Result<Collected> {
         let (schema, stream) = match self.rows {
-            OpenedRows::Scan(scan, request) => finish(scan, request, pool).await?,
             OpenedRows::InMemory(table) => (table.schema.clone(), stream_of(table.into_batches())),
+            OpenedRows::Scan(scan, request) => match (begin(scan, request)?, key) {
+                ((schema, stream, None), _) => (schema, stream),
+                ((schema, stream, Some(latest)), Some(key)) if key.keeps_together(&latest.ids) => {
+                    return collect(schema, stream, Some(key), pool).await?.with_latest(latest).await;
+                }
+                ((schema, stream, Some(latest)), _) => {
+                    (latest.schema(&schema)?, keep_latest(schema, stream, latest, pool).await?)
+                }
+            },
         };
         collect(schema, stream, key, pool).await
     }

@@ -7,12 +7,11 @@ use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::backend::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
-use crate::blocking;
 use crate::error::Result;
 use crate::filter::Predicate;
 use crate::memory::MemoryPool;
 
-use super::latest::{in_key_order, latest_rows};
+use super::latest::KeepLatest;
 use super::partition::{PartitionKey, collect};
 use super::parts::tables_of;
 
@@ -22,17 +21,32 @@ pub(crate) async fn finish(
     request: &ScanRequest,
     pool: &Arc<MemoryPool>,
 ) -> Result<(SchemaRef, BatchStream)> {
-    let Scan { schema, mut stream, applied } = scan;
+    match begin(scan, request)? {
+        (schema, stream, None) => Ok((schema, stream)),
+        (schema, stream, Some(latest)) => {
+            Ok((latest.schema(&schema)?, keep_latest(schema, stream, latest, pool).await?))
+        }
+    }
+}
+
+/// Applies the steps that need only a row at a time. Returns the rows, with the steps that are then left.
+pub(crate) fn begin(scan: Scan, request: &ScanRequest) -> Result<(SchemaRef, BatchStream, Option<KeepLatest>)> {
+    let Scan { schema, stream, applied } = scan;
+    // A backend may return more columns than are needed.
+    let (schema, mut stream) = match request.columns_needed(&schema, applied) {
+        needed if needed.len() < schema.fields().len() => project(schema, stream, Some(&needed))?,
+        _ => (schema, stream),
+    };
     if applied < ScanStage::RowFilter {
         stream = filtered(stream, request.row_filter.clone());
     }
+    let filter = request.filter.clone().filter(|_| applied < ScanStage::Filter);
     if let (true, Some(ids)) = (applied < ScanStage::KeepLatest, &request.keep_latest) {
-        stream = keep_latest(schema.clone(), stream, ids, pool).await?;
+        let latest = KeepLatest { ids: ids.clone(), filter, columns: request.columns.clone() };
+        return Ok((schema, stream, Some(latest)));
     }
-    if applied < ScanStage::Filter {
-        stream = filtered(stream, request.filter.clone());
-    }
-    project(schema, stream, request.columns.as_deref())
+    let (schema, stream) = project(schema, filtered(stream, filter), request.columns.as_deref())?;
+    Ok((schema, stream, None))
 }
 
 fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {
@@ -46,25 +60,17 @@ fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {
         .boxed()
 }
 
-/// Keeps the latest row of each sample. Rows that do not fit into the memory limit are partitioned by their ids.
+/// Keeps the latest row of each key. Rows that do not fit into the memory limit are partitioned by it.
 pub(crate) async fn keep_latest(
     schema: SchemaRef,
     stream: BatchStream,
-    ids: &[String],
+    latest: KeepLatest,
     pool: &Arc<MemoryPool>,
 ) -> Result<BatchStream> {
-    let key = PartitionKey::within(&schema, ids)?;
-    let collected = collect(schema, stream, Some(&key), pool).await?;
-    let ids: Arc<[String]> = ids.into();
-    let latest = tables_of(collected, &key, pool).await?.and_then(move |table| {
-        let ids = ids.clone();
-        blocking::run(move || {
-            let table = in_key_order(table, &ids)?;
-            let rows = latest_rows(&table, &ids)?;
-            table.retain(&rows)
-        })
-    });
-    Ok(latest.map_ok(stream_of).try_flatten().boxed())
+    let key = PartitionKey::within(&schema, &latest.ids)?;
+    let collected = collect(schema, stream, Some(&key), pool).await?.with_latest(latest).await?;
+    let tables = tables_of(collected, &key, pool).await?;
+    Ok(tables.map_ok(|table| stream_of(table.into_batches())).try_flatten().boxed())
 }
 
 pub(crate) fn project(

@@ -12,7 +12,7 @@ use crate::backend::{BatchStream, stream_of};
 use crate::blocking;
 use crate::error::{Error, Result};
 use crate::memory::{MemoryPool, Reservation};
-use crate::schema::plain_batches;
+use crate::schema::{bytes_of_rows, plain_batches};
 
 use super::increasing::IncreasingIds;
 use super::partition::CHUNK_BYTES;
@@ -80,7 +80,7 @@ impl Sequence {
         if !self.schemas.contains(batch.schema_ref()) {
             self.schemas.push(batch.schema());
         }
-        let bytes = batch.get_array_memory_size();
+        let bytes = bytes_of_rows(&batch);
         self.held.push(batch);
         if self.file.is_none() {
             if self.reservation.try_grow(bytes) {
@@ -90,7 +90,7 @@ impl Sequence {
             self.reservation = pool.reservation();
             return self.flush().await;
         }
-        if self.held.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() < CHUNK_BYTES {
+        if self.held.iter().map(bytes_of_rows).sum::<usize>() < CHUNK_BYTES {
             return Ok(());
         }
         self.flush().await
@@ -112,7 +112,7 @@ impl Sequence {
 fn runs(batches: &[RecordBatch]) -> impl Iterator<Item = &[RecordBatch]> {
     let mut bytes = 0;
     batches.chunk_by(move |one, next| {
-        bytes += one.get_array_memory_size();
+        bytes += bytes_of_rows(one);
         let together = bytes < CHUNK_BYTES && one.schema_ref() == next.schema_ref();
         if !together {
             bytes = 0;

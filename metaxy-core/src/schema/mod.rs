@@ -28,4 +28,4 @@ pub use trim::trimmed;
 pub(crate) use convert::align;
 pub(crate) use grow::item_of;
 pub(crate) use plain::{plain_array, plain_batches};
-pub(crate) use sizes::{output_runs, struct_bytes};
+pub(crate) use sizes::{bytes_of_rows, output_runs, struct_bytes};

@@ -12,12 +12,26 @@ const OUTPUT_ROWS: usize = 32 * 1024;
 /// offsets can address, also for a backend that converts values into another form.
 const OUTPUT_BYTES: usize = 64 << 20;
 
+/// The size of an element of a column of views.
+const VIEW: usize = size_of::<u128>();
+
 /// Cuts a batch into slices of at most 32,768 rows and 64 MiB of values each, unless one row has more. Values in
 /// dictionaries, runs and views are counted as expanded: each slice fits into 32-bit offsets in any form.
 pub fn slices(batch: &RecordBatch) -> Vec<RecordBatch> {
     let rows = struct_bytes(batch.num_rows(), batch.columns());
     let runs = output_runs(rows.into_iter().map(|bytes| (1, bytes)));
     runs.into_iter().map(|run| batch.slice(run.start, run.len())).collect()
+}
+
+/// Returns the bytes of the rows of a batch, which is less than the batch keeps in memory if it is a slice of others or
+/// shares their buffers.
+pub(crate) fn bytes_of_rows(batch: &RecordBatch) -> usize {
+    let bytes = |array: &ArrayRef| match array.data_type() {
+        DataType::Utf8View => array.len() * VIEW + array.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => array.len() * VIEW + array.as_binary_view().total_buffer_bytes_used(),
+        _ => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
+    };
+    batch.columns().iter().map(bytes).sum()
 }
 
 /// Groups units of a number of rows and bytes each, such as rows or groups of rows, into runs of the size of output

@@ -14,7 +14,7 @@ use crate::blocking;
 use crate::columns;
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
-use crate::schema::{align, convert, plain_type};
+use crate::schema::{align, bytes_of_rows, convert, plain_type};
 
 use super::duplicates::one_row_each;
 use super::stamp::Stamping;
@@ -210,7 +210,7 @@ fn joined(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     let mut run: Vec<RecordBatch> = Vec::new();
     let mut bytes = 0;
     for batch in batches {
-        let size = batch.get_array_memory_size();
+        let size = bytes_of_rows(&batch);
         let continues = run.first().is_some_and(|first| first.schema_ref() == batch.schema_ref());
         if !continues || bytes + size > JOINED_BYTES {
             joined.extend(join(std::mem::take(&mut run))?);

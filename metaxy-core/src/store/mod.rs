@@ -185,7 +185,7 @@ impl StoreBuilder {
     }
 
     /// Limits the bytes of rows that resolves, reads, copies, rebases and streamed writes of this store hold in memory;
-    /// rows beyond the limit are written to files in [`temp_dir`](Self::temp_dir). A third of it is for rows as they are
+    /// rows beyond the limit are written to files in [`temp_dir`](Self::temp_dir). A quarter of it is for rows as they are
     /// read, the rest for computed data. ([`LazyIncrement`] names what is not bounded.) By default all stores of the
     /// process share one limit: `METAXY_MEMORY_LIMIT` (`4GB`, `512MiB`) or, if it is not set, half of the memory of the
     /// machine or its control group.

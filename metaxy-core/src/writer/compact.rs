@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::DataType;
 
 use crate::error::Result;
+use crate::schema::bytes_of_rows;
 
 /// The bytes that a batch may keep beyond its rows.
 const SLACK: usize = 16 << 10;
-const VIEW: usize = size_of::<u128>();
 
 /// Returns the same rows. A few rows of a large batch are copied, because they would keep all of it in memory while
 /// they wait.
@@ -24,15 +24,6 @@ pub(super) fn compact(batch: RecordBatch) -> Result<RecordBatch> {
     let columns = copy.columns().iter().map(collected).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(copy.num_rows()));
     Ok(RecordBatch::try_new_with_options(copy.schema(), columns, &options)?)
-}
-
-fn bytes_of_rows(batch: &RecordBatch) -> usize {
-    let bytes = |array: &ArrayRef| match array.data_type() {
-        DataType::Utf8View => array.len() * VIEW + array.as_string_view().total_buffer_bytes_used(),
-        DataType::BinaryView => array.len() * VIEW + array.as_binary_view().total_buffer_bytes_used(),
-        _ => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
-    };
-    batch.columns().iter().map(bytes).sum()
 }
 
 /// Copies the buffers of views, which share those of the array from which they were taken.

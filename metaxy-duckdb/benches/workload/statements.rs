@@ -19,12 +19,15 @@ use crate::FILE;
 
 /// Times the statement of a phase.
 pub(crate) fn run(probe: &Probe<'_>) -> Result<Option<Duration>, BoxError> {
+    if !matches!(probe.scenario, Scenario::Simple | Scenario::Wide) {
+        return Ok(None);
+    }
     match probe.phase {
         Phase::Write => {
             let tables: Vec<&[RecordBatch]> = probe.roots.iter().map(Vec::as_slice).collect();
-            write(probe.dir, &tables, root_fields(probe.scenario)).map(Some)
+            write(probe.dir, &tables, probe.scenario.root_fields()).map(Some)
         }
-        Phase::WriteLeaf => write(probe.dir, &[probe.leaf], leaf_fields(probe.scenario)).map(Some),
+        Phase::WriteLeaf => write(probe.dir, &[probe.leaf], probe.scenario.leaf_fields()).map(Some),
         Phase::New => {
             let (elapsed, rows) = resolve(probe, &new(probe.scenario))?;
             expect(rows, probe.size)?;
@@ -41,20 +44,6 @@ pub(crate) fn run(probe: &Probe<'_>) -> Result<Option<Duration>, BoxError> {
 
 fn expect(found: usize, wanted: usize) -> Result<(), BoxError> {
     if found == wanted { Ok(()) } else { Err(format!("the statement returns {found} rows, not {wanted}").into()) }
-}
-
-fn root_fields(scenario: Scenario) -> &'static [&'static str] {
-    match scenario {
-        Scenario::Simple => &["audio", "frames"],
-        Scenario::Wide => &["audio", "embedding", "frames", "optical_flow"],
-    }
-}
-
-fn leaf_fields(scenario: Scenario) -> &'static [&'static str] {
-    match scenario {
-        Scenario::Simple => &["prediction"],
-        Scenario::Wide => &["prediction_a", "prediction_b"],
-    }
 }
 
 /// Returns the newest row of each sample of a table.
@@ -81,13 +70,13 @@ fn new(scenario: Scenario) -> String {
     let hash = |field: &str| {
         let mut text = format!("'{field}|1'");
         for root in 0..roots {
-            for parent in root_fields(scenario) {
+            for parent in scenario.root_fields() {
                 text.push_str(&format!(" || '|bench/root_{root}.{parent}|' || v{root}.{parent}"));
             }
         }
         format!("left(md5({text}), 8) AS {field}")
     };
-    let fields = leaf_fields(scenario);
+    let fields = scenario.leaf_fields();
     let hashes: Vec<String> = fields.iter().map(|field| hash(field)).collect();
     format!(
         "SELECT *, left(md5({}), 8) AS p FROM (SELECT sample_uid, {} FROM {})",
@@ -102,7 +91,7 @@ fn compare(scenario: Scenario) -> String {
     format!(
         "SELECT CASE WHEN c.q IS NULL THEN 'new' WHEN e.p IS NULL THEN 'orphaned' ELSE 'stale' END, sample_uid, {}, p \
          FROM ({}) AS e FULL JOIN {} AS c USING (sample_uid) WHERE e.p IS DISTINCT FROM c.q",
-        leaf_fields(scenario).join(", "),
+        scenario.leaf_fields().join(", "),
         new(scenario),
         latest("bench__leaf", "sample_uid, metaxy_provenance AS q")
     )

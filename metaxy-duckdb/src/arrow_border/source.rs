@@ -16,6 +16,7 @@ use duckdb::core::{
 };
 use duckdb::vtab::arrow::{WritableVector, to_duckdb_logical_type_for_field, write_arrow_array_to_vector};
 use duckdb::vtab::{BindInfo, InitInfo, TableFunctionInfo, VTab};
+use metaxy_core::blocking;
 
 use super::texts::NewTexts;
 use crate::KIND;
@@ -113,7 +114,7 @@ impl VTab for BatchSource {
     }
 
     fn init(init: &InitInfo) -> Result<Self::InitData, BoxError> {
-        init.set_max_threads(std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64));
+        init.set_max_threads(blocking::cores() as u64);
         Ok(AtomicUsize::new(0))
     }
 

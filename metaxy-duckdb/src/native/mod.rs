@@ -23,6 +23,7 @@ use crate::arrow_border::to_duckdb;
 use crate::catalog::StoredTable;
 use crate::connection::Link;
 use crate::error::During;
+use crate::known::Moment;
 use crate::read::Rows;
 use crate::sql::names::quoted;
 use crate::types::convert;
@@ -39,11 +40,13 @@ pub(crate) struct Part {
     table: StoredTable,
 }
 
-/// Runs a plan on the tables of the given names: the table of each input, then that of the feature.
+/// Runs a plan on the tables of the given names, the table of each input and then that of the feature, as they were
+/// described at a moment.
 pub(crate) fn resolve(
     link: &Link,
     plan: &IncrementPlan,
-    names: Vec<(FeatureKey, String)>,
+    names: &[(FeatureKey, String)],
+    moment: Moment,
     during: During<'_>,
 ) -> Result<NativeOutcome> {
     if plan.inputs.len() > MAX_INPUTS {
@@ -58,8 +61,8 @@ pub(crate) fn resolve(
     connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
     let mut parts = Vec::with_capacity(names.len());
     for (key, sql_name) in names {
-        match StoredTable::find(connection, &sql_name, during)? {
-            Some(table) => parts.push(Part { key, table }),
+        match link.table(sql_name, moment, during)? {
+            Some(table) => parts.push(Part { key: key.clone(), table }),
             None => return Ok(NativeOutcome::Declined(format!("`{key}` has no table"))),
         }
     }

@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 
+use arrow::datatypes::DataType;
 use metaxy_core::{ScanRequest, ScanStage, columns};
 
 use super::names::quoted;
 use super::predicate::condition;
 use crate::catalog::StoredTable;
+
+/// The number of rows up to which all texts of a column count as small.
+pub(crate) const SMALL_TABLE: i64 = 500_000;
 
 /// The rows of a scan in SQL, as far as DuckDB's result equals that of the core.
 #[derive(Debug)]
@@ -22,6 +26,26 @@ pub(crate) struct Relation {
 impl Relation {
     /// Converts a request into SQL, as far as DuckDB's result equals that of the core.
     pub(crate) fn new(table: &StoredTable, request: &ScanRequest) -> Self {
+        let mut relation = Self::filtered(table, request);
+        if relation.applied < ScanStage::RowFilter {
+            return relation;
+        }
+        if let Some(ids) = &request.keep_latest {
+            let Some(latest) = keep_latest(table, ids, &relation) else { return relation };
+            relation.add_condition(&latest);
+        }
+        relation.applied = ScanStage::KeepLatest;
+        match request.filter.as_ref().map(|predicate| condition(table, predicate)) {
+            Some(None) => return relation,
+            Some(Some(condition)) => relation.add_condition(&condition),
+            None => {}
+        }
+        relation.applied = ScanStage::Filter;
+        relation
+    }
+
+    /// Converts the first step of a request, the row filter.
+    fn filtered(table: &StoredTable, request: &ScanRequest) -> Self {
         let from = quoted(&table.sql_name);
         let mut relation = Self { from, all: "*, rowid", condition: None, applied: ScanStage::Nothing };
         if let Some(predicate) = &request.row_filter {
@@ -29,18 +53,6 @@ impl Relation {
             relation.condition = Some(condition);
         }
         relation.applied = ScanStage::RowFilter;
-        let after = request.filter.as_ref().map(|predicate| condition(table, predicate));
-        if let Some(ids) = &request.keep_latest {
-            let Some(latest) = keep_latest(table, ids, &relation) else { return relation };
-            relation.add_condition(&latest);
-        }
-        relation.applied = ScanStage::KeepLatest;
-        match after {
-            Some(None) => return relation,
-            Some(Some(condition)) => relation.add_condition(&condition),
-            None => {}
-        }
-        relation.applied = ScanStage::Filter;
         relation
     }
 
@@ -83,13 +95,32 @@ pub(crate) struct Select {
 
 /// Returns the statement that reads the requested columns, and those that the core needs to apply the rest.
 pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
-    let relation = Relation::new(table, request);
+    let relation = match leaves_keep_latest(table, request) {
+        true => Relation::filtered(table, request),
+        false => Relation::new(table, request),
+    };
     let needed: HashSet<String> = request.columns_needed(&table.schema, relation.applied).into_iter().collect();
     let columns: Vec<usize> =
         (0..table.columns.len()).filter(|index| needed.contains(&table.columns[*index].name)).collect();
     let names: Vec<String> = columns.iter().map(|index| quoted(&table.columns[*index].sql_name)).collect();
     let names = if names.is_empty() { "NULL".to_owned() } else { names.join(", ") };
     Select { sql: format!("SELECT {names} {}", relation.sql()), columns, applied: relation.applied }
+}
+
+/// Returns whether keep-latest is left to the core, which takes half the time of a window, because that sorts. Then rows
+/// that are not the latest are read too: not those with large values, and not more than a user's filter selects.
+fn leaves_keep_latest(table: &StoredTable, request: &ScanRequest) -> bool {
+    let (Some(ids), Some(names)) = (&request.keep_latest, &request.columns) else { return false };
+    let is_small = |name: &String| {
+        let is_version = name.starts_with("metaxy_");
+        let has_small_type = |data_type: &DataType| match data_type {
+            DataType::Utf8 => table.rows <= SMALL_TABLE,
+            other => other.primitive_width().is_some() || *other == DataType::Boolean,
+        };
+        is_version || ids.contains(name) || table.column(name).is_some_and(|column| has_small_type(&column.data_type))
+    };
+    let is_own = |name: &String| name == columns::DELETED_AT;
+    request.filter.as_ref().is_none_or(|filter| filter.columns().iter().all(is_own)) && names.iter().all(is_small)
 }
 
 /// Returns the condition that a row of a relation is the newest of its ids. It lists the rows that are not, because

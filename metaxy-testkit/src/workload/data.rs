@@ -1,18 +1,22 @@
 //! The features and rows of the workload, drawn like in the paper's script.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringBuilder, StructArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, BinaryBuilder, Int64Array, RecordBatch, StringBuilder, StructArray};
 use futures::{StreamExt, stream};
 use metaxy_core::backend::BatchStream;
 use metaxy_core::error::BoxError;
 use metaxy_core::{FeatureGraph, FeatureSpec, FieldSpec, columns};
 
-/// The number of rows of a batch.
+/// The number of rows of a batch, if they are not large.
 const BATCH: usize = 65_536;
+/// The length of a long id, in characters.
+const LONG_ID: usize = 1_000;
+/// The size of a thumbnail, in bytes.
+const THUMBNAIL: usize = 100_000;
 /// The column that identifies a sample.
 const ID: &str = "sample_uid";
 /// The feature that depends on the roots.
@@ -25,6 +29,10 @@ pub enum Scenario {
     Simple,
     /// Two roots of four fields, a leaf of two.
     Wide,
+    /// As `Simple`, but ids are texts of 1,000 characters.
+    LongIds,
+    /// As `Simple`, but the root has a column of 100 KB in each row, which the leaf's increments have too.
+    Thumbnails,
 }
 
 /// A scenario and a size, which are measured together.
@@ -39,6 +47,8 @@ impl fmt::Display for Scenario {
         f.write_str(match self {
             Self::Simple => "simple",
             Self::Wide => "wide",
+            Self::LongIds => "long_ids",
+            Self::Thumbnails => "thumbnails",
         })
     }
 }
@@ -50,22 +60,26 @@ impl FromStr for Scenario {
         match text {
             "simple" => Ok(Self::Simple),
             "wide" => Ok(Self::Wide),
-            other => Err(format!("there is no scenario `{other}`; use simple or wide").into()),
+            "long_ids" => Ok(Self::LongIds),
+            "thumbnails" => Ok(Self::Thumbnails),
+            other => Err(format!("there is no scenario `{other}`; use simple, wide, long_ids or thumbnails").into()),
         }
     }
 }
 
 impl Scenario {
-    fn root_fields(self) -> &'static [&'static str] {
+    /// Returns the fields of each root.
+    pub fn root_fields(self) -> &'static [&'static str] {
         match self {
-            Self::Simple => &["audio", "frames"],
+            Self::Simple | Self::LongIds | Self::Thumbnails => &["audio", "frames"],
             Self::Wide => &["audio", "embedding", "frames", "optical_flow"],
         }
     }
 
-    fn leaf_fields(self) -> &'static [&'static str] {
+    /// Returns the fields of the leaf.
+    pub fn leaf_fields(self) -> &'static [&'static str] {
         match self {
-            Self::Simple => &["prediction"],
+            Self::Simple | Self::LongIds | Self::Thumbnails => &["prediction"],
             Self::Wide => &["prediction_a", "prediction_b"],
         }
     }
@@ -73,9 +87,49 @@ impl Scenario {
     /// Returns the keys of the root features.
     pub fn roots(self) -> &'static [&'static str] {
         match self {
-            Self::Simple => &["bench/root_0"],
+            Self::Simple | Self::LongIds | Self::Thumbnails => &["bench/root_0"],
             Self::Wide => &["bench/root_0", "bench/root_1"],
         }
+    }
+
+    /// Returns the number of rows of a batch.
+    fn batch_rows(self) -> usize {
+        match self {
+            Self::Simple | Self::Wide => BATCH,
+            Self::LongIds => 16_384,
+            Self::Thumbnails => 256,
+        }
+    }
+
+    /// Returns the ids of some rows, in increasing order.
+    fn ids(self, seed: u64, rows: Range<usize>) -> ArrayRef {
+        if self != Self::LongIds {
+            return Arc::new(Int64Array::from_iter_values(rows.map(|row| row as i64)));
+        }
+        let mut ids = StringBuilder::with_capacity(rows.len(), rows.len() * LONG_ID);
+        let mut id = String::new();
+        for row in rows {
+            id.clear();
+            id.push_str(&format!("{row:012}"));
+            for at in 0..(LONG_ID / 16) as u64 {
+                id.push_str(&format!("{:016x}", mixed(seed, at, row as u64)));
+            }
+            ids.append_value(&id[..LONG_ID]);
+        }
+        Arc::new(ids.finish())
+    }
+
+    /// Returns the thumbnails of some rows, if they have any.
+    fn thumbnails(self, seed: u64, rows: Range<usize>) -> Option<ArrayRef> {
+        if self != Self::Thumbnails {
+            return None;
+        }
+        let mut thumbnails = BinaryBuilder::with_capacity(rows.len(), rows.len() * THUMBNAIL);
+        for row in rows {
+            let words = (0..THUMBNAIL as u64 / 8).map(|at| mixed(seed, at, row as u64).to_le_bytes());
+            thumbnails.append_value(words.collect::<Vec<_>>().as_flattened());
+        }
+        Some(Arc::new(thumbnails.finish()))
     }
 
     /// Returns the features.
@@ -111,8 +165,9 @@ impl Case {
     }
 
     fn batches(self, seed: u64, bumped: bool) -> impl Iterator<Item = metaxy_core::Result<RecordBatch>> {
-        let starts = (0..self.size).step_by(BATCH);
-        starts.map(move |start| batch(self.scenario, seed, start, BATCH.min(self.size - start), bumped))
+        let rows = self.scenario.batch_rows();
+        let starts = (0..self.size).step_by(rows);
+        starts.map(move |start| batch(self.scenario, seed, start, rows.min(self.size - start), bumped))
     }
 }
 
@@ -135,13 +190,10 @@ fn batch(scenario: Scenario, seed: u64, start: usize, rows: usize, bumped: bool)
         }
         arrays.push(Arc::new(values.finish()));
     }
-    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values((start..start + rows).map(|row| row as i64)));
-    let provenance: ArrayRef = Arc::new(StructArray::try_new(fields.clone(), arrays, None)?);
-    let schema = Schema::new(vec![
-        Field::new(ID, DataType::Int64, true),
-        Field::new(columns::PROVENANCE_BY_FIELD, DataType::Struct(fields), true),
-    ]);
-    Ok(RecordBatch::try_new(Arc::new(schema), vec![ids, provenance])?)
+    let provenance: ArrayRef = Arc::new(StructArray::try_new(fields, arrays, None)?);
+    let mut columns = vec![(ID, scenario.ids(seed, start..start + rows)), (columns::PROVENANCE_BY_FIELD, provenance)];
+    columns.extend(scenario.thumbnails(seed, start..start + rows).map(|thumbnails| ("thumbnail", thumbnails)));
+    Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))?)
 }
 
 /// Returns a pseudo-random number (splitmix64).
@@ -164,7 +216,9 @@ mod tests {
 
     #[test]
     fn rows_do_not_depend_on_their_batch() {
-        let whole = batch(Scenario::Wide, 42, 0, 20, true).unwrap();
-        assert_eq!(whole.slice(5, 10), batch(Scenario::Wide, 42, 5, 10, true).unwrap());
+        for scenario in [Scenario::Wide, Scenario::LongIds, Scenario::Thumbnails] {
+            let whole = batch(scenario, 42, 0, 20, true).unwrap();
+            assert_eq!(whole.slice(5, 10), batch(scenario, 42, 5, 10, true).unwrap());
+        }
     }
 }

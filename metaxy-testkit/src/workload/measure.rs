@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::data::{Case, LEAF};
 use super::subject::{Phase, Probe, Subject};
 
+/// How often the leaf is resolved again in an open store, and for how many samples at most.
+const REPETITIONS: usize = 5;
+const MOST_RESOLVED_AGAIN: usize = 100_000;
+
 /// By phase, one value for each round.
 pub(super) type Series = BTreeMap<String, Vec<f64>>;
 
@@ -24,6 +28,9 @@ pub(super) type Series = BTreeMap<String, Vec<f64>>;
 pub(super) struct Measures {
     /// Seconds.
     pub(super) seconds: Series,
+    /// Seconds of resolving again in an open store.
+    #[serde(default)]
+    pub(super) open: Series,
     /// Seconds of extras, by their names.
     pub(super) extras: BTreeMap<String, Series>,
     /// Growth of meters, by their names.
@@ -40,6 +47,7 @@ impl Measures {
             other.into_iter().for_each(|(phase, values)| own.entry(phase).or_default().extend(values));
         };
         add(&mut self.seconds, other.seconds);
+        add(&mut self.open, other.open);
         other.extras.into_iter().for_each(|(name, series)| add(self.extras.entry(name).or_default(), series));
         other.meters.into_iter().for_each(|(name, series)| add(self.meters.entry(name).or_default(), series));
         self.peaks.extend(other.peaks);
@@ -119,9 +127,11 @@ impl Round<'_> {
         let (new, stale) = self.resolve(Phase::Noop)?;
         expect("new", new, 0)?;
         expect("stale", stale, 0)?;
+        self.resolve_again(Phase::Noop)?;
         self.rewrite()?;
         let (new, stale) = self.resolve(Phase::Stale)?;
         expect("new", new, 0)?;
+        self.resolve_again(Phase::Stale)?;
         self.measures.stale_rows = Some(stale);
         if stale == 0 && self.case.size >= 100 {
             return Err("nothing is stale after the change".into());
@@ -154,6 +164,7 @@ impl Round<'_> {
         if self.extras {
             self.leaf = leaf.batches().to_vec();
         }
+        self.resolve_again(Phase::New)?;
         self.phase(Phase::WriteLeaf, |store| Box::pin(async move { store.write(LEAF, leaf).await.map(|_| ()) }))?;
         Ok(counts)
     }
@@ -161,6 +172,7 @@ impl Round<'_> {
     /// Like [`Self::write_leaf`], but the rows go from one stream into the other.
     fn stream_leaf(&mut self) -> Result<(usize, usize), BoxError> {
         let counts = self.resolve(Phase::New)?;
+        self.resolve_again(Phase::New)?;
         self.phase(Phase::WriteLeaf, |store| {
             Box::pin(async move {
                 let leaf = store.resolve_update(LEAF).lazy().await?;
@@ -191,6 +203,27 @@ impl Round<'_> {
                 Ok((new, stale))
             })
         })
+    }
+
+    /// Measures how long the leaf is resolved in a store that has resolved it before, unless there are many samples.
+    fn resolve_again(&mut self, phase: Phase) -> Result<(), BoxError> {
+        if self.extras || self.case.size > MOST_RESOLVED_AGAIN {
+            return Ok(());
+        }
+        let seconds = self.with_store(|store| {
+            Box::pin(async move {
+                let mut seconds = Vec::with_capacity(REPETITIONS);
+                store.resolve_update(LEAF).await?;
+                for _ in 0..REPETITIONS {
+                    let start = Instant::now();
+                    store.resolve_update(LEAF).await?;
+                    seconds.push(start.elapsed().as_secs_f64());
+                }
+                Ok(seconds)
+            })
+        })?;
+        self.measures.open.entry(phase.name().to_owned()).or_default().extend(seconds);
+        Ok(())
     }
 
     /// Writes the first root again, changed. Its time is not measured.

@@ -48,6 +48,12 @@ impl Report {
                 middle(&measures.seconds, *phase).map_or_else(dash, |s| grouped(case.size as f64 / s.max(1e-9)))
             };
             line("  rows per second", &Phase::ALL.iter().map(rate).collect::<Vec<_>>());
+            if !measures.open.is_empty() {
+                let time = |phase: &Phase| {
+                    middle(&measures.open, *phase).map_or_else(dash, |seconds| format!("{:.1} ms", seconds * 1e3))
+                };
+                line("  again in an open store", &Phase::ALL.iter().map(time).collect::<Vec<_>>());
+            }
             for (name, series) in &measures.meters {
                 let growth = |phase: &Phase| middle(series, *phase).map_or_else(dash, grouped);
                 line(&format!("  {name}"), &Phase::ALL.iter().map(growth).collect::<Vec<_>>());

@@ -263,6 +263,10 @@ impl StoreBackend for WrongBackend {
         self.inner.tables().await
     }
 
+    fn prefers_native(&self, plan: &IncrementPlan) -> bool {
+        self.inner.prefers_native(plan)
+    }
+
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {
         let settings = native::Settings {
             swaps_sides: self.has(Defect::SwappedJoinSide),

@@ -195,7 +195,7 @@ impl ResolveRequest {
         if engine == VersioningEngine::Arrow {
             return resolve.in_engine().await;
         }
-        match resolve.natively().await? {
+        match resolve.natively(engine).await? {
             NativeOutcome::Done(increment) => resolve.increment_of(increment),
             NativeOutcome::Declined(reason) if engine == VersioningEngine::Native => Err(Error::Unsupported {
                 what: format!("resolving `{key}` inside the storage system"),

@@ -20,7 +20,7 @@ use crate::spec::FeatureSpec;
 
 use super::super::data::schema_of;
 use super::super::read::CurrentFields;
-use super::super::{Increment, MetadataStore, Rows};
+use super::super::{Increment, MetadataStore, Rows, VersioningEngine};
 use super::tables::Tables;
 
 /// A resolve with located tables and a plan. No row has been read.
@@ -89,7 +89,7 @@ impl Resolve {
     }
 
     /// Lets the storage system run the plan, if all tables live in it.
-    pub(super) async fn natively(&self) -> Result<NativeOutcome> {
+    pub(super) async fn natively(&self, engine: VersioningEngine) -> Result<NativeOutcome> {
         let own = &self.store.inner.backend;
         for input in &self.plan.inputs {
             let Some(source) = self.tables.upstream.get(&input.feature) else {
@@ -99,6 +99,9 @@ impl Resolve {
                 let reason = format!("`{}` is in store {}", input.feature, source.store.name());
                 return Ok(NativeOutcome::Declined(reason));
             }
+        }
+        if engine == VersioningEngine::Auto && !own.prefers_native(&self.plan) {
+            return Ok(NativeOutcome::Declined("the Arrow engine is faster".to_owned()));
         }
         own.resolve_natively(&self.plan).await
     }

@@ -11,8 +11,6 @@ use metaxy_core::{blocking, fence};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
-use crate::table::storage::runtime::parallelism;
-
 use super::job::Job;
 use super::piece::{Piece, Reading};
 
@@ -33,7 +31,7 @@ pub(super) struct Workers {
 impl Workers {
     /// Starts the workers; their batches are returned in the order in which they are decoded.
     pub(super) fn start(job: &Arc<Job>, pieces: VecDeque<Piece>) -> BatchStream {
-        let most = if job.table.directory.is_some() { parallelism() } else { REMOTE_WORKERS };
+        let most = if job.table.directory.is_some() { blocking::cores() } else { REMOTE_WORKERS };
         let count = most.min(pieces.len());
         let (sender, batches) = mpsc::channel((count * WAITING).max(1));
         let pieces = Arc::new(Mutex::new(pieces));

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use futures::FutureExt;
 use metaxy_core::error::{Error, Result};
-use metaxy_core::fence;
+use metaxy_core::{blocking, fence};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ const BLOCKING_THREADS: usize = 256;
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     Builder::new_multi_thread()
         .thread_name("metaxy-delta")
-        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)))
+        .worker_threads(blocking::cores().max(2))
         .max_blocking_threads(BLOCKING_THREADS)
         .on_thread_start(fence::enclose_thread)
         .enable_all()
@@ -62,9 +62,4 @@ fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> R
             Err(Error::of_io("this process", "start threads", io::Error::new(error.kind(), error.to_string())))
         }
     }
-}
-
-/// Returns the number of threads of one write or read.
-pub(crate) fn parallelism() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,0 +1,86 @@
+//! The descriptions of tables that an open database has given, so that resolves do not ask for them again.
+//!
+//! Only writes of this process change them: DuckDB's lock on the file excludes other processes. A write forgets all
+//! descriptions, and what is read while a write runs is not kept. A read notes the [`Moment`] before it begins. If a
+//! write has begun since, when its statement runs, the descriptions may not be those of its snapshot, and it reads them
+//! again in its own transaction.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::catalog::StoredTable;
+
+/// The known descriptions, by the table's name in DuckDB.
+#[derive(Default)]
+pub(crate) struct KnownTables(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    tables: HashMap<String, StoredTable>,
+    /// The numbers of writes that have begun, and that run now.
+    begun: u64,
+    running: usize,
+}
+
+/// A moment between writes: the number of those before. `None` while a write runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(Option<u64>);
+
+impl Moment {
+    /// A moment at which nothing is known.
+    pub(crate) const UNKNOWN: Self = Self(None);
+}
+
+/// A running write.
+pub(crate) struct RunningWrite<'a>(&'a KnownTables);
+
+impl KnownTables {
+    /// Returns the present moment.
+    pub(crate) fn now(&self) -> Moment {
+        self.state().now()
+    }
+
+    /// Returns whether no write has begun since.
+    pub(crate) fn is_now(&self, moment: Moment) -> bool {
+        moment.0.is_some() && moment == self.now()
+    }
+
+    /// Returns the description of a table, if it is known and no write has begun since.
+    pub(crate) fn get(&self, sql_name: &str, moment: Moment) -> Option<StoredTable> {
+        let state = self.state();
+        (moment.0.is_some() && moment == state.now()).then(|| state.tables.get(sql_name).cloned()).flatten()
+    }
+
+    /// Keeps the description of a table, if no write has begun since.
+    pub(crate) fn keep(&self, table: &StoredTable, moment: Moment) {
+        let mut state = self.state();
+        if moment.0.is_some() && moment == state.now() {
+            state.tables.insert(table.sql_name.clone(), table.clone());
+        }
+    }
+
+    /// Forgets all descriptions until the write has ended.
+    pub(crate) fn write(&self) -> RunningWrite<'_> {
+        let mut state = self.state();
+        state.tables.clear();
+        state.begun += 1;
+        state.running += 1;
+        RunningWrite(self)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn now(&self) -> Moment {
+        Moment((self.running == 0).then_some(self.begun))
+    }
+}
+
+impl Drop for RunningWrite<'_> {
+    fn drop(&mut self) {
+        self.0.state().running -= 1;
+    }
+}
