@@ -163,7 +163,11 @@ impl StoreBackend for DuckDbBackend {
 
     async fn schema(&self, table: &FeatureKey) -> Result<Option<SchemaRef>> {
         let (sql_name, name) = self.names(table);
-        let moment = self.database()?.known().now();
+        let database = self.database()?;
+        let moment = database.known().now();
+        if let Some(table) = database.known().get(&sql_name, moment) {
+            return database.check_present().map(|()| Some(table.schema));
+        }
         self.read("read the schema", move |link, during| {
             Ok(link.table(&sql_name, moment, during.of(&name))?.map(|table| table.schema))
         })

@@ -130,7 +130,7 @@ impl Database {
 
     /// Returns an error if the file has been removed or replaced: later writes to it would be lost, and its write-ahead
     /// log could be read as that of another file.
-    fn check_present(&self) -> Result<()> {
+    pub(crate) fn check_present(&self) -> Result<()> {
         match self.instance.is_present() {
             true => Ok(()),
             false => Err(Error::location_not_found(

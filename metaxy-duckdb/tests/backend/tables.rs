@@ -1,6 +1,8 @@
 //! Tables: names that DuckDB does not distinguish, tables of other programs, and streams that are not read to the end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
@@ -37,6 +39,52 @@ async fn columns_and_members_are_added() {
     assert_eq!((value(0, 1), value(1, 1), value(2, 1)), (Some("x"), None, None));
     assert_eq!((value(0, 2), value(1, 2), value(2, 2)), (Some("x"), Some("y"), Some("X")));
     assert!(members.is_null(at(3)));
+}
+
+/// Descriptions of tables are kept between writes: a read beside a write must not use an old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tables_that_change_while_they_are_read() {
+    let store = Arc::new(DuckDbBackend::in_memory());
+    store.open(AccessMode::ReadWrite).await.unwrap();
+    let shapes = [
+        batch([("id", ints([1, 2]))]),
+        batch([("id", texts(&["a", "b"]))]),
+        batch([("more", ints([7, 8])), ("id", texts(&["c", "d"]))]),
+    ];
+    let done = Arc::new(AtomicBool::new(false));
+    let readers = (0..3).map(|_| {
+        let (store, shapes, done) = (store.clone(), shapes.clone(), done.clone());
+        tokio::spawn(async move {
+            let mut found = [false; 3];
+            while !done.load(Ordering::Relaxed) {
+                match read(store.as_ref(), "t").await {
+                    Ok(rows) => {
+                        let shape = shapes.iter().position(|shape| *shape == rows);
+                        found[shape.unwrap_or_else(|| panic!("rows that were never written: {rows:?}"))] = true;
+                    }
+                    Err(Error::FeatureNotFound { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                let schema = store.schema(&key("t")).await.unwrap();
+                assert!(schema.is_none_or(|schema| shapes.iter().any(|shape| shape.schema() == schema)));
+            }
+            found
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for round in 0..300 {
+        store.drop_table(&key("t")).await.unwrap();
+        append(store.as_ref(), "t", &shapes[round % 3]).await.unwrap();
+        if round % 5 == 0 {
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    let mut found = [false; 3];
+    for reader in readers {
+        reader.await.unwrap().into_iter().zip(&mut found).for_each(|(one, all)| *all |= one);
+    }
+    assert_eq!(found, [true; 3], "each table was read");
 }
 
 /// Hashes cannot be compressed, so texts are compressed only if a setting requires it.

@@ -18,7 +18,7 @@ const LONG_ID: usize = 1_000;
 /// The size of a thumbnail, in bytes.
 const THUMBNAIL: usize = 100_000;
 /// The column that identifies a sample.
-const ID: &str = "sample_uid";
+pub(super) const ID: &str = "sample_uid";
 /// The feature that depends on the roots.
 pub(super) const LEAF: &str = "bench/leaf";
 

@@ -14,11 +14,14 @@ use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, IntoRows, MetadataSto
 use serde::{Deserialize, Serialize};
 
 use super::data::{Case, LEAF};
+use super::floor;
 use super::subject::{Phase, Probe, Subject};
 
 /// How often the leaf is resolved again in an open store, and for how many samples at most.
 const REPETITIONS: usize = 5;
 const MOST_RESOLVED_AGAIN: usize = 100_000;
+
+const FLOOR: &str = "scan and hash";
 
 /// By phase, one value for each round.
 pub(super) type Series = BTreeMap<String, Vec<f64>>;
@@ -62,13 +65,22 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
     sorted.get(sorted.len() / 2).copied()
 }
 
-/// Runs all phases `rounds` times. With `extras`, only these are measured.
+/// What is measured.
+#[derive(Clone, Copy)]
+pub(super) struct Parts {
+    /// Only the extras.
+    pub(super) extras: bool,
+    /// The floor too, with the extras.
+    pub(super) floor: bool,
+}
+
+/// Runs all phases `rounds` times.
 pub(super) fn measure(
     subject: &Subject,
     case: Case,
     hash: Option<HashAlgorithm>,
     rounds: usize,
-    extras: bool,
+    parts: Parts,
 ) -> Result<Measures, BoxError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let graph = case.scenario.graph()?;
@@ -85,7 +97,8 @@ pub(super) fn measure(
             runtime: &runtime,
             kept: None,
             leaf: Vec::new(),
-            extras,
+            extras: parts.extras,
+            floor: parts.floor,
             measures: &mut measures,
         };
         let outcome = round.run();
@@ -94,7 +107,7 @@ pub(super) fn measure(
         }
         outcome?;
     }
-    if !extras {
+    if !parts.extras {
         measures.peaks.extend(peak_memory());
     }
     Ok(measures)
@@ -112,6 +125,7 @@ struct Round<'a> {
     kept: Option<SharedBackend>,
     leaf: Vec<RecordBatch>,
     extras: bool,
+    floor: bool,
     measures: &'a mut Measures,
 }
 
@@ -273,6 +287,11 @@ impl Round<'_> {
             if let Some(elapsed) = run(&probe)? {
                 push(self.measures.extras.entry(name.clone()).or_default(), phase, Duration::as_secs_f64(&elapsed));
             }
+        }
+        if self.floor && matches!(phase, Phase::New | Phase::Noop | Phase::Stale) {
+            let scenario = self.case.scenario;
+            let elapsed = self.with_store(|store| Box::pin(floor::measure(store, scenario)))?;
+            push(self.measures.extras.entry(FLOOR.to_owned()).or_default(), phase, elapsed.as_secs_f64());
         }
         Ok(())
     }

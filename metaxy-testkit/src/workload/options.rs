@@ -13,6 +13,7 @@ pub(super) struct Options {
     pub(super) reference: bool,
     pub(super) json: Option<String>,
     pub(super) smoke: bool,
+    pub(super) floor: bool,
     subjects: Vec<String>,
 }
 
@@ -52,6 +53,7 @@ impl Options {
                 reference: false,
                 json: None,
                 smoke,
+                floor: true,
                 subjects: Vec::new(),
             });
         }
@@ -70,6 +72,7 @@ impl Options {
             reference: option("reference")?.is_none_or(|text| !["off", "0", "no"].contains(&text.as_str())),
             json: option("json")?,
             smoke,
+            floor: option("floor")?.is_some_and(|text| text == "on"),
             subjects: option("subjects")?.map(|text| list(&text)).unwrap_or_default(),
         })
     }

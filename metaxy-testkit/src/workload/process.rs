@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::data::Case;
-use super::measure::{self, Measures};
+use super::measure::{self, Measures, Parts};
 use super::options::Options;
 use super::subject::Subject;
 
@@ -30,6 +30,7 @@ pub(super) struct Task {
     rounds: usize,
     hash: Option<String>,
     extras: bool,
+    floor: bool,
 }
 
 /// Returns whether this process runs a task of another one.
@@ -50,7 +51,8 @@ pub(super) fn answer(subjects: &[Subject], task: &Task) -> Result<(), BoxError> 
     let subject = subjects.get(task.subject).ok_or("the process that measures has other subjects")?;
     let case = Case { scenario: task.scenario.parse()?, size: task.size };
     let hash = task.hash.as_deref().map(str::parse).transpose()?;
-    let measures = measure::measure(subject, case, hash, task.rounds, task.extras)?;
+    let measures =
+        measure::measure(subject, case, hash, task.rounds, Parts { extras: task.extras, floor: task.floor })?;
     tell(&measures)
 }
 
@@ -69,6 +71,7 @@ pub(super) fn measure(
         rounds: rounds_at_once(case.size, options.smoke),
         hash: subject.algorithm(options.hash).map(|algorithm| algorithm.to_string()),
         extras,
+        floor: extras && options.floor,
     };
     ask(subject, TASK, &task, &ALLOCATOR)
         .map_err(|error| format!("{}, {} records: {error}", case.scenario, case.size).into())
