@@ -88,19 +88,11 @@ impl Keys {
     /// Returns whether each key is greater than the one before it, as in a table that was written in the order of its
     /// ids. Such keys are distinct, and are found without a hash table.
     pub(super) fn is_increasing(&self) -> bool {
-        *self.is_increasing.get_or_init(|| {
-            let has_nulls = self.nulls.as_ref().is_some_and(|nulls| nulls.null_count() > 0);
-            match self.columns.as_slice() {
-                _ if has_nulls => false,
-                [KeyColumn::Int(values)] => values.values().is_sorted_by(|left, right| left < right),
-                _ => (1..self.len).all(|row| self.compare(row - 1, self, row).is_lt()),
-            }
+        *self.is_increasing.get_or_init(|| match self.columns.as_slice() {
+            _ if self.has_nulls() => false,
+            [KeyColumn::Int(values)] => values.values().is_sorted_by(|left, right| left < right),
+            _ => (1..self.len).all(|row| self.compare(row - 1, self, row).is_lt()),
         })
-    }
-
-    /// Returns whether a key is less than another one of them; a key with a null is not.
-    pub(super) fn is_less(&self, row: usize, other: usize) -> bool {
-        !self.is_null(row) && !self.is_null(other) && self.compare(row, self, other).is_lt()
     }
 
     /// Returns whether the last of these keys is less than the first of the others; a key with a null is not.
@@ -109,14 +101,14 @@ impl Keys {
         !self.is_null(last) && !others.is_null(0) && self.compare(last, others, 0).is_lt()
     }
 
-    /// Returns the rows in the order of their keys, or `None` if a key has a null.
-    pub(crate) fn order(&self) -> Option<Vec<u32>> {
-        if self.nulls.as_ref().is_some_and(|nulls| nulls.null_count() > 0) {
-            return None;
-        }
-        let mut rows: Vec<u32> = (0..self.len as u32).collect();
-        rows.sort_by(|left, right| self.compare(*left as usize, self, *right as usize));
-        Some(rows)
+    /// Returns whether a key has a null.
+    pub(super) fn has_nulls(&self) -> bool {
+        self.nulls.as_ref().is_some_and(|nulls| nulls.null_count() > 0)
+    }
+
+    /// Compares two of these keys, which have no nulls.
+    pub(super) fn order_of(&self, row: usize, other: usize) -> Ordering {
+        self.compare(row, self, other)
     }
 
     /// Compares two keys without nulls.

@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::cmp::Ordering;
 
-use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Int64Array, RecordBatch, make_comparator, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Int64Array, make_comparator, new_null_array};
 use arrow::compute::{SortOptions, cast, filter_record_batch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::filter::Predicate;
 
 use super::keys::Keys;
+use super::merge::in_key_order;
 use super::table::Table;
 
 /// The steps of a scan that need all rows of a key together: keep-latest, and those after it.
@@ -26,8 +27,16 @@ pub(crate) struct KeepLatest {
 impl KeepLatest {
     /// Applies the steps to a table with all rows of its keys.
     pub(crate) fn apply(&self, table: Table) -> Result<Table> {
-        let table = in_key_order(table, &self.ids)?;
-        let rows = latest_rows(&table, &self.ids)?;
+        let keys = keys_of(&table, &self.ids)?;
+        let (table, keys) = match in_key_order(&keys) {
+            None => (table, keys),
+            Some(runs) => {
+                let table = table.in_runs(&runs)?;
+                let keys = keys_of(&table, &self.ids)?;
+                (table, keys)
+            }
+        };
+        let rows = latest_of(&table, &keys)?;
         let schema = table.schema.clone();
         let mut batches = table.retain(&rows)?;
         if let Some(filter) = &self.filter {
@@ -54,68 +63,16 @@ impl KeepLatest {
     }
 }
 
-/// Below this mean length, runs of rows are not brought into order.
-const LONG_RUN: usize = 64;
-
-/// Returns the table with its batches in the order of their keys. Backends read the files of a table concurrently, so
-/// batches arrive in any order, and partitions have pieces of several batches; if the rows were written in the order of
-/// their ids, this restores it, and increasing keys need no hash table.
-fn in_key_order(table: Table, key: &[String]) -> Result<Table> {
-    if table.batches().len() < 2 {
-        return Ok(table);
-    }
-    let Some(ordered) = by_first_key(&table, key)? else { return Ok(table) };
-    if follow_each_other(&ordered, key)? {
-        return Ok(ordered);
-    }
-    match increasing_runs(&table, key)? {
-        Some(runs) => Ok(by_first_key(&runs, key)?.unwrap_or(table)),
-        None => Ok(ordered),
-    }
-}
-
-/// Returns the batches of a table in the order of their first keys, or `None` if one of these has a null.
-fn by_first_key(table: &Table, key: &[String]) -> Result<Option<Table>> {
-    let firsts = table.batches().iter().map(|batch| batch.slice(0, 1)).collect();
-    let Some(order) = keys_of(&Table::new(table.schema.clone(), firsts)?, key)?.order() else { return Ok(None) };
-    let batches = order.into_iter().map(|batch| table.batches()[batch as usize].clone()).collect();
-    Ok(Some(Table::new(table.schema.clone(), batches)?))
-}
-
-/// Returns whether the last key of each batch is less than the first of the next one.
-fn follow_each_other(table: &Table, key: &[String]) -> Result<bool> {
-    let ends = |batch: &RecordBatch| [batch.slice(0, 1), batch.slice(batch.num_rows() - 1, 1)];
-    let ends = table.batches().iter().flat_map(ends).collect();
-    let keys = keys_of(&Table::new(table.schema.clone(), ends)?, key)?;
-    Ok((2..keys.len()).step_by(2).all(|first| keys.is_less(first - 1, first)))
-}
-
-/// Returns the table with batches of increasing keys, or `None` if these would be short.
-fn increasing_runs(table: &Table, key: &[String]) -> Result<Option<Table>> {
-    let mut runs = Vec::new();
-    for batch in table.batches() {
-        let keys = keys_of(&Table::new(table.schema.clone(), vec![batch.clone()])?, key)?;
-        let mut start = 0;
-        for row in 1..=keys.len() {
-            if row == keys.len() || !keys.is_less(row - 1, row) {
-                runs.push(batch.slice(start, row - start));
-                start = row;
-            }
-        }
-        if runs.len() * LONG_RUN > table.num_rows() + LONG_RUN * LONG_RUN {
-            return Ok(None);
-        }
-    }
-    Ok(Some(Table::new(table.schema.clone(), runs)?))
+/// Returns the latest row of each key; if several have the same time, the one with the greatest values.
+pub(crate) fn latest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
+    latest_of(table, &keys_of(table, key)?)
 }
 
 fn keys_of(table: &Table, key: &[String]) -> Result<Keys> {
     Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)
 }
 
-/// Returns the latest row of each key; if several have the same time, the one with the greatest values.
-pub(crate) fn latest_rows(table: &Table, key: &[String]) -> Result<Vec<u32>> {
-    let keys = keys_of(table, key)?;
+fn latest_of(table: &Table, keys: &Keys) -> Result<Vec<u32>> {
     let times = last_touched(table)?;
     let groups = keys.groups();
     let mut best: Vec<u32> = groups.firsts.clone();

@@ -20,6 +20,7 @@ mod key_type;
 mod keys;
 mod latest;
 mod lookup;
+mod merge;
 mod orphans;
 mod parallel;
 mod partition;

@@ -1,5 +1,6 @@
 //! Rows in memory: the batches as they arrived, addressed by consecutive numbers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -92,6 +93,22 @@ impl Table {
             batches.push(self.take_in_one(chunk)?);
         }
         Table::new(plain_schema(&self.schema), batches)
+    }
+
+    /// Returns the runs of rows in the order in which they are given. No row is copied.
+    pub(crate) fn in_runs(&self, runs: &[Range<usize>]) -> Result<Table> {
+        let mut batches = Vec::with_capacity(runs.len());
+        for run in runs {
+            let first = self.starts.partition_point(|start| *start <= run.start).saturating_sub(1);
+            for (batch, start) in self.batches.iter().zip(&self.starts).skip(first) {
+                if *start >= run.end {
+                    break;
+                }
+                let (from, to) = (run.start.max(*start), run.end.min(start + batch.num_rows()));
+                batches.push(batch.slice(from - start, to - from));
+            }
+        }
+        Table::new(self.schema.clone(), batches)
     }
 
     /// Returns the rows with these numbers in one batch.
