@@ -14,10 +14,11 @@ use crate::graph::FeaturePlan;
 use crate::memory::MemoryPool;
 
 use super::by_field;
+use super::collect::collect;
 use super::keys::{KeyIndex, Keys};
 use super::lookup::look_up;
-use super::partition::{PartitionKey, collect};
 use super::table::{NO_ROW, Table, batch_of};
+use super::typed_key::TypedKey;
 
 /// Expected rows, found by their ids.
 struct ExpectedRows {
@@ -52,7 +53,7 @@ pub(crate) async fn carry_over(
 }
 
 /// Returns the id columns that come from upstream, by which old rows are matched.
-fn shared_ids(plan: &FeaturePlan, old: &Schema, expected: &Schema) -> Result<PartitionKey> {
+fn shared_ids(plan: &FeaturePlan, old: &Schema, expected: &Schema) -> Result<TypedKey> {
     let ids = plan.spec.id_columns.iter().filter(|id| expected.column_with_name(id).is_some());
     let ids: Vec<String> = ids.cloned().collect();
     if ids.is_empty() {
@@ -64,7 +65,7 @@ fn shared_ids(plan: &FeaturePlan, old: &Schema, expected: &Schema) -> Result<Par
         });
     }
     for id in &ids {
-        if PartitionKey::between(std::slice::from_ref(id), old, expected)?.is_none() {
+        if TypedKey::between(std::slice::from_ref(id), old, expected)?.is_none() {
             let type_of = |schema: &Schema| schema.field_with_name(id).map(|field| field.data_type().to_string());
             return Err(Error::InvalidColumn {
                 feature: plan.spec.key.clone(),
@@ -77,7 +78,7 @@ fn shared_ids(plan: &FeaturePlan, old: &Schema, expected: &Schema) -> Result<Par
             });
         }
     }
-    PartitionKey::between(&ids, old, expected)?.ok_or_else(|| Error::Task("ids cannot be compared".to_owned()))
+    TypedKey::between(&ids, old, expected)?.ok_or_else(|| Error::Task("ids cannot be compared".to_owned()))
 }
 
 /// Returns a batch of old rows with new provenance. If a row's data version differs from its provenance, the user has

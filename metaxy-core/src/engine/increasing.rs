@@ -5,7 +5,7 @@ use arrow::array::RecordBatch;
 use crate::error::Result;
 
 use super::keys::Keys;
-use super::partition::PartitionKey;
+use super::typed_key::TypedKey;
 
 /// Returns whether each row has greater ids than the one before it.
 pub(crate) fn ids_increase(batches: &[RecordBatch], ids: &[String]) -> Result<bool> {
@@ -22,7 +22,7 @@ pub(crate) fn ids_increase(batches: &[RecordBatch], ids: &[String]) -> Result<bo
 pub(super) struct IncreasingIds<'a> {
     ids: &'a [String],
     /// The ids of the last batch.
-    last: Option<(PartitionKey, Keys)>,
+    last: Option<(TypedKey, Keys)>,
 }
 
 impl<'a> IncreasingIds<'a> {
@@ -35,7 +35,7 @@ impl<'a> IncreasingIds<'a> {
         if batch.num_rows() == 0 {
             return Ok(true);
         }
-        let key = PartitionKey::within(batch.schema_ref(), self.ids)?;
+        let key = TypedKey::within(batch.schema_ref(), self.ids)?;
         let keys = key.keys(batch)?;
         let follows = match &self.last {
             None => true,

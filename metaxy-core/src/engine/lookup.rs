@@ -11,16 +11,17 @@ use crate::blocking;
 use crate::error::Result;
 use crate::memory::MemoryPool;
 
-use super::partition::{Collected, PartitionKey, collect};
+use super::collect::{Collected, collect};
 use super::parts::parts_of;
 use super::table::Table;
+use super::typed_key::TypedKey;
 
 /// Passes each batch of `rows` to `probe`, with an index of the rows of `table` that have its keys. If the table does
 /// not fit into the memory limit, both are divided by `key`, whose columns both have, and `index` is called for each partition.
 pub(crate) async fn look_up<I: Send + Sync + 'static>(
     rows: (SchemaRef, BatchStream),
     table: Collected,
-    key: &PartitionKey,
+    key: &TypedKey,
     pool: &Arc<MemoryPool>,
     index: impl Fn(Table) -> Result<I> + Send + Sync + 'static,
     probe: impl Fn(&I, RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,

@@ -8,6 +8,7 @@
 
 mod by_field;
 mod carry_over;
+mod collect;
 mod compare;
 mod complete;
 mod expected;
@@ -34,6 +35,7 @@ mod sequence;
 mod source;
 mod spill;
 mod table;
+mod typed_key;
 
 use std::sync::Arc;
 
@@ -53,13 +55,13 @@ use crate::spec::FeatureSpec;
 
 pub(crate) use by_field::{conform as conform_by_field, text};
 pub(crate) use carry_over::carry_over;
+pub(crate) use collect::collect;
 pub(crate) use complete::{check_provenance, complete_versions};
 pub(crate) use groups::{by_key, key_hashes, last_rows};
 pub(crate) use increasing::ids_increase;
 pub(crate) use key_type::{ambiguous_float, key_type};
 pub(crate) use lookup::look_up;
 pub(crate) use parallel::map;
-pub(crate) use partition::{PartitionKey, collect};
 pub(crate) use parts::tables_of;
 pub(crate) use pick::{KeyEncoder, KeySet};
 pub(crate) use rows::provenance_of_batch;
@@ -67,6 +69,7 @@ pub(crate) use scan::finish;
 pub(crate) use sequence::Sequence;
 pub(crate) use source::{InputScan, PlanSource};
 pub(crate) use table::{Table, batch_of};
+pub(crate) use typed_key::TypedKey;
 
 use compare::{Comparison, Current, compare};
 use expected::{Expected, Samples};

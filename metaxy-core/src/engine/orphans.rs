@@ -11,16 +11,17 @@ use crate::memory::MemoryPool;
 use crate::scan::ScanRequest;
 
 use super::Run;
+use super::collect::Collector;
 use super::keys::{KeyIndex, Keys};
 use super::latest::KeepLatest;
 use super::lookup::look_up;
-use super::partition::{Collector, PartitionKey};
 use super::scan::{finish, keep_latest, project};
 use super::table::{NO_ROW, Table, batch_of};
+use super::typed_key::TypedKey;
 
 /// The keys of orphaned rows, collected from the parts of a plan.
 #[derive(Default)]
-pub(crate) struct OrphanKeys(Option<(PartitionKey, Collector)>);
+pub(crate) struct OrphanKeys(Option<(TypedKey, Collector)>);
 
 /// Returns the keys of some rows, or `None` if there are none.
 pub(crate) fn key_batch(names: &[String], columns: &[ArrayRef], rows: Vec<u32>) -> Result<Option<RecordBatch>> {
@@ -38,7 +39,7 @@ impl OrphanKeys {
         let (_, collector) = match &mut self.0 {
             Some(keys) => keys,
             none => {
-                let key = PartitionKey::within(keys.schema_ref(), names)?;
+                let key = TypedKey::within(keys.schema_ref(), names)?;
                 let collector = Collector::new(keys.schema_ref(), Some(key.clone()), pool);
                 none.insert((key, collector))
             }

@@ -10,8 +10,10 @@ use crate::blocking::{self, cores};
 use crate::error::Result;
 use crate::memory::{MemoryPool, Reservation};
 
-use super::partition::{Collected, PartitionKey, Partitions};
+use super::collect::Collected;
+use super::partition::Partitions;
 use super::table::Table;
+use super::typed_key::TypedKey;
 
 /// Partitions up to this size are not divided again, however low the memory limit is.
 const SMALL_PARTITION: usize = 1 << 20;
@@ -49,7 +51,7 @@ impl Part {
 /// the key of each table.
 pub(crate) async fn parts_of(
     tables: Vec<Collected>,
-    keys: &[PartitionKey],
+    keys: &[TypedKey],
     pool: &Arc<MemoryPool>,
 ) -> Result<BoxStream<'static, Result<Part>>> {
     let mut whole = Tables { tables: Vec::with_capacity(tables.len()), _held: Vec::new() };
@@ -69,7 +71,7 @@ pub(crate) async fn parts_of(
 /// Returns the rows of one table, as a whole or partition by partition.
 pub(crate) async fn tables_of(
     table: Collected,
-    key: &PartitionKey,
+    key: &TypedKey,
     pool: &Arc<MemoryPool>,
 ) -> Result<BoxStream<'static, Result<Table>>> {
     let parts = parts_of(vec![table], std::slice::from_ref(key), pool).await?;
@@ -123,7 +125,8 @@ mod tests {
     use arrow::array::{AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Int64Type};
 
-    use super::super::partition::{PartitionKey, collect};
+    use super::super::collect::collect;
+    use super::super::typed_key::TypedKey;
     use super::*;
     use crate::backend::stream_of;
 
@@ -132,7 +135,7 @@ mod tests {
         let ids: Vec<i64> = (0..3_000).collect();
         let column = Arc::new(Int64Array::from(ids.clone())) as _;
         let batch = RecordBatch::try_from_iter([("id", column)]).expect("one column");
-        let key: PartitionKey = [("id".to_owned(), DataType::Int64)].into_iter().collect();
+        let key: TypedKey = [("id".to_owned(), DataType::Int64)].into_iter().collect();
         let pool = MemoryPool::new(1, None);
         let collected = collect(batch.schema(), stream_of(vec![batch]), Some(&key), &pool).await.expect("a file");
         let partitions = collected.divided(&key, &pool).await.expect("partitions");

@@ -8,22 +8,22 @@ use arrow::row::{RowConverter, Rows, SortField};
 use crate::error::Result;
 
 use super::key_type::{comparable, compared_type};
-use super::partition::PartitionKey;
+use super::typed_key::TypedKey;
 
 /// Encodes the keys of rows of two tables in the same way.
 pub(crate) struct KeyEncoder {
-    key: PartitionKey,
+    key: TypedKey,
     converter: RowConverter,
 }
 
 impl KeyEncoder {
     /// Creates an encoder for two schemas that have the columns; `None` if their values cannot be compared.
     pub(crate) fn new(names: &[String], one: &Schema, other: &Schema) -> Result<Option<Self>> {
-        PartitionKey::between(names, one, other)?.map(Self::of).transpose()
+        TypedKey::between(names, one, other)?.map(Self::of).transpose()
     }
 
     /// Creates an encoder for a key.
-    pub(crate) fn of(key: PartitionKey) -> Result<Self> {
+    pub(crate) fn of(key: TypedKey) -> Result<Self> {
         let fields = key.columns().iter().map(|(_, data_type)| SortField::new(compared_type(data_type))).collect();
         Ok(Self { converter: RowConverter::new(fields)?, key })
     }

@@ -12,12 +12,13 @@ use crate::memory::MemoryPool;
 use crate::plan::{GroupOrder, IncrementPlan, InputLineage, InputPlan};
 use crate::scan::{Scan, ScanRequest};
 
+use super::collect::{Collected, collect};
 use super::key_type::common_type;
-use super::partition::{Collected, PartitionKey, collect};
 use super::parts::{Part, parts_of};
 use super::scan::{begin, keep_latest};
 use super::source::{InputScan, PlanSource};
 use super::table::Table;
+use super::typed_key::TypedKey;
 
 /// A table of a plan whose scan has begun.
 struct Opened<'a> {
@@ -45,7 +46,7 @@ impl Opened<'_> {
         Some(schema.field_with_name(self.source_of(name)).ok()?.data_type().clone())
     }
 
-    async fn collect(self, key: Option<&PartitionKey>, pool: &Arc<MemoryPool>) -> Result<Collected> {
+    async fn collect(self, key: Option<&TypedKey>, pool: &Arc<MemoryPool>) -> Result<Collected> {
         let (schema, stream) = match self.rows {
             OpenedRows::InMemory(table) => (table.schema.clone(), stream_of(table.into_batches())),
             OpenedRows::Scan(scan, request) => match (begin(scan, request)?, key) {
@@ -94,7 +95,7 @@ pub(crate) async fn read(
 
 /// Returns the columns by which each table is partitioned, in the types in which they are compared: the join columns.
 /// For groups (N:1) only those that are constant within a group, so that no group is divided. `None` if there are none.
-fn partition_keys(plan: &IncrementPlan, tables: &[Opened<'_>]) -> Option<Vec<PartitionKey>> {
+fn partition_keys(plan: &IncrementPlan, tables: &[Opened<'_>]) -> Option<Vec<TypedKey>> {
     let names: Vec<&String> = plan.join_columns.iter().filter(|name| is_whole_in_groups(plan, name)).collect();
     if names.is_empty() || plan.inputs.iter().any(depends_on_all_rows) {
         return None;

@@ -11,9 +11,10 @@ use crate::error::Result;
 use crate::filter::Predicate;
 use crate::memory::MemoryPool;
 
+use super::collect::collect;
 use super::latest::KeepLatest;
-use super::partition::{PartitionKey, collect};
 use super::parts::tables_of;
+use super::typed_key::TypedKey;
 
 /// Returns the requested rows and columns: the columns of the request in its order, or all columns of the table.
 pub(crate) async fn finish(
@@ -67,7 +68,7 @@ pub(crate) async fn keep_latest(
     latest: KeepLatest,
     pool: &Arc<MemoryPool>,
 ) -> Result<BatchStream> {
-    let key = PartitionKey::within(&schema, &latest.ids)?;
+    let key = TypedKey::within(&schema, &latest.ids)?;
     let collected = collect(schema, stream, Some(&key), pool).await?.with_latest(latest).await?;
     let tables = tables_of(collected, &key, pool).await?;
     Ok(tables.map_ok(|table| stream_of(table.into_batches())).try_flatten().boxed())

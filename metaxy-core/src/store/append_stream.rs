@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::backend::{BatchStream, stream_of};
-use crate::engine::{self, PartitionKey, Sequence, Table};
+use crate::engine::{self, Sequence, Table, TypedKey};
 use crate::error::{Error, Result};
 use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
@@ -99,7 +99,7 @@ impl MetadataStore {
         schema: &SchemaRef,
         rows: BatchStream,
     ) -> Result<BoxStream<'static, Result<Table>>> {
-        let key = PartitionKey::within(schema, &plan.spec.id_columns)?;
+        let key = TypedKey::within(schema, &plan.spec.id_columns)?;
         let collected = engine::collect(schema.clone(), rows, Some(&key), &self.inner.pool).await?;
         engine::tables_of(collected, &key, &self.inner.pool).await
     }

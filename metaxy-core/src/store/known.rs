@@ -11,7 +11,7 @@ use futures::StreamExt;
 
 use crate::backend::{BatchStream, ScanRequest};
 use crate::columns;
-use crate::engine::{self, KeyEncoder, PartitionKey, Table};
+use crate::engine::{self, KeyEncoder, Table, TypedKey};
 use crate::error::{Error, Result};
 use crate::key::FeatureKey;
 
@@ -57,7 +57,7 @@ pub(super) async fn unknown_rows(
 
 /// The keys and times of the rows of a feature that a store itself has.
 struct Stored {
-    key: PartitionKey,
+    key: TypedKey,
     encoder: KeyEncoder,
     rows: (SchemaRef, BatchStream),
 }
@@ -80,7 +80,7 @@ impl Stored {
         if !(has(&table) && has(given)) {
             return Ok(None);
         }
-        let Some(key) = PartitionKey::between(&names, given, &table)? else { return Ok(None) };
+        let Some(key) = TypedKey::between(&names, given, &table)? else { return Ok(None) };
         let encoder = KeyEncoder::of(key.clone())?;
         names.extend(TIMES.iter().filter(|_| !every_row).map(|name| (*name).to_owned()));
         let request = ScanRequest { columns: Some(names), ..ScanRequest::default() };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use metaxy_core::error::BoxError;
 use metaxy_core::{SharedBackend, VersioningEngine};
-use metaxy_duckdb::DuckDbBackend;
+use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
 use metaxy_testkit::workload::{self, Subject};
 
 const FILE: &str = "bench.duckdb";
@@ -20,11 +20,17 @@ fn main() -> ExitCode {
             "bytes in the file",
             |dir: &Path| Ok(std::fs::metadata(dir.join(FILE)).map_or(0, |file| file.len())),
         ),
-        Subject::new("duckdb by streams, Arrow engine", open)
+        Subject::new("duckdb by streams, Arrow engine", open_bounded)
             .streamed()
             .versioning_engine(VersioningEngine::Arrow)
             .reference("duckdb"),
     ])
+}
+
+/// Without a limit of its own, DuckDB keeps pages in up to 80% of the machine's memory.
+fn open_bounded(dir: &Path) -> Result<SharedBackend, BoxError> {
+    let config = DuckDbConfig::new(dir.join(FILE).display().to_string()).setting("memory_limit", "1GB");
+    Ok(Arc::new(DuckDbBackend::new(config)?))
 }
 
 fn open(dir: &Path) -> Result<SharedBackend, BoxError> {
