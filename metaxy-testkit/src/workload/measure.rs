@@ -13,7 +13,7 @@ use metaxy_core::store::RowsToWrite;
 use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, IntoRows, MetadataStore, RowKind, SharedBackend};
 use serde::{Deserialize, Serialize};
 
-use super::data::{Case, LEAF};
+use super::data::{Case, LEAF, Scenario};
 use super::floor;
 use super::subject::{Phase, Probe, Subject};
 
@@ -221,7 +221,8 @@ impl Round<'_> {
 
     /// Measures how long the leaf is resolved in a store that has resolved it before, unless there are many samples.
     fn resolve_again(&mut self, phase: Phase) -> Result<(), BoxError> {
-        if self.extras || self.case.size > MOST_RESOLVED_AGAIN {
+        let is_small = matches!(self.case.scenario, Scenario::Simple | Scenario::Wide);
+        if self.extras || !is_small || self.case.size > MOST_RESOLVED_AGAIN {
             return Ok(());
         }
         let seconds = self.with_store(|store| {
