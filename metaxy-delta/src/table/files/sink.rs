@@ -23,6 +23,8 @@ use crate::types::TableSchema;
 
 /// The number of rows of a row group: large enough to compress well, small enough to be read by several workers.
 pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
+/// The encoded bytes of a row group, which the writer holds in memory until it is full: rows may be large.
+const ROW_GROUP_BYTES: usize = 128 << 20;
 
 /// Writes rows of a table into a new data file.
 pub(crate) struct FileSink {
@@ -100,7 +102,8 @@ fn writer_properties(file_schema: &Schema, is_local: bool) -> WriterProperties {
         .set_created_by(concat!("metaxy-delta ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES));
     // Over a network fewer bytes are faster; on a disk compressing digits takes longer than writing them.
     let hashes = if is_local { Compression::UNCOMPRESSED } else { Compression::ZSTD(ZstdLevel::default()) };
     // Hashes rarely repeat, so a dictionary would not help, and no filter compares them.
