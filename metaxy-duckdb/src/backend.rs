@@ -272,9 +272,9 @@ impl StoreBackend for DuckDbBackend {
         };
         let moment = database.known().now();
         let outcome = resolve(moment).await;
-        match moment == Moment::UNKNOWN || database.known().is_now(moment) {
-            true => outcome,
-            false => resolve(Moment::UNKNOWN).await,
+        match database.known().may_have_changed(moment) {
+            true => resolve(Moment::UNKNOWN).await,
+            false => outcome,
         }
     }
 

@@ -40,21 +40,21 @@ impl KnownTables {
         self.state().now()
     }
 
-    /// Returns whether no write has begun since.
-    pub(crate) fn is_now(&self, moment: Moment) -> bool {
-        moment.0.is_some() && moment == self.now()
+    /// Returns whether a write has begun since, so that what was known at a moment may have changed.
+    pub(crate) fn may_have_changed(&self, moment: Moment) -> bool {
+        moment != Moment::UNKNOWN && !self.state().is_now(moment)
     }
 
     /// Returns the description of a table, if it is known and no write has begun since.
     pub(crate) fn get(&self, sql_name: &str, moment: Moment) -> Option<StoredTable> {
         let state = self.state();
-        (moment.0.is_some() && moment == state.now()).then(|| state.tables.get(sql_name).cloned()).flatten()
+        state.is_now(moment).then(|| state.tables.get(sql_name).cloned()).flatten()
     }
 
     /// Keeps the description of a table, if no write has begun since.
     pub(crate) fn keep(&self, table: &StoredTable, moment: Moment) {
         let mut state = self.state();
-        if moment.0.is_some() && moment == state.now() {
+        if state.is_now(moment) {
             state.tables.insert(table.sql_name.clone(), table.clone());
         }
     }
@@ -76,6 +76,10 @@ impl KnownTables {
 impl State {
     fn now(&self) -> Moment {
         Moment((self.running == 0).then_some(self.begun))
+    }
+
+    fn is_now(&self, moment: Moment) -> bool {
+        moment != Moment::UNKNOWN && moment == self.now()
     }
 }
 

@@ -49,7 +49,7 @@ impl Reading {
         let database = reading.database.clone();
         let moment = database.known().now();
         let mut begun = reading.begin(moment).await;
-        if moment != Moment::UNKNOWN && !database.known().is_now(moment) {
+        if database.known().may_have_changed(moment) {
             begun = reading.begin(Moment::UNKNOWN).await;
         }
         let Begun { reader, first, stop, applied } = begun?;

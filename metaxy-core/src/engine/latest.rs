@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::cmp::Ordering;
 
-use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Int64Array, make_comparator, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, DynComparator, Int64Array, RecordBatch, make_comparator, new_null_array};
 use arrow::compute::{SortOptions, cast, filter_record_batch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
@@ -40,12 +40,7 @@ impl KeepLatest {
         let schema = table.schema.clone();
         let mut batches = table.retain(&rows)?;
         if let Some(filter) = &self.filter {
-            for batch in &mut batches {
-                let mask = filter.evaluate(batch)?;
-                if mask.true_count() < batch.num_rows() {
-                    *batch = filter_record_batch(batch, &mask)?;
-                }
-            }
+            batches = batches.into_iter().map(|batch| selected(batch, filter)).collect::<Result<_>>()?;
         }
         let table = Table::new(schema, batches)?;
         match &self.columns {
@@ -61,6 +56,12 @@ impl KeepLatest {
             None => Ok(rows.clone()),
         }
     }
+}
+
+/// Returns the rows for which a predicate is true.
+pub(super) fn selected(batch: RecordBatch, predicate: &Predicate) -> Result<RecordBatch> {
+    let mask = predicate.evaluate(&batch)?;
+    Ok(if mask.true_count() == batch.num_rows() { batch } else { filter_record_batch(&batch, &mask)? })
 }
 
 /// Returns the latest row of each key; if several have the same time, the one with the greatest values.

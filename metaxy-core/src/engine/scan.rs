@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 
@@ -12,7 +11,7 @@ use crate::filter::Predicate;
 use crate::memory::MemoryPool;
 
 use super::collect::collect;
-use super::latest::KeepLatest;
+use super::latest::{KeepLatest, selected};
 use super::parts::tables_of;
 use super::typed_key::TypedKey;
 
@@ -52,13 +51,7 @@ pub(crate) fn begin(scan: Scan, request: &ScanRequest) -> Result<(SchemaRef, Bat
 
 fn filtered(stream: BatchStream, predicate: Option<Predicate>) -> BatchStream {
     let Some(predicate) = predicate else { return stream };
-    stream
-        .map(move |batch| {
-            let batch = batch?;
-            let mask = predicate.evaluate(&batch)?;
-            Ok(if mask.true_count() == batch.num_rows() { batch } else { filter_record_batch(&batch, &mask)? })
-        })
-        .boxed()
+    stream.map(move |batch| selected(batch?, &predicate)).boxed()
 }
 
 /// Keeps the latest row of each key. Rows that do not fit into the memory limit are partitioned by it.

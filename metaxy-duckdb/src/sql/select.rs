@@ -112,7 +112,7 @@ pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
 fn leaves_keep_latest(table: &StoredTable, request: &ScanRequest) -> bool {
     let (Some(ids), Some(names)) = (&request.keep_latest, &request.columns) else { return false };
     let is_small = |name: &String| {
-        let is_version = name.starts_with("metaxy_");
+        let is_version = columns::is_system(name);
         let has_small_type = |data_type: &DataType| match data_type {
             DataType::Utf8 => table.rows <= SMALL_TABLE,
             other => other.primitive_width().is_some() || *other == DataType::Boolean,
