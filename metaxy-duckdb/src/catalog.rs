@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arrow_border::schema_from_duckdb;
 use crate::error::During;
-use crate::sql::names::{distinct_name, member_names, quoted, text};
+use crate::sql::names::{SCHEMA, TableName, distinct_name, member_names, quoted, text};
 use crate::types::{MAX_NESTING, from_text, nesting, shown, storage, to_text};
 
 /// The start of the comments of this project.
@@ -74,7 +74,7 @@ impl StoredColumn {
     }
 
     /// Returns the statement that records what DuckDB does not store.
-    pub(crate) fn comment(&self, table: &str) -> Option<String> {
+    pub(crate) fn comment(&self, table: &TableName) -> Option<String> {
         let note = Note {
             name: (self.name != self.sql_name).then(|| self.name.clone()),
             data_type: needs_note(&self.data_type).then(|| to_text(&self.data_type)).flatten(),
@@ -84,7 +84,7 @@ impl StoredColumn {
         }
         let note = serde_json::to_string(&note).ok()?;
         let column = quoted(&self.sql_name);
-        Some(format!("COMMENT ON COLUMN {}.{column} IS {}", quoted(table), text(&format!("{MARK}{note}"))))
+        Some(format!("COMMENT ON COLUMN {table}.{column} IS {}", text(&format!("{MARK}{note}"))))
     }
 }
 
@@ -95,8 +95,7 @@ fn needs_note(data_type: &DataType) -> bool {
 /// A table.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredTable {
-    /// The name in DuckDB, with the prefix.
-    pub(crate) sql_name: String,
+    pub(crate) sql_name: TableName,
     pub(crate) columns: Vec<StoredColumn>,
     /// The columns as the core sees them.
     pub(crate) schema: SchemaRef,
@@ -107,7 +106,7 @@ pub(crate) struct StoredTable {
 
 impl StoredTable {
     /// Finds a table.
-    pub(crate) fn find(connection: &Connection, sql_name: &str, during: During<'_>) -> Result<Option<Self>> {
+    pub(crate) fn find(connection: &Connection, sql_name: &TableName, during: During<'_>) -> Result<Option<Self>> {
         let Some((comment, indexes, rows)) = describe_table(connection, sql_name).map_err(during.fails())? else {
             return match is_view(connection, sql_name).map_err(during.fails())? {
                 true => Err(view(sql_name, during)),
@@ -117,14 +116,13 @@ impl StoredTable {
         let indexes = Indexes::find(connection, sql_name, comment, indexes).map_err(during.fails())?;
         let described = describe_columns(connection, sql_name).map_err(during.fails())?;
         check_nesting(&described, during)?;
-        let mut statement =
-            connection.prepare(&format!("SELECT * FROM {} LIMIT 0", quoted(sql_name))).map_err(during.fails())?;
+        let mut statement = connection.prepare(&format!("SELECT * FROM {sql_name} LIMIT 0")).map_err(during.fails())?;
         let wire = schema_from_duckdb(&statement.query_arrow([]).map_err(during.fails())?.get_schema())?;
         let mut columns: Vec<_> =
             described.into_iter().zip(wire.fields()).map(|(own, wire)| own.stored(wire)).collect();
         name_apart(&mut columns);
         let schema = Arc::new(Schema::new(columns.iter().map(StoredColumn::field).collect::<Vec<_>>()));
-        Ok(Some(Self { sql_name: sql_name.to_owned(), columns, schema, indexes, rows }))
+        Ok(Some(Self { sql_name: sql_name.clone(), columns, schema, indexes, rows }))
     }
 
     pub(crate) fn column(&self, name: &str) -> Option<&StoredColumn> {
@@ -212,51 +210,60 @@ fn check_nesting(columns: &[DescribedColumn], during: During<'_>) -> Result<()> 
 }
 
 /// Returns the error for a view, which could read any file that DuckDB can open.
-fn view(sql_name: &str, during: During<'_>) -> Error {
+fn view(sql_name: &TableName, during: During<'_>) -> Error {
     Error::Unsupported {
-        what: format!("the view `{sql_name}` in {} as the table of a feature", during.location),
-        hint: format!("make it a table: CREATE TABLE other AS FROM {}; and rename that", quoted(sql_name)),
+        what: format!("the view `{}` in {} as the table of a feature", sql_name.name, during.location),
+        hint: format!("make it a table: CREATE TABLE other AS FROM {}; and rename that", quoted(&sql_name.name)),
     }
 }
 
-/// Restricts a query to the tables of the store.
-const OWN: &str = "database_name = current_database() AND schema_name = current_schema()";
-
-/// Reads the comment of a table, the number of its indexes and about that of its rows; `None` if there is no such table.
-fn describe_table(connection: &Connection, table: &str) -> duckdb::Result<Option<(Option<String>, i64, i64)>> {
-    let sql =
-        format!("SELECT comment, index_count, estimated_size FROM duckdb_tables() WHERE {OWN} AND table_name = ?");
-    let read = |row: &duckdb::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    connection.prepare(&sql)?.query_map([table], read)?.next().transpose()
+/// Returns the condition on DuckDB's description of what is in its databases that selects that of a table, with two
+/// [`parameters`]. `column` holds the table's name.
+pub(crate) fn condition(column: &str) -> String {
+    format!("database_name = ? AND schema_name = '{SCHEMA}' AND {column} = ?")
 }
 
-fn is_view(connection: &Connection, name: &str) -> duckdb::Result<bool> {
-    let sql = format!("SELECT count(*) > 0 FROM duckdb_views() WHERE {OWN} AND view_name = ?");
-    connection.query_row(&sql, [name], |row| row.get(0))
+/// Returns the parameters of a [`condition`].
+pub(crate) fn parameters(table: &TableName) -> [&str; 2] {
+    [&table.database, &table.name]
+}
+
+/// Reads the comment of a table, the number of its indexes and about that of its rows; `None` if there is no such table.
+fn describe_table(connection: &Connection, table: &TableName) -> duckdb::Result<Option<(Option<String>, i64, i64)>> {
+    let condition = condition("table_name");
+    let sql = format!("SELECT comment, index_count, estimated_size FROM duckdb_tables() WHERE {condition}");
+    let read = |row: &duckdb::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    connection.prepare(&sql)?.query_map(parameters(table), read)?.next().transpose()
+}
+
+fn is_view(connection: &Connection, view: &TableName) -> duckdb::Result<bool> {
+    let sql = format!("SELECT count(*) > 0 FROM duckdb_views() WHERE {}", condition("view_name"));
+    connection.query_row(&sql, parameters(view), |row| row.get(0))
 }
 
 /// Reads the name of a trigger on a table, if there is any.
-pub(crate) fn trigger(connection: &Connection, table: &str) -> duckdb::Result<Option<String>> {
-    let sql = format!("SELECT trigger_name FROM duckdb_triggers() WHERE {OWN} AND table_name = ?");
-    connection.prepare(&sql)?.query_map([table], |row| row.get(0))?.next().transpose()
+pub(crate) fn trigger(connection: &Connection, table: &TableName) -> duckdb::Result<Option<String>> {
+    let sql = format!("SELECT trigger_name FROM duckdb_triggers() WHERE {}", condition("table_name"));
+    connection.prepare(&sql)?.query_map(parameters(table), |row| row.get(0))?.next().transpose()
 }
 
-fn describe_columns(connection: &Connection, table: &str) -> duckdb::Result<Vec<DescribedColumn>> {
+fn describe_columns(connection: &Connection, table: &TableName) -> duckdb::Result<Vec<DescribedColumn>> {
     let mut statement = connection.prepare(&format!(
-        "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE {OWN} AND table_name = ? \
-         ORDER BY column_index ASC"
+        "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE {} ORDER BY column_index ASC",
+        condition("table_name")
     ))?;
     let read =
         |row: &duckdb::Row<'_>| Ok(DescribedColumn { name: row.get(0)?, sql_type: row.get(1)?, comment: row.get(2)? });
-    statement.query_map([table], read)?.collect()
+    statement.query_map(parameters(table), read)?.collect()
 }
 
-/// Reads the names of all tables.
-pub(crate) fn table_names(connection: &Connection) -> duckdb::Result<Vec<String>> {
+/// Reads the names of all tables of a database.
+pub(crate) fn table_names(connection: &Connection, database: &str) -> duckdb::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!(
-        "SELECT table_name FROM duckdb_tables() WHERE {OWN} AND NOT internal ORDER BY table_name ASC"
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = ? AND schema_name = '{SCHEMA}' AND NOT internal \
+         ORDER BY table_name ASC"
     ))?;
-    statement.query_map([], |row| row.get(0))?.collect()
+    statement.query_map([database], |row| row.get(0))?.collect()
 }
 
 /// The indexes of another program on a table. DuckDB cannot change the type of a column while there are any, so they
@@ -275,15 +282,15 @@ pub(crate) struct Indexes {
 }
 
 impl Indexes {
-    fn find(connection: &Connection, table: &str, comment: Option<String>, count: i64) -> duckdb::Result<Self> {
+    fn find(connection: &Connection, table: &TableName, comment: Option<String>, count: i64) -> duckdb::Result<Self> {
         if let Some(aside) = comment.as_deref().and_then(Self::noted) {
             return Ok(aside);
         }
         let mut indexes = Self { comment, ..Self::default() };
         if count > 0 {
-            let sql = format!("SELECT index_name, sql FROM duckdb_indexes() WHERE {OWN} AND table_name = ?");
+            let sql = format!("SELECT index_name, sql FROM duckdb_indexes() WHERE {}", condition("table_name"));
             let mut statement = connection.prepare(&sql)?;
-            let found = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let found = statement.query_map(parameters(table), |row| Ok((row.get(0)?, row.get(1)?)))?;
             for (name, sql) in found.collect::<duckdb::Result<Vec<(String, Option<String>)>>>()? {
                 let Some(sql) = sql.filter(|sql| is_index(sql)) else { continue };
                 indexes.names.push(name);
@@ -316,14 +323,14 @@ impl Indexes {
     }
 
     /// Returns the statements that drop them.
-    pub(crate) fn set_aside(&self, table: &str) -> Vec<String> {
+    pub(crate) fn set_aside(&self, table: &TableName) -> Vec<String> {
         let note = serde_json::to_string(self).map(|note| format!("{MARK}{note}")).unwrap_or_default();
         let drops = self.names.iter().map(|name| format!("DROP INDEX {}", quoted(name)));
         std::iter::once(comment_on(table, Some(&note))).chain(drops).collect()
     }
 
     /// Returns the statements that create them again.
-    pub(crate) fn restore(&self, table: &str) -> Vec<String> {
+    pub(crate) fn restore(&self, table: &TableName) -> Vec<String> {
         let comment = comment_on(table, self.comment.as_deref());
         self.definitions.iter().cloned().chain([comment]).collect()
     }
@@ -337,7 +344,7 @@ fn is_index(sql: &str) -> bool {
     creates && !sql.trim_end().trim_end_matches(';').contains(';')
 }
 
-fn comment_on(table: &str, comment: Option<&str>) -> String {
+fn comment_on(table: &TableName, comment: Option<&str>) -> String {
     let comment = comment.map_or_else(|| "NULL".to_owned(), text);
-    format!("COMMENT ON TABLE {} IS {comment}", quoted(table))
+    format!("COMMENT ON TABLE {table} IS {comment}")
 }

@@ -18,7 +18,7 @@ use crate::config::{DuckDbConfig, invalid};
 use crate::error::{During, is_broken};
 use crate::known::{KnownTables, Moment};
 use crate::location::{DatabaseId, check_file, found};
-use crate::sql::names::text;
+use crate::sql::names::{SCHEMA, TableName, quoted, text};
 
 /// The open databases of this process.
 static OPEN: Handles<DatabaseId, Instance> = Handles::new();
@@ -38,6 +38,8 @@ const FOR_TEXTS: &str = "fsst,dict_fsst";
 struct Instance {
     id: DatabaseId,
     opening: Opening,
+    /// DuckDB's name of the database.
+    name: Arc<str>,
     running: Mutex<Running>,
     /// Writers take turns.
     writer: Arc<tokio::sync::Mutex<()>>,
@@ -75,7 +77,7 @@ pub(crate) struct Database {
 pub(crate) struct Link {
     pub(crate) connection: Connection,
     // Dropped after the connection: the file is closed with its last user.
-    database: Arc<Database>,
+    pub(crate) database: Arc<Database>,
 }
 
 impl Database {
@@ -114,18 +116,20 @@ impl Database {
         self.check_present()?;
         let mut running = lock(&self.instance.running);
         let during = During::new(&self.location, "connect");
-        let mut connection = running.connection.try_clone().map_err(during.fails())?;
-        match connection.execute_batch("SELECT 1") {
-            Ok(()) => {}
+        let connect = |running: &Running| {
+            let connection = running.connection.try_clone()?;
+            connection.execute_batch(&looks_up_own_first(&self.instance.name)).map(|()| connection)
+        };
+        let connection = match connect(&running) {
             Err(error) if is_broken(&error) => {
                 running.connection = self.instance.opening.open(&self.location)?;
                 running.hashes.clear();
                 drop(self.instance.known.write());
-                connection = running.connection.try_clone().map_err(during.fails())?;
+                connect(&running)
             }
-            Err(error) => return Err(during.error(error)),
-        }
-        Ok(Link { connection, database: self.clone() })
+            connected => connected,
+        };
+        Ok(Link { connection: connection.map_err(during.fails())?, database: self.clone() })
     }
 
     /// Returns an error if the file has been removed or replaced: later writes to it would be lost, and its write-ahead
@@ -143,6 +147,11 @@ impl Database {
     /// Returns a permit to keep a connection for a stream that is not read; `None` if all are taken.
     pub(crate) fn stream(&self) -> Option<OwnedSemaphorePermit> {
         self.instance.streams.clone().try_acquire_owned().ok()
+    }
+
+    /// Returns DuckDB's name of it.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.instance.name.clone()
     }
 
     /// Returns the known descriptions of its tables.
@@ -178,7 +187,12 @@ impl Link {
 
     /// Returns the description of a table: the known one of a moment, or else that of the link's transaction, which has
     /// begun after it.
-    pub(crate) fn table(&self, sql_name: &str, moment: Moment, during: During<'_>) -> Result<Option<StoredTable>> {
+    pub(crate) fn table(
+        &self,
+        sql_name: &TableName,
+        moment: Moment,
+        during: During<'_>,
+    ) -> Result<Option<StoredTable>> {
         if let Some(table) = self.database.known().get(sql_name, moment) {
             return Ok(Some(table));
         }
@@ -222,7 +236,7 @@ impl Opening {
         if let Some(file) = &self.file {
             check_file(file, id, location)?;
         }
-        Ok(self.instance(id, self.open(location)?))
+        self.instance(id, self.open(location)?, location)
     }
 
     /// Starts an instance on a file that does not exist yet.
@@ -230,13 +244,16 @@ impl Opening {
         let connection = self.open(location)?;
         let id = self.file.as_deref().map_or_else(|| Ok(DatabaseId::memory()), DatabaseId::of);
         let id = id.map_err(|error| Error::of_io(location, "open", error))?;
-        Ok((id, self.instance(id, connection)))
+        Ok((id, self.instance(id, connection, location)?))
     }
 
-    fn instance(&self, id: DatabaseId, connection: Connection) -> Instance {
+    fn instance(&self, id: DatabaseId, connection: Connection, location: &str) -> Result<Instance> {
+        let name = connection.query_row("SELECT system.main.current_database()", [], |row| row.get::<_, String>(0));
+        let name = name.map_err(During::new(location, "open").fails())?.into();
         let running = Mutex::new(Running { connection, hashes: HashSet::new() });
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
-        Instance { id, opening: self.clone(), running, writer: Arc::default(), streams, known: KnownTables::default() }
+        let (writer, known) = (Arc::default(), KnownTables::default());
+        Ok(Instance { id, opening: self.clone(), name, running, writer, streams, known })
     }
 
     fn open(&self, location: &str) -> Result<Connection> {
@@ -248,7 +265,6 @@ impl Opening {
         };
         let connection =
             connection.map_err(|error| self.unknown_setting(&error).unwrap_or_else(|| during.error(error)))?;
-        check_functions(&connection, during)?;
         connection.register_table_function::<BatchSource>(FUNCTION).map_err(during.fails())?;
         // DuckDB ignores this setting when it starts.
         let disabled = self.settings.get(DISABLED_COMPRESSION).map_or(FOR_TEXTS, String::as_str);
@@ -308,38 +324,16 @@ impl Opening {
     }
 }
 
+/// Returns the statement after which DuckDB's own functions, and those of this project, are found before those of the
+/// file: a macro of the file cannot replace them.
+fn looks_up_own_first(database: &str) -> String {
+    format!("SET search_path = {}", text(&format!("system.main,{}.{SCHEMA}", quoted(database))))
+}
+
 fn no_such_setting(name: &str) -> String {
     format!("DuckDB has no setting `{name}`, or does not accept this value for it")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Refuses a file whose own functions would replace those of DuckDB, or of this project, in every statement.
-fn check_functions(connection: &Connection, during: During<'_>) -> Result<()> {
-    let names = |condition: &str| -> duckdb::Result<Vec<String>> {
-        // By its full name: this function could be replaced too.
-        let sql = format!("SELECT function_name FROM system.main.duckdb_functions() WHERE {condition}");
-        let mut statement = connection.prepare(&sql)?;
-        statement.query_map([], |row| row.get::<_, String>(0)).and_then(Iterator::collect)
-    };
-    let own = names("database_name NOT IN ('system', 'temp')").map_err(during.fails())?;
-    if own.is_empty() {
-        return Ok(());
-    }
-    let mut taken: HashSet<String> = HashSet::new();
-    taken.extend(names("database_name IN ('system', 'temp')").map_err(during.fails())?);
-    let replaces = |name: &&String| {
-        let name = name.to_lowercase();
-        name.starts_with("metaxy_") || taken.contains(&name)
-    };
-    match own.iter().find(replaces) {
-        None => Ok(()),
-        Some(name) => Err(Error::NotAStore {
-            location: during.location.to_owned(),
-            expected: "DuckDB database",
-            reason: format!("its macro `{name}` would replace a function of that name; drop the macro"),
-        }),
-    }
 }

@@ -32,7 +32,7 @@ impl Writing<'_> {
     }
 
     fn delete_from(&self, table: &StoredTable, predicate: &Predicate) -> Result<u64> {
-        let from = format!("DELETE FROM {} WHERE ", quoted(self.sql_name));
+        let from = format!("DELETE FROM {} WHERE ", self.sql_name);
         if let Some(condition) = condition(table, predicate) {
             return self.count(&format!("{from}{condition}"));
         }
@@ -60,7 +60,7 @@ impl Writing<'_> {
         let names = predicate.columns();
         let columns: Vec<&StoredColumn> = table.columns.iter().filter(|column| names.contains(&column.name)).collect();
         let selected: String = columns.iter().map(|column| format!(", {}", quoted(&column.sql_name))).collect();
-        let sql = format!("SELECT rowid{selected} FROM {}", quoted(self.sql_name));
+        let sql = format!("SELECT rowid{selected} FROM {}", self.sql_name);
         let mut statement = self.connection().prepare(&sql).map_err(self.during.fails())?;
         let mut found: Vec<i64> = Vec::new();
         for batch in Rows::new(&mut statement, self.during)? {

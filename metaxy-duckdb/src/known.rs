@@ -9,14 +9,15 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::catalog::StoredTable;
+use crate::sql::names::TableName;
 
-/// The known descriptions, by the table's name in DuckDB.
+/// The known descriptions.
 #[derive(Default)]
 pub(crate) struct KnownTables(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    tables: HashMap<String, StoredTable>,
+    tables: HashMap<TableName, StoredTable>,
     /// The numbers of writes that have begun, and that run now.
     begun: u64,
     running: usize,
@@ -46,7 +47,7 @@ impl KnownTables {
     }
 
     /// Returns the description of a table, if it is known and no write has begun since.
-    pub(crate) fn get(&self, sql_name: &str, moment: Moment) -> Option<StoredTable> {
+    pub(crate) fn get(&self, sql_name: &TableName, moment: Moment) -> Option<StoredTable> {
         let state = self.state();
         state.is_now(moment).then(|| state.tables.get(sql_name).cloned()).flatten()
     }

@@ -22,6 +22,7 @@ use crate::arrow_border::{DuckBatch, from_duckdb};
 use crate::connection::{Database, Link};
 use crate::error::During;
 use crate::known::Moment;
+use crate::sql::names::TableName;
 use crate::sql::select::{Select, select};
 use crate::types::convert;
 
@@ -33,7 +34,7 @@ const BYTES: usize = 8 << 20;
 pub(crate) struct Reading {
     pub(crate) database: Arc<Database>,
     /// The table's name in DuckDB.
-    pub(crate) sql_name: String,
+    pub(crate) sql_name: TableName,
     /// The table's name, for messages.
     pub(crate) table: String,
     pub(crate) key: FeatureKey,

@@ -15,7 +15,7 @@ use crate::connection::Link;
 use crate::error::During;
 use crate::held;
 use crate::sql::alter::{Growth, check_storable, unsupported};
-use crate::sql::names::quoted;
+use crate::sql::names::{TableName, quoted};
 use crate::types::{first_misfit, has_misfits, keep, storage};
 
 /// Rows of about this size are inserted by one statement.
@@ -26,7 +26,7 @@ pub(crate) struct Writing<'a> {
     pub(crate) link: &'a Link,
     pub(crate) key: &'a FeatureKey,
     /// The table's name in DuckDB.
-    pub(crate) sql_name: &'a str,
+    pub(crate) sql_name: &'a TableName,
     /// The table's name, for messages.
     pub(crate) table: &'a str,
     pub(crate) during: During<'a>,
@@ -145,7 +145,7 @@ impl Writing<'_> {
         let names: Vec<String> = columns.iter().map(|column| quoted(&column.sql_name)).collect();
         let names = names.join(", ");
         let source = Source::new(parts.into_iter().map(|part| part.rows).collect());
-        self.run(&format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quoted(self.sql_name), source.call()))
+        self.run(&format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", self.sql_name, source.call()))
     }
 
     /// Returns the columns that are written, in the types of the core.
@@ -221,12 +221,12 @@ impl Writing<'_> {
 
     /// Removes the table.
     pub(crate) fn drop_table(&self) -> Result<()> {
-        self.run(&format!("DROP TABLE IF EXISTS {}", quoted(self.sql_name)))
+        self.run(&format!("DROP TABLE IF EXISTS {}", self.sql_name))
     }
 
     /// Moves the write-ahead log into the file, and packs the rows of many small writes.
     pub(crate) fn checkpoint(&self) -> Result<()> {
-        self.run("CHECKPOINT")
+        self.run(&format!("CHECKPOINT {}", quoted(&self.sql_name.database)))
     }
 }
 

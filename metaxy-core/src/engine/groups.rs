@@ -9,6 +9,7 @@ use crate::schema::output_runs;
 use crate::store::Rows;
 
 use super::keys::Keys;
+use super::merge::in_key_order;
 use super::table::Table;
 
 /// Returns a hash of the key of each row; equal keys have equal hashes in all batches.
@@ -49,7 +50,12 @@ pub(crate) struct LastRows {
 
 /// Finds the last row of each key.
 pub(crate) fn last_rows(table: &Table, key: &[String]) -> Result<LastRows> {
-    let groups = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?.groups();
+    let keys = Keys::within(key.iter().map(|name| table.column(name)).collect::<Result<Vec<_>>>()?)?;
+    if in_key_order(&keys).is_some() {
+        // Keys that can be brought into an order are distinct.
+        return Ok(LastRows { rows: (0..table.num_rows() as u32).collect(), repeated: None });
+    }
+    let groups = keys.groups();
     let mut rows = groups.firsts;
     if rows.len() == table.num_rows() {
         return Ok(LastRows { rows, repeated: None });

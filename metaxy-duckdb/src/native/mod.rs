@@ -25,7 +25,7 @@ use crate::connection::Link;
 use crate::error::During;
 use crate::known::Moment;
 use crate::read::Rows;
-use crate::sql::names::quoted;
+use crate::sql::names::{TableName, quoted};
 use crate::types::convert;
 
 use query::Query;
@@ -45,7 +45,7 @@ pub(crate) struct Part {
 pub(crate) fn resolve(
     link: &Link,
     plan: &IncrementPlan,
-    names: &[(FeatureKey, String)],
+    names: &[(FeatureKey, TableName)],
     moment: Moment,
     during: During<'_>,
 ) -> Result<NativeOutcome> {
@@ -123,7 +123,7 @@ fn rows_at(
     let sql = format!(
         "SELECT {} FROM {} WHERE rowid IN (SELECT row_id FROM {})",
         selected.join(", "),
-        quoted(&table.sql_name),
+        table.sql_name,
         source.call()
     );
     let mut statement = connection.prepare(&sql).map_err(during.fails())?;

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use metaxy_core::schema::grown_schema;
 use metaxy_core::{Error, FeatureKey, Result};
 
-use super::names::{member_names, quoted};
+use super::names::{TableName, member_names, quoted};
 use crate::KIND;
 use crate::catalog::{StoredColumn, StoredTable};
 use crate::types::storage;
@@ -76,8 +76,7 @@ impl Growth {
     }
 
     /// Returns the statements that create or alter the table.
-    pub(crate) fn statements(&self, sql_name: &str, exists: bool) -> Vec<String> {
-        let table = quoted(sql_name);
+    pub(crate) fn statements(&self, table: &TableName, exists: bool) -> Vec<String> {
         let mut statements = Vec::new();
         if exists {
             let add = |column: &StoredColumn| format!("ALTER TABLE {table} ADD COLUMN {}", column.definition());
@@ -87,7 +86,7 @@ impl Growth {
             let definitions: Vec<String> = self.new.iter().map(StoredColumn::definition).collect();
             statements.push(format!("CREATE TABLE {table} ({})", definitions.join(", ")));
         }
-        statements.extend(self.new.iter().chain(&self.changed).filter_map(|column| column.comment(sql_name)));
+        statements.extend(self.new.iter().chain(&self.changed).filter_map(|column| column.comment(table)));
         statements
     }
 }

@@ -1,9 +1,29 @@
 //! Names and texts in SQL.
 
 use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::Fields;
 use metaxy_core::schema;
+
+/// The name of a table in DuckDB. In statements it is written in full, because names without a database are first looked
+/// up among DuckDB's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TableName {
+    pub(crate) database: Arc<str>,
+    /// The name in its database, with the store's prefix.
+    pub(crate) name: String,
+}
+
+/// The schema of all tables.
+pub(crate) const SCHEMA: &str = "main";
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{SCHEMA}.{}", quoted(&self.database), quoted(&self.name))
+    }
+}
 
 /// Returns a name in quotes.
 pub(crate) fn quoted(name: &str) -> String {

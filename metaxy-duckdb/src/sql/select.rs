@@ -46,7 +46,7 @@ impl Relation {
 
     /// Converts the first step of a request, the row filter.
     fn filtered(table: &StoredTable, request: &ScanRequest) -> Self {
-        let from = quoted(&table.sql_name);
+        let from = table.sql_name.to_string();
         let mut relation = Self { from, all: "*, rowid", condition: None, applied: ScanStage::Nothing };
         if let Some(predicate) = &request.row_filter {
             let Some(condition) = condition(table, predicate) else { return relation };

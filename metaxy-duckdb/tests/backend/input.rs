@@ -1,8 +1,13 @@
 //! A DuckDB file is input: nothing in it makes DuckDB read other files or changes the meaning of statements.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use metaxy_core::{AccessMode, Error, ScanRequest, StoreBackend};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StructArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Int64Type};
+use futures::TryStreamExt;
+use metaxy_core::filter::{Filter, Predicate};
+use metaxy_core::{AccessMode, Error, ScanRequest, ScanStage, StoreBackend};
 use metaxy_duckdb::{DuckDbBackend, DuckDbConfig};
 
 use super::{append, batch, ints, key, open, read, texts};
@@ -13,6 +18,22 @@ async fn prepared(path: &Path, sql: &str) {
     append(&store, "t", batch(vec![("id", ints([1])), ("name", texts(&["a"]))])).await.unwrap();
     store.close().await.unwrap();
     duckdb::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+async fn predicate(store: &DuckDbBackend, table: &str, filter: &str) -> Predicate {
+    let schema = store.schema(&key(table)).await.unwrap().unwrap();
+    Filter::parse(filter).unwrap().bind(&schema).unwrap()
+}
+
+/// Returns the ids of the rows of `t` that a request selects, in order.
+async fn ids(store: &DuckDbBackend, request: ScanRequest) -> Vec<i64> {
+    let scan = store.scan(&key("t"), &request).await.unwrap();
+    assert_eq!(scan.applied, ScanStage::Filter);
+    let batches: Vec<RecordBatch> = scan.stream.try_collect().await.unwrap();
+    let ids = batches.iter().flat_map(|batch| batch["id"].as_primitive::<Int64Type>().values().to_vec());
+    let mut ids: Vec<i64> = ids.collect();
+    ids.sort_unstable();
+    ids
 }
 
 #[tokio::test]
@@ -30,43 +51,83 @@ async fn a_view_is_not_a_table() {
     }
 }
 
-/// A column that is computed by a function of the file runs that function in every read.
 #[tokio::test]
 async fn a_database_cannot_read_other_files() {
     let dir = tempfile::tempdir().unwrap();
     let (path, secret) = (dir.path().join("store.duckdb"), dir.path().join("secret.csv"));
     std::fs::write(&secret, "hunter2\n").unwrap();
-    prepared(&path, &format!("CREATE MACRO peek(x) AS (SELECT content FROM read_text('{}'))", secret.display())).await;
-    duckdb::Connection::open(&path).unwrap().execute_batch("CREATE MACRO max(x) AS peek(x)").unwrap();
-    let error = open(&path, AccessMode::ReadWrite).await.unwrap_err();
-    assert!(matches!(&error, Error::NotAStore { reason, .. } if reason.contains("`max`")), "{error:?}");
-    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    let peek = format!("CREATE MACRO peek(x) AS (SELECT content FROM read_text('{}'))", secret.display());
+    prepared(&path, &format!("{peek}; CREATE MACRO max(x) AS peek(x)")).await;
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    let (rows, newest) = (read(&store, "t").await.unwrap(), store.newest_stamp(&key("t")).await);
+    assert_eq!((rows.num_rows(), newest.unwrap()), (1, None));
+    assert!(!format!("{rows:?}").contains("hunter2"), "{rows:?}");
 }
 
+/// DuckDB would use a file's own function of the same name.
 #[tokio::test]
 async fn macros_do_not_replace_functions() {
-    for (name, sql) in [
-        ("struct_extract", "CREATE MACRO struct_extract(a, b) AS 'x'"),
-        ("duckdb_tables", "CREATE MACRO duckdb_tables() AS TABLE SELECT 1"),
-        ("current_database", "CREATE MACRO current_database() AS 'x'"),
-        ("duckdb_functions", "CREATE MACRO duckdb_functions() AS TABLE SELECT 1"),
-        ("metaxy_xxhash32_8", "CREATE MACRO metaxy_xxhash32_8(a, b) AS 'x'"),
-        ("METAXY_batches", "CREATE MACRO \"METAXY_batches\"(a) AS TABLE SELECT 1"),
-        ("Isfinite", "CREATE MACRO \"Isfinite\"(a) AS true"),
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store.duckdb");
-        prepared(&path, sql).await;
-        for mode in [AccessMode::ReadOnly, AccessMode::ReadWrite] {
-            let error = open(&path, mode).await.unwrap_err();
-            assert!(matches!(&error, Error::NotAStore { reason, .. } if reason.contains(name)), "{name}: {error:?}");
-        }
-    }
-    // Functions with unique names are harmless.
+    let macros = [
+        "CREATE MACRO struct_extract(a, b) AS 'x'",
+        "CREATE MACRO coalesce(a, b) AS 'x'",
+        "CREATE MACRO \"||\"(a, b) AS 'x'",
+        "CREATE MACRO \"Isfinite\"(a) AS false",
+        "CREATE MACRO max(a) AS 'x'",
+        "CREATE MACRO epoch_us(a) AS 7",
+        "CREATE MACRO greatest(a, b) AS 7",
+        "CREATE MACRO current_database() AS 'x'",
+        "CREATE MACRO current_schema() AS 'x'",
+        "CREATE MACRO duckdb_tables() AS TABLE SELECT 1",
+        "CREATE MACRO duckdb_columns() AS TABLE SELECT 1",
+        "CREATE MACRO duckdb_functions() AS TABLE SELECT 1",
+        "CREATE MACRO metaxy_xxhash32_8(a) AS 'x'",
+        "CREATE MACRO \"METAXY_batches\"(a) AS TABLE SELECT 1",
+        "CREATE VIEW duckdb_tables AS SELECT 1 AS table_name",
+    ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.duckdb");
-    prepared(&path, "CREATE MACRO twice(x) AS 2 * x").await;
-    assert_eq!(read(&open(&path, AccessMode::ReadOnly).await.unwrap(), "t").await.unwrap().num_rows(), 1);
+    prepared(&path, &macros.join(";")).await;
+    let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+    assert_eq!(store.tables().await.unwrap(), ["t"]);
+    let nested = StructArray::from(vec![(Arc::new(Field::new("a", DataType::Int64, true)), ints([5]))]);
+    let stamp = Arc::new(TimestampMicrosecondArray::from(vec![3]).with_timezone("UTC"));
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", ints([2])),
+        ("nested", Arc::new(nested)),
+        ("metaxy_updated_at", stamp.clone()),
+        ("metaxy_deleted_at", stamp),
+    ];
+    append(&store, "t", batch(columns)).await.unwrap();
+    assert_eq!(store.newest_stamp(&key("t")).await.unwrap(), Some(3));
+    let request = ScanRequest { filter: Some(predicate(&store, "t", "nested.a = 5").await), ..ScanRequest::default() };
+    assert_eq!(ids(&store, request).await, [2]);
+    let latest = ScanRequest { keep_latest: Some(vec!["id".to_owned()]), ..ScanRequest::default() };
+    assert_eq!(ids(&store, latest).await, [1, 2]);
+    store.close().await.unwrap();
+    // They are still there for other programs.
+    let replaced = "SELECT max(3)";
+    let other = duckdb::Connection::open(&path).unwrap().query_row(replaced, [], |row| row.get::<_, String>(0));
+    assert_eq!(other.unwrap(), "x");
+}
+
+/// Feature keys can be the names of DuckDB's own views.
+#[tokio::test]
+async fn tables_may_have_the_names_of_system_views() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["store.duckdb", "system.duckdb", "main.duckdb", "a \"b\", c.d.duckdb", "temp.duckdb"] {
+        let path = dir.path().join(file);
+        for name in ["duckdb_tables", "sqlite_master", "pg_class"] {
+            let store = open(&path, AccessMode::ReadWrite).await.unwrap();
+            append(&store, name, batch(vec![("id", ints([7]))])).await.unwrap();
+            append(&store, name, batch(vec![("id", ints([8])), ("name", texts(&["a"]))])).await.unwrap();
+            assert_eq!(read(&store, name).await.unwrap().num_rows(), 2, "{file}: {name}");
+            assert_eq!(store.delete(&key(name), &predicate(&store, name, "id = 7").await).await.unwrap(), 1);
+            store.close().await.unwrap();
+            let store = open(&path, AccessMode::ReadOnly).await.unwrap();
+            assert_eq!(read(&store, name).await.unwrap().num_rows(), 1, "{file}: {name}");
+            store.drop_table(&key(name)).await.unwrap_err();
+        }
+    }
 }
 
 #[tokio::test]
