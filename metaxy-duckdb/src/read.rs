@@ -76,13 +76,18 @@ impl Reading {
         Ok(Begun { reader, first, stop, applied })
     }
 
-    /// Reads the rows in the transaction that describes the table, so that both are from one snapshot, unless the
-    /// description is that of a moment.
+    /// Reads the rows in the transaction that describes the table, so that both are from one snapshot. With a known
+    /// description the statement is a transaction of its own.
     fn prepare(&self, moment: Moment) -> Result<(Reader, ScanStage)> {
         let during = During::new(&self.database.location, "read").of(&self.table);
         let link = self.database.connect()?;
-        link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
-        let table = link.table(&self.sql_name, moment, during)?.ok_or_else(|| not_found(&self.info, &self.key))?;
+        let table = match self.database.known().get(&self.sql_name, moment) {
+            None => {
+                link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
+                link.table(&self.sql_name, moment, during)?.ok_or_else(|| not_found(&self.info, &self.key))?
+            }
+            Some(table) => table,
+        };
         let Select { sql, columns, applied } = select(&table, &self.request);
         let schema = Arc::new(table.schema.project(&columns)?);
         let interrupt = link.connection.interrupt_handle();

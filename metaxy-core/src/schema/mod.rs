@@ -8,6 +8,7 @@
 //! - **Types without values**: a column, list item, map value or struct member of type Null has no type yet. It is left
 //!   out of a new table, and null in one that has it.
 
+mod compact;
 mod convert;
 mod grow;
 mod names;
@@ -25,6 +26,7 @@ pub use reshape::reshape;
 pub use sizes::slices;
 pub use trim::trimmed;
 
+pub(crate) use compact::compact;
 pub(crate) use convert::align;
 pub(crate) use grow::item_of;
 pub(crate) use plain::{plain_array, plain_batches};

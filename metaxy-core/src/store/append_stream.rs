@@ -13,7 +13,7 @@ use crate::engine::{self, Sequence, Table, TypedKey};
 use crate::error::{Error, Result};
 use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
-use crate::schema::align;
+use crate::schema::{align, compact};
 
 use super::append::{Preparation, Prepared};
 use super::checks::check_ids;
@@ -71,7 +71,7 @@ impl MetadataStore {
         let (key, names, ids) = (spec.key.clone(), spec.id_columns.clone(), schema.clone());
         let rows = rows.and_then(move |batch| {
             let columns = names.iter().map(|id| batch.schema_ref().index_of(id)).collect::<Result<Vec<_>, _>>();
-            let rows = columns.and_then(|columns| batch.project(&columns)).map_err(Error::from);
+            let rows = columns.and_then(|columns| batch.project(&columns)).map_err(Error::from).and_then(compact);
             std::future::ready(rows.and_then(|rows| Ok(stream_of(align(&key, Some(&ids), vec![rows])?.1))))
         });
         let mut parts = self.by_sample(plan, &schema, rows.try_flatten().boxed()).await?;

@@ -15,6 +15,7 @@ use crate::engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
 use crate::key::{FeatureKey, IntoFeatureKey};
+use crate::schema::bytes_of_rows;
 
 use super::append::Preparation;
 use super::known::{deletions_in, unknown_rows};
@@ -222,7 +223,7 @@ impl CopyRequest {
         while let Some(batch) = unknown.try_next().await? {
             counts.deleted += deletions_in(&batch)?;
             rows += batch.num_rows();
-            bytes += bytes_of(&batch);
+            bytes += bytes_of_rows(&batch);
             pending.push(batch);
             if rows >= ROWS_PER_WRITE || bytes >= BYTES_PER_WRITE {
                 counts.written += self.flush(key, std::mem::take(&mut pending), counts.written, false).await?;
@@ -241,11 +242,6 @@ impl CopyRequest {
         }
         Ok(rows)
     }
-}
-
-/// Returns the memory that the rows of a batch take; of a slice, only that of its rows.
-fn bytes_of(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
 }
 
 impl IntoFuture for CopyRequest {

@@ -50,7 +50,6 @@ mod budget;
 mod buffer;
 mod builder;
 mod checks;
-mod compact;
 mod flush;
 mod flush_batch;
 mod flusher;
@@ -69,6 +68,7 @@ use std::sync::Arc;
 use crate::blocking;
 use crate::error::{Error, Result};
 use crate::key::{FeatureKey, IntoFeatureKey};
+use crate::schema::compact;
 use crate::store::{IntoBatches, MetadataStore};
 
 pub use blocking_writer::BlockingWriter;
@@ -127,7 +127,7 @@ impl BufferedMetadataWriter {
         for (key, data) in features {
             let key = key.into_feature_key()?;
             for batch in data.into_batches()? {
-                batches.push((key.clone(), compact::compact(batch)?));
+                batches.push((key.clone(), compact(batch)?));
             }
         }
         let admission = Admission::wait(shared, batches.iter().map(|(_, batch)| bytes_in_memory(batch)).sum()).await?;

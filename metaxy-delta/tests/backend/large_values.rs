@@ -11,6 +11,8 @@ use arrow::datatypes::{DataType, Field};
 use futures::TryStreamExt;
 use metaxy_core::{ScanRequest, StoreBackend};
 use metaxy_delta::{DeltaBackend, DeltaConfig};
+use parquet::file::reader::FileReader;
+use parquet::file::serialized_reader::SerializedFileReader;
 
 use crate::{TABLE, append, key, local, opened};
 
@@ -62,6 +64,41 @@ async fn one_write_of_large_binaries() {
     let batch = rows(0, 1000, &value);
     backend.append(&key(TABLE), batch.schema(), vec![batch; 31]).await.unwrap();
     assert_eq!(count(&backend, &value).await, 31_000);
+}
+
+/// A file is written and read in parts of bounded size: a process holds several of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_rows_are_written_and_read_in_small_parts() {
+    const ROWS: u64 = 1_000;
+    let root = tempfile::tempdir().unwrap();
+    let backend = opened(&local(root.path())).await;
+    let mut random = 7_u64;
+    let mut drawn = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random.to_be_bytes()
+    };
+    let mut batch = || {
+        // Values that cannot be compressed.
+        let values: Vec<Vec<u8>> = (0..ROWS / 5).map(|_| (0..12_500).flat_map(|_| drawn()).collect()).collect();
+        let values: ArrayRef = Arc::new(BinaryArray::from_iter_values(values));
+        RecordBatch::try_from_iter_with_nullable([("value", values, true)]).unwrap()
+    };
+    let batches: Vec<RecordBatch> = (0..5).map(|_| batch()).collect();
+    backend.append(&key(TABLE), batches[0].schema(), batches).await.unwrap();
+    let table = root.path().join(format!("{TABLE}.delta"));
+    let files = std::fs::read_dir(table).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|file| file.extension().is_some_and(|ending| ending == "parquet")) {
+        let reader = SerializedFileReader::try_from(file.as_path()).unwrap();
+        let largest = reader.metadata().row_groups().iter().map(|group| group.compressed_size()).max();
+        assert!(largest < Some(64 << 20), "{largest:?} bytes in one row group");
+    }
+    let mut stream = backend.scan(&key(TABLE), &ScanRequest::default()).await.unwrap().stream;
+    let mut rows = 0;
+    while let Some(batch) = stream.try_next().await.unwrap() {
+        assert!(batch.get_array_memory_size() < 24 << 20, "a batch of {} rows", batch.num_rows());
+        rows += batch.num_rows() as u64;
+    }
+    assert_eq!(rows, ROWS);
 }
 
 /// Returns a list of a struct of a map of texts.

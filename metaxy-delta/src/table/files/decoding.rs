@@ -17,12 +17,12 @@ use parquet::errors::Result;
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::schema::types::ColumnDescPtr;
 
-/// How many rows are decoded at a time.
+/// How many rows are decoded at a time, unless they have many bytes.
 const BATCH_ROWS: usize = 65_536;
 /// Up to so many bytes of values a file is decoded into plain types: any part of it fits into 32-bit offsets.
 const PLAIN_BYTES: u64 = 256 << 20;
-/// How many bytes a batch should have before it is cut.
-const BATCH_BYTES: u64 = 64 << 20;
+/// About how many bytes are decoded at a time: a scan holds several batches of each of its workers.
+const BATCH_BYTES: u64 = 8 << 20;
 /// The size of one element of a column of views.
 const VIEW_BYTES: u64 = 16;
 
@@ -41,8 +41,8 @@ impl Decoding {
     pub fn new(file: &ArrowReaderMetadata, mask: &ProjectionMask, groups: &[&RowGroupMetaData]) -> Result<Self> {
         let sizes = Sizes::of(mask, groups);
         let is_wide = sizes.values > PLAIN_BYTES;
-        let batch_rows = if is_wide { sizes.batch_rows() } else { BATCH_ROWS };
-        Ok(Self { metadata: retyped(file, is_wide)?, batch_rows, is_wide })
+        let bytes = if is_wide { sizes.shared } else { sizes.values };
+        Ok(Self { metadata: retyped(file, is_wide)?, batch_rows: batch_rows(sizes.rows, bytes), is_wide })
     }
 }
 
@@ -120,12 +120,12 @@ impl Sizes {
         self.values = self.values.saturating_add(values);
         self.shared = self.shared.saturating_add(shared);
     }
+}
 
-    /// Returns how many rows take [`BATCH_BYTES`] on average.
-    fn batch_rows(&self) -> usize {
-        let rows = u128::from(self.rows) * u128::from(BATCH_BYTES) / u128::from(self.shared.max(1));
-        usize::try_from(rows).unwrap_or(usize::MAX).clamp(1, BATCH_ROWS)
-    }
+/// Returns how many rows of some that take `bytes` together take [`BATCH_BYTES`] on average.
+fn batch_rows(rows: u64, bytes: u64) -> usize {
+    let rows = u128::from(rows) * u128::from(BATCH_BYTES) / u128::from(bytes.max(1));
+    usize::try_from(rows).unwrap_or(usize::MAX).clamp(1, BATCH_ROWS)
 }
 
 /// Returns the bytes of all values, or more: if the writer has not stated it, each may be as long as the whole column.

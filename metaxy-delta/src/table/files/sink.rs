@@ -23,8 +23,8 @@ use crate::types::TableSchema;
 
 /// The number of rows of a row group: large enough to compress well, small enough to be read by several workers.
 pub(crate) const ROW_GROUP_ROWS: usize = 256 << 10;
-/// The encoded bytes of a row group, which the writer holds in memory until it is full: rows may be large.
-const ROW_GROUP_BYTES: usize = 128 << 20;
+/// The encoded bytes of a row group: rows may be large, and a writer holds one in memory, a reader one for each worker.
+const ROW_GROUP_BYTES: usize = 32 << 20;
 
 /// Writes rows of a table into a new data file.
 pub(crate) struct FileSink {
