@@ -18,6 +18,7 @@ mod made_from;
 mod maintain;
 mod named;
 mod read;
+mod remembered;
 mod resolve;
 mod stamp;
 #[cfg(feature = "serde")]
@@ -57,6 +58,7 @@ pub(crate) use append::{Preparation, PreparedRows};
 pub(crate) use buffered::BatchCheck;
 
 use clock::{Stamps, TableStamps};
+use remembered::Remembered;
 
 /// An open metadata store. Cheap to clone; all clones are the same store.
 ///
@@ -84,6 +86,7 @@ struct Inner {
     stamps: Arc<Stamps>,
     table_stamps: Arc<TableStamps>,
     pool: Arc<MemoryPool>,
+    remembered: Arc<Remembered>,
 }
 
 /// The engine that computes increments.
@@ -250,6 +253,7 @@ impl StoreBuilder {
             versioning_engine: self.versioning_engine,
             stamps: self.clock.map_or_else(Stamps::system, Stamps::new),
             table_stamps: Arc::default(),
+            remembered: Arc::default(),
             pool,
             backend: self.backend,
             info,
