@@ -278,10 +278,35 @@ async fn unchanged_tables_are_not_read_again() -> Result<()> {
     assert_eq!((filtered.new.num_rows(), filtered.orphaned.num_rows()), (0, 2), "other options have their own answer");
     store.write("root", roots().slice(0, 1)).await?;
     assert_eq!(scans().await?, (2, [0; 3]), "the same versions, written again");
-    // A backend whose positions fail is not asked for its rows.
-    scans().await?;
-    backend.inject(Fault::fail(Operation::Position));
-    assert!(store.resolve_update("kid").await.is_err());
     assert_eq!(scans().await?, (0, [0; 3]));
+    backend.inject(Fault::fail(Operation::Position).times(1));
+    assert_eq!(scans().await?, (2, [0; 3]), "a position that cannot be told");
+    Ok(())
+}
+
+/// A table of a store that is searched earlier takes the place of a fallback's, and so counts when it comes.
+#[tokio::test]
+async fn tables_of_fallbacks_are_not_read_again() -> Result<()> {
+    let backends = [0, 1].map(|_| Arc::new(FaultyBackend::new(MemoryBackend::new())));
+    let builder = |index: usize| {
+        let backend = Arc::clone(&backends[index]) as SharedBackend;
+        Ok::<_, Error>(MetadataStore::builder(backend, graph("1")?))
+    };
+    let prod = builder(1)?.open(AccessMode::ReadWrite).await?;
+    prod.write("root", roots()).await?;
+    let store = builder(0)?.fallback(&prod).open(AccessMode::ReadWrite).await?;
+    let scans = async || -> Result<(usize, [usize; 3])> {
+        let before: usize = backends.iter().map(|backend| backend.calls(Operation::Scan)).sum();
+        let found = store.resolve_update("kid").await?;
+        let after: usize = backends.iter().map(|backend| backend.calls(Operation::Scan)).sum();
+        Ok((after - before, [&found.new, &found.stale, &found.orphaned].map(metaxy_core::Rows::num_rows)))
+    };
+    let new = store.resolve_update("kid").await?.new;
+    store.write("kid", new).await?;
+    assert_eq!([scans().await?, scans().await?, scans().await?], [(2, [0; 3]), (2, [0; 3]), (0, [0; 3])]);
+    prod.write("root", roots()).await?;
+    assert_eq!([scans().await?, scans().await?], [(2, [0; 3]), (0, [0; 3])], "a write to the fallback");
+    store.write("root", roots().slice(0, 2)).await?;
+    assert_eq!(scans().await?, (2, [0, 0, 1]), "the store's own table has two samples");
     Ok(())
 }

@@ -3,12 +3,12 @@
 //!
 //! Positions are asked only for a feature whose last increment was empty too, so that other resolves pay nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures::future::try_join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 
-use crate::error::Result;
 use crate::key::FeatureKey;
 use crate::plan::ResolveOptions;
 use crate::position::Position;
@@ -64,26 +64,60 @@ impl Remembered {
 
 impl MetadataStore {
     /// Looks whether the tables of a feature are as they were when its last increment was empty.
-    pub(super) async fn look(&self, key: &FeatureKey, options: &ResolveOptions) -> Result<Look> {
-        let Some(known) = self.inner.remembered.find(key, options) else { return Ok(Look::Read(None)) };
-        let positions = self.positions(key).await?;
+    pub(super) async fn look(&self, key: &FeatureKey, options: &ResolveOptions) -> Look {
+        let Some(known) = self.inner.remembered.find(key, options) else { return Look::Read(None) };
+        let positions = self.positions(key).await;
         match positions.is_some() && positions == known.positions {
             true => {
                 tracing::debug!(feature = %key, "no table has changed since the feature was found up to date");
-                Ok(Look::Unchanged(known.increment))
+                Look::Unchanged(known.increment)
             }
-            false => Ok(Look::Read(positions)),
+            false => Look::Read(positions),
         }
     }
 
-    /// Returns the positions of all tables from which a feature's increment is made; `None` if one cannot be told, or if
-    /// inputs may come from other stores.
-    async fn positions(&self, key: &FeatureKey) -> Result<Option<Vec<Position>>> {
-        if !self.inner.fallbacks.is_empty() {
-            return Ok(None);
+    /// Returns the positions of all tables from which a feature's increment is made, in every store that may serve them;
+    /// `None` if one cannot be told.
+    async fn positions(&self, key: &FeatureKey) -> Option<Vec<Position>> {
+        let deps = &self.plan(key).ok()?.spec.deps;
+        let inputs = deps.iter().map(|dep| self.input_positions(dep.feature()));
+        let (own, inputs) = futures::join!(self.own_position(key), join_all(inputs));
+        let inputs = inputs.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(inputs.into_iter().flatten().chain([own?]).collect())
+    }
+
+    async fn input_positions(&self, key: &FeatureKey) -> Option<Vec<Position>> {
+        let mut found = Vec::new();
+        self.add_positions(key, &mut BTreeSet::new(), &mut found).await.then_some(found)
+    }
+
+    /// Adds the positions of a table in this store and its fallbacks, in each once. Returns whether all can be told: a
+    /// store that cannot be opened now may serve the table later.
+    fn add_positions<'a>(
+        &'a self,
+        key: &'a FeatureKey,
+        seen: &'a mut BTreeSet<usize>,
+        found: &'a mut Vec<Position>,
+    ) -> BoxFuture<'a, bool> {
+        async move {
+            if !seen.insert(self.identity()) {
+                return true;
+            }
+            let Some(position) = self.own_position(key).await else { return false };
+            found.push(position);
+            for fallback in &self.inner.fallbacks {
+                let Ok(store) = fallback.open().await else { return false };
+                if !store.add_positions(key, seen, found).await {
+                    return false;
+                }
+            }
+            true
         }
-        let inputs = self.plan(key)?.spec.deps.iter().map(|dep| dep.feature());
-        let positions = inputs.chain([key]).map(|table| self.inner.backend.position(table));
-        Ok(try_join_all(positions).await?.into_iter().collect())
+        .boxed()
+    }
+
+    /// Returns the position of a table in this store. If that fails, reading the table shows why.
+    async fn own_position(&self, key: &FeatureKey) -> Option<Position> {
+        self.inner.backend.position(key).await.ok().flatten()
     }
 }

@@ -197,7 +197,7 @@ impl ResolveRequest {
         if engine == VersioningEngine::Native {
             return compute(&store, &key, &options, engine).await;
         }
-        let positions = match store.look(&key, &options).await? {
+        let positions = match store.look(&key, &options).await {
             Look::Unchanged(increment) => return Ok(increment),
             Look::Read(positions) => positions,
         };
