@@ -281,6 +281,8 @@ async fn unchanged_tables_are_not_read_again() -> Result<()> {
     assert_eq!(scans().await?, (0, [0; 3]));
     backend.inject(Fault::fail(Operation::Position).times(1));
     assert_eq!(scans().await?, (2, [0; 3]), "a position that cannot be told");
+    let new = store.with_graph(graph("2")?)?.resolve_update("kid").await?.new;
+    assert_eq!(new.num_rows(), 3, "under another definition");
     Ok(())
 }
 
