@@ -52,7 +52,9 @@
 mod builder;
 mod discover;
 mod document;
+mod ext;
 mod extend;
+mod features;
 mod fields;
 mod open;
 mod overlay;
@@ -78,6 +80,7 @@ pub use store::{CommonSettings, StoreConfig};
 pub use variables::Environment;
 
 use document::Node;
+use features::FilePattern;
 use fields::Fields;
 
 /// A configuration: the stores, and the settings of the project.
@@ -96,6 +99,7 @@ pub struct MetaxyConfig {
     fields: Fields,
     stores: IndexMap<String, StoreConfig>,
     materialization_id: Option<String>,
+    features: Vec<FilePattern>,
     /// The origins of the fields.
     origins: Origins,
 }
@@ -138,12 +142,19 @@ impl MetaxyConfig {
     }
 
     /// Checks a merged document, whose stores are in their normal form, and reads it. `beside` names the stores whose
-    /// settings were written beside `type`.
-    fn from_document(file: Option<PathBuf>, mut document: Node, beside: &BTreeSet<String>) -> Result<Self> {
+    /// settings were written beside `type`. Paths that no file has are relative to a directory.
+    fn from_document(
+        file: Option<PathBuf>,
+        mut document: Node,
+        beside: &BTreeSet<String>,
+        directory: &Path,
+    ) -> Result<Self> {
         registry::registrations()?;
         let stores = store::take_stores(&mut document, beside)?;
         let fields = Fields::read(&document)?;
-        Ok(Self { file, fields, stores, materialization_id: None, origins: document.origins() })
+        let origins = document.origins();
+        let features = FilePattern::all(fields.features.as_deref().unwrap_or_default(), &origins, directory);
+        Ok(Self { file, fields, stores, materialization_id: None, features, origins })
     }
 
     /// Returns the file from which it was loaded.
