@@ -228,50 +228,83 @@ fn check(files: FeatureFiles, expected: Expect) {
 
 #[test]
 fn texts_that_are_not_toml() {
-    check(toml("[[feature]]\nkey = 'x\n"), expect![[r#"
+    check(
+        toml("[[feature]]\nkey = 'x\n"),
+        expect![[r#"
         f.toml:2:9: this is not TOML: invalid literal string, expected `'`
-    "#]]);
-    check(toml("[[feature]]\nkey = x\nid_columns = ['id']\n\n[[feature]\n"), expect![[r#"
+    "#]],
+    );
+    check(
+        toml("[[feature]]\nkey = x\nid_columns = ['id']\n\n[[feature]\n"),
+        expect![[r#"
         f.toml:2:7: this is not TOML: string values must be quoted, expected literal string
         f.toml:5:11: this is not TOML: unclosed array table, expected `]`
-    "#]]);
-    check(toml("[[feature]]\nkey = 'a'\nkey = 'b'\n"), expect![[r#"
+    "#]],
+    );
+    check(
+        toml("[[feature]]\nkey = 'a'\nkey = 'b'\n"),
+        expect![[r#"
         f.toml:3:1: this is not TOML: duplicate key
-    "#]]);
-    check(toml("{\"key\": 1}"), expect![[r#"
+    "#]],
+    );
+    check(
+        toml("{\"key\": 1}"),
+        expect![[r#"
         f.toml:1:1: this is not TOML: invalid key-value pair, expected key
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn texts_that_are_not_json() {
-    check(json(""), expect![[r#"
+    check(
+        json(""),
+        expect![[r#"
         f.json:1:1: this is not JSON: EOF while parsing a value
-    "#]]);
-    check(json("{\n  \"key\": \"x\",\n  \"id_columns\": [\"id\"\n}"), expect![[r#"
+    "#]],
+    );
+    check(
+        json("{\n  \"key\": \"x\",\n  \"id_columns\": [\"id\"\n}"),
+        expect![[r#"
         f.json:4:1: this is not JSON: expected `,` or `]`
-    "#]]);
-    check(json("[{\"key\": 'x'}]"), expect![[r#"
+    "#]],
+    );
+    check(
+        json("[{\"key\": 'x'}]"),
+        expect![[r#"
         f.json:1:10: this is not JSON: expected value
-    "#]]);
-    check(json("[\n {\"key\": \"ü\", \"key\": \"b\"}]"), expect![[r#"
+    "#]],
+    );
+    check(
+        json("[\n {\"key\": \"ü\", \"key\": \"b\"}]"),
+        expect![[r#"
         f.json:2:15: the key `key` is given twice
-    "#]]);
-    check(json("[\"\\ud800\"]"), expect![[r#"
+    "#]],
+    );
+    check(
+        json("[\"\\ud800\"]"),
+        expect![[r#"
         f.json:1:2: this is not JSON: unexpected end of hex escape
-    "#]]);
+    "#]],
+    );
     check(
         json("{\"key\": \"x\", \"id_columns\": [\"id\"], \"metadata\": {\"n\": 123456789012345678901}}"),
         expect![[r#"
             f.json:1:54: metadata is kept as JSON, which cannot hold a number that does not fit into 64 bits; write a string
         "#]],
     );
-    check(json("{\"key\": \"x\", \"id_columns\": [\"id\"], \"metadata\": {\"n\": 1e999}}"), expect![[r#"
+    check(
+        json("{\"key\": \"x\", \"id_columns\": [\"id\"], \"metadata\": {\"n\": 1e999}}"),
+        expect![[r#"
         f.json:1:54: this is not JSON: number out of range
-    "#]]);
-    check(json(&format!("{}{}", "[".repeat(100), "]".repeat(100))), expect![[r#"
-        f.json:1:66: this is nested deeper than 64 levels
-    "#]]);
+    "#]],
+    );
+    check(
+        json(&format!("{}{}", "[".repeat(200), "]".repeat(200))),
+        expect![[r#"
+        f.json:1:102: this is nested deeper than 100 levels
+    "#]],
+    );
 }
 
 #[test]
@@ -328,15 +361,24 @@ deps = [{ feature = 'x', lineage = 1, fields_mapping = 2 }, { feature = 'x', ren
             f.toml:19:93: expected a string, found a whole number; write "1"
         "#]],
     );
-    check(toml("feature = 1"), expect![[r#"
+    check(
+        toml("feature = 1"),
+        expect![[r#"
         f.toml:1:11: expected a table that defines a feature, found a whole number
-    "#]]);
-    check(json("1"), expect![[r#"
+    "#]],
+    );
+    check(
+        json("1"),
+        expect![[r#"
         f.json:1:1: expected a table that defines a feature, found a whole number
-    "#]]);
-    check(json(r#"{"key": null, "id_columns": null}"#), expect![[r#"
+    "#]],
+    );
+    check(
+        json(r#"{"key": null, "id_columns": null}"#),
+        expect![[r#"
         f.json:1:1: the feature has no `key`; add one
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -374,23 +416,20 @@ deps = [
 ",
         ),
         expect![[r#"
-            f.toml:1:1: the feature has no `key`; add one
             f.toml:2:1: unknown key `kye`; did you mean `key`?
             f.toml:3:1: unknown key `id_column`; did you mean `id_columns`?
             f.toml:4:12: unknown key `dep`; did you mean `deps`?
             f.toml:10:1: unknown key `colour`; known keys: `key`, `id_columns`, `deps`, `fields`, `metadata`, `description`
-            f.toml:11:9: the dependency has no `feature`; add one
             f.toml:11:11: unknown key `featur`; did you mean `feature`?
             f.toml:11:46: unknown key `filter`; did you mean `filters`?
             f.toml:11:59: unknown key `renames`; did you mean `rename`?
             f.toml:11:73: unknown key `option`; did you mean `optional`?
-            f.toml:11:98: unknown lineage `n:1`; did you mean `1:1`?
-            f.toml:12:24: unknown key `version`; known keys: `key`, `code_version`, `deps`
+            f.toml:11:98: unknown lineage `n:1`; did you mean `N:1`?
+            f.toml:12:24: unknown key `version`; did you mean `code_version`?
             f.toml:12:39: unknown key `code_verison`; did you mean `code_version`?
             f.toml:12:85: unknown key `field`; did you mean `fields`?
             f.toml:18:30: a lineage of type `1:N` names the columns of the parent: { type = "1:N", on = [...] }
             f.toml:19:15: feature `y`: it depends on `x` twice; join both into one dependency
-            f.toml:19:30: the lineage has no `type`; add one
             f.toml:19:32: unknown key `typ`; did you mean `type`?
             f.toml:20:15: feature `y`: it depends on `x` twice; join both into one dependency
             f.toml:20:51: a lineage of type `1:1` has no `on`; leave it out
@@ -411,19 +450,25 @@ deps = [
             f.toml:26:48: both `filters` and `sql_filters` are given; write all filters under one of them
         "#]],
     );
-    check(toml("[[featur]]\nkey = 'x'\n"), expect![[r#"
+    check(
+        toml("[[featur]]\nkey = 'x'\n"),
+        expect![[r#"
         f.toml:1:3: unknown key `featur`; did you mean `feature`?
-    "#]]);
+    "#]],
+    );
     check(
         toml("[[feature]]\nkey = 'x'\nid_columns = ['id']\n[[features]]\nkey = 'y'\nid_columns = ['id']\n"),
         expect![[r#"
             f.toml:4:3: both `feature` and `features` are given; write all features under one of them
         "#]],
     );
-    check(json("[\n  {\"key\": \"x\", \"id_columns\": [\"id\"], \"Fields\": []},\n  {}\n]"), expect![[r#"
+    check(
+        json("[\n  {\"key\": \"x\", \"id_columns\": [\"id\"], \"Fields\": []},\n  {}\n]"),
+        expect![[r#"
         f.json:2:38: unknown key `Fields`; did you mean `fields`?
         f.json:3:3: the feature has no `key`; add one
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -552,15 +597,24 @@ id_columns = ['id']
 fn problems_do_not_cause_others() {
     let leaf =
         "[[feature]]\nkey = 'leaf'\nid_columns = ['id']\ndeps = ['up']\nfields = [{ key = 'f', deps = ['up.a'] }]\n";
-    check(toml(&format!("{leaf}[[feature]]\nkey = 'up'\nid_columns = 1\n")), expect![[r#"
+    check(
+        toml(&format!("{leaf}[[feature]]\nkey = 'up'\nid_columns = 1\n")),
+        expect![[r#"
         f.toml:8:14: expected an array of strings, found a whole number
-    "#]]);
-    check(toml(&format!("{leaf}[[feature]]\nkey = 'up'\nid_columns = ['id']\nfield = ['a']\n")), expect![[r#"
+    "#]],
+    );
+    check(
+        toml(&format!("{leaf}[[feature]]\nkey = 'up'\nid_columns = ['id']\nfield = ['a']\n")),
+        expect![[r#"
         f.toml:9:1: unknown key `field`; did you mean `fields`?
-    "#]]);
-    check(toml(leaf).and(json("[")), expect![[r#"
+    "#]],
+    );
+    check(
+        toml(leaf).and(json("[")),
+        expect![[r#"
         f.json:1:1: this is not JSON: EOF while parsing a list
-    "#]]);
+    "#]],
+    );
 }
 
 /// One feature can have problems of every kind at once.
@@ -683,7 +737,8 @@ fn variables_override_the_patterns() {
     "#]].assert_eq(&message(nothing.graph(), at));
     expect![[r#"
         `features`: expected an array, found a string (set by the environment variable METAXY_FEATURES)
-    "#]].assert_eq(&message(load(at, &[("METAXY_FEATURES", "other/*.toml")]), at));
+    "#]]
+    .assert_eq(&message(load(at, &[("METAXY_FEATURES", "other/*.toml")]), at));
     std::fs::remove_file(at.join("metaxy.toml")).unwrap();
     assert_eq!(keys(&load(at, &[("METAXY_FEATURES", "[\"video.toml\"]")]).unwrap()), ["raw/video"]);
 }
@@ -708,33 +763,60 @@ fn patterns_that_cannot_be_used() {
         metaxy.toml:5: `features[3]`: `empt*` matches directories only; name files, as in `features/*.toml`
     "#]].assert_eq(&message(load(at, &[]).unwrap().graph(), at));
     for (text, expected) in [
-        ("", expect![[r#"
+        (
+            "",
+            expect![[r#"
             metaxy.toml: `features`: the configuration names no feature files; add `features = ["features/*.toml"]`
-        "#]]),
-        ("features = 'video.toml'", expect![[r#"
+        "#]],
+        ),
+        (
+            "features = 'video.toml'",
+            expect![[r#"
             metaxy.toml:1: `features`: expected an array, found a string
-        "#]]),
-        ("features = ['video.toml', 1]", expect![[r#"
+        "#]],
+        ),
+        (
+            "features = ['video.toml', 1]",
+            expect![[r#"
             metaxy.toml:1: `features[1]`: expected a string, found 1
-        "#]]),
-        ("features = ['${NOWHERE}/*.toml']", expect![[r#"
+        "#]],
+        ),
+        (
+            "features = ['${NOWHERE}/*.toml']",
+            expect![[r#"
             metaxy.toml:1: `features[0]`: the environment variable NOWHERE is not set; set it, or write ${NOWHERE:-default}
-        "#]]),
-        ("feature = ['video.toml']", expect![[r#"
+        "#]],
+        ),
+        (
+            "feature = ['video.toml']",
+            expect![[r#"
             metaxy.toml:1: `feature`: unknown key; did you mean `features`?
-        "#]]),
-        ("features = ['video.toml']\n[ext.rust]\nfeatures = []", expect![[r#"
+        "#]],
+        ),
+        (
+            "features = ['video.toml']\n[ext.rust]\nfeatures = []",
+            expect![[r#"
             metaxy.toml:3: `ext.rust.features`: `features` is given twice, here and at the top; write all files there or here
-        "#]]),
-        ("[ext.rust]\nfeature = []", expect![[r#"
+        "#]],
+        ),
+        (
+            "[ext.rust]\nfeature = []",
+            expect![[r#"
             metaxy.toml:2: `ext.rust.feature`: unknown key; did you mean `features`?
-        "#]]),
-        ("[ext.rust]\nenable = true", expect![[r#"
+        "#]],
+        ),
+        (
+            "[ext.rust]\nenable = true",
+            expect![[r#"
             metaxy.toml:2: `ext.rust.enable`: unknown key; known keys: `features`
-        "#]]),
-        ("[ext]\nrust = 1", expect![[r#"
+        "#]],
+        ),
+        (
+            "[ext]\nrust = 1",
+            expect![[r#"
             metaxy.toml:2: `ext.rust`: expected a table, found a whole number
-        "#]]),
+        "#]],
+        ),
     ] {
         write(at, "metaxy.toml", text);
         expected.assert_eq(&message(load(at, &[]).and_then(|config| config.graph()), at));
@@ -755,13 +837,15 @@ fn files_that_cannot_be_read() {
         binary.toml: the file cannot be read: it is not UTF-8 text
         bom.toml:1:1: feature `x`: the list of id columns is empty; name at least one column that identifies a sample
         missing.toml: the file cannot be read: No such file or directory (os error 2)
-    "#]].assert_eq(&message(graph(&FeatureFiles::read(paths)), at));
+    "#]]
+    .assert_eq(&message(graph(&FeatureFiles::read(paths)), at));
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("/dev/zero", at.join("endless.toml")).unwrap();
         expect![[r#"
             endless.toml: the file cannot be read: it is not a regular file
-        "#]].assert_eq(&message(graph(&FeatureFiles::read([at.join("endless.toml")])), at));
+        "#]]
+        .assert_eq(&message(graph(&FeatureFiles::read([at.join("endless.toml")])), at));
     }
 }
 
@@ -773,12 +857,18 @@ fn all_problems_of_all_files_are_reported_at_once() {
     write(
         at,
         "features/a.toml",
-        "[[feature]]\nkey = 'raw/video'\nid_columns = ['id']\nfeilds = ['audio']\n\n[[feature]]\nkey = 'text'\nid_columns = ['id']\ndeps = ['raw/audio', { feature = 'raw/video', select = 'a' }]\n",
+        "[[feature]]\nkey = 'raw/video'\nid_columns = ['id']\nfeilds = ['audio']\n\n\
+         [[feature]]\nkey = 'text'\nid_columns = ['id']\n\
+         deps = ['raw/audio', { feature = 'raw/video', select = 'a' }]\n",
     );
     write(
         at,
         "features/b.json",
-        "[\n  {\"key\": \"text\", \"id_columns\": [\"id\"]},\n  {\"key\": \"faces\", \"id_columns\": [],\n   \"fields\": [{\"key\": \"face\", \"code_version\": 3}]}\n]\n",
+        r#"[
+  {"key": "text", "id_columns": ["id"]},
+  {"key": "faces", "id_columns": [],
+   "fields": [{"key": "face", "code_version": 3}]}
+]"#,
     );
     let expected = expect![[r#"
         features/a.toml:4:1: unknown key `feilds`; did you mean `fields`?
@@ -814,13 +904,17 @@ fn both_builder() -> metaxy_core::graph::FeatureGraphBuilder {
     FeatureGraph::builder().features([video])
 }
 
-/// The front page of the module is a set of files that define a graph.
+/// The examples in the documentation define graphs.
 #[test]
-fn the_documented_example() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/feature_files/mod.rs")).unwrap();
-    let text = text.replace("//! ", "").replace("//!", "");
-    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let graph = graph(&toml(example)).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(graph.features().count(), 3);
-    assert_eq!(graph.plan("processed/transcript").unwrap().parents[0][0].to_string(), "raw/video.audio");
+fn the_documented_examples() {
+    for document in ["src/feature_files/mod.rs", "README.md"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+        let text = std::fs::read_to_string(file).unwrap().replace("//! ", "").replace("//!", "");
+        let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let examples: Vec<_> = blocks.filter(|block| block.contains("[[feature]]")).collect();
+        assert_eq!(examples.len(), 1, "{document}");
+        let graph = graph(&toml(examples[0])).unwrap_or_else(|error| panic!("{document}: {error}"));
+        assert_eq!(graph.features().count(), 3);
+        assert_eq!(graph.plan("processed/transcript").unwrap().parents[0][0].to_string(), "raw/video.audio");
+    }
 }

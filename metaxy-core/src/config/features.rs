@@ -120,7 +120,8 @@ impl MetaxyConfig {
     /// # let directory = tempfile::tempdir().unwrap();
     /// # let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
     /// # write("metaxy.toml", "features = ['*.features.toml']");
-    /// # write("raw.features.toml", "[[feature]]\nkey = 'raw/video'\nid_columns = ['video_id']\nfields = ['audio', 'frames']");
+    /// # let video = "[[feature]]\nkey = 'raw/video'\nid_columns = ['video_id']\nfields = ['audio', 'frames']";
+    /// # write("raw.features.toml", video);
     /// # std::env::set_current_dir(&directory).unwrap();
     /// let graph = MetaxyConfig::load()?.graph()?;
     /// assert_eq!(graph.spec("raw/video")?.fields.len(), 2);
@@ -128,8 +129,8 @@ impl MetaxyConfig {
     /// ```
     ///
     /// # Errors
-    /// [`Error::FeatureFiles`](crate::Error::FeatureFiles) with all problems of all files; [`Error::Config`](crate::Error::Config) if the configuration names no feature
-    /// files.
+    /// [`Error::FeatureFiles`](crate::Error::FeatureFiles) with all problems of all files;
+    /// [`Error::Config`](crate::Error::Config) if the configuration names no feature files.
     pub fn graph(&self) -> Result<FeatureGraph> {
         if self.fields.features.is_none() {
             let origin = Origin { file: self.file.clone(), ..Origin::default() };

@@ -1,8 +1,11 @@
-//! `metaxy.toml`: stores by name, and the settings of a project.
+//! `metaxy.toml`: stores by name, the files in which features are defined, and the settings of a project.
 //!
 //! ```toml
 //! store = "dev"                                # the default store
 //! project = "films"
+//!
+//! [ext.rust]
+//! features = ["features/*.toml"]               # definitions of features
 //!
 //! [stores.dev]
 //! type = "sqlite"
@@ -19,6 +22,12 @@
 //!
 //! - **`[stores.<name>.config]`** holds the settings of a store. They may also be beside its `type`, but the Python
 //!   package refuses a file in that form.
+//! - **`[ext.rust]`** holds what the Python package does not know: it accepts this table, and refuses unknown fields
+//!   elsewhere. If only Rust programs read the file, `features` may also be at the top.
+//! - **`features`** lists [feature files](crate::feature_files) by paths, in which `*`, `?`, `[ab]` and `**` are
+//!   wildcards. They are relative to the file that names them; those of `METAXY_FEATURES` to the working directory. A
+//!   path that matches no file is an error. Hidden files have to be named. The files of an extended configuration are
+//!   read too. [`MetaxyConfig::graph`] returns the graph.
 //! - **Location.** The file that `METAXY_CONFIG` names; or else the `metaxy.toml`, or the `pyproject.toml` with
 //!   `[tool.metaxy]`, of the nearest directory from the working directory upwards that has one of them (the former
 //!   wins); or else the defaults. [`MetaxyConfig::loader`] uses other locations, [`MetaxyConfig::builder`] needs no
@@ -28,7 +37,8 @@
 //! - **`${VAR}`** in any string is replaced by an environment variable; `${VAR:-default}` has a default if it is not
 //!   set. A missing variable is an error when the value is needed: for a store, when that store is opened.
 //! - **`METAXY_<FIELD>`** overrides the files, with `__` between the keys of nested tables:
-//!   `METAXY_STORES__PROD__CONFIG__ROOT_PATH`. Arrays and tables are written as JSON.
+//!   `METAXY_STORES__PROD__CONFIG__ROOT_PATH`. Arrays and tables are written as JSON:
+//!   `METAXY_FEATURES='["features/*.toml"]'`.
 //! - **`METAXY_MATERIALIZATION_ID`** is the value of `metaxy_materialization_id` in writes, unless the store has its
 //!   own `materialization_id`: an orchestrator sets it for a run. The Python package does not have that setting in a
 //!   file.
@@ -40,6 +50,7 @@
 //! |---|---|---|
 //! | `store` | the default store | `"dev"` |
 //! | `stores.<name>` | a store: its `type`, and its settings | |
+//! | `features` | the files that define features, here or in `[ext.rust]` | none |
 //! | `project` | the project's name: letters, digits, `_`, `-` | none |
 //! | `hash_truncation_length` | the number of characters of every version that are kept | 8 |
 //! | `auto_create_tables` | whether writes may create SQL tables | the default of the backend |

@@ -5,7 +5,7 @@ use serde_json::Number;
 use crate::spec::Step;
 
 /// The deepest nesting of lists and tables that is read.
-pub(super) const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 100;
 
 /// A value, and where it starts.
 #[derive(Debug)]

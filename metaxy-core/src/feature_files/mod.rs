@@ -38,15 +38,23 @@
 //! | `rename` | new names of columns by old ones; all else uses the new ones: `{ path = "video_path" }` | none |
 //! | `filters` | filters on upstream rows, all of which must be true: `["duration > 3"]` | none |
 //! | `select` | the selected columns; `[]` for those that are needed | all |
-//! | `lineage` | `"1:1"`, `"N:1"`, `{ type = "N:1", on = ["video_id"] }`, `{ type = "1:N", on = ["video_id"] }` | `"1:1"` |
-//! | `fields_mapping` | `"default"`, `"all"`, `"none"`, `{ type = "default", match_suffix = true, exclude_fields = ["logo"] }`, `{ type = "specific", mapping = { text = ["audio"] } }` | `"default"` |
+//! | `lineage` | how samples relate to upstream samples (see below) | `"1:1"` |
+//! | `fields_mapping` | the upstream fields of fields without `deps` (see below) | `"default"` |
 //!
 //! | key of a field | value | default |
 //! |---|---|---|
 //! | `key` | `"audio"`, `"audio/english"`, or a list of its parts | |
 //! | `code_version` | a text that changes with the code that makes the field | the initial version |
-//! | `deps` | the upstream fields: a list of `"raw/video.audio"`, `"raw/video"` (all of its fields) and `{ feature = "raw/video", fields = ["audio", "frames"] }`; or `"all"` for every field of every dependency | what `fields_mapping` assigns |
+//! | `deps` | the upstream fields (see below) | those of `fields_mapping` |
 //!
+//! - **`deps` of a field** lists `"raw/video.audio"`, `"raw/video"` for all of its fields, or
+//!   `{ feature = "raw/video", fields = ["audio", "frames"] }`; `deps = "all"` stands for every field of every
+//!   dependency.
+//! - **`lineage`** is `"1:1"`, `"N:1"` (grouped by the feature's id columns), `{ type = "N:1", on = ["video_id"] }` or
+//!   `{ type = "1:N", on = ["video_id"] }`; see [`Lineage`](crate::Lineage).
+//! - **`fields_mapping`** is `"default"`, `"all"`, `"none"`,
+//!   `{ type = "default", match_suffix = true, exclude_fields = ["logo"] }` or
+//!   `{ type = "specific", mapping = { text = ["audio"] } }`; see [`FieldsMapping`](crate::FieldsMapping).
 //! - **JSON files** have the same keys: an object with the list `feature` (or `features`), or a list of features. What
 //!   [`FeatureSpec::to_json`] and the Python package write is read too, with their longer forms of `lineage`,
 //!   `fields_mapping` and `deps`, and `sql_filters` for `filters`. `null` stands for a key that is left out.
@@ -231,7 +239,7 @@ impl File {
             file: Some(self.path.clone()),
             line: Some(line),
             column: Some(column),
-            message: message.to_owned(),
+            message: on_one_line(message),
         }
     }
 }
@@ -243,6 +251,12 @@ fn root(path: &Path, positions: &Positions, notes: &mut Notes) -> Option<Item> {
         Some("json") => json::parse(positions, notes),
         _ => notes.refuse(0, "the name of a feature file ends in `.toml` or `.json`; rename it"),
     }
+}
+
+/// Escapes the control characters of a message, which may quote names of any characters.
+fn on_one_line(message: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    message.chars().map(escape).collect()
 }
 
 /// Returns the problem of a whole file.

@@ -75,7 +75,8 @@ fn feature(item: Item, notes: &mut Notes) -> Option<FeatureItem> {
     let table = Table::open(&item, "a table that defines a feature", &FEATURE_KEYS, notes)?;
     let key = table.required("key", "the feature", notes).and_then(|item| key::feature_key(item, notes));
     // A missing list is an empty one, which the definition's own rules refuse.
-    let id_columns = table.get("id_columns").map_or_else(|| Some(Vec::new()), |item| texts(item, notes));
+    let no_columns = || (!table.is_misspelled("id_columns")).then(Vec::new);
+    let id_columns = table.get("id_columns").map_or_else(no_columns, |item| texts(item, notes));
     let deps = table
         .get("deps")
         .map_or_else(|| Some(Vec::new()), |item| list("an array of dependencies", item, notes, dep::dep));

@@ -7,20 +7,29 @@ use super::super::notes::Notes;
 
 /// A table whose keys are known.
 pub(super) struct Table<'a> {
-    pub(super) item: &'a Item,
+    item: &'a Item,
     entries: &'a [Entry],
+    /// The known keys that unknown ones probably stand for.
+    meant: Vec<&'static str>,
 }
 
 impl<'a> Table<'a> {
     /// Opens a table, and notes every key that is not known.
-    pub(super) fn open(item: &'a Item, what: &str, known: &[&str], notes: &mut Notes) -> Option<Self> {
+    pub(super) fn open(item: &'a Item, what: &str, known: &[&'static str], notes: &mut Notes) -> Option<Self> {
         let Value::Table(entries) = &item.value else {
             return notes.refuse(item.at, format!("expected {what}, found {}", item.describe()));
         };
+        let mut meant = Vec::new();
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             notes.add(entry.at, unknown("unknown key", &entry.key, known, "known keys:"));
+            meant.extend(similar(&entry.key, known));
         }
-        Some(Self { item, entries })
+        Some(Self { item, entries, meant })
+    }
+
+    /// Returns whether a key is absent because it is misspelled, which is noted already.
+    pub(super) fn is_misspelled(&self, key: &str) -> bool {
+        self.get(key).is_none() && self.meant.contains(&key)
     }
 
     /// Returns the value of a key; null is no value.
@@ -32,7 +41,7 @@ impl<'a> Table<'a> {
     /// Returns the value of a key that has to be there.
     pub(super) fn required(&self, key: &str, what: &str, notes: &mut Notes) -> Option<&'a Item> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.is_misspelled(key) {
             notes.add(self.item.at, format!("{what} has no `{key}`; add one"));
         }
         found
@@ -50,21 +59,28 @@ impl<'a> Table<'a> {
 }
 
 /// Describes an unknown name, and the one that was probably meant.
-pub(super) fn unknown(what: &str, given: &str, known: &[&str], list: &str) -> String {
-    let given_lower = given.to_lowercase();
-    let begins_alike =
-        |name: &&&str| given_lower.len() >= 3 && (name.starts_with(&given_lower) || given_lower.starts_with(**name));
-    let mut alike = known.iter().filter(begins_alike);
-    let near = match (alike.next(), alike.next()) {
-        (Some(only), None) => Some((*only).to_owned()),
-        _ => nearest(&given_lower, known.iter().copied()),
-    };
-    match near {
+pub(super) fn unknown(what: &str, given: &str, known: &[&'static str], list: &str) -> String {
+    match similar(given, known) {
         Some(name) => format!("{what} `{given}`; did you mean `{name}`?"),
         None => {
             let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
             format!("{what} `{given}`; {list} {}", known.join(", "))
         }
+    }
+}
+
+/// Returns the known name that differs in its case only; or else the only one that contains the given name, or is
+/// contained in it; or else the nearest.
+fn similar(given: &str, known: &[&'static str]) -> Option<&'static str> {
+    if let Some(same) = known.iter().find(|name| name.eq_ignore_ascii_case(given)) {
+        return Some(same);
+    }
+    let given = given.to_lowercase();
+    let contains = |name: &&&'static str| given.len() >= 3 && (name.contains(&given) || given.contains(**name));
+    let mut alike = known.iter().filter(contains);
+    match (alike.next(), alike.next()) {
+        (Some(only), None) => Some(only),
+        _ => nearest(&given, known.iter().copied()).and_then(|near| known.iter().copied().find(|name| *name == near)),
     }
 }
 
