@@ -229,6 +229,26 @@ fn check(files: FeatureFiles, expected: Expect) {
 #[test]
 fn texts_that_are_not_toml() {
     check(
+        toml("[[feature]]\nkey = 'a'\nid_columns = ['id'\nfields = ['x']\n\n[[feature]]\nkey = 'b'\n"),
+        expect![[r#"
+            f.toml:4:1: this is not TOML: missing comma between array elements, expected `,`
+            f.toml:4:1: this is not TOML: invalid boolean, expected `false`
+        "#]],
+    );
+    check(
+        toml("[[feature]]\nkey = 'a'\ndeps = [{ feature = 'x', optional = true]\nfields = ['x']\n"),
+        expect![[r#"
+            f.toml:3:41: this is not TOML: invalid inline table element, expected `,`
+        "#]],
+    );
+    check(
+        toml("[[feature]]\nkey = 'a'\nfields = ['x' 'y']\ndescription = yes\n[feature]\n"),
+        expect![[r#"
+            f.toml:3:15: this is not TOML: missing comma between array elements, expected `,`
+            f.toml:5:2: this is not TOML: duplicate key
+        "#]],
+    );
+    check(
         toml("[[feature]]\nkey = 'x\n"),
         expect![[r#"
         f.toml:2:9: this is not TOML: invalid literal string, expected `'`
@@ -376,8 +396,9 @@ deps = [{ feature = 'x', lineage = 1, fields_mapping = 2 }, { feature = 'x', ren
     check(
         json(r#"{"key": null, "id_columns": null}"#),
         expect![[r#"
-        f.json:1:1: the feature has no `key`; add one
-    "#]],
+            f.json:1:1: the feature has no `key`; add one
+            f.json:1:29: feature `unnamed`: the list of id columns is empty; name at least one column that identifies a sample
+        "#]],
     );
 }
 
@@ -465,9 +486,10 @@ deps = [
     check(
         json("[\n  {\"key\": \"x\", \"id_columns\": [\"id\"], \"Fields\": []},\n  {}\n]"),
         expect![[r#"
-        f.json:2:38: unknown key `Fields`; did you mean `fields`?
-        f.json:3:3: the feature has no `key`; add one
-    "#]],
+            f.json:2:38: unknown key `Fields`; did you mean `fields`?
+            f.json:3:3: the feature has no `key`; add one
+            f.json:3:3: feature `unnamed`: the list of id columns is empty; name at least one column that identifies a sample
+        "#]],
     );
 }
 
@@ -620,6 +642,15 @@ fn problems_do_not_cause_others() {
 /// One feature can have problems of every kind at once.
 #[test]
 fn a_feature_with_problems_of_every_kind() {
+    check(
+        toml("key = 'X'\nfields = []\ndeps = ['gone', { feature = 'y', filters = ['a >'] }]\n"),
+        expect![[r#"
+        f.toml:1:1: feature `unnamed`: the list of id columns is empty; name at least one column that identifies a sample
+        f.toml:1:7: `X` is not a feature key: the part `X` must start with a lower-case letter or `_`
+        f.toml:2:10: feature `unnamed`: it has no fields; leave `fields` out for one field `default`
+        f.toml:3:45: the filter does not parse at its character 4: expected a column or a value, but the text ends
+    "#]],
+    );
     check(
         toml(
             "key = 'x'\nid_columns = []\ndescription = 1\nflieds = []\ndeps = ['gone', { feature = 'Y' }]\nfields = ['a', 'a']\n",
@@ -826,6 +857,33 @@ fn patterns_that_cannot_be_used() {
 }
 
 #[test]
+fn patterns_in_code() {
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), "video.toml", VIDEO);
+    write(directory.path(), "text.json", TEXT);
+    let pattern = |name: &str| directory.path().join(name).display().to_string();
+    let config = MetaxyConfig::builder().features(pattern("*.toml")).features(pattern("*.json")).build().unwrap();
+    assert_eq!(config.feature_patterns(), Some(vec![pattern("*.toml").as_str(), pattern("*.json").as_str()]));
+    assert_eq!(keys(&config), ["raw/video", "text"]);
+    assert_eq!(MetaxyConfig::builder().build().unwrap().feature_patterns(), None);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().unwrap();
+    let odd = directory.path().join(std::ffi::OsStr::from_bytes(b"od\xffd"));
+    std::fs::create_dir(&odd).unwrap();
+    write(&odd, "metaxy.toml", "features = ['*.json']");
+    write(&odd, "text.json", TEXT);
+    expect![[r#"
+        od�d/metaxy.toml:1: `features[0]`: `*.json` is relative to od�d, whose name is not UTF-8 text
+    "#]]
+    .assert_eq(&message(load(&odd, &[]).unwrap().graph(), directory.path()));
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
@@ -896,7 +954,8 @@ fn features_of_files_and_of_the_program() {
     assert_eq!(from_file.features().count(), 2);
     assert_eq!(from_file.feature_version("text").unwrap(), both.feature_version("text").unwrap());
     let twice = json(TEXT).graph(both_builder().features([text])).unwrap_err().to_string();
-    expect!["f.json:1:9: feature `text` is defined in the program too; give one another key"].assert_eq(&twice);
+    expect!["f.json:1:9: feature `text` is defined in the program too; give one of the two another key"]
+        .assert_eq(&twice);
 }
 
 fn both_builder() -> metaxy_core::graph::FeatureGraphBuilder {

@@ -32,36 +32,36 @@ impl FeatureFiles {
         for spec in builder.specs() {
             specs.insert(spec.key.clone(), Arc::new(spec.clone()));
         }
-        for (_, feature) in self.features() {
+        for (key, _, feature) in self.features() {
             if !feature.is_sound {
-                broken.insert(feature.key.clone());
+                broken.insert(key.clone());
             }
             if let Some(spec) = &feature.spec {
-                specs.entry(feature.key.clone()).or_insert_with(|| Arc::new(spec.clone()));
+                specs.entry(key.clone()).or_insert_with(|| Arc::new(spec.clone()));
             }
         }
         let is_complete = self.elsewhere.is_empty() && self.files.iter().all(|file| file.is_parsed);
         // A missing feature may be in the file that could not be read.
         let counts = |fault: &Fault| is_complete || !matches!(fault.error, Error::MissingDependency { .. });
+        let by_key = self.by_key();
+        // The faults of features that are defined elsewhere are returned when the graph is built.
+        let problem = |(key, fault): (FeatureKey, Fault)| {
+            let (file, feature) = by_key.get(&key)?;
+            Some(file.problem(feature.item.locate(&fault.part), &message(&fault.error)))
+        };
         let found = faults(&specs, &broken).into_iter().filter(|(_, fault)| counts(fault));
-        found.filter_map(|(key, fault)| self.locate(&key, &fault)).chain(self.defined_elsewhere(builder)).collect()
+        found.filter_map(problem).chain(self.defined_elsewhere(builder)).collect()
     }
 
     /// Returns the problems of features that the builder has too.
     fn defined_elsewhere(&self, builder: &FeatureGraphBuilder) -> Vec<FileProblem> {
         let elsewhere: BTreeSet<&FeatureKey> = builder.specs().iter().map(|spec| &spec.key).collect();
-        let twice = self.features().filter(|(_, feature)| elsewhere.contains(&feature.key));
-        let problem = |(file, feature): (&File, &FeatureItem)| {
-            let message = format!("feature `{}` is defined in the program too; give one another key", feature.key);
+        let twice = self.features().filter(|(key, ..)| elsewhere.contains(key));
+        let problem = |(key, file, feature): (&FeatureKey, &File, &FeatureItem)| {
+            let message = format!("feature `{key}` is defined in the program too; give one of the two another key");
             file.problem(feature.at(), &message)
         };
         twice.map(problem).collect()
-    }
-
-    /// Returns the problem of a fault at its place; none if the feature is not defined in these files.
-    fn locate(&self, key: &FeatureKey, fault: &Fault) -> Option<FileProblem> {
-        let (file, feature) = self.features().find(|(_, feature)| feature.key == *key)?;
-        Some(file.problem(feature.item.locate(&fault.part), &message(&fault.error)))
     }
 }
 

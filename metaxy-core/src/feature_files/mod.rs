@@ -167,18 +167,29 @@ impl FeatureFiles {
         if !problems.is_empty() {
             return Err(Error::FeatureFiles { problems });
         }
-        Ok(self.features().filter_map(|(_, feature)| feature.spec.as_ref()).collect())
+        Ok(self.features().filter_map(|(_, _, feature)| feature.spec.as_ref()).collect())
     }
 
     /// Returns the file, the line and the column in which a feature is defined.
     pub fn place(&self, feature: &FeatureKey) -> Option<(&Path, usize, usize)> {
-        let (file, feature) = self.features().find(|(_, item)| item.key == *feature)?;
+        let (file, feature) = *self.by_key().get(feature)?;
         let (line, column) = file.positions.line_and_column(feature.at());
         Some((&file.path, line, column))
     }
 
-    fn features(&self) -> impl Iterator<Item = (&File, &FeatureItem)> {
-        self.files.iter().flat_map(|file| file.features.iter().map(move |feature| (file, feature)))
+    /// Returns the features whose keys could be read.
+    fn features(&self) -> impl Iterator<Item = (&FeatureKey, &File, &FeatureItem)> {
+        let items = self.files.iter().flat_map(|file| file.features.iter().map(move |item| (file, item)));
+        items.filter_map(|(file, item)| Some((item.key.as_ref()?, file, item)))
+    }
+
+    /// Returns the first definition of each key.
+    fn by_key(&self) -> BTreeMap<&FeatureKey, (&File, &FeatureItem)> {
+        let mut first = BTreeMap::new();
+        for (key, file, feature) in self.features() {
+            first.entry(key).or_insert((file, feature));
+        }
+        first
     }
 
     /// Returns all problems in the order of their places: those of the files on their own, and others.
@@ -192,22 +203,17 @@ impl FeatureFiles {
 
     /// Returns the problems of features that are defined twice, at the later definition.
     fn duplicates(&self) -> Vec<FileProblem> {
-        let mut first: BTreeMap<&FeatureKey, (&File, usize)> = BTreeMap::new();
-        let mut problems = Vec::new();
-        for (file, feature) in self.features() {
-            let Some((other, at)) = first.get(&feature.key) else {
-                first.insert(&feature.key, (file, feature.at()));
-                continue;
-            };
-            let (line, column) = other.positions.line_and_column(*at);
+        let first = self.by_key();
+        let twice = self.features().filter_map(|(key, file, feature)| {
+            let (first_file, first) = first.get(key).filter(|(_, first)| !std::ptr::eq(*first, feature))?;
+            let (line, column) = first_file.positions.line_and_column(first.at());
             let message = format!(
-                "feature `{}` is defined twice, the first time in {}:{line}:{column}; give one of the two another key",
-                feature.key,
-                other.path.display(),
+                "feature `{key}` is defined twice, the first time in {}:{line}:{column}; give one of the two another key",
+                first_file.path.display(),
             );
-            problems.push(file.problem(feature.at(), &message));
-        }
-        problems
+            Some(file.problem(feature.at(), &message))
+        });
+        twice.collect()
     }
 }
 

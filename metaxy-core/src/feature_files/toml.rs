@@ -7,15 +7,37 @@ use toml::de::{DeTable, DeValue};
 use super::item::{Entry, Item, Value};
 use super::notes::Notes;
 
+/// The number of errors of one text that are looked at.
+const MAX_ERRORS: usize = 100;
+
 /// Parses a text. What cannot be read is noted.
 pub(super) fn parse(text: &str, notes: &mut Notes) -> Option<Item> {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let at = error.span().map_or(0, |span| span.start);
-        let message = error.message().lines().collect::<Vec<_>>().join("; ");
-        notes.add(at, format!("this is not TOML: {message}"));
+    let (root, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(position);
+    errors.dedup_by_key(|error| position(error));
+    for (index, error) in errors.iter().take(MAX_ERRORS).enumerate() {
+        let at = position(error);
+        if index == 0 || error.message() == "duplicate key" || is_first_of_section(text, at) {
+            let message = error.message().lines().collect::<Vec<_>>().join("; ");
+            notes.add(at, format!("this is not TOML: {message}"));
+        }
     }
     errors.is_empty().then(|| table(0, root.into_inner(), notes))
+}
+
+fn position(error: &toml::de::Error) -> usize {
+    error.span().map_or(0, |span| span.start)
+}
+
+/// Returns whether an error would be the first one if only its section were parsed: the lines from one header of a table
+/// to the next. Others mostly follow from an earlier one, such as a list that is not closed.
+fn is_first_of_section(text: &str, at: usize) -> bool {
+    let Some((before, after)) = text.split_at_checked(at) else { return false };
+    let start =
+        if after.starts_with('[') && before.ends_with('\n') { at } else { before.rfind("\n[").map_or(0, |at| at + 1) };
+    let end = after.find("\n[").map_or(text.len(), |length| at + length + 1);
+    let (_, errors) = DeTable::parse_recoverable(&text[start..end]);
+    errors.iter().map(position).min().is_some_and(|first| start + first == at)
 }
 
 fn table(at: usize, table: DeTable<'_>, notes: &mut Notes) -> Item {

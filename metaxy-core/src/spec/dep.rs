@@ -148,7 +148,7 @@ impl FeatureDep {
     /// Parses the filters, and returns them as one.
     ///
     /// # Errors
-    /// [`Error::FilterSyntax`] if one does not parse.
+    /// [`Error::FilterSyntax`](crate::Error::FilterSyntax) if one does not parse.
     pub fn filter_expression(&self) -> Result<Option<Filter>> {
         let Some(texts) = self.filters.as_ref().filter(|texts| !texts.is_empty()) else { return Ok(None) };
         Ok(Some(Filter::all(texts.iter().map(IntoFilter::into_filter).collect::<Result<Vec<_>>>()?)))

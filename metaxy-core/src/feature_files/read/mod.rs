@@ -21,10 +21,14 @@ const FILE_KEYS: [&str; 2] = ["feature", "features"];
 
 const FEATURE_KEYS: [&str; 6] = ["key", "id_columns", "deps", "fields", "metadata", "description"];
 
+/// What messages call a feature whose key cannot be read.
+const UNNAMED: &str = "unnamed";
+
 /// A feature as far as it could be read.
 #[derive(Debug)]
 pub(super) struct FeatureItem {
-    pub(super) key: FeatureKey,
+    /// The key; none if it cannot be read, which is noted.
+    pub(super) key: Option<FeatureKey>,
     /// The definition, unless a part without which it means nothing is missing.
     pub(super) spec: Option<FeatureSpec>,
     /// Whether nothing is wrong with what was read.
@@ -86,9 +90,10 @@ fn feature(item: Item, notes: &mut Notes) -> Option<FeatureItem> {
     );
     let metadata = table.optional("metadata", notes, metadata::metadata).unwrap_or_default();
     let description = table.optional("description", notes, text);
-    let key = key?;
+    // Without its key a definition still has rules to keep.
+    let named = key.clone().or_else(|| FeatureKey::from_parts([UNNAMED]).ok())?;
     let spec = id_columns.zip(deps).zip(fields).map(|((id_columns, deps), fields)| FeatureSpec {
-        key: key.clone(),
+        key: named,
         id_columns,
         deps,
         fields,
