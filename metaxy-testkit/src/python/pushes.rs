@@ -66,8 +66,11 @@ impl Pushes {
         let newest = |rows: Vec<PushedDefinition>| -> BTreeMap<String, PushedDefinition> {
             rows.into_iter().rev().map(|row| (row.feature.to_string(), row)).collect()
         };
-        let rows = |project: &str| store.definitions().project(project).project_version(version).history();
-        let [one, other] = [newest(rows(FILMS).await.expect("rows")), newest(rows("other").await.expect("rows"))];
+        let rows = async |project: &str| {
+            let rows = store.definitions().project(project).project_version(version).history().await;
+            newest(rows.expect("rows"))
+        };
+        let (one, other) = (rows(FILMS).await, rows("other").await);
         assert_eq!(one.len(), self.generations[0].features().count());
         for (key, row) in &one {
             let other = &other[key];
