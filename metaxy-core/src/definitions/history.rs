@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::columns::PROJECT_VERSION;
 use crate::deferred::Deferred;
-#[allow(unused_imports, reason = "named in the documentation")]
 use crate::error::{Error, Result};
 use crate::filter::{Filter, col};
 use crate::key::{FeatureKey, IntoFeatureKey, InvalidKey};
@@ -163,6 +162,10 @@ pub(super) async fn fetch(store: &MetadataStore, entries: &[&Entry]) -> Result<V
         if wanted.contains(&entry) {
             found.entry(entry).or_insert(row);
         }
+    }
+    if found.len() < wanted.len() {
+        // The table was dropped in the time between.
+        return Err(Error::Conflict { table: table::key().table_name(), attempts: 1 });
     }
     Ok(found.into_values().collect())
 }

@@ -83,21 +83,7 @@ impl PushRequest {
         let unknown = if already_pushed { without_recorded(own, &entries, &project, version) } else { own };
         let newest = entries.iter().map(|entry| entry.recorded_at).max();
         let at = store.next_stamp().max(newest.map_or(i64::MIN, |newest| newest.saturating_add(1)));
-        let row = |(number, plan): (i64, &&FeaturePlan)| PushedDefinition {
-            project: project.clone(),
-            feature: plan.spec.key.clone(),
-            feature_version: plan.feature_version.clone(),
-            definition_version: plan.definition_version.clone(),
-            project_version: version.to_owned(),
-            // As in Python: each row has its own time, in the order of the features.
-            recorded_at: at.saturating_add(number),
-            spec_json: plan.spec.to_pushed_json(),
-            schema_json: canonical_json::to_string_in_order(&plan.schema),
-            class_path: None,
-            tags_json: Some(tags.clone()),
-            deleted_at: None,
-        };
-        let rows: Vec<PushedDefinition> = (0..).zip(&unknown).map(row).collect();
+        let rows = rows_of(&unknown, &project, version, &tags, at);
         if !rows.is_empty() {
             table::append(&store, &rows).await?;
         }
@@ -115,6 +101,25 @@ impl IntoFuture for PushRequest {
     fn into_future(self) -> Self::IntoFuture {
         self.run().boxed()
     }
+}
+
+/// Returns the rows of features that are pushed at a time.
+fn rows_of(plans: &[&FeaturePlan], project: &str, version: &str, tags: &str, at: i64) -> Vec<PushedDefinition> {
+    let row = |(number, plan): (i64, &&FeaturePlan)| PushedDefinition {
+        project: project.to_owned(),
+        feature: plan.spec.key.clone(),
+        feature_version: plan.feature_version.clone(),
+        definition_version: plan.definition_version.clone(),
+        project_version: version.to_owned(),
+        // As in Python: each row has its own time, in the order of the features.
+        recorded_at: at.saturating_add(number),
+        spec_json: plan.spec.to_pushed_json(),
+        schema_json: canonical_json::to_string_in_order(&plan.schema),
+        class_path: None,
+        tags_json: Some(tags.to_owned()),
+        deleted_at: None,
+    };
+    (0..).zip(plans).map(row).collect()
 }
 
 /// Returns the features, each after those that it depends on.
