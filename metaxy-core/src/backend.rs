@@ -44,6 +44,7 @@ use crate::schema::bytes_of_rows;
 
 pub use crate::capabilities::{Capabilities, OtherProcesses, Writers};
 pub use crate::plan::{NativeIncrement, NativeOutcome};
+pub use crate::position::{Position, unrepeated};
 pub use crate::scan::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
 
 /// What a store is opened for.
@@ -228,6 +229,14 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
             newest = newest.max(columns::newest_time(&batch?)?);
         }
         Ok(newest)
+    }
+
+    /// Returns the position of a table, without reading rows: if it is equal to an earlier one, no row has changed since.
+    /// Sees whatever any writer has written before the call. `None` if the backend cannot tell, as by default;
+    /// then increments are computed from the rows each time. A missing table is at [`Position::absent`].
+    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
+        let _ = table;
+        Ok(None)
     }
 
     /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the

@@ -19,6 +19,7 @@ pub mod key;
 mod lineage;
 mod memory;
 pub mod plan;
+mod position;
 pub mod registry;
 mod scan;
 pub mod schema;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use metaxy_core::backend::{BatchStream, closed, not_found};
+use metaxy_core::backend::{BatchStream, Position, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
@@ -138,6 +138,14 @@ impl StoreBackend for DeltaBackend {
             Some(existing) => catalog::newest_stamp(existing).await,
             None => Ok(None),
         }
+    }
+
+    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
+        let found = catalog::find(self.session()?.as_ref(), table).await?;
+        Ok(Some(match found {
+            Some((_, state)) => Position::new(format!("{} {}", state.id(), state.version)),
+            None => Position::absent(),
+        }))
     }
 
     async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::executor::block_on_stream;
-use metaxy_core::backend::{BatchStream, Capabilities, NativeOutcome, OtherProcesses, Writers, closed};
+use metaxy_core::backend::{BatchStream, Capabilities, NativeOutcome, OtherProcesses, Position, Writers, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
@@ -238,6 +238,12 @@ impl StoreBackend for DuckDbBackend {
             held::has_held_rows(&link.connection, &sql_name).map_err(during.of(&name).fails())
         })
         .await
+    }
+
+    async fn position(&self, _table: &FeatureKey) -> Result<Option<Position>> {
+        let database = self.database()?;
+        database.check_present()?;
+        Ok(database.known().position())
     }
 
     fn prefers_native(&self, plan: &IncrementPlan) -> bool {

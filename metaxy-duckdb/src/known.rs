@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use metaxy_core::backend::{Position, unrepeated};
+
 use crate::catalog::StoredTable;
 use crate::sql::names::TableName;
 
@@ -15,8 +17,9 @@ use crate::sql::names::TableName;
 #[derive(Default)]
 pub(crate) struct KnownTables(Mutex<State>);
 
-#[derive(Default)]
 struct State {
+    /// A text that the open database has alone.
+    name: String,
     tables: HashMap<TableName, StoredTable>,
     /// The numbers of writes that have begun, and that run now.
     begun: u64,
@@ -69,8 +72,20 @@ impl KnownTables {
         RunningWrite(self)
     }
 
+    /// Returns the present moment as a position of every table; `None` while a write runs.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let state = self.state();
+        state.now().0.map(|writes| Position::new(format!("{} {writes}", state.name)))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { name: unrepeated(), tables: HashMap::new(), begun: 0, running: 0 }
     }
 }
 

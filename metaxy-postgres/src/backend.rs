@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
-use metaxy_core::backend::{BatchStream, NativeOutcome, closed, not_found};
+use metaxy_core::backend::{BatchStream, NativeOutcome, Position, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
@@ -24,6 +24,7 @@ use crate::native;
 use crate::read;
 use crate::server::held;
 use crate::server::newest;
+use crate::server::position;
 use crate::types;
 use crate::write::{self, Given};
 
@@ -184,6 +185,15 @@ impl StoreBackend for PostgresBackend {
         let name = self.name(&session, table)?;
         let mut connection = session.connection().await?;
         let found = held::has_held_rows(&mut connection, &name).await?;
+        connection.done();
+        Ok(found)
+    }
+
+    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
+        let session = self.session()?;
+        let name = self.name(&session, table)?;
+        let mut connection = session.connection().await?;
+        let found = position::position(&mut connection, &name).await?;
         connection.done();
         Ok(found)
     }

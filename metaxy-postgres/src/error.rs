@@ -13,6 +13,8 @@ pub(crate) const ACCESS_RULES: &str = "28000";
 pub(crate) const UNDEFINED_TABLE: &str = "42P01";
 /// The server's code for a missing column.
 pub(crate) const UNDEFINED_COLUMN: &str = "42703";
+/// The server's code for a missing function.
+pub(crate) const UNDEFINED_FUNCTION: &str = "42883";
 
 /// The operation during which an error occurred.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::executor::block_on_stream;
-use metaxy_core::backend::{BatchStream, closed};
+use metaxy_core::backend::{BatchStream, Position, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
@@ -196,6 +196,11 @@ impl StoreBackend for SqliteBackend {
 
     async fn tables(&self) -> Result<Vec<String>> {
         self.read(None, "list the tables", |catalog| catalog.names()).await
+    }
+
+    async fn position(&self, _table: &FeatureKey) -> Result<Option<Position>> {
+        let database = self.database()?;
+        blocking::run(move || database.position()).await
     }
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {

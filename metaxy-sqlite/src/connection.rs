@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use metaxy_core::backend::{Position, unrepeated};
 use metaxy_core::shared::FileId;
 use metaxy_core::{AccessMode, Error, Result};
 use rusqlite::config::DbConfig;
@@ -41,6 +42,8 @@ pub(crate) struct Database {
     idle: Mutex<Vec<Opened>>,
     /// The connection that writes, opened when it is first needed. A database in memory has only this one.
     writer: Arc<tokio::sync::Mutex<Option<Opened>>>,
+    /// The connection that watches for changes, opened when it is first needed, with a text that it has alone.
+    watcher: Mutex<Option<(String, Opened)>>,
     /// Whether it was opened for reading without side files, so that it must not leave any.
     leaves_no_trace: bool,
 }
@@ -77,7 +80,7 @@ impl Database {
             None => (Vec::new(), Some(opened)),
         };
         let writer = Arc::new(tokio::sync::Mutex::new(writer));
-        Ok(Self { location, idle: Mutex::new(idle), writer, leaves_no_trace })
+        Ok(Self { location, idle: Mutex::new(idle), writer, watcher: Mutex::default(), leaves_no_trace })
     }
 
     pub(crate) fn is_memory(&self) -> bool {
@@ -124,8 +127,31 @@ impl Database {
         Ok(&mut guard.insert(opened).connection)
     }
 
+    /// Returns the position of all tables: SQLite tells a connection whether others have committed changes. `None` for a
+    /// database in memory, which has no others, and for a file that is read as if it could not change.
+    pub(crate) fn position(&self) -> Result<Option<Position>> {
+        if self.is_memory() || self.location.is_immutable {
+            return Ok(None);
+        }
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, opened) = match watcher.take().filter(|(_, opened)| opened.is_current(&self.location)) {
+            Some(known) => known,
+            None => (unrepeated(), Opened::connect(&self.location)?),
+        };
+        let version = opened.connection.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0));
+        let version = version.map_err(|error| During::new(&self.location, "read").error(error))?;
+        let position = Position::new(format!("{name} {version}"));
+        *watcher = Some((name, opened));
+        Ok(Some(position))
+    }
+
+    fn stop_watching(&self) {
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Closes all idle connections; the others close when their calls are done.
     pub(crate) fn close(&self, mut guard: WriterGuard) {
+        self.stop_watching();
         self.idle().clear();
         *guard = None;
     }
@@ -147,6 +173,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if self.leaves_no_trace {
+            self.stop_watching();
             self.idle().clear();
             self.remove_side_files();
         }

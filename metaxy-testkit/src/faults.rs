@@ -21,7 +21,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt;
-use metaxy_core::backend::{BatchStream, NativeOutcome};
+use metaxy_core::backend::{BatchStream, NativeOutcome, Position};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::store::IntoBackend;
@@ -52,6 +52,8 @@ pub enum Operation {
     HasHeldRows,
     /// [`StoreBackend::newest_stamp`].
     NewestStamp,
+    /// A call of `position`.
+    Position,
     /// [`StoreBackend::resolve_natively`].
     Resolve,
     /// [`StoreBackend::compact`].
@@ -180,6 +182,7 @@ fn operation_name(operation: Operation) -> &'static str {
         Operation::Tables => "tables",
         Operation::HasHeldRows => "has_held_rows",
         Operation::NewestStamp => "newest_stamp",
+        Operation::Position => "position",
         Operation::Resolve => "resolve_natively",
         Operation::Compact => "compact",
         Operation::Vacuum => "vacuum",
@@ -389,6 +392,10 @@ impl StoreBackend for FaultyBackend {
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
         self.call(Operation::NewestStamp, self.inner.newest_stamp(table)).await
+    }
+
+    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
+        self.call(Operation::Position, self.inner.position(table)).await
     }
 
     fn prefers_native(&self, plan: &IncrementPlan) -> bool {

@@ -1,14 +1,14 @@
 //! The backend that keeps its rows in memory: the plainest one there is, and an example of [`StoreBackend`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use metaxy_core::backend::{
-    self, AccessMode, BackendInfo, Capabilities, OtherProcesses, Scan, ScanRequest, ScanStage, SharedBackend,
+    self, AccessMode, BackendInfo, Capabilities, OtherProcesses, Position, Scan, ScanRequest, ScanStage, SharedBackend,
     StoreBackend, Writers,
 };
 use metaxy_core::filter::Predicate;
@@ -26,6 +26,14 @@ struct Table {
     batches: Vec<RecordBatch>,
     /// The latest time of its rows.
     newest: Option<i64>,
+    /// The number of its last change, among those of all tables of the process.
+    change: u64,
+}
+
+/// Returns the number of a change.
+fn next_change() -> u64 {
+    static CHANGES: AtomicU64 = AtomicU64::new(0);
+    CHANGES.fetch_add(1, Ordering::SeqCst)
 }
 
 type Tables = Arc<Mutex<BTreeMap<String, Table>>>;
@@ -111,13 +119,14 @@ impl StoreBackend for MemoryBackend {
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let mut tables = self.tables()?;
-        let created = || Table { schema: schema.clone(), batches: Vec::new(), newest: None };
+        let created = || Table { schema: schema.clone(), batches: Vec::new(), newest: None, change: 0 };
         let stored = tables.entry(table.table_name()).or_insert_with(created);
         stored.schema = grown_schema(table, &stored.schema, &schema)?;
         for batch in &batches {
             stored.newest = stored.newest.max(columns::newest_time(batch)?);
         }
         stored.batches.extend(batches);
+        stored.change = next_change();
         Ok(())
     }
 
@@ -133,6 +142,12 @@ impl StoreBackend for MemoryBackend {
         Ok(self.tables()?.get(&table.table_name()).and_then(|stored| stored.newest))
     }
 
+    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
+        let tables = self.tables()?;
+        let position = |stored: &Table| Position::new(stored.change.to_string());
+        Ok(Some(tables.get(&table.table_name()).map_or_else(Position::absent, position)))
+    }
+
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
         let mut tables = self.tables()?;
         let Some(stored) = tables.get_mut(&table.table_name()) else { return Ok(0) };
@@ -144,6 +159,7 @@ impl StoreBackend for MemoryBackend {
             kept.push(rest);
         }
         stored.batches = kept;
+        stored.change = next_change();
         Ok(deleted)
     }
 

@@ -1,9 +1,12 @@
 //! Further calls of a store, with the results of the Python package for the same calls, and their errors.
 
+use std::sync::Arc;
+
 use metaxy_core::{
     AccessMode, Error, FeatureDep, FeatureGraph, FeatureSpec, FieldSpec, InputProgress, Lineage, MetadataStore,
-    RecordBatch, Result, col,
+    RecordBatch, Result, SharedBackend, col,
 };
+use metaxy_testkit::faults::{Fault, FaultyBackend, Operation};
 use metaxy_testkit::memory::MemoryBackend;
 use metaxy_testkit::scenario::{Samples, compare, json_rows, record_batch};
 use serde_json::{Value, json};
@@ -252,4 +255,58 @@ async fn the_materialization_id_comes_from_the_file_or_the_environment() {
         assert_eq!(ids, [expected; 3]);
         store.drop_feature("root").await.expect("a drop");
     }
+}
+
+/// From the third ask on, an unchanged feature that is up to date costs a look at the positions of its tables.
+#[tokio::test]
+async fn unchanged_tables_are_not_read_again() -> Result<()> {
+    let backend = Arc::new(FaultyBackend::new(MemoryBackend::new()));
+    let builder = MetadataStore::builder(Arc::clone(&backend) as SharedBackend, graph("1")?);
+    let store = builder.open(AccessMode::ReadWrite).await?;
+    store.write("root", roots()).await?;
+    let scans = async || -> Result<(usize, [usize; 3])> {
+        let before = backend.calls(Operation::Scan);
+        let found = store.resolve_update("kid").await?;
+        let counts = [&found.new, &found.stale, &found.orphaned].map(metaxy_core::Rows::num_rows);
+        Ok((backend.calls(Operation::Scan) - before, counts))
+    };
+    let new = store.resolve_update("kid").await?.new;
+    store.write("kid", new).await?;
+    assert_eq!([scans().await?, scans().await?], [(2, [0; 3]); 2]);
+    assert_eq!([scans().await?, scans().await?], [(0, [0; 3]); 2]);
+    let filtered = store.resolve_update("kid").filter("root", "id = 'x'").await?;
+    assert_eq!((filtered.new.num_rows(), filtered.orphaned.num_rows()), (0, 2), "other options have their own answer");
+    store.write("root", roots().slice(0, 1)).await?;
+    assert_eq!(scans().await?, (2, [0; 3]), "the same versions, written again");
+    assert_eq!(scans().await?, (0, [0; 3]));
+    backend.inject(Fault::fail(Operation::Position).times(1));
+    assert_eq!(scans().await?, (2, [0; 3]), "a position that cannot be told");
+    Ok(())
+}
+
+/// A table of a store that is searched earlier takes the place of a fallback's, and so counts when it comes.
+#[tokio::test]
+async fn tables_of_fallbacks_are_not_read_again() -> Result<()> {
+    let backends = [0, 1].map(|_| Arc::new(FaultyBackend::new(MemoryBackend::new())));
+    let builder = |index: usize| {
+        let backend = Arc::clone(&backends[index]) as SharedBackend;
+        Ok::<_, Error>(MetadataStore::builder(backend, graph("1")?))
+    };
+    let prod = builder(1)?.open(AccessMode::ReadWrite).await?;
+    prod.write("root", roots()).await?;
+    let store = builder(0)?.fallback(&prod).open(AccessMode::ReadWrite).await?;
+    let scans = async || -> Result<(usize, [usize; 3])> {
+        let before: usize = backends.iter().map(|backend| backend.calls(Operation::Scan)).sum();
+        let found = store.resolve_update("kid").await?;
+        let after: usize = backends.iter().map(|backend| backend.calls(Operation::Scan)).sum();
+        Ok((after - before, [&found.new, &found.stale, &found.orphaned].map(metaxy_core::Rows::num_rows)))
+    };
+    let new = store.resolve_update("kid").await?.new;
+    store.write("kid", new).await?;
+    assert_eq!([scans().await?, scans().await?, scans().await?], [(2, [0; 3]), (2, [0; 3]), (0, [0; 3])]);
+    prod.write("root", roots()).await?;
+    assert_eq!([scans().await?, scans().await?], [(2, [0; 3]), (0, [0; 3])], "a write to the fallback");
+    store.write("root", roots().slice(0, 2)).await?;
+    assert_eq!(scans().await?, (2, [0, 0, 1]), "the store's own table has two samples");
+    Ok(())
 }

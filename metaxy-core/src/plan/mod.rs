@@ -143,7 +143,7 @@ pub struct CurrentPlan {
 }
 
 /// The options of a resolve.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResolveOptions {
     /// Filters on the rows of single features, upstream or the resolved one.
     pub filters: BTreeMap<FeatureKey, Vec<Filter>>,

@@ -123,7 +123,7 @@ impl MetadataStore {
     }
 
     /// Returns a number that is unique among open stores.
-    fn identity(&self) -> usize {
+    pub(super) fn identity(&self) -> usize {
         Arc::as_ptr(&self.inner).addr()
     }
 

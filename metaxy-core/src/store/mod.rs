@@ -18,6 +18,7 @@ mod made_from;
 mod maintain;
 mod named;
 mod read;
+mod remembered;
 mod resolve;
 mod stamp;
 #[cfg(feature = "serde")]
@@ -58,6 +59,7 @@ pub(crate) use append::{Preparation, PreparedRows};
 pub(crate) use buffered::BatchCheck;
 
 use clock::{Stamps, TableStamps};
+use remembered::Remembered;
 
 /// The first part of the keys of tables that the store uses itself.
 pub(crate) const SYSTEM_PREFIX: &str = "metaxy-system";
@@ -89,6 +91,7 @@ struct Inner {
     stamps: Arc<Stamps>,
     table_stamps: Arc<TableStamps>,
     pool: Arc<MemoryPool>,
+    remembered: Arc<Remembered>,
 }
 
 /// The engine that computes increments.
@@ -265,6 +268,7 @@ impl StoreBuilder {
             versioning_engine: self.versioning_engine,
             stamps: self.clock.map_or_else(Stamps::system, Stamps::new),
             table_stamps: Arc::default(),
+            remembered: Arc::default(),
             pool,
             backend: self.backend,
             info,

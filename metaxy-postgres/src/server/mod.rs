@@ -5,3 +5,4 @@ pub(crate) mod conninfo;
 pub(crate) mod held;
 pub(crate) mod liveness;
 pub(crate) mod newest;
+pub(crate) mod position;

@@ -7,6 +7,7 @@ mod logs;
 mod network;
 mod newest;
 mod pooler;
+mod positions;
 mod python;
 mod settings;
 mod sizes;

@@ -29,6 +29,11 @@ macro_rules! __each_case {
                 secrets_are_masked "No password, key or token is shown in the information of a backend, its `Debug` form or an error."
                 maintenance_changes_no_row "`compact` and `vacuum` change no row, and do nothing if there is no table."
             }
+            positions {
+                every_change_moves_the_position "A position after a write, a delete or a new table is none that was returned before, unless the backend cannot tell."
+                changes_of_others_move_the_position "So do the changes of other stores on the same location."
+                features_that_were_up_to_date "An increment that was empty is computed again after a change of any table, by whichever store."
+            }
             types {
                 boolean "Values, including nulls, are read back unchanged, or the write is refused with the name of the column."
                 int8 "Values, including nulls, are read back unchanged, or the write is refused with the name of the column."

@@ -14,6 +14,7 @@ mod limits;
 mod lineage;
 mod list;
 mod oracle;
+mod positions;
 mod processes;
 mod read;
 mod read_only;

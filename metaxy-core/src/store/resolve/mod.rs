@@ -20,6 +20,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{NativeOutcome, ResolveOptions};
 
 use super::data::schema_of;
+use super::remembered::Look;
 use super::{Increment, IntoBatches, LazyIncrement, MetadataStore, Rows, VersioningEngine};
 
 pub(super) use pipeline::Resolve;
@@ -61,7 +62,9 @@ impl InputProgress {
 impl MetadataStore {
     /// Compares the expected rows of a feature with the stored ones.
     ///
-    /// Upstream rows come from this store or from its fallbacks, current rows from this store alone.
+    /// Upstream rows come from this store or from its fallbacks, current rows from this store alone. While a feature is up
+    /// to date and the backend [can tell](crate::backend::StoreBackend::position) that its tables have not changed, asking
+    /// again reads no rows.
     ///
     /// # Errors
     /// Awaiting it returns [`Error::UnknownFeature`], [`Error::FeatureNotFound`] for an upstream feature,
@@ -190,21 +193,40 @@ impl ResolveRequest {
         if store.plan(&key)?.spec.is_root() {
             return Err(Error::RootWithoutSamples(key));
         }
-        let resolve = Resolve::of_inputs(&store, &key, &options).await?;
         let engine = versioning_engine.unwrap_or(store.inner.versioning_engine);
-        if engine == VersioningEngine::Arrow {
-            return resolve.in_engine().await;
+        if engine == VersioningEngine::Native {
+            return compute(&store, &key, &options, engine).await;
         }
-        match resolve.natively(engine).await? {
-            NativeOutcome::Done(increment) => resolve.increment_of(increment),
-            NativeOutcome::Declined(reason) if engine == VersioningEngine::Native => Err(Error::Unsupported {
-                what: format!("resolving `{key}` inside the storage system"),
-                hint: format!("{reason}; use versioning_engine `auto` or `arrow`"),
-            }),
-            NativeOutcome::Declined(reason) => {
-                tracing::debug!(feature = %key, reason, "the Arrow engine runs a declined resolve");
-                resolve.in_engine().await
-            }
+        let positions = match store.look(&key, &options).await {
+            Look::Unchanged(increment) => return Ok(increment),
+            Look::Read(positions) => positions,
+        };
+        let increment = compute(&store, &key, &options, engine).await?;
+        store.inner.remembered.note(&key, options, positions, &increment);
+        Ok(increment)
+    }
+}
+
+/// Computes the increment of a feature from the rows of its tables.
+async fn compute(
+    store: &MetadataStore,
+    key: &FeatureKey,
+    options: &ResolveOptions,
+    engine: VersioningEngine,
+) -> Result<Increment> {
+    let resolve = Resolve::of_inputs(store, key, options).await?;
+    if engine == VersioningEngine::Arrow {
+        return resolve.in_engine().await;
+    }
+    match resolve.natively(engine).await? {
+        NativeOutcome::Done(increment) => resolve.increment_of(increment),
+        NativeOutcome::Declined(reason) if engine == VersioningEngine::Native => Err(Error::Unsupported {
+            what: format!("resolving `{key}` inside the storage system"),
+            hint: format!("{reason}; use versioning_engine `auto` or `arrow`"),
+        }),
+        NativeOutcome::Declined(reason) => {
+            tracing::debug!(feature = %key, reason, "the Arrow engine runs a declined resolve");
+            resolve.in_engine().await
         }
     }
 }
