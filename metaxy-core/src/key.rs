@@ -295,3 +295,9 @@ impl<S: AsRef<str>, const N: usize> IntoFieldKey for [S; N] {
         FieldKey::from_parts(self)
     }
 }
+
+impl<S: AsRef<str>> IntoFieldKey for Vec<S> {
+    fn into_field_key(self) -> Result<FieldKey> {
+        FieldKey::from_parts(self)
+    }
+}

@@ -10,6 +10,7 @@ mod deferred;
 pub mod definitions;
 mod engine;
 pub mod error;
+pub mod feature_files;
 pub mod fence;
 pub mod filter;
 pub mod graph;
@@ -28,6 +29,7 @@ pub mod shared;
 pub mod spec;
 pub mod spill;
 pub mod store;
+mod text_file;
 pub mod writer;
 
 pub use arrow;
@@ -36,6 +38,7 @@ pub use backend::{AccessMode, BackendInfo, Capabilities, Scan, ScanRequest, Scan
 pub use config::MetaxyConfig;
 pub use definitions::{PushedDefinition, PushedDefinitions};
 pub use error::{Error, Result};
+pub use feature_files::FeatureFiles;
 pub use filter::{Filter, col};
 pub use graph::{FeatureGraph, FeaturePlan};
 pub use hash::HashAlgorithm;

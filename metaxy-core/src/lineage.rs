@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::columns;
 use crate::error::{Error, Result};
-use crate::spec::{FeatureDep, FeatureSpec, Lineage};
+use crate::spec::{Fault, FeatureDep, FeatureSpec, Lineage};
 
 /// Returns the id columns of an upstream feature, by their new names.
 pub(crate) fn renamed_ids(dep: &FeatureDep, parent: &FeatureSpec) -> Vec<String> {
@@ -31,16 +31,15 @@ pub(crate) fn shared_ids(spec: &FeatureSpec, upstream: &[Arc<FeatureSpec>]) -> V
 ///
 /// Stored rows are identified by the feature's ids, and compared with expected ones by the shared ids. So the ids have
 /// to determine the shared ones, and all expected rows that agree in the shared ids need the same versions.
-pub(crate) fn check(spec: &FeatureSpec, upstream: &[Arc<FeatureSpec>]) -> Result<()> {
+pub(crate) fn check(spec: &FeatureSpec, upstream: &[Arc<FeatureSpec>], faults: &mut Vec<Fault>) {
     if spec.deps.iter().all(|dep| dep.lineage == Lineage::Identity) {
-        return Ok(());
+        return;
     }
     let shared = shared_ids(spec, upstream);
-    for (dep, parent) in spec.deps.iter().zip(upstream) {
-        check_on(spec, dep, parent)?;
-        check_versions(spec, dep, parent, &shared)?;
+    for (index, (dep, parent)) in spec.deps.iter().zip(upstream).enumerate() {
+        let checked = check_on(spec, dep, parent).and_then(|()| check_versions(spec, dep, parent, &shared));
+        faults.extend(checked.err().map(|error| Fault::of_dep(index, &["lineage"], error)));
     }
-    Ok(())
 }
 
 /// Checks that the columns `on` exist, and that the feature's ids determine them.

@@ -1,6 +1,7 @@
 //! Builds a configuration in code.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use indexmap::IndexMap;
 
@@ -96,6 +97,15 @@ impl ConfigBuilder {
         self
     }
 
+    /// Adds a pattern of feature files, relative to the working directory: `features/*.toml`.
+    pub fn features(mut self, pattern: impl Into<String>) -> Self {
+        let list = self.fields.entry("features").or_insert_with(|| toml::Value::Array(Vec::new()));
+        if let Some(list) = list.as_array_mut() {
+            list.push(toml::Value::String(pattern.into()));
+        }
+        self
+    }
+
     /// Checks the configuration, and returns it.
     ///
     /// # Errors
@@ -107,6 +117,6 @@ impl ConfigBuilder {
         if let Some(table) = document.as_table_mut() {
             table.insert("stores".to_owned(), Node::new(Value::Table(stores), Origin::default()));
         }
-        MetaxyConfig::from_document(None, document, &BTreeSet::new())
+        MetaxyConfig::from_document(None, document, &BTreeSet::new(), Path::new(""))
     }
 }

@@ -96,7 +96,7 @@ impl ConfigLoader {
         if self.overrides {
             overlay::apply(&mut document, environment)?;
         }
-        let mut config = MetaxyConfig::from_document(file, document, &beside)?;
+        let mut config = MetaxyConfig::from_document(file, document, &beside, &self.start())?;
         let of_run = environment.get("METAXY_MATERIALIZATION_ID").ok().filter(|id| self.overrides && !id.is_empty());
         config.materialization_id = of_run.map(str::to_owned);
         Ok(config)

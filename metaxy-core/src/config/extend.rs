@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::registry::Origin;
+use crate::text_file;
 
 use super::document::Node;
+use super::ext;
 use super::variables::{self, Environment};
 
 pub(super) const PYPROJECT: &str = "pyproject.toml";
@@ -16,29 +18,21 @@ const MAX_FILES: usize = 100;
 
 /// Reads the settings of a file; of a `pyproject.toml` those of `[tool.metaxy]`, if there are any.
 pub(super) fn read_file(path: &Path) -> Result<Option<Node>> {
-    if let Some(reason) = why_no_file(path) {
-        return Err(unreadable(path, &reason));
-    }
-    let text = std::fs::read(path).map_err(|error| unreadable(path, &error.to_string()))?;
-    let text = String::from_utf8(text).map_err(|_| unreadable(path, "it is not UTF-8 text"))?;
-    let root = Node::parse(text.strip_prefix('\u{feff}').unwrap_or(&text), Some(path))?;
+    let text = text_file::read(path).map_err(|reason| unreadable(path, &reason))?;
+    let mut root = Node::parse(&text, Some(path))?;
     if !path.ends_with(PYPROJECT) {
+        ext::lift(&mut root)?;
         return Ok(Some(root));
     }
     let Some(section) = root.get("tool").and_then(|tool| tool.get("metaxy")) else { return Ok(None) };
     match section.as_table() {
-        Some(table) => Ok(Some(section.clone()).filter(|_| !table.is_empty())),
+        Some(table) if table.is_empty() => Ok(None),
+        Some(_) => {
+            let mut section = section.clone();
+            ext::lift(&mut section)?;
+            Ok(Some(section))
+        }
         None => Err(section.error(&["tool", "metaxy"], format!("expected a table, found {}", section.describe()))),
-    }
-}
-
-/// Returns why a file cannot be read. A pipe or a device is refused, because it may have no end.
-fn why_no_file(path: &Path) -> Option<String> {
-    match (std::fs::metadata(path), std::fs::read_link(path)) {
-        (Ok(metadata), _) if metadata.is_file() || metadata.is_dir() => None,
-        (Ok(_), _) => Some("it is not a regular file".to_owned()),
-        (Err(_), Ok(target)) => Some(format!("it is a link to {}, which cannot be read", target.display())),
-        (Err(error), Err(_)) => Some(error.to_string()),
     }
 }
 
@@ -57,7 +51,9 @@ pub(super) fn load(path: &Path, environment: &Environment) -> Result<Node> {
 
 /// Parses a text, and merges it into the files that it extends, which are relative to a directory.
 pub(super) fn load_text(text: &str, directory: &Path, environment: &Environment) -> Result<Node> {
-    Chain::default().resolve(Node::parse(text, None)?, directory.to_owned(), environment)
+    let mut node = Node::parse(text, None)?;
+    ext::lift(&mut node)?;
+    Chain::default().resolve(node, directory.to_owned(), environment)
 }
 
 fn parent(path: &Path) -> &Path {

@@ -11,7 +11,7 @@ use crate::registry::{push_path, read};
 use super::document::Node;
 
 /// The fields that variables may set.
-pub(super) const SETTABLE: [&str; 8] = [
+pub(super) const SETTABLE: [&str; 9] = [
     "store",
     "project",
     "hash_truncation_length",
@@ -20,6 +20,7 @@ pub(super) const SETTABLE: [&str; 8] = [
     "sync",
     "locked",
     "extra_features",
+    "features",
 ];
 
 /// Fields that only mean something to the Python package.
@@ -44,6 +45,9 @@ pub(super) struct Fields {
     pub(super) locked: Option<bool>,
     #[serde(default)]
     pub(super) extra_features: Vec<FeatureSelection>,
+    /// The patterns of feature files.
+    #[serde(default)]
+    pub(super) features: Option<Vec<String>>,
     // Read elsewhere; listed here so that unknown variables can be recognized.
     #[serde(default, rename = "stores")]
     _stores: IgnoredAny,

@@ -1,8 +1,11 @@
-//! `metaxy.toml`: stores by name, and the settings of a project.
+//! `metaxy.toml`: stores by name, the files in which features are defined, and the settings of a project.
 //!
 //! ```toml
 //! store = "dev"                                # the default store
 //! project = "films"
+//!
+//! [ext.rust]
+//! features = ["features/*.toml"]               # definitions of features
 //!
 //! [stores.dev]
 //! type = "sqlite"
@@ -19,6 +22,12 @@
 //!
 //! - **`[stores.<name>.config]`** holds the settings of a store. They may also be beside its `type`, but the Python
 //!   package refuses a file in that form.
+//! - **`[ext.rust]`** holds what the Python package does not know: it accepts this table, and refuses unknown fields
+//!   elsewhere. If only Rust programs read the file, `features` may also be at the top.
+//! - **`features`** lists [feature files](crate::feature_files) by paths, in which `*`, `?`, `[ab]` and `**` are
+//!   wildcards. They are relative to the file that names them; those of `METAXY_FEATURES` to the working directory. A
+//!   path that matches no file is an error. Hidden files have to be named. The files of an extended configuration are
+//!   read too. [`MetaxyConfig::graph`] returns the graph.
 //! - **Location.** The file that `METAXY_CONFIG` names; or else the `metaxy.toml`, or the `pyproject.toml` with
 //!   `[tool.metaxy]`, of the nearest directory from the working directory upwards that has one of them (the former
 //!   wins); or else the defaults. [`MetaxyConfig::loader`] uses other locations, [`MetaxyConfig::builder`] needs no
@@ -28,7 +37,8 @@
 //! - **`${VAR}`** in any string is replaced by an environment variable; `${VAR:-default}` has a default if it is not
 //!   set. A missing variable is an error when the value is needed: for a store, when that store is opened.
 //! - **`METAXY_<FIELD>`** overrides the files, with `__` between the keys of nested tables:
-//!   `METAXY_STORES__PROD__CONFIG__ROOT_PATH`. Arrays and tables are written as JSON.
+//!   `METAXY_STORES__PROD__CONFIG__ROOT_PATH`. Arrays and tables are written as JSON:
+//!   `METAXY_FEATURES='["features/*.toml"]'`.
 //! - **`METAXY_MATERIALIZATION_ID`** is the value of `metaxy_materialization_id` in writes, unless the store has its
 //!   own `materialization_id`: an orchestrator sets it for a run. The Python package does not have that setting in a
 //!   file.
@@ -40,6 +50,7 @@
 //! |---|---|---|
 //! | `store` | the default store | `"dev"` |
 //! | `stores.<name>` | a store: its `type`, and its settings | |
+//! | `features` | the files that define features, here or in `[ext.rust]` | none |
 //! | `project` | the project's name, under which definitions are pushed: letters, digits, `_`, `-` | none |
 //! | `hash_truncation_length` | the number of characters of every version that are kept | 8 |
 //! | `auto_create_tables` | whether writes may create SQL tables | the default of the backend |
@@ -52,7 +63,9 @@
 mod builder;
 mod discover;
 mod document;
+mod ext;
 mod extend;
+mod features;
 mod fields;
 mod open;
 mod overlay;
@@ -78,6 +91,7 @@ pub use store::{CommonSettings, StoreConfig};
 pub use variables::Environment;
 
 use document::Node;
+use features::FilePattern;
 use fields::Fields;
 
 /// A configuration: the stores, and the settings of the project.
@@ -96,6 +110,7 @@ pub struct MetaxyConfig {
     fields: Fields,
     stores: IndexMap<String, StoreConfig>,
     materialization_id: Option<String>,
+    features: Vec<FilePattern>,
     /// The origins of the fields.
     origins: Origins,
 }
@@ -138,12 +153,19 @@ impl MetaxyConfig {
     }
 
     /// Checks a merged document, whose stores are in their normal form, and reads it. `beside` names the stores whose
-    /// settings were written beside `type`.
-    fn from_document(file: Option<PathBuf>, mut document: Node, beside: &BTreeSet<String>) -> Result<Self> {
+    /// settings were written beside `type`. Paths that no file has are relative to a directory.
+    fn from_document(
+        file: Option<PathBuf>,
+        mut document: Node,
+        beside: &BTreeSet<String>,
+        directory: &Path,
+    ) -> Result<Self> {
         registry::registrations()?;
         let stores = store::take_stores(&mut document, beside)?;
         let fields = Fields::read(&document)?;
-        Ok(Self { file, fields, stores, materialization_id: None, origins: document.origins() })
+        let origins = document.origins();
+        let features = FilePattern::all(fields.features.as_deref().unwrap_or_default(), &origins, directory);
+        Ok(Self { file, fields, stores, materialization_id: None, features, origins })
     }
 
     /// Returns the file from which it was loaded.

@@ -7,7 +7,7 @@ use crate::registry::{Origin, read};
 
 use super::document::Node;
 use super::variables::Environment;
-use super::{fields, store};
+use super::{features, fields, store};
 
 const PREFIX: &str = "metaxy_";
 
@@ -35,6 +35,7 @@ pub(super) fn apply(document: &mut Node, environment: &Environment) -> Result<()
             ["stores", name, "config", ref keys @ ..] | ["stores", name, ref keys @ ..] => {
                 merge_at(document, &[&["stores", name, "config"], keys].concat(), text());
             }
+            ["ext", "rust", field] if field == features::FIELD => merge_at(document, &[field], text()),
             [field] if fields::SETTABLE.contains(&field) => merge_at(document, &[field], text()),
             _ => ignore(variable),
         }

@@ -36,6 +36,11 @@ impl MetaxyConfig {
             "extra_features",
             Some(toml::Value::Array(selections.collect())).filter(|_| !self.extra_features().is_empty()),
         );
+        // The Python package refuses `features` at the top.
+        let patterns =
+            self.feature_patterns().map(|patterns| toml::Value::Array(patterns.into_iter().map(Into::into).collect()));
+        let own = |patterns| toml::Table::from_iter([("features".to_owned(), patterns)]);
+        set("ext", patterns.map(|patterns| toml::Table::from_iter([("rust".to_owned(), own(patterns).into())]).into()));
         let stores: toml::Table =
             self.stores().map(|(name, store)| (name.to_owned(), store.effective().into())).collect();
         set("stores", Some(stores.into()));

@@ -6,6 +6,7 @@
 
 mod display;
 mod io;
+mod problem;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::key::{FeatureKey, InvalidKey};
 
 pub use display::nearest;
 pub(crate) use display::{config_location, known_types};
+pub use problem::FileProblem;
 
 use display::{at_origin, config_message, did_you_mean, in_brackets, in_context, join_path, join_stores, on_table};
 
@@ -182,6 +184,13 @@ pub enum Error {
         /// The error of the definition.
         #[source]
         source: Option<BoxError>,
+    },
+    /// Problems in feature files: all of them, in the order of the files. The message has one line for each, as
+    /// `file:line:column: message`.
+    #[error("{}", problem::lines(.problems))]
+    FeatureFiles {
+        /// The problems, at least one.
+        problems: Vec<FileProblem>,
     },
 
     // ---- data --------------------------------------------------------------------------------------------------

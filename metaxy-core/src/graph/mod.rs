@@ -1,5 +1,6 @@
 //! The graph of features: validated once, then immutable, with the version of every definition.
 
+mod faults;
 mod order;
 mod parents;
 
@@ -12,11 +13,12 @@ use crate::canonical_json;
 use crate::error::{Error, Result};
 use crate::hash::{MIN_TRUNCATION, check_truncation, definition_hash};
 use crate::key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey};
-use crate::lineage;
-use crate::spec::{FeatureDep, FeatureSpec};
+use crate::spec::{Fault, FeatureDep, FeatureSpec};
 
-use order::{Specs, nearest_key, topological_order};
-use parents::{check_renames, parent_fields};
+pub(crate) use faults::faults;
+pub(crate) use order::Specs;
+
+use order::{nearest_key, topological_order};
 
 /// All features of a project. It is cheap to clone.
 ///
@@ -100,6 +102,11 @@ impl FeatureGraphBuilder {
             self.features.push(feature);
         }
         self
+    }
+
+    /// Returns the features that were added.
+    pub(crate) fn specs(&self) -> &[FeatureSpec] {
+        &self.features
     }
 
     /// Sets the JSON schema of a feature's user columns, if the project has one. It is part of the definition version.
@@ -241,9 +248,9 @@ fn resolve_feature(
 ) -> Result<FeaturePlan> {
     let spec = specs[key].clone();
     let upstream: Vec<_> = spec.deps.iter().map(|dep| specs[dep.feature()].clone()).collect();
-    check_renames(&spec, &upstream)?;
-    lineage::check(&spec, &upstream)?;
-    let parents = spec.fields.iter().map(|field| parent_fields(&spec, &upstream, field)).collect::<Result<Vec<_>>>()?;
+    let mut faults = Vec::new();
+    let parents = faults::check(&spec, &upstream, &mut faults);
+    Fault::first(faults)?;
     let mut field_versions = BTreeMap::new();
     for (field, parents) in spec.fields.iter().zip(&parents) {
         let own = FqFieldKey { feature: key.clone(), field: field.key().clone() }.to_string();

@@ -7,7 +7,8 @@ use crate::error::{Error, Result, nearest};
 use crate::key::FeatureKey;
 use crate::spec::FeatureSpec;
 
-pub(super) type Specs = BTreeMap<FeatureKey, Arc<FeatureSpec>>;
+/// Definitions by key.
+pub(crate) type Specs = BTreeMap<FeatureKey, Arc<FeatureSpec>>;
 
 /// Sorts the keys so that each comes after those it depends on, and else by key.
 pub(super) fn topological_order(specs: &Specs) -> Result<Vec<FeatureKey>> {
@@ -16,11 +17,7 @@ pub(super) fn topological_order(specs: &Specs) -> Result<Vec<FeatureKey>> {
         let mut upstream = BTreeSet::new();
         for dep in &spec.deps {
             if !specs.contains_key(dep.feature()) {
-                return Err(Error::MissingDependency {
-                    feature: key.clone(),
-                    dependency: dep.feature().clone(),
-                    nearest: nearest_key(dep.feature(), specs.keys()),
-                });
+                return Err(missing(specs, key, dep.feature()));
             }
             upstream.insert(dep.feature());
         }
@@ -39,6 +36,36 @@ pub(super) fn topological_order(specs: &Specs) -> Result<Vec<FeatureKey>> {
         waiting.values_mut().for_each(|on| on.retain(|key| !ready.contains(key)));
     }
     Ok(order)
+}
+
+/// Returns the error of a dependency that does not exist.
+pub(super) fn missing(specs: &Specs, feature: &FeatureKey, dependency: &FeatureKey) -> Error {
+    Error::MissingDependency {
+        feature: feature.clone(),
+        dependency: dependency.clone(),
+        nearest: nearest_key(dependency, specs.keys()),
+    }
+}
+
+/// Finds cycles until none is left. Every cycle has its first key at its end too. Two cycles that share a feature count
+/// as one.
+pub(super) fn find_cycles(specs: &Specs) -> Vec<Vec<FeatureKey>> {
+    let upstream = |spec: &FeatureSpec| -> BTreeSet<&FeatureKey> {
+        spec.deps.iter().filter_map(|dep| specs.get_key_value(dep.feature())).map(|(key, _)| key).collect()
+    };
+    let mut waiting: BTreeMap<_, _> = specs.iter().map(|(key, spec)| (key, upstream(spec))).collect();
+    let mut cycles = Vec::new();
+    while !waiting.is_empty() {
+        let mut done: Vec<&FeatureKey> = waiting.iter().filter(|(_, on)| on.is_empty()).map(|(key, _)| *key).collect();
+        if done.is_empty() {
+            let cycle = find_cycle(&waiting);
+            done = waiting.keys().copied().filter(|key| cycle.contains(key)).collect();
+            cycles.push(cycle);
+        }
+        waiting.retain(|key, _| !done.contains(key));
+        waiting.values_mut().for_each(|on| on.retain(|key| !done.contains(key)));
+    }
+    cycles
 }
 
 /// Finds a cycle among features that all have an unsorted dependency.

@@ -6,13 +6,12 @@ use std::sync::LazyLock;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use crate::columns;
 use crate::deferred::Deferred;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::filter::{Filter, IntoFilter};
 use crate::key::{FeatureKey, FieldKey, IntoFeatureKey, InvalidKey};
 
-use super::{FeatureSpec, json};
+use super::json;
 
 /// A dependency on another feature. An invalid key is reported when the feature is built.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -150,47 +149,15 @@ impl FeatureDep {
     /// Parses the filters, and returns them as one.
     ///
     /// # Errors
-    /// [`Error::FilterSyntax`] if one does not parse.
+    /// [`Error::FilterSyntax`](crate::Error::FilterSyntax) if one does not parse.
     pub fn filter_expression(&self) -> Result<Option<Filter>> {
         let Some(texts) = self.filters.as_ref().filter(|texts| !texts.is_empty()) else { return Ok(None) };
         Ok(Some(Filter::all(texts.iter().map(IntoFilter::into_filter).collect::<Result<Vec<_>>>()?)))
     }
 
-    pub(super) fn validate(&self, feature: &FeatureSpec) -> Result<()> {
-        self.validate_renames(feature)?;
-        let on = match &self.lineage {
-            Lineage::Aggregation { on: Some(on) } => Some(on),
-            Lineage::Expansion { on, .. } => Some(on),
-            _ => None,
-        };
-        if on.is_some_and(Vec::is_empty) {
-            let reason = format!("the lineage of its dependency `{}` has an empty list `on`", self.feature());
-            return Err(feature.invalid(reason));
-        }
-        self.filter_expression().map(|_| ())
-    }
-
-    fn validate_renames(&self, feature: &FeatureSpec) -> Result<()> {
-        let mut targets = BTreeSet::new();
-        for (from, to) in self.rename.iter().flatten() {
-            let reason = if columns::is_system(to) {
-                "that name belongs to a system column"
-            } else if columns::is_system(from) {
-                "system columns keep their names"
-            } else if !targets.insert(to) {
-                "another column gets that name too"
-            } else {
-                continue;
-            };
-            return Err(Error::InvalidRename {
-                feature: feature.key.clone(),
-                dependency: self.feature().clone(),
-                from: from.clone(),
-                to: to.clone(),
-                reason: reason.to_owned(),
-            });
-        }
-        Ok(())
+    /// Returns whether the key of the upstream feature is valid.
+    pub(crate) fn has_valid_key(&self) -> bool {
+        self.feature.get().is_ok()
     }
 }
 

@@ -2,21 +2,24 @@
 //!
 //! The serde form is the JSON that the system table stores and that the Python package writes.
 
+mod check;
 mod dep;
+mod fault;
 mod field;
 mod json;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::canonical_json;
-use crate::columns;
 use crate::deferred::Deferred;
 use crate::error::{Error, Result};
 use crate::hash::definition_hash;
 use crate::key::{FeatureKey, FieldKey, IntoFeatureKey, InvalidKey};
+
+pub(crate) use fault::{Fault, Step};
 
 pub use dep::{FeatureDep, FieldsMapping, IntoFeatureDep, Lineage};
 pub use field::{FieldDep, FieldDeps, FieldSelection, FieldSpec, INITIAL_CODE_VERSION};
@@ -123,58 +126,6 @@ impl FeatureSpec {
         let mut keys: Vec<_> = self.fields.iter().map(|field| field.key().struct_key()).collect();
         keys.sort();
         keys
-    }
-
-    /// Checks everything that can be checked without the rest of the graph.
-    ///
-    /// # Errors
-    /// [`Error::InvalidKey`], [`Error::NoIdColumns`], [`Error::DuplicateField`], [`Error::InvalidRename`],
-    /// [`Error::InvalidSpec`], [`Error::FilterSyntax`].
-    pub fn validate(&self) -> Result<()> {
-        if self.id_columns.is_empty() {
-            return Err(Error::NoIdColumns { feature: self.key.to_string() });
-        }
-        let mut seen = BTreeSet::new();
-        for column in &self.id_columns {
-            if columns::is_system(column) {
-                return Err(self.invalid(format!("`{column}` is a system column and cannot be an id column")));
-            }
-            if column.is_empty() || !seen.insert(column) {
-                return Err(self.invalid(format!("the id column `{column}` is empty or named twice")));
-            }
-        }
-        self.validate_fields()?;
-        let mut upstream = BTreeSet::new();
-        for dep in &self.deps {
-            let feature = dep.feature.get().map_err(InvalidKey::clone)?;
-            if !upstream.insert(feature) {
-                return Err(self.invalid(format!("it depends on `{feature}` twice; join both into one dependency")));
-            }
-            dep.validate(self)?;
-        }
-        Ok(())
-    }
-
-    fn validate_fields(&self) -> Result<()> {
-        if self.fields.is_empty() {
-            return Err(self.invalid("it has no fields; leave `fields` out for one field `default`"));
-        }
-        let mut seen = BTreeMap::new();
-        for field in &self.fields {
-            let key = field.key.get().map_err(InvalidKey::clone)?;
-            if seen.insert(key.struct_key(), key).is_some_and(|other| other == key) {
-                return Err(Error::DuplicateField { feature: self.key.to_string(), field: key.to_string() });
-            }
-        }
-        if seen.len() < self.fields.len() {
-            return Err(self
-                .invalid("two field keys differ only in `/` and `_` and would have the same struct key; rename one"));
-        }
-        Ok(())
-    }
-
-    fn invalid(&self, reason: impl Into<String>) -> Error {
-        Error::InvalidSpec { feature: self.key.to_string(), reason: reason.into() }
     }
 }
 

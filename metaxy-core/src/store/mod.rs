@@ -311,7 +311,11 @@ impl MetadataStore {
     /// # Errors
     /// [`Error::TableCollision`].
     pub fn with_graph(&self, graph: FeatureGraph) -> Result<Self> {
-        let store = self.with(|inner| inner.graph = graph);
+        let store = self.with(|inner| {
+            inner.graph = graph;
+            // What was up to date may not be under other definitions.
+            inner.remembered = Arc::default();
+        });
         store.check_table_names()?;
         Ok(store)
     }

@@ -46,7 +46,7 @@ impl Remembered {
         self.entries().get(key).filter(|known| &known.options == options).cloned()
     }
 
-    /// Remembers the increment of a feature if it is empty, otherwise forgets the feature.
+    /// Remembers the increment of a feature if it is empty, otherwise forgets an earlier one with these options.
     pub(super) fn note(
         &self,
         key: &FeatureKey,
@@ -55,10 +55,12 @@ impl Remembered {
         increment: &Increment,
     ) {
         let is_empty = [&increment.new, &increment.stale, &increment.orphaned].iter().all(|rows| rows.num_rows() == 0);
-        match is_empty {
-            true => self.entries().insert(key.clone(), UpToDate { options, increment: increment.clone(), positions }),
-            false => self.entries().remove(key),
-        };
+        let mut entries = self.entries();
+        if is_empty {
+            entries.insert(key.clone(), UpToDate { options, increment: increment.clone(), positions });
+        } else if entries.get(key).is_some_and(|known| known.options == options) {
+            entries.remove(key);
+        }
     }
 }
 

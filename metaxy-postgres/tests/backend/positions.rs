@@ -28,9 +28,10 @@ async fn transactions_that_end_later_move_positions() {
     let writer = backend.clone();
     let write = tokio::spawn(async move { writer.append_stream(&key("t"), schema, rows).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
-    look("the begin of a write").await;
+    let while_it_runs = backend.position(&key("t")).await.unwrap();
     more.send(()).unwrap();
     write.await.unwrap().unwrap();
+    assert_ne!(backend.position(&key("t")).await.unwrap(), while_it_runs);
     look("the end of the write").await;
     for statement in
         ["INSERT INTO t VALUES (3)", "UPDATE t SET id = 4 WHERE id = 3", "DELETE FROM t WHERE id = 4", "TRUNCATE t"]
