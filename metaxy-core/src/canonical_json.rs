@@ -1,15 +1,29 @@
-//! JSON as Python's `json.dumps(value, sort_keys=True)` writes it. Definition versions are hashes of this form.
+//! JSON as Python's `json.dumps` writes it: with the separators `", "` and `": "`, and non-ASCII characters escaped.
 
 use serde_json::Value;
 
-/// Writes a value with sorted keys, the separators `", "` and `": "`, and non-ASCII characters escaped.
+/// The order of the keys of objects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Sorted,
+    AsGiven,
+}
+
+/// Writes a value with sorted keys. Definition versions are hashes of this form.
 pub(crate) fn to_string(value: &Value) -> String {
     let mut out = String::new();
-    write_value(value, &mut out);
+    write_value(value, Keys::Sorted, &mut out);
     out
 }
 
-fn write_value(value: &Value, out: &mut String) {
+/// Writes a value with keys in their order. Pushed definitions are stored in this form.
+pub(crate) fn to_string_in_order(value: &Value) -> String {
+    let mut out = String::new();
+    write_value(value, Keys::AsGiven, &mut out);
+    out
+}
+
+fn write_value(value: &Value, keys: Keys, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -22,19 +36,21 @@ fn write_value(value: &Value, out: &mut String) {
             out.push('[');
             for (index, item) in items.iter().enumerate() {
                 out.push_str(if index == 0 { "" } else { ", " });
-                write_value(item, out);
+                write_value(item, keys, out);
             }
             out.push(']');
         }
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
-            members.sort_by_key(|(key, _)| *key);
+            if keys == Keys::Sorted {
+                members.sort_by_key(|(key, _)| *key);
+            }
             out.push('{');
             for (index, (key, item)) in members.into_iter().enumerate() {
                 out.push_str(if index == 0 { "" } else { ", " });
                 write_string(key, out);
                 out.push_str(": ");
-                write_value(item, out);
+                write_value(item, keys, out);
             }
             out.push('}');
         }
@@ -75,7 +91,7 @@ fn python_float(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::to_string;
+    use super::{to_string, to_string_in_order};
     use serde_json::json;
 
     #[test]
@@ -89,5 +105,12 @@ mod tests {
                 r#""b": [1, 1.0, 1e-07, 1e+16, 0.0001, 123456789.5, -0.0, 1.5e+300]}"#,
             )
         );
+    }
+
+    #[test]
+    fn keys_keep_their_order_if_they_are_not_sorted() {
+        let value = json!({"owner": "é", "gpu": [{"z": 1, "a": null}]});
+        assert_eq!(to_string_in_order(&value), r#"{"owner": "\u00e9", "gpu": [{"z": 1, "a": null}]}"#);
+        assert_eq!(to_string(&value), r#"{"gpu": [{"a": null, "z": 1}], "owner": "\u00e9"}"#);
     }
 }

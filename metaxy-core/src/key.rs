@@ -191,6 +191,21 @@ impl PartialOrd for FqFieldKey {
     }
 }
 
+/// Returns why a project cannot have this name.
+pub(crate) fn invalid_project(name: &str) -> Option<String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match name {
+        "" => Some("the project's name is empty".to_owned()),
+        name if name.contains("__") => {
+            Some("the project's name holds `__`, which separates the parts of table names".to_owned())
+        }
+        name if !name.chars().all(is_allowed) => {
+            Some("the project's name may hold letters, digits, `_` and `-` only".to_owned())
+        }
+        _ => None,
+    }
+}
+
 /// A value that names a feature: `"raw/video"`, `["raw", "video"]`, a key, a spec.
 pub trait IntoFeatureKey {
     /// Returns the key.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::hash::MIN_TRUNCATION;
-use crate::key::FeatureKey;
+use crate::key::{FeatureKey, invalid_project};
 use crate::registry::{push_path, read};
 
 use super::document::Node;
@@ -134,21 +134,6 @@ fn warn_of_ignored(document: &Node) {
     let ignored: Vec<&str> = IGNORED.into_iter().filter(|key| document.get(key).is_some()).collect();
     if !ignored.is_empty() {
         tracing::warn!(settings = ignored.join(", "), "only the Python package uses these settings; they are ignored");
-    }
-}
-
-/// Returns why a project cannot have this name.
-fn invalid_project(name: &str) -> Option<String> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    match name {
-        "" => Some("the project's name is empty".to_owned()),
-        name if name.contains("__") => {
-            Some("the project's name holds `__`, which separates the parts of table names".to_owned())
-        }
-        name if !name.chars().all(is_allowed) => {
-            Some("the project's name may hold letters, digits, `_` and `-` only".to_owned())
-        }
-        _ => None,
     }
 }
 

@@ -51,7 +51,7 @@
 //! | `store` | the default store | `"dev"` |
 //! | `stores.<name>` | a store: its `type`, and its settings | |
 //! | `features` | the files that define features, here or in `[ext.rust]` | none |
-//! | `project` | the project's name: letters, digits, `_`, `-` | none |
+//! | `project` | the project's name, under which definitions are pushed: letters, digits, `_`, `-` | none |
 //! | `hash_truncation_length` | the number of characters of every version that are kept | 8 |
 //! | `auto_create_tables` | whether writes may create SQL tables | the default of the backend |
 //! | `enable_map_datatype` | whether new tables have their by-field columns as maps instead of structs | `false` |

@@ -86,6 +86,7 @@ struct StoreParts {
     algorithm: HashAlgorithm,
     auto_create_tables: Option<bool>,
     materialization_id: Option<String>,
+    project: Option<String>,
     enable_map_datatype: bool,
     fallbacks: Vec<Fallback>,
 }
@@ -128,6 +129,7 @@ impl<'a> OpenPlan<'a> {
             algorithm: common.hash_algorithm.unwrap_or(info.default_hash),
             auto_create_tables: common.auto_create_tables.or(of_project),
             materialization_id: self.config.materialization_id_of(&common).map(str::to_owned),
+            project: self.config.project().map(str::to_owned),
             enable_map_datatype: self.config.enable_map_datatype(),
             fallbacks: Vec::new(),
             backend,
@@ -197,6 +199,10 @@ impl StoreParts {
             .enable_map_datatype(self.enable_map_datatype);
         let builder = match self.common.hash_truncation_length {
             Some(length) => builder.hash_truncation_length(length),
+            None => builder,
+        };
+        let builder = match &self.project {
+            Some(project) => builder.project(project),
             None => builder,
         };
         let builder = match &self.materialization_id {

@@ -153,6 +153,38 @@ pub enum Error {
         nearest: Option<String>,
     },
 
+    /// A push of a project without features.
+    #[error(
+        "project `{project}` has no features to push: the graph has none, or only those of other projects; define them, \
+         or open the store with the graph that has them"
+    )]
+    NothingToPush {
+        /// The project.
+        project: String,
+    },
+    /// Definitions that were never pushed to a store.
+    #[error("store `{store}` has no pushed definitions{selection}; push them first, or ask for others")]
+    NotPushed {
+        /// The store.
+        store: String,
+        /// What was asked for: ` of project `films``; empty for everything.
+        selection: String,
+    },
+    /// A pushed definition that cannot be used. See [`PushedDefinition`](crate::PushedDefinition).
+    #[error("the definition of `{feature}` that project `{project}` pushed at {recorded_at} cannot be used: {reason}")]
+    UnusableDefinition {
+        /// The feature.
+        feature: String,
+        /// The project.
+        project: String,
+        /// The time of the row, in UTC.
+        recorded_at: String,
+        /// What is wrong and what to do.
+        reason: String,
+        /// The error of the definition.
+        #[source]
+        source: Option<BoxError>,
+    },
     /// Problems in feature files: all of them, in the order of the files. The message has one line for each, as
     /// `file:line:column: message`.
     #[error("{}", problem::lines(.problems))]

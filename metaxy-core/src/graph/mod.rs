@@ -64,6 +64,8 @@ pub struct FeaturePlan {
     pub spec_version: String,
     /// The version of its definition and schema.
     pub definition_version: String,
+    /// The JSON schema of the user's columns; an empty object if there is none.
+    pub schema: Arc<Value>,
     /// Whether another project owns it.
     pub external: bool,
 }
@@ -223,6 +225,11 @@ impl FeatureGraph {
         self.inner.truncation
     }
 
+    /// Returns the version of a definition and its schema, which depends on nothing upstream.
+    pub(crate) fn definition_version(spec: &FeatureSpec, schema: &Value, truncation: usize) -> String {
+        definition_version(&spec.spec_version(truncation), schema, truncation)
+    }
+
     /// Returns the features that depend on this one directly, by key.
     pub fn dependents<'a>(&'a self, feature: &'a FeatureKey) -> impl Iterator<Item = &'a FeatureKey> {
         self.features()
@@ -256,11 +263,12 @@ fn resolve_feature(
         field_versions.insert(field.key().clone(), version.to_string());
     }
     let spec_version = spec.spec_version(truncation);
-    let schema = schema.map_or_else(|| "{}".to_owned(), canonical_json::to_string);
+    let schema = schema.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     Ok(FeaturePlan {
         feature_version: hash_pairs(field_versions.iter().map(|(key, version)| (key.to_string(), version)), truncation),
         code_version: spec.code_version(truncation),
-        definition_version: definition_hash([spec_version.as_str(), schema.as_str()], truncation).to_string(),
+        definition_version: definition_version(&spec_version, &schema, truncation),
+        schema: Arc::new(schema),
         spec_version,
         spec,
         upstream,
@@ -268,6 +276,10 @@ fn resolve_feature(
         field_versions,
         external,
     })
+}
+
+fn definition_version(spec_version: &str, schema: &Value, truncation: usize) -> String {
+    definition_hash([spec_version, canonical_json::to_string(schema).as_str()], truncation).to_string()
 }
 
 /// Returns the hash of all keys and versions, in the order of the keys as text.

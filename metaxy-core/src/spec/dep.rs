@@ -1,8 +1,9 @@
 //! Dependencies on upstream features.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::deferred::Deferred;
@@ -20,7 +21,7 @@ pub struct FeatureDep {
     /// The selected columns, by their new names; `None` selects all, an empty list only those that are needed.
     pub select: Option<Vec<String>>,
     /// New names by old ones. Everything else names columns by their new names.
-    pub rename: Option<BTreeMap<String, String>>,
+    pub rename: Option<IndexMap<String, String>>,
     /// The upstream fields of the fields that do not list theirs.
     pub fields_mapping: FieldsMapping,
     /// Filters on upstream rows. All must be true.
@@ -43,7 +44,7 @@ pub enum FieldsMapping {
         exclude_fields: Vec<FieldKey>,
     },
     /// Upstream fields by field.
-    Specific(BTreeMap<FieldKey, BTreeSet<FieldKey>>),
+    Specific(IndexMap<FieldKey, BTreeSet<FieldKey>>),
     /// Every field.
     All,
     /// No field.

@@ -1,7 +1,8 @@
 //! The JSON form of definitions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::deferred::Deferred;
@@ -103,7 +104,7 @@ impl<'de> Deserialize<'de> for FeatureDep {
             #[serde(default)]
             select: Option<Vec<String>>,
             #[serde(default)]
-            rename: Option<BTreeMap<String, String>>,
+            rename: Option<IndexMap<String, String>>,
             #[serde(default)]
             fields_mapping: FieldsMapping,
             #[serde(default, alias = "filters")]
@@ -117,7 +118,7 @@ impl<'de> Deserialize<'de> for FeatureDep {
         #[serde(untagged)]
         enum Form {
             Key(FeatureKey),
-            Full(Full),
+            Full(Box<Full>),
         }
         Ok(match Form::deserialize(deserializer)? {
             Form::Key(key) => Self::new(key),
@@ -144,7 +145,7 @@ enum MappingForm {
         exclude_fields: Vec<FieldKey>,
     },
     Specific {
-        mapping: BTreeMap<FieldKey, Vec<Vec<String>>>,
+        mapping: IndexMap<FieldKey, Vec<Vec<String>>>,
     },
     All {},
     None {},

@@ -88,9 +88,14 @@ impl FeatureSpec {
         Ok(spec)
     }
 
-    /// Returns the JSON form, which the system table stores and from which the spec version is hashed.
+    /// Returns the JSON form with sorted keys, from which the spec version is hashed.
     pub fn to_json(&self) -> String {
         canonical_json::to_string(&serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// Returns the JSON form that a push stores: the same text as the Python package's, with keys in their order.
+    pub fn to_pushed_json(&self) -> String {
+        canonical_json::to_string_in_order(&serde_json::to_value(self).unwrap_or_default())
     }
 
     /// Returns the version of the whole definition, metadata and description included.

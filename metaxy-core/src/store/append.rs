@@ -160,6 +160,11 @@ impl MetadataStore {
     /// Returns the schema of a table, or `None` if a write may create it.
     pub(super) async fn table_to_write(&self, key: &FeatureKey) -> Result<Option<SchemaRef>> {
         self.check_may_change(key, "write")?;
+        self.table_or_permission(key).await
+    }
+
+    /// Returns the schema of a table, or `None` if the store may create it.
+    pub(super) async fn table_or_permission(&self, key: &FeatureKey) -> Result<Option<SchemaRef>> {
         let table = self.inner.backend.schema(key).await?;
         if table.is_none() && !self.inner.auto_create_tables {
             return Err(Error::TableMissing { table: key.table_name(), location: self.inner.info.location.clone() });

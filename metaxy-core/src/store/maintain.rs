@@ -5,10 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
-use super::{AccessMode, MetadataStore};
-
-/// The first part of the keys of tables that the store uses itself.
-const SYSTEM_PREFIX: &str = "metaxy-system";
+use super::{AccessMode, MetadataStore, SYSTEM_PREFIX};
 
 /// The location of the rows of a feature.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,6 +23,7 @@ mod resolve;
 mod stamp;
 #[cfg(feature = "serde")]
 mod structs;
+mod system;
 mod transfer;
 mod write;
 
@@ -35,7 +36,7 @@ use crate::columns;
 use crate::error::{Error, Result};
 use crate::graph::{FeatureGraph, FeaturePlan};
 use crate::hash::{HashAlgorithm, MIN_TRUNCATION, RowHasher};
-use crate::key::{FeatureKey, IntoFeatureKey};
+use crate::key::{FeatureKey, IntoFeatureKey, invalid_project};
 use crate::memory::MemoryPool;
 
 pub use crate::engine::IncrementCounts;
@@ -60,6 +61,9 @@ pub(crate) use buffered::BatchCheck;
 use clock::{Stamps, TableStamps};
 use remembered::Remembered;
 
+/// The first part of the keys of tables that the store uses itself.
+pub(crate) const SYSTEM_PREFIX: &str = "metaxy-system";
+
 /// An open metadata store. Cheap to clone; all clones are the same store.
 ///
 /// Every method accepts anything that names a feature: `"raw/video"`, `["raw", "video"]`, a key, a spec. Methods with
@@ -76,6 +80,7 @@ struct Inner {
     info: BackendInfo,
     mode: AccessMode,
     graph: FeatureGraph,
+    project: Option<String>,
     hasher: RowHasher,
     fallbacks: Vec<Fallback>,
     auto_create_tables: bool,
@@ -108,6 +113,7 @@ pub struct StoreBuilder {
     backend: SharedBackend,
     graph: FeatureGraph,
     name: Option<String>,
+    project: Option<String>,
     hash_algorithm: Option<HashAlgorithm>,
     hash_truncation_length: usize,
     fallbacks: Vec<Fallback>,
@@ -127,6 +133,13 @@ impl StoreBuilder {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Sets the project to which the features of the graph belong, for [`push`](MetadataStore::push).
+    #[must_use]
+    pub fn project(mut self, name: impl Into<String>) -> Self {
+        self.project = Some(name.into());
         self
     }
 
@@ -228,10 +241,11 @@ impl StoreBuilder {
     /// Opens the store. Opening writes nothing.
     ///
     /// # Errors
-    /// [`Error::TableCollision`], [`Error::HashAlgorithmMismatch`], and the errors of the backend:
-    /// [`Error::LocationNotFound`], [`Error::NotAStore`], [`Error::Locked`], [`Error::Unreachable`],
+    /// [`Error::TableCollision`], [`Error::HashAlgorithmMismatch`], [`Error::Config`] for an invalid name of the
+    /// project, and the errors of the backend: [`Error::LocationNotFound`], [`Error::NotAStore`], [`Error::Locked`], [`Error::Unreachable`],
     /// [`Error::AccessDenied`].
     pub async fn open(self, mode: AccessMode) -> Result<MetadataStore> {
+        self.project.as_deref().map_or(Ok(()), check_project)?;
         let info = self.backend.info();
         let algorithm = self.hash_algorithm.unwrap_or(info.default_hash);
         let truncation = self.hash_truncation_length;
@@ -245,6 +259,7 @@ impl StoreBuilder {
             hasher: RowHasher::new(algorithm, truncation)?,
             mode,
             graph: self.graph,
+            project: self.project,
             fallbacks: self.fallbacks,
             auto_create_tables: self.auto_create_tables.unwrap_or(info.auto_create_tables),
             materialization_id: self.materialization_id,
@@ -274,6 +289,7 @@ impl MetadataStore {
         StoreBuilder {
             backend: backend.into_backend(),
             name: None,
+            project: None,
             hash_algorithm: None,
             hash_truncation_length: graph.hash_truncation_length().max(MIN_TRUNCATION),
             fallbacks: Vec::new(),
@@ -324,6 +340,11 @@ impl MetadataStore {
     /// Returns the graph of its features.
     pub fn graph(&self) -> &FeatureGraph {
         &self.inner.graph
+    }
+
+    /// Returns the project to which the features of its graph belong, if it is set.
+    pub fn project(&self) -> Option<&str> {
+        self.inner.project.as_deref()
     }
 
     /// Returns the hasher of its rows.
@@ -417,6 +438,11 @@ impl<B: StoreBackend> IntoBackend for Arc<B> {
     fn into_backend(self) -> SharedBackend {
         self
     }
+}
+
+/// Checks the name of a project.
+pub(crate) fn check_project(name: &str) -> Result<()> {
+    invalid_project(name).map_or(Ok(()), |reason| Err(Error::setting("project", reason)))
 }
 
 /// Checks that a table has the columns that carry versions, without which it is not a table of a metadata store.

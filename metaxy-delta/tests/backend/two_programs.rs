@@ -11,16 +11,19 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
 use metaxy_testkit::fixtures::tables::batch;
-use metaxy_testkit::python::{Program, Project, Python};
+use metaxy_testkit::python::{Program, Project, Pushes, Python};
 
 use crate::actions;
 
+/// Returns a configuration whose store has these settings.
+fn config(top: &str, settings: &str) -> String {
+    let store = "[stores.dev]\ntype = \"metaxy.ext.polars.handlers.delta.DeltaMetadataStore\"\n[stores.dev.config]";
+    format!("{top}\nstore = \"dev\"\nproject = \"both\"\n{store}\nroot_path = \"${{HOME}}/store\"\n{settings}")
+}
+
 /// Returns a project whose store has these settings.
 fn project(python: &Python, top: &str, settings: &str) -> Project {
-    let store = "[stores.dev]\ntype = \"metaxy.ext.polars.handlers.delta.DeltaMetadataStore\"\n[stores.dev.config]";
-    let config =
-        format!("{top}\nstore = \"dev\"\nproject = \"both\"\n{store}\nroot_path = \"${{HOME}}/store\"\n{settings}");
-    Project::new(python, &config)
+    Project::new(python, &config(top, settings))
 }
 
 /// Returns the first metadata in the log of the table of `raw/video`.
@@ -125,5 +128,31 @@ async fn maps() {
         project.take_turns(first, |_, numbers| batch([ids(numbers)])).await;
         let schema = metadata(&project)["schemaString"].as_str().unwrap().to_owned();
         assert!(schema.contains(r#""type":"map""#), "{first:?}: {schema}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushed_definitions() {
+    let Some(python) = Python::for_test(&["deltalake"]) else { return };
+    for first in [Program::Rust, Program::Python] {
+        for (layout, table) in
+            [("nested", "metaxy-system/feature_versions.delta"), ("flat", "metaxy_system__feature_versions.delta")]
+        {
+            let pushes = Pushes::new(&python, &config("", &format!("layout = \"{layout}\"")));
+            pushes.take_turns(first).await;
+            let log = pushes.directory().join("store").join(table).join("_delta_log");
+            let metadata = actions(&log).into_iter().find_map(|action| action.get("metaData").cloned()).unwrap();
+            let schema: serde_json::Value = serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap();
+            let types: Vec<String> = schema["fields"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|field| format!("{} {}", field["name"].as_str().unwrap(), field["type"].as_str().unwrap()))
+                .collect();
+            assert_eq!(types.len(), 11, "{first:?}: {types:?}");
+            for name in ["recorded_at", "deleted_at"] {
+                assert!(types.contains(&format!("{name} timestamp_ntz")), "{first:?}: {types:?}");
+            }
+        }
     }
 }

@@ -8,18 +8,20 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field};
 use metaxy_testkit::fixtures::tables::{batch, ints};
-use metaxy_testkit::python::{Program, Project, Python};
+use metaxy_testkit::python::{Program, Project, Pushes, Python};
 
 const MODULES: [&str; 2] = ["duckdb", "ibis"];
 
-/// Returns a project whose store is a file.
-fn project(python: &Python, top: &str) -> Project {
+/// Returns a configuration whose store is a file.
+fn config(top: &str) -> String {
     let store = "[stores.dev]\ntype = \"metaxy.ext.duckdb.DuckDBMetadataStore\"\n[stores.dev.config]";
     let file = "database = \"${HOME}/store.duckdb\"\nhash_algorithm = \"md5\"";
-    Project::new(
-        python,
-        &format!("{top}\nauto_create_tables = true\nstore = \"dev\"\nproject = \"both\"\n{store}\n{file}"),
-    )
+    format!("{top}\nauto_create_tables = true\nstore = \"dev\"\nproject = \"both\"\n{store}\n{file}")
+}
+
+/// Returns a project whose store is a file.
+fn project(python: &Python, top: &str) -> Project {
+    Project::new(python, &config(top))
 }
 
 /// Returns the type of a by-field column in the file.
@@ -73,5 +75,19 @@ async fn maps() {
         let project = project(&python, "enable_map_datatype = true");
         project.take_turns(first, |_, ids| batch([("id", ints(ids.iter().copied()))])).await;
         assert_eq!(by_field(&project), "MAP(VARCHAR, VARCHAR)", "{first:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushed_definitions() {
+    let Some(python) = Python::for_test(&MODULES) else { return };
+    for first in [Program::Rust, Program::Python] {
+        let pushes = Pushes::new(&python, &config(""));
+        pushes.take_turns(first).await;
+        let connection = duckdb::Connection::open(pushes.directory().join("store.duckdb")).unwrap();
+        let sql = "SELECT count(*) FROM duckdb_columns() WHERE table_name = 'metaxy_system__feature_versions' AND \
+                   data_type = if(column_name IN ('recorded_at', 'deleted_at'), 'TIMESTAMP', 'VARCHAR')";
+        let fitting: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(fitting, 11, "{first:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Tables of the Python package with data versions other than texts, and with structs of users.
+//! Tables of the Python package with data versions other than texts, and with structs of users; pushed definitions.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use metaxy_core::{
 };
 use metaxy_postgres::PostgresBackend;
 use metaxy_testkit::fixtures::tables::{batch, ints, key, texts};
+use metaxy_testkit::python::{Program, Pushes, Python};
 use metaxy_testkit::servers::postgres::Database;
 
 use super::support::{config, database, open};
@@ -161,4 +162,23 @@ async fn user_structs_are_read_as_structs() {
     let boxes = rows.column_by_name("box").unwrap().as_struct();
     assert_eq!(rows.num_rows(), RECORDED.len() + 2);
     assert_eq!(boxes.column_by_name("extra").unwrap().null_count(), RECORDED.len() + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushed_definitions() {
+    let Some(python) = Python::for_test(&["ibis", "psycopg"]) else { return };
+    for first in [Program::Rust, Program::Python] {
+        let database = database();
+        let store = "[stores.dev]\ntype = \"metaxy.ext.postgresql.PostgreSQLMetadataStore\"\n[stores.dev.config]";
+        let config = format!(
+            "auto_create_tables = true\nstore = \"dev\"\nproject = \"both\"\n{store}\nconnection_string = \"{}\"",
+            database.url()
+        );
+        Pushes::new(&python, &config).take_turns(first).await;
+        let sql = "SELECT count(*) FROM information_schema.columns \
+                   WHERE table_name = 'metaxy_system__feature_versions' AND data_type = CASE \
+                   WHEN column_name IN ('recorded_at', 'deleted_at') THEN 'timestamp without time zone' \
+                   ELSE 'character varying' END";
+        assert_eq!(database.sql(sql).unwrap(), "11", "{first:?}");
+    }
 }

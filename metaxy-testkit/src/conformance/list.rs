@@ -190,6 +190,18 @@ macro_rules! __each_case {
                 deletions_of_two_clocks "A deletion counts after writes of any clock, and a write after deletions of any clock; other tables keep their time."
                 a_writer_of_a_late_clock "Rows of a buffered writer whose clock is behind count."
             }
+            definitions {
+                definitions_are_read_back "Pushed definitions are read back unchanged, newest first, also after the store is opened again."
+                the_table_is_that_of_the_python_package "Definitions are in the table `metaxy_system__feature_versions`, in texts and times without a zone."
+                only_changes_are_pushed "A version that was pushed last is not pushed again; any other is pushed with the whole project."
+                the_graph_of_a_store "A store that is opened without definitions reads its features with the graph that was pushed."
+                projects_are_kept_apart "Each project has its own versions, and its features depend on those of others."
+                concurrent_pushes "Concurrent pushes leave the definitions whole."
+                a_clock_that_is_set_back_pushes "The later push counts, even if the clock was set back."
+                a_large_project "Hundreds of features, and definitions of a hundred kilobytes, are pushed and loaded."
+                a_push_is_not_a_feature "No other call changes pushed definitions, and a push changes no feature."
+                a_store_that_is_open_for_reading "A store that is open for reading loads definitions and pushes none."
+            }
             resolve {
                 everything_is_new_at_first "If nothing has been processed, every sample is new."
                 nothing_changed "If nothing has changed, the increment is empty."

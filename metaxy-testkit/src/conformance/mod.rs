@@ -3,6 +3,7 @@
 //! [`conformance!`](crate::conformance!) generates a test for every case; [`CASES`] lists them for programs.
 
 mod concurrency;
+mod definitions;
 mod deletes;
 mod fallback;
 mod faults;

@@ -1,6 +1,7 @@
 //! The Python package, if it is installed: tests compare its results on a store.
 
 mod project;
+mod pushes;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 pub use project::{Program, Project};
+pub use pushes::Pushes;
 
 /// The variable with the path of an interpreter; `python3` is used if it is not set.
 const INTERPRETER: &str = "METAXY_REFERENCE_PYTHON";

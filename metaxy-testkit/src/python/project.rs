@@ -31,7 +31,7 @@ pub enum Program {
 }
 
 impl Program {
-    fn other(self) -> Self {
+    pub(super) fn other(self) -> Self {
         match self {
             Self::Rust => Self::Python,
             Self::Python => Self::Rust,

@@ -1,6 +1,6 @@
 //! Converts rows between JSON and Arrow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -127,7 +127,8 @@ fn is_compared(name: &str) -> bool {
     !name.starts_with("metaxy_") || columns::VERSIONS.contains(&name)
 }
 
-/// Returns a row in the form for comparisons: without other system columns and nulls, integers written as such.
+/// Returns a row in the form for comparisons: without other system columns and nulls, members sorted, integers written as
+/// such.
 pub(super) fn normalized(row: &Row) -> Row {
     let shown = row.iter().filter(|(name, value)| is_compared(name) && !value.is_null());
     shown.map(|(name, value)| (name.clone(), normalized_value(value))).collect()
@@ -136,8 +137,8 @@ pub(super) fn normalized(row: &Row) -> Row {
 fn normalized_value(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
-            let members = members.iter().filter(|(_, value)| !value.is_null());
-            Value::Object(members.map(|(name, value)| (name.clone(), normalized_value(value))).collect())
+            let sorted: BTreeMap<_, _> = members.iter().filter(|(_, value)| !value.is_null()).collect();
+            Value::Object(sorted.into_iter().map(|(name, value)| (name.clone(), normalized_value(value))).collect())
         }
         Value::Number(number) if number.is_f64() => {
             // `2.0` and `2` are the same value; beyond 2^53 not every integer is a float.

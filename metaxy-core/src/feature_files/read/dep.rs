@@ -1,6 +1,6 @@
 //! Reads dependencies on features.
 
-use std::collections::BTreeMap;
+use indexmap::IndexMap;
 
 use crate::spec::FeatureDep;
 
@@ -39,7 +39,7 @@ fn filters(table: &Table<'_>, notes: &mut Notes) -> Option<Vec<String>> {
     short.or(long).and_then(|item| texts(item, notes))
 }
 
-fn renames(item: &Item, notes: &mut Notes) -> Option<BTreeMap<String, String>> {
+fn renames(item: &Item, notes: &mut Notes) -> Option<IndexMap<String, String>> {
     let Value::Table(entries) = &item.value else {
         return expected("a table of new names by old ones", item, notes);
     };

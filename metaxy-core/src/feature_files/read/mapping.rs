@@ -1,6 +1,8 @@
 //! Reads mappings of fields: `"all"`, or `{ type = "specific", mapping = { text = ["audio"] } }`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
 
 use crate::key::{FieldKey, IntoFieldKey};
 use crate::spec::FieldsMapping;
@@ -65,7 +67,7 @@ fn of_kind(word: &str, kind: &Item, table: Option<&Table<'_>>, notes: &mut Notes
     }
 }
 
-fn specific(item: &Item, notes: &mut Notes) -> Option<BTreeMap<FieldKey, BTreeSet<FieldKey>>> {
+fn specific(item: &Item, notes: &mut Notes) -> Option<IndexMap<FieldKey, BTreeSet<FieldKey>>> {
     let Value::Table(entries) = &item.value else {
         return expected("a table of upstream fields by field", item, notes);
     };
