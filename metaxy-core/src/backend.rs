@@ -45,7 +45,7 @@ use crate::schema::bytes_of_rows;
 pub use crate::capabilities::{Capabilities, OtherProcesses, Writers};
 pub use crate::plan::{NativeIncrement, NativeOutcome};
 pub use crate::position::{Position, unrepeated};
-pub use crate::scan::{BatchStream, Scan, ScanRequest, ScanStage, stream_of};
+pub use crate::scan::{Appended, BatchStream, Scan, ScanKeys, ScanRequest, ScanStage, stream_of};
 
 /// What a store is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -232,11 +232,21 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Returns the position of a table, without reading rows: if it is equal to an earlier one, no row has changed since.
-    /// Sees whatever any writer has written before the call. `None` if the backend cannot tell, as by default;
-    /// then increments are computed from the rows each time. A missing table is at [`Position::absent`].
+    /// [`appended`](StoreBackend::appended) returns what has been written after it. Sees whatever any writer has written
+    /// before the call. `None` if the backend cannot tell, as by default; then increments are computed from all rows each
+    /// time. A missing table is at [`Position::absent`].
     async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
         let _ = table;
         Ok(None)
+    }
+
+    /// Reads what was appended to a table after a position that this backend gave, maybe in another process: every row
+    /// that has been added since, whoever added it, if no row has been removed or changed since. Otherwise the answer is
+    /// [`Appended::CannotTell`], as by default; a wrong answer loses changes. Rewriting a table's storage without changing
+    /// a row, as [`compact`](StoreBackend::compact) does, should not matter.
+    async fn appended(&self, table: &FeatureKey, since: &Position, columns: &[String]) -> Result<Appended> {
+        let _ = (table, since, columns);
+        Ok(Appended::CannotTell(format!("{} does not tell what was appended", self.info().kind)))
     }
 
     /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the

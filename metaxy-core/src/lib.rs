@@ -4,6 +4,7 @@ pub mod backend;
 pub mod blocking;
 mod canonical_json;
 mod capabilities;
+mod checkpoint;
 pub mod columns;
 pub mod config;
 mod deferred;
@@ -35,6 +36,7 @@ pub mod writer;
 pub use arrow;
 pub use arrow::array::RecordBatch;
 pub use backend::{AccessMode, BackendInfo, Capabilities, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
+pub use checkpoint::Checkpoint;
 pub use config::MetaxyConfig;
 pub use definitions::{PushedDefinition, PushedDefinitions};
 pub use error::{Error, Result};
@@ -48,7 +50,7 @@ pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, Fie
 #[cfg(feature = "serde")]
 pub use store::structs;
 pub use store::{
-    Fallback, Increment, InputProgress, IntoBatches, IntoRows, LazyIncrement, MetadataStore, RowStream, Rows,
+    Basis, Fallback, Increment, InputProgress, IntoBatches, IntoRows, LazyIncrement, MetadataStore, RowStream, Rows,
     VersioningEngine,
 };
 pub use writer::BufferedMetadataWriter;

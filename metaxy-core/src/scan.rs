@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,10 +16,13 @@ use crate::filter::Predicate;
 /// A stream of batches of one schema.
 pub type BatchStream = BoxStream<'static, Result<RecordBatch>>;
 
-/// A request to read a table. The parts apply in the order of the fields below; [`ScanStage`] names the steps. The
-/// default reads everything.
+/// A request to read a table. The parts apply in the order of the fields below; [`ScanStage`] names the steps after the
+/// first. The default reads everything.
 #[derive(Clone, Debug, Default)]
 pub struct ScanRequest {
+    /// Only rows with one of these keys are needed; the core leaves out the others. Backends that find rows by their keys
+    /// read less; `None` means that all rows are needed.
+    pub keys: Option<Arc<ScanKeys>>,
     /// Keeps the rows for which this is true, before the other steps (the feature version).
     pub row_filter: Option<Predicate>,
     /// Then keeps one row for each combination of these id columns: the one with the greatest
@@ -29,6 +33,28 @@ pub struct ScanRequest {
     pub filter: Option<Predicate>,
     /// Then keeps these columns; `None` means all. May be empty: then only the number of rows counts.
     pub columns: Option<Vec<String>>,
+}
+
+/// The keys of the rows that a scan needs: one row for each, with the names and types of columns of the table, and
+/// without nulls. If `keep_latest` is requested, they are some of its id columns.
+#[derive(Clone, Debug)]
+pub struct ScanKeys(RecordBatch);
+
+impl ScanKeys {
+    /// Creates keys: distinct rows without nulls.
+    pub fn new(keys: RecordBatch) -> Self {
+        Self(keys)
+    }
+
+    /// Returns the keys.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.0
+    }
+
+    /// Returns the names of the key columns.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.0.schema_ref().fields().iter().map(|field| field.name().as_str())
+    }
 }
 
 /// The last step of a [`ScanRequest`] that a backend has applied, after all steps before it.
@@ -59,6 +85,21 @@ impl fmt::Debug for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scan").field("schema", &self.schema).field("applied", &self.applied).finish_non_exhaustive()
     }
+}
+
+/// The rows that were appended to a table after a position.
+#[derive(Debug)]
+pub enum Appended {
+    /// Every row that was appended after the position and is still there, in the requested columns. Other rows may be
+    /// among them.
+    Rows {
+        /// The rows; no step of a request has been applied.
+        rows: Scan,
+        /// The number of rows of the whole table, as far as it is known.
+        of: Option<u64>,
+    },
+    /// It cannot be told, for this reason. Rows may have been removed or changed, or the table was made anew.
+    CannotTell(String),
 }
 
 impl ScanRequest {

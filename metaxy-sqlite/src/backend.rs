@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::executor::block_on_stream;
-use metaxy_core::backend::{BatchStream, Position, closed};
+use metaxy_core::backend::{Appended, BatchStream, Position, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
@@ -19,11 +19,13 @@ use rusqlite::Connection;
 
 use crate::KIND;
 use crate::catalog::{Catalog, SeenRows};
+use crate::changes;
 use crate::config::{MEMORY, SqliteConfig};
 use crate::connection::{Database, Snapshot};
 use crate::error::{CATALOG, During};
+use crate::keys;
 use crate::location::Location;
-use crate::read::Reading;
+use crate::read::{Reading, Since};
 use crate::types::{self, check_columns, check_sizes, check_storable};
 use crate::write::Writing;
 
@@ -95,6 +97,33 @@ impl SqliteBackend {
             }
         })
         .await
+    }
+
+    fn reading(&self, table: &FeatureKey, request: ScanRequest, since: Option<Arc<Since>>) -> Result<Reading> {
+        let (database, prefix) = (self.database()?, self.config.table_prefix.clone());
+        Ok(Reading { database, prefix, key: table.clone(), request, since })
+    }
+
+    /// Creates an index on the keys of a large table, the first time that rows are looked up by them. If another process
+    /// writes at that time, the table is read as a whole.
+    async fn index_for(&self, table: &FeatureKey, request: &ScanRequest) -> Result<()> {
+        let database = self.database()?;
+        let Some(keys) = &request.keys else { return Ok(()) };
+        if database.is_memory() || database.location.mode == AccessMode::ReadOnly {
+            return Ok(());
+        }
+        let key = table.clone();
+        let is_missing = self.read(Some(table), "read", move |catalog| match catalog.find(&key)? {
+            Some(table) => keys::is_missing(catalog.connection, &table).map_err(|error| catalog.during.error(error)),
+            None => Ok(false),
+        });
+        if is_missing.await? {
+            let keys = keys.clone();
+            if let Err(error) = self.write(table, move |writing, connection| writing.index(connection, &keys)).await {
+                tracing::debug!(table = %table, %error, "the table gets no index now, and is read as a whole");
+            }
+        }
+        Ok(())
     }
 
     /// Runs a write. Once it has begun, it is completed even if its future is dropped.
@@ -180,9 +209,8 @@ impl StoreBackend for SqliteBackend {
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
-        let database = self.database()?;
-        let prefix = self.config.table_prefix.clone();
-        Reading { database, prefix, key: table.clone(), request: request.clone() }.scan().await
+        self.index_for(table, request).await?;
+        self.reading(table, request.clone(), None)?.scan().await
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
@@ -198,9 +226,31 @@ impl StoreBackend for SqliteBackend {
         self.read(None, "list the tables", |catalog| catalog.names()).await
     }
 
-    async fn position(&self, _table: &FeatureKey) -> Result<Option<Position>> {
+    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
         let database = self.database()?;
-        blocking::run(move || database.position()).await
+        if database.location.is_immutable {
+            return Ok(None);
+        }
+        let key = table.clone();
+        let counted = self.read(Some(table), "read", move |catalog| {
+            let Some(table) = catalog.find(&key)? else { return Ok(Some(Position::absent())) };
+            let state = changes::state(catalog.connection, &table, catalog.during)?;
+            Ok(state.map(|state| state.to_position()))
+        });
+        match counted.await? {
+            Some(position) => Ok(Some(position)),
+            None => blocking::run(move || database.position()).await,
+        }
+    }
+
+    async fn appended(&self, table: &FeatureKey, since: &Position, columns: &[String]) -> Result<Appended> {
+        let since = Since::new(since.clone());
+        let request = ScanRequest { columns: Some(columns.to_vec()), ..ScanRequest::default() };
+        let rows = self.reading(table, request, Some(since.clone()))?.scan().await?;
+        Ok(match since.found() {
+            Ok(later) => Appended::Rows { rows, of: u64::try_from(later.last).ok() },
+            Err(reason) => Appended::CannotTell(reason.to_owned()),
+        })
     }
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {

@@ -12,6 +12,7 @@ use metaxy_core::schema::{distinct_name, plain_type};
 use metaxy_core::{Error, FeatureKey, Result, columns, ipc};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::changes;
 use crate::error::{CATALOG, During, corrupt};
 use crate::sql::quoted;
 use crate::types::{declared_type, storage};
@@ -217,6 +218,7 @@ impl Catalog<'_> {
         // Only the name is read, so that a table with a damaged schema can be dropped.
         let Some(entry) = self.entry(&feature)? else { return Ok(()) };
         self.execute(&format!("DROP TABLE IF EXISTS {}", quoted(&entry.name)))?;
+        changes::forget(self.connection, &entry.name).map_err(|error| self.during.error(error))?;
         let removed = self
             .connection
             .execute("DELETE FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2", params![self.prefix, feature]);

@@ -127,7 +127,7 @@ impl Database {
         Ok(&mut guard.insert(opened).connection)
     }
 
-    /// Returns the position of all tables: SQLite tells a connection whether others have committed changes. `None` for a
+    /// Returns the position of all tables, for those whose changes are not counted: SQLite tells a connection whether others have committed changes. `None` for a
     /// database in memory, which has no others, and for a file that is read as if it could not change.
     pub(crate) fn position(&self) -> Result<Option<Position>> {
         if self.is_memory() || self.location.is_immutable {

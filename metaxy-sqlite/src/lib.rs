@@ -2,11 +2,13 @@
 
 mod backend;
 mod catalog;
+mod changes;
 mod config;
 mod connection;
 mod delete;
 mod error;
 mod immutable;
+mod keys;
 mod location;
 mod read;
 mod sql;

@@ -1,19 +1,21 @@
 //! Reading rows as Arrow batches.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use metaxy_core::backend::{BatchStream, stream_of};
+use metaxy_core::backend::{BatchStream, Position, stream_of};
 use metaxy_core::spill::Spill;
 use metaxy_core::{Error, FeatureKey, Result, Scan, ScanRequest, ScanStage, blocking, fence};
 use rusqlite::{Connection, InterruptHandle};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, StoredTable};
+use crate::changes;
 use crate::connection::{Database, Held, Snapshot, try_hold};
 use crate::error::During;
+use crate::keys;
 use crate::sql::{self, Select};
 use crate::types::{Batch, FEW_ROWS, MAX_ROWS};
 
@@ -26,6 +28,45 @@ pub(crate) struct Reading {
     pub(crate) prefix: String,
     pub(crate) key: FeatureKey,
     pub(crate) request: ScanRequest,
+    /// Limits the read to rows that were appended later.
+    pub(crate) since: Option<Arc<Since>>,
+}
+
+/// A position after which rows are read, and what was found there.
+#[derive(Debug)]
+pub(crate) struct Since {
+    position: Position,
+    found: OnceLock<std::result::Result<Later, &'static str>>,
+}
+
+/// The rows after a position.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Later {
+    /// The number of the first of them.
+    first: i64,
+    /// The number of the last row of the table.
+    pub(crate) last: i64,
+}
+
+impl Since {
+    pub(crate) fn new(position: Position) -> Arc<Self> {
+        Arc::new(Self { position, found: OnceLock::new() })
+    }
+
+    /// Returns what the read has found, or why it cannot be told what is later.
+    pub(crate) fn found(&self) -> std::result::Result<Later, &'static str> {
+        self.found.get().copied().unwrap_or(Err("it was not read"))
+    }
+
+    /// Finds the position in the snapshot that is read.
+    fn find(&self, connection: &Connection, table: &StoredTable, during: During<'_>) -> Result<Option<Later>> {
+        let found = match changes::state(connection, table, during)? {
+            None => Err("its changes are not counted yet; the next write begins to"),
+            Some(now) => changes::last_row_at(connection, table, &self.position, &now, during)?
+                .map(|last| Later { first: last.saturating_add(1), last: now.last() }),
+        };
+        Ok(self.found.get_or_init(|| found).ok())
+    }
 }
 
 impl Reading {
@@ -82,12 +123,20 @@ impl Reading {
         let during = self.during().of(&name);
         let catalog = Catalog { connection, prefix: &self.prefix, during };
         let table = catalog.find(&self.key)?.ok_or_else(|| self.missing())?;
-        let select = sql::select(&table, &self.request);
+        let next = match &self.since {
+            None => Some(FIRST_ROW),
+            Some(since) => since.find(connection, &table, during)?.map(|later| later.first),
+        };
+        let by_keys = match &self.request.keys {
+            Some(keys) => keys::find_rows(connection, &table, keys, during)?,
+            None => false,
+        };
+        let select = sql::select(&table, &self.request, by_keys);
         for (statement, parameters) in &select.preparation {
             connection.execute(statement, parameters.bound()).map_err(|error| during.error(error))?;
         }
         let schema = Arc::new(table.schema.project(&select.columns)?);
-        Ok(Rows { name, schema, select, next: Some(FIRST_ROW) })
+        Ok(Rows { name, schema, select, next })
     }
 
     fn during(&self) -> During<'_> {

@@ -5,14 +5,17 @@ use std::thread;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use metaxy_core::backend::ScanKeys;
 use metaxy_core::filter::Predicate;
 use metaxy_core::schema::{convert, grown_schema, slices};
 use metaxy_core::{Error, FeatureKey, Result};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::catalog::{Catalog, StoredTable};
+use crate::changes;
 use crate::delete;
 use crate::error::During;
+use crate::keys;
 use crate::location::Location;
 use crate::types::{binder, check_columns, check_storable, encode};
 
@@ -58,6 +61,7 @@ impl Writing<'_> {
             grown.fields().iter().try_for_each(|field| check_storable(field.name(), field.data_type()))?;
             check_columns(&self.key.table_name(), grown.fields().len())?;
             let table = catalog.evolve(self.key, stored, grown)?;
+            changes::count_changes(transaction, &table, during)?;
             // Nested values take more memory when they are encoded.
             let mut pieces = batches.flat_map(|batch| match batch {
                 Ok(batch) => slices(&batch).into_iter().map(Ok).collect(),
@@ -116,6 +120,16 @@ impl Writing<'_> {
             encoded.arrays.push(encode(&convert(self.key, field.name(), array, stored.data_type())?)?);
         }
         Ok(encoded)
+    }
+
+    /// Creates the index by which rows are found, if the table is large and has none.
+    pub(crate) fn index(&self, connection: &mut Connection, by: &ScanKeys) -> Result<()> {
+        self.in_transaction(connection, "index the table", |transaction, catalog, during| {
+            match catalog.find(self.key)? {
+                Some(table) => keys::index(transaction, &table, by, during),
+                None => Ok(()),
+            }
+        })
     }
 
     /// Removes the rows for which a predicate is true.

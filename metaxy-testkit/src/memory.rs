@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use metaxy_core::backend::{
-    self, AccessMode, BackendInfo, Capabilities, OtherProcesses, Position, Scan, ScanRequest, ScanStage, SharedBackend,
+    self, AccessMode, Appended, BackendInfo, Capabilities, OtherProcesses, Position, Scan, ScanRequest, ScanStage, SharedBackend,
     StoreBackend, Writers,
 };
 use metaxy_core::filter::Predicate;
@@ -26,14 +26,34 @@ struct Table {
     batches: Vec<RecordBatch>,
     /// The latest time of its rows.
     newest: Option<i64>,
-    /// The number of its last change, among those of all tables of the process.
-    change: u64,
+    /// Distinguishes the table, as it was after rows were last removed, from all others of the process.
+    incarnation: u64,
 }
 
-/// Returns the number of a change.
-fn next_change() -> u64 {
-    static CHANGES: AtomicU64 = AtomicU64::new(0);
-    CHANGES.fetch_add(1, Ordering::SeqCst)
+/// Returns a number that no table has had.
+fn next_incarnation() -> u64 {
+    static INCARNATIONS: AtomicU64 = AtomicU64::new(0);
+    INCARNATIONS.fetch_add(1, Ordering::SeqCst)
+}
+
+impl Table {
+    /// Returns its incarnation and the number of its batches, which only grows.
+    fn position(&self) -> Position {
+        Position::new(format!("{} {}", self.incarnation, self.batches.len()))
+    }
+
+    /// Returns the number of batches at a position, if only batches were added since.
+    fn batches_at(&self, position: &Position) -> Option<usize> {
+        let (incarnation, batches) = position.as_str().split_once(' ')?;
+        (incarnation.parse() == Ok(self.incarnation)).then(|| batches.parse().ok()).flatten()
+    }
+
+    /// Returns the batches from a number on, in the current schema.
+    fn scan(&self, table: &FeatureKey, from: usize) -> Result<Scan> {
+        let batches = self.batches.iter().skip(from).map(|batch| conform(table, &self.schema, batch));
+        let stream = backend::stream_of(batches.collect::<Result<_>>()?);
+        Ok(Scan { schema: self.schema.clone(), stream, applied: ScanStage::Nothing })
+    }
 }
 
 type Tables = Arc<Mutex<BTreeMap<String, Table>>>;
@@ -119,23 +139,20 @@ impl StoreBackend for MemoryBackend {
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let mut tables = self.tables()?;
-        let created = || Table { schema: schema.clone(), batches: Vec::new(), newest: None, change: 0 };
+        let created = || Table { schema: schema.clone(), batches: Vec::new(), newest: None, incarnation: next_incarnation() };
         let stored = tables.entry(table.table_name()).or_insert_with(created);
         stored.schema = grown_schema(table, &stored.schema, &schema)?;
         for batch in &batches {
             stored.newest = stored.newest.max(columns::newest_time(batch)?);
         }
         stored.batches.extend(batches);
-        stored.change = next_change();
         Ok(())
     }
 
     async fn scan(&self, table: &FeatureKey, _request: &ScanRequest) -> Result<Scan> {
         let tables = self.tables()?;
         let stored = tables.get(&table.table_name()).ok_or_else(|| backend::not_found(&self.info(), table))?;
-        let schema = stored.schema.clone();
-        let batches = stored.batches.iter().map(|batch| conform(table, &schema, batch)).collect::<Result<_>>()?;
-        Ok(Scan { schema, stream: backend::stream_of(batches), applied: ScanStage::Nothing })
+        stored.scan(table, 0)
     }
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {
@@ -143,9 +160,17 @@ impl StoreBackend for MemoryBackend {
     }
 
     async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
+        Ok(Some(self.tables()?.get(&table.table_name()).map_or_else(Position::absent, Table::position)))
+    }
+
+    async fn appended(&self, table: &FeatureKey, since: &Position, _columns: &[String]) -> Result<Appended> {
         let tables = self.tables()?;
-        let position = |stored: &Table| Position::new(stored.change.to_string());
-        Ok(Some(tables.get(&table.table_name()).map_or_else(Position::absent, position)))
+        let stored = tables.get(&table.table_name()).ok_or_else(|| backend::not_found(&self.info(), table))?;
+        let Some(from) = stored.batches_at(since) else {
+            return Ok(Appended::CannotTell("rows were removed, or the table was made anew".to_owned()));
+        };
+        let rows = stored.batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        Ok(Appended::Rows { rows: stored.scan(table, from)?, of: Some(rows) })
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
@@ -159,7 +184,7 @@ impl StoreBackend for MemoryBackend {
             kept.push(rest);
         }
         stored.batches = kept;
-        stored.change = next_change();
+        stored.incarnation = next_incarnation();
         Ok(deleted)
     }
 

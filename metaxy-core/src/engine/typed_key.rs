@@ -42,6 +42,17 @@ impl TypedKey {
         Ok(Some(Self { columns }))
     }
 
+    /// Returns the key of several tables, each with its names of the columns, or `None` if values of two of them cannot be
+    /// compared.
+    pub(crate) fn shared(names: &[String], tables: &[(&Schema, &[String])]) -> Option<Self> {
+        let shared_type = |column: usize| {
+            let mut types = tables.iter().map(|(schema, names)| schema.field_with_name(names.get(column)?).ok());
+            let first = types.next()??.data_type();
+            types.try_fold(common_type(first, first)?, |shared, other| common_type(&shared, other?.data_type()))
+        };
+        names.iter().enumerate().map(|(column, name)| Some((name.clone(), shared_type(column)?))).collect()
+    }
+
     /// Returns the columns, with the types in which they are compared.
     pub(crate) fn columns(&self) -> &[(String, DataType)] {
         &self.columns

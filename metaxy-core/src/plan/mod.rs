@@ -237,6 +237,7 @@ pub fn read_request(
         });
     }
     Ok(ScanRequest {
+        keys: None,
         row_filter: row_filter.transpose()?,
         keep_latest: keep_latest.then(|| spec.id_columns.clone()),
         filter,

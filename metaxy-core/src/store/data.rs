@@ -11,8 +11,11 @@ use arrow::datatypes::SchemaRef;
 use futures::{Stream, TryStreamExt};
 
 use crate::backend::BatchStream;
+use crate::checkpoint::Checkpoint;
 use crate::engine;
 use crate::error::Result;
+
+use super::Basis;
 
 /// A source of rows: one batch, several, a reader, or a part of an [`Increment`](crate::Increment).
 pub trait IntoBatches {
@@ -230,12 +233,40 @@ pub struct Increment {
     pub orphaned: Rows,
     /// The columns by which expected rows and stored ones are matched.
     pub(super) matched_by: Vec<String>,
+    pub(super) basis: Basis,
+    pub(super) checkpoint: Option<Checkpoint>,
 }
 
 impl Increment {
     /// Returns whether nothing is new, stale or orphaned.
     pub fn is_empty(&self) -> bool {
         self.new.is_empty() && self.stale.is_empty() && self.orphaned.is_empty()
+    }
+
+    /// Returns an empty increment, for tables that have not changed since a checkpoint.
+    pub(super) fn unchanged(checkpoint: &Checkpoint, matched_by: Vec<String>) -> Self {
+        let none = |schema: &SchemaRef| Rows::new(schema.clone(), Vec::new());
+        let contents = checkpoint.contents();
+        Self {
+            new: none(&contents.expected),
+            stale: none(&contents.expected),
+            orphaned: none(&contents.orphaned),
+            matched_by,
+            basis: Basis::Unchanged,
+            checkpoint: Some(checkpoint.clone()),
+        }
+    }
+
+    /// Returns what it was computed from.
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    /// Returns the state of the tables from which it was computed, for [`since`](crate::store::ResolveRequest::since).
+    /// `None` if a backend does not tell the position of a table, if the samples were given, if the comparison was skipped,
+    /// or if the increment has more than a million rows.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
     }
 
     /// Returns the samples to process: the batches of `new` and then those of `stale`.

@@ -17,6 +17,7 @@ mod lazy;
 mod made_from;
 mod maintain;
 mod named;
+mod positions;
 mod read;
 mod remembered;
 mod resolve;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::backend::{AccessMode, BackendInfo, SharedBackend, StoreBackend};
+use crate::checkpoint::CheckpointDirectory;
 use crate::columns;
 use crate::error::{Error, Result};
 use crate::graph::{FeatureGraph, FeaturePlan};
@@ -49,7 +51,7 @@ pub use fallback::Fallback;
 pub use lazy::{IncrementStream, LazyIncrement};
 pub use maintain::FeatureLocation;
 pub use read::ReadRequest;
-pub use resolve::{InputProgress, ResolveRequest};
+pub use resolve::{Basis, InputProgress, ResolveRequest};
 #[cfg(feature = "serde")]
 pub use structs::{StructRows, structs};
 pub use transfer::{CopyProgress, CopyRequest, CopySummary};
@@ -126,6 +128,7 @@ pub struct StoreBuilder {
     memory_limit: Option<usize>,
     temp_dir: Option<PathBuf>,
     partitions: Option<usize>,
+    checkpoints: Option<PathBuf>,
 }
 
 impl StoreBuilder {
@@ -222,6 +225,15 @@ impl StoreBuilder {
         self
     }
 
+    /// Sets the directory where the [checkpoints](crate::Checkpoint) of increments are kept, so that another process reads
+    /// only what has changed since; by default an open store remembers its own. Any number of processes and stores may
+    /// share a directory, and its files may be removed at any time.
+    #[must_use]
+    pub fn checkpoints(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.checkpoints = Some(directory.into());
+        self
+    }
+
     /// Sets into how many partitions rows are divided at a time if they exceed the memory limit. It is for tests: the
     /// answer does not depend on it.
     #[doc(hidden)]
@@ -254,6 +266,8 @@ impl StoreBuilder {
             Some(partitions) => pool.with_partitions(partitions),
             None => pool,
         };
+        let place = format!("{} at {}", info.kind, info.location);
+        let checkpoints = self.checkpoints.map(|directory| CheckpointDirectory::new(directory, place));
         let inner = Inner {
             name: self.name.unwrap_or_else(|| format!("{} at {}", info.kind, info.location)),
             hasher: RowHasher::new(algorithm, truncation)?,
@@ -268,7 +282,7 @@ impl StoreBuilder {
             versioning_engine: self.versioning_engine,
             stamps: self.clock.map_or_else(Stamps::system, Stamps::new),
             table_stamps: Arc::default(),
-            remembered: Arc::default(),
+            remembered: Remembered::new(checkpoints),
             pool,
             backend: self.backend,
             info,
@@ -302,6 +316,7 @@ impl MetadataStore {
             memory_limit: None,
             temp_dir: None,
             partitions: None,
+            checkpoints: None,
             graph,
         }
     }
@@ -311,11 +326,7 @@ impl MetadataStore {
     /// # Errors
     /// [`Error::TableCollision`].
     pub fn with_graph(&self, graph: FeatureGraph) -> Result<Self> {
-        let store = self.with(|inner| {
-            inner.graph = graph;
-            // What was up to date may not be under other definitions.
-            inner.remembered = Arc::default();
-        });
+        let store = self.with(|inner| inner.graph = graph);
         store.check_table_names()?;
         Ok(store)
     }

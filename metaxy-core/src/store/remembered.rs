@@ -1,125 +1,129 @@
-//! Empty increments that an open store remembers: as long as no table has changed, they are the answer, and nothing is
-//! read.
-//!
-//! Positions are asked only for a feature whose last increment was empty too, so that other resolves pay nothing.
+//! The checkpoints of an open store: what was resolved before is not read again.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
-
+use crate::checkpoint::{Checkpoint, CheckpointDirectory};
 use crate::key::FeatureKey;
-use crate::plan::ResolveOptions;
-use crate::position::Position;
 
-use super::{Increment, MetadataStore};
+/// The limit of the bytes of keys that a store remembers.
+const MOST_BYTES: usize = 64 << 20;
+/// The number of checkpoints that a store remembers.
+const MOST_ENTRIES: usize = 1_000;
 
-/// What is known of features that were up to date, one entry for each.
+/// The last checkpoint of each feature and set of options, and the directory that keeps them for other processes.
 #[derive(Debug, Default)]
-pub(super) struct Remembered(Mutex<HashMap<FeatureKey, UpToDate>>);
-
-/// An empty increment.
-#[derive(Clone, Debug)]
-struct UpToDate {
-    options: ResolveOptions,
-    increment: Increment,
-    /// The positions of the tables before they were read; `None` if they were not asked for.
-    positions: Option<Vec<Position>>,
+pub(super) struct Remembered {
+    entries: Mutex<Entries>,
+    directory: Option<Arc<CheckpointDirectory>>,
 }
 
-/// The positions of the tables before a resolve, and the answer if they have not changed since.
-pub(super) enum Look {
-    /// The increment is empty, as it was before.
-    Unchanged(Increment),
-    /// The tables have to be read.
-    Read(Option<Vec<Position>>),
+#[derive(Debug, Default)]
+struct Entries {
+    by_use: HashMap<(FeatureKey, String), (u64, Checkpoint)>,
+    /// The number of uses.
+    uses: u64,
+    bytes: usize,
 }
 
 impl Remembered {
-    fn entries(&self) -> MutexGuard<'_, HashMap<FeatureKey, UpToDate>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new(directory: Option<Arc<CheckpointDirectory>>) -> Arc<Self> {
+        Arc::new(Self { entries: Mutex::default(), directory })
     }
 
-    /// Returns the last increment of a feature with these options, if it was empty.
-    fn find(&self, key: &FeatureKey, options: &ResolveOptions) -> Option<UpToDate> {
-        self.entries().get(key).filter(|known| &known.options == options).cloned()
+    /// Returns the last checkpoint of a feature with a definition.
+    pub(super) async fn find(&self, feature: &FeatureKey, definition: &str) -> Option<Checkpoint> {
+        let found = self.with_entries(|entries| entries.find(feature, definition));
+        match (found, &self.directory) {
+            (None, Some(directory)) => directory.load(feature, definition).await,
+            (found, _) => found,
+        }
     }
 
-    /// Remembers the increment of a feature if it is empty, otherwise forgets an earlier one with these options.
-    pub(super) fn note(
-        &self,
-        key: &FeatureKey,
-        options: ResolveOptions,
-        positions: Option<Vec<Position>>,
-        increment: &Increment,
-    ) {
-        let is_empty = [&increment.new, &increment.stale, &increment.orphaned].iter().all(|rows| rows.num_rows() == 0);
-        let mut entries = self.entries();
-        if is_empty {
-            entries.insert(key.clone(), UpToDate { options, increment: increment.clone(), positions });
-        } else if entries.get(key).is_some_and(|known| known.options == options) {
-            entries.remove(key);
+    /// Remembers the checkpoint of an increment, in place of an earlier one.
+    pub(super) async fn keep(&self, checkpoint: &Checkpoint) {
+        self.with_entries(|entries| entries.insert(checkpoint.clone()));
+        if let Some(directory) = &self.directory {
+            directory.save(checkpoint).await;
+        }
+    }
+
+    fn with_entries<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
+        work(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Entries {
+    fn find(&mut self, feature: &FeatureKey, definition: &str) -> Option<Checkpoint> {
+        let (last_use, checkpoint) = self.by_use.get_mut(&(feature.clone(), definition.to_owned()))?;
+        self.uses += 1;
+        *last_use = self.uses;
+        Some(checkpoint.clone())
+    }
+
+    fn insert(&mut self, checkpoint: Checkpoint) {
+        let key = (checkpoint.feature().clone(), checkpoint.contents().definition.clone());
+        self.remove(&key);
+        if checkpoint.bytes() > MOST_BYTES {
+            return;
+        }
+        self.uses += 1;
+        self.bytes += checkpoint.bytes();
+        self.by_use.insert(key, (self.uses, checkpoint));
+        while self.bytes > MOST_BYTES || self.by_use.len() > MOST_ENTRIES {
+            let oldest = self.by_use.iter().min_by_key(|(_, (last_use, _))| *last_use).map(|(key, _)| key.clone());
+            let Some(oldest) = oldest else { return };
+            self.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, key: &(FeatureKey, String)) {
+        if let Some((_, removed)) = self.by_use.remove(key) {
+            self.bytes -= removed.bytes();
         }
     }
 }
 
-impl MetadataStore {
-    /// Looks whether the tables of a feature are as they were when its last increment was empty.
-    pub(super) async fn look(&self, key: &FeatureKey, options: &ResolveOptions) -> Look {
-        let Some(known) = self.inner.remembered.find(key, options) else { return Look::Read(None) };
-        let positions = self.positions(key).await;
-        match positions.is_some() && positions == known.positions {
-            true => {
-                tracing::debug!(feature = %key, "no table has changed since the feature was found up to date");
-                Look::Unchanged(known.increment)
-            }
-            false => Look::Read(positions),
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow::datatypes::Schema;
+
+    use super::*;
+    use crate::checkpoint::Contents;
+
+    fn checkpoint(feature: &str, keys: usize) -> Checkpoint {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![0; keys]));
+        let empty = Arc::new(Schema::empty());
+        Checkpoint::new(Contents {
+            feature: feature.parse().expect("a key"),
+            definition: "d".to_owned(),
+            marks: Vec::new(),
+            serving: Vec::new(),
+            open: vec![RecordBatch::try_from_iter([("id", ids)]).expect("a batch")],
+            expected: empty.clone(),
+            orphaned: empty,
+        })
+    }
+
+    #[tokio::test]
+    async fn the_least_recently_used_are_forgotten() {
+        let remembered = Remembered::default();
+        let third = MOST_BYTES / 3 / size_of::<i64>();
+        let find = async |name: &str| remembered.find(&name.parse().expect("a key"), "d").await.is_some();
+        for name in ["a", "b"] {
+            remembered.keep(&checkpoint(name, third)).await;
         }
-    }
-
-    /// Returns the positions of all tables from which a feature's increment is made, in every store that may serve them;
-    /// `None` if one cannot be told.
-    async fn positions(&self, key: &FeatureKey) -> Option<Vec<Position>> {
-        let deps = &self.plan(key).ok()?.spec.deps;
-        let inputs = deps.iter().map(|dep| self.input_positions(dep.feature()));
-        let (own, inputs) = futures::join!(self.own_position(key), join_all(inputs));
-        let inputs = inputs.into_iter().collect::<Option<Vec<_>>>()?;
-        Some(inputs.into_iter().flatten().chain([own?]).collect())
-    }
-
-    async fn input_positions(&self, key: &FeatureKey) -> Option<Vec<Position>> {
-        let mut found = Vec::new();
-        self.add_positions(key, &mut BTreeSet::new(), &mut found).await.then_some(found)
-    }
-
-    /// Adds the positions of a table in this store and its fallbacks, in each once. Returns whether all can be told: a
-    /// store that cannot be opened now may serve the table later.
-    fn add_positions<'a>(
-        &'a self,
-        key: &'a FeatureKey,
-        seen: &'a mut BTreeSet<usize>,
-        found: &'a mut Vec<Position>,
-    ) -> BoxFuture<'a, bool> {
-        async move {
-            if !seen.insert(self.identity()) {
-                return true;
-            }
-            let Some(position) = self.own_position(key).await else { return false };
-            found.push(position);
-            for fallback in &self.inner.fallbacks {
-                let Ok(store) = fallback.open().await else { return false };
-                if !store.add_positions(key, seen, found).await {
-                    return false;
-                }
-            }
-            true
+        assert!(find("a").await);
+        for name in ["c", "d"] {
+            remembered.keep(&checkpoint(name, third / 2)).await;
         }
-        .boxed()
-    }
-
-    /// Returns the position of a table in this store. If that fails, reading the table shows why.
-    async fn own_position(&self, key: &FeatureKey) -> Option<Position> {
-        self.inner.backend.position(key).await.ok().flatten()
+        remembered.keep(&checkpoint("e", third)).await;
+        let found = [find("a").await, find("b").await, find("c").await, find("d").await, find("e").await];
+        assert_eq!(found, [true, false, true, true, true]);
+        remembered.keep(&checkpoint("a", 10 * third)).await;
+        assert!(!find("a").await, "it is larger than all that may be remembered");
     }
 }

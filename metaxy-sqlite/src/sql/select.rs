@@ -3,6 +3,7 @@
 use metaxy_core::{ScanRequest, ScanStage, columns};
 
 use crate::catalog::StoredTable;
+use crate::keys::ROWS;
 use crate::types::{Storage, storage};
 
 use super::predicate::{Parameters, condition};
@@ -34,14 +35,18 @@ struct Conditions {
     preparation: Vec<(String, Parameters)>,
 }
 
-/// Converts a request into SQL, as far as SQLite's result equals that of the core.
-pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
+/// Converts a request into SQL, as far as SQLite's result equals that of the core. With `by_keys`, only the rows in
+/// [`ROWS`] are selected.
+pub(crate) fn select(table: &StoredTable, request: &ScanRequest, by_keys: bool) -> Select {
     let mut parameters = Parameters::after_first();
     let mut conditions = Conditions::default();
     let applied = conditions_of(table, request, &mut parameters, &mut conditions);
     let needed = request.columns_needed(&table.schema, applied);
     let columns: Vec<usize> = needed.iter().filter_map(|name| table.schema.index_of(name).ok()).collect();
     let mut sql = numbered_rows(table, needed.iter().map(String::as_str));
+    if by_keys {
+        conditions.sql.push(format!("rowid IN (SELECT row FROM {ROWS})"));
+    }
     for condition in &conditions.sql {
         sql.push_str(" AND ");
         sql.push_str(condition);
@@ -68,6 +73,10 @@ fn conditions_of(
         conditions.sql.push(condition);
     }
     if let Some(ids) = &request.keep_latest {
+        // The core keeps the latest of a few rows.
+        if request.keys.is_some() {
+            return ScanStage::RowFilter;
+        }
         if request.columns_needed(&table.schema, ScanStage::RowFilter).len() <= NARROW {
             return ScanStage::RowFilter;
         }

@@ -206,11 +206,13 @@ pub(super) async fn both_engines(request: impl Fn() -> ResolveRequest) -> Result
 
 /// Returns the increment of a request, after checking that the storage system and the Arrow engine agree.
 pub(super) async fn assert_engines_agree(request: impl Fn() -> ResolveRequest) -> Result<Increment> {
-    let native = request().versioning_engine(VersioningEngine::Auto).await?;
-    let arrow = request().versioning_engine(VersioningEngine::Arrow).await?;
+    let remembered = request().await?;
+    let native = request().versioning_engine(VersioningEngine::Auto).from_all_rows().await?;
+    let arrow = request().versioning_engine(VersioningEngine::Arrow).from_all_rows().await?;
     let streamed = request().versioning_engine(VersioningEngine::Arrow).memory_limit(1).lazy().await?.collect().await?;
     assert_same_increment("the storage system", &arrow, &native)?;
     assert_same_increment("the Arrow engine in partitions", &arrow, &streamed)?;
+    assert_same_increment("what the store remembers", &arrow, &remembered)?;
     Ok(native)
 }
 

@@ -34,6 +34,15 @@ macro_rules! __each_case {
                 changes_of_others_move_the_position "So do the changes of other stores on the same location."
                 features_that_were_up_to_date "An increment that was empty is computed again after a change of any table, by whichever store."
             }
+            since {
+                every_change "An increment since a checkpoint is the increment from all rows, after every kind of change."
+                other_stores_and_maintenance "So it is after other stores have written, compacted and vacuumed, and after the store was opened again."
+                samples_that_change_their_group "A sample that changes its group changes both groups."
+                appended_rows "What was appended after a position includes every row that was, unless the backend cannot tell."
+                remembered_by_the_store "An open store remembers the checkpoints of its increments, by their options."
+                a_directory_of_checkpoints "So does a directory, of which damaged files are ignored."
+                random_histories "Random histories give the same increments since every earlier state as from all rows."
+            }
             types {
                 boolean "Values, including nulls, are read back unchanged, or the write is refused with the name of the column."
                 int8 "Values, including nulls, are read back unchanged, or the write is refused with the name of the column."
@@ -159,6 +168,7 @@ macro_rules! __each_case {
                 filters_on_every_kind_of_literal "Texts with quotes and Unicode, floats and times are compared correctly."
                 filters_inside_structs "A filter can use a member of a struct column."
                 scans_apply_what_they_report "A scan has applied the steps that it reports, and has the columns for the remaining ones."
+                scans_by_keys "A scan by keys returns every row that has one of them."
                 several_filters_are_combined "Several filters are combined by AND."
                 unknown_filter_column "A filter with an unknown column, or one that does not parse, is an error."
                 several_id_columns "Samples with several id columns are distinguished by all of them."

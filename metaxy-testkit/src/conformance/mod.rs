@@ -21,6 +21,7 @@ mod read_only;
 mod report;
 mod resolve;
 mod second_process;
+mod since;
 mod tables;
 mod types;
 mod write;

@@ -1,8 +1,13 @@
 //! Reading: the newest row of each sample that is not deleted, then filters, then columns.
 
-use arrow::array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
+use metaxy_core::backend::ScanKeys;
 use metaxy_core::{
     Error, FeatureGraph, FeatureKey, FeatureSpec, Filter, MetadataStore, Result, Scan, ScanRequest, ScanStage, col,
     columns,
@@ -207,6 +212,7 @@ pub(super) async fn scans_apply_what_they_report(bench: Bench) -> Result<Outcome
     for row_filter in &row_filters {
         for filter in &filters {
             requests.extend(parts.iter().cloned().map(|(keep_latest, columns)| ScanRequest {
+                keys: None,
                 row_filter: row_filter.clone(),
                 keep_latest,
                 filter: filter.clone(),
@@ -218,6 +224,12 @@ pub(super) async fn scans_apply_what_they_report(bench: Bench) -> Result<Outcome
         check_scan(backend.scan(&table, &request).await?, &request, &schema).await?;
     }
     PASSED
+}
+
+/// Returns the texts of some columns, joined row by row.
+fn joined_texts(rows: &RecordBatch, columns: &[&str]) -> Vec<String> {
+    let columns: Vec<Vec<String>> = columns.iter().map(|column| texts(rows, column)).collect();
+    (0..rows.num_rows()).map(|row| columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join("|")).collect()
 }
 
 /// Checks the rows and columns of a scan against the steps that it reports.
@@ -249,6 +261,36 @@ async fn check_scan(scan: Scan, request: &ScanRequest, table: &SchemaRef) -> Res
     let what = format!("a scan that reports {stage:?} of {request:?} has {found} rows");
     assert!((least..=rows.len()).contains(&found), "{what} instead of {least} to {}", rows.len());
     Ok(())
+}
+
+pub(super) async fn scans_by_keys(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    let names = ["s1", "it's", "\u{e9}\u{1f600}", "S1", " s1", "s1 ", ""];
+    for n in 0..3_i64 {
+        store.write(ROOT, samples(names, "v1").column("n", Int64Array::from(vec![n; names.len()])).batch()).await?;
+    }
+    let (table, backend) = (ROOT.parse::<FeatureKey>()?, store.backend());
+    let text = |values: &[&str]| ("id", Arc::new(StringArray::from(values.to_vec())) as ArrayRef);
+    let number = |values: &[i64]| ("n", Arc::new(Int64Array::from(values.to_vec())) as ArrayRef);
+    for (keys, columns, expected) in [
+        (vec![text(&["s1", "it's", "gone"])], ["id", "n"], 6),
+        (vec![text(&names)], ["id", "n"], 21),
+        (vec![text(&[])], ["id", "n"], 0),
+        (vec![number(&[1, 7, i64::MIN])], ["n", "id"], 7),
+        (vec![text(&["s1", "s1", "\u{e9}\u{1f600}"]), number(&[0, 2, 5])], ["id", "n"], 2),
+    ] {
+        let rows = RecordBatch::try_from_iter(keys.clone()).expect("columns of one length");
+        let by = &columns[..keys.len()];
+        let wanted = joined_texts(&rows, by);
+        let keys = Some(Arc::new(ScanKeys::new(rows)));
+        let request =
+            ScanRequest { keys, columns: Some(columns.map(str::to_owned).to_vec()), ..ScanRequest::default() };
+        let batches: Vec<RecordBatch> = backend.scan(&table, &request).await?.stream.try_collect().await?;
+        let found: Vec<String> = batches.iter().flat_map(|batch| joined_texts(batch, by)).collect();
+        let found = found.iter().filter(|key| wanted.contains(key)).count();
+        assert_eq!(found, expected, "rows with the keys {wanted:?}");
+    }
+    PASSED
 }
 
 pub(super) async fn several_filters_are_combined(bench: Bench) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -12,7 +13,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::conformance::panic_text;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Scenario, SinceCounts};
 
 use super::history::{Draft, drafts};
 
@@ -104,7 +105,36 @@ impl Histories {
         Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
         Guard: Send,
     {
-        let player = Player { factory, configure };
+        self.play_with(&Player { factory, configure, since: None }).await
+    }
+
+    /// Runs the histories, and compares increments since checkpoints with increments from all rows
+    /// ([`run_since`](crate::scenario::run_since)). The oracle's answers are not needed.
+    ///
+    /// # Errors
+    /// The first history with an increment that differs.
+    pub async fn play_since<F, Fut, Guard>(
+        &self,
+        factory: F,
+        configure: impl Fn(StoreBuilder) -> StoreBuilder + Sync,
+    ) -> Result<SinceCounts, Box<Disagreement>>
+    where
+        F: Fn() -> Fut + Sync,
+        Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
+        Guard: Send,
+    {
+        let player = Player { factory, configure, since: Some(Mutex::default()) };
+        self.play_with(&player).await?;
+        Ok(player.since.and_then(|counts| counts.into_inner().ok()).unwrap_or_default())
+    }
+
+    async fn play_with<F, C, Fut, Guard>(&self, player: &Player<F, C>) -> Result<(), Box<Disagreement>>
+    where
+        F: Fn() -> Fut + Sync,
+        C: Fn(StoreBuilder) -> StoreBuilder + Sync,
+        Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
+        Guard: Send,
+    {
         let mut runner = self.runner();
         for case in 0..self.cases {
             let mut tree = drafts().new_tree(&mut runner).expect("drafts are drawn without conditions");
@@ -138,6 +168,8 @@ impl Histories {
 struct Player<F, C> {
     factory: F,
     configure: C,
+    /// The increments since checkpoints, if those are compared instead of the oracle's answers.
+    since: Option<Mutex<SinceCounts>>,
 }
 
 impl<F, C, Fut, Guard> Player<F, C>
@@ -150,7 +182,14 @@ where
     /// Runs a history; a panic counts as a failure.
     async fn play(&self, scenario: &Scenario) -> Result<(), String> {
         let (backend, _guard) = (self.factory)().await.map_err(|error| error.to_string())?;
-        let played = scenario::run_configured(scenario, &scenario.name, backend, &self.configure);
+        let played = async {
+            let Some(counts) = &self.since else {
+                return scenario::run_configured(scenario, &scenario.name, backend, &self.configure).await;
+            };
+            let found = scenario::run_since(scenario, &scenario.name, backend, &self.configure).await?;
+            counts.lock().unwrap_or_else(PoisonError::into_inner).add(found);
+            Ok(())
+        };
         match AssertUnwindSafe(played).catch_unwind().await {
             Ok(outcome) => outcome.map_err(|failure| failure.to_string()),
             Err(panic) => Err(format!("panic: {}", panic_text(&*panic))),

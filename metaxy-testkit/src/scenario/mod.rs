@@ -7,6 +7,7 @@ mod diff;
 mod engines;
 mod rows;
 mod runner;
+mod since;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ pub use engines::compare_engines;
 pub use rows::{json_rows, record_batch};
 pub(crate) use runner::assert_same_increment;
 pub use runner::{Failure, parse, run, run_by, run_configured, run_text};
+pub use since::{SinceCounts, run_since};
 
 /// A row of a scenario: values by column.
 pub type Row = Map<String, Value>;

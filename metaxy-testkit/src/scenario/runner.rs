@@ -106,13 +106,13 @@ async fn play_all(
     for (index, step) in scenario.steps.iter().enumerate() {
         clock.advance(1);
         let position = format!("step {} of {} ({} {})", index + 1, scenario.steps.len(), step.op(), step.feature());
-        store = play(store, step, scenario.hash_truncation_length).await.map_err(at(position))?;
+        store = play_step(store, step, scenario.hash_truncation_length).await.map_err(at(position))?;
     }
     store.close().await.map_err(|error| at("closing the store".to_owned())(error.to_string()))
 }
 
 /// Runs one step, and returns the store for the next one.
-async fn play(store: MetadataStore, step: &Step, truncation: usize) -> Result<MetadataStore, String> {
+pub(super) async fn play_step(store: MetadataStore, step: &Step, truncation: usize) -> Result<MetadataStore, String> {
     let text = |error: metaxy_core::Error| error.to_string();
     match step {
         Step::Write(write) => {
@@ -189,9 +189,12 @@ pub(super) async fn play_delete(store: &MetadataStore, step: &Delete) -> Result<
     if step.soft == Some(false) { delete.hard().await } else { delete.await }
 }
 
-/// Resolves at once, and as a stream of partitions in files, which must give the same result.
+/// Resolves from all rows, from what the store remembers, and as a stream of partitions in files, which must give the
+/// same result.
 pub(super) async fn play_resolve(store: &MetadataStore, step: &Resolve) -> Result<Increment> {
-    let increment = resolve_request(store, step)?.await?;
+    let increment = resolve_request(store, step)?.from_all_rows().await?;
+    let remembered = resolve_request(store, step)?.await?;
+    assert_same_increment("what the store remembers", &increment, &remembered)?;
     let streamed = resolve_request(store, step)?.versioning_engine(VersioningEngine::Arrow).memory_limit(1);
     let streamed = streamed.lazy().await?.collect().await?;
     assert_same_increment("the resolve in partitions", &increment, &streamed)?;
@@ -208,7 +211,7 @@ pub(crate) fn assert_same_increment(what: &str, expected: &Increment, found: &In
     Ok(())
 }
 
-fn resolve_request(store: &MetadataStore, step: &Resolve) -> Result<ResolveRequest> {
+pub(super) fn resolve_request(store: &MetadataStore, step: &Resolve) -> Result<ResolveRequest> {
     let mut resolve = store.resolve_update(&step.feature);
     if let Some(samples) = &step.samples {
         resolve = resolve.samples(record_batch(samples)?);

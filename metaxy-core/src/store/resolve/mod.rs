@@ -1,5 +1,8 @@
 //! Resolving a feature: which samples have to be processed.
 
+mod affected;
+mod basis;
+mod definition;
 mod pipeline;
 mod samples;
 mod tables;
@@ -12,6 +15,7 @@ use arrow::datatypes::Schema;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::checkpoint::Checkpoint;
 use crate::deferred::Deferred;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -20,9 +24,12 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{NativeOutcome, ResolveOptions};
 
 use super::data::schema_of;
-use super::remembered::Look;
 use super::{Increment, IntoBatches, LazyIncrement, MetadataStore, Rows, VersioningEngine};
 
+use definition::definition_of;
+use pipeline::Start;
+
+pub use basis::Basis;
 pub(super) use pipeline::Resolve;
 
 /// A resolve, to be awaited.
@@ -32,6 +39,18 @@ pub struct ResolveRequest {
     store: MetadataStore,
     parts: Deferred<Parts>,
     versioning_engine: Option<VersioningEngine>,
+    since: Since,
+}
+
+/// The checkpoint since which only changes are read.
+#[derive(Debug, Default)]
+enum Since {
+    /// The one that the store remembers, if any.
+    #[default]
+    Remembered,
+    Given(Checkpoint),
+    /// None: all rows are read.
+    Never,
 }
 
 /// The feature that is resolved, and the options.
@@ -62,9 +81,10 @@ impl InputProgress {
 impl MetadataStore {
     /// Compares the expected rows of a feature with the stored ones.
     ///
-    /// Upstream rows come from this store or from its fallbacks, current rows from this store alone. While a feature is up
-    /// to date and the backend [can tell](crate::backend::StoreBackend::position) that its tables have not changed, asking
-    /// again reads no rows.
+    /// Upstream rows come from this store or from its fallbacks, current rows from this store alone. The store remembers
+    /// the [checkpoint](Increment::checkpoint) of the last increment with the same definitions and options: if the backend
+    /// [can tell](crate::backend::StoreBackend::appended) what has changed since, only the affected samples are read again,
+    /// and none if no table has changed. [`Increment::basis`] says which it was.
     ///
     /// # Errors
     /// Awaiting it returns [`Error::UnknownFeature`], [`Error::FeatureNotFound`] for an upstream feature,
@@ -76,6 +96,7 @@ impl MetadataStore {
             store: self.clone(),
             parts: Deferred::new(feature.into_feature_key().map(parts)),
             versioning_engine: None,
+            since: Since::default(),
         }
     }
 
@@ -157,13 +178,27 @@ impl ResolveRequest {
         self
     }
 
+    /// Sets the checkpoint since which the increment is computed, in place of the one that the store remembers: only what
+    /// has changed since is read. The increment is the same as without it. If it cannot be told what has changed, or if
+    /// that would cost more than reading all rows, all rows are read, and [`Increment::basis`] says why.
+    pub fn since(mut self, checkpoint: &Checkpoint) -> Self {
+        self.since = Since::Given(checkpoint.clone());
+        self
+    }
+
+    /// Reads all rows, whatever the store remembers. The increment is the same.
+    pub fn from_all_rows(mut self) -> Self {
+        self.since = Since::Never;
+        self
+    }
+
     /// Locates the tables and makes the plan; the increment is computed while it is read. The storage system's own
     /// engine is not used.
     ///
     /// # Errors
     /// The errors of the resolve itself, except those of reading.
     pub async fn lazy(self) -> Result<LazyIncrement> {
-        let Self { store, parts, versioning_engine } = self;
+        let Self { store, parts, versioning_engine, since } = self;
         let Parts { feature: key, samples, options } = parts.finish()?;
         if versioning_engine == Some(VersioningEngine::Native) {
             return Err(Error::Unsupported {
@@ -171,10 +206,21 @@ impl ResolveRequest {
                 hint: "await the request instead, or use versioning_engine `auto` or `arrow`".to_owned(),
             });
         }
-        Ok(LazyIncrement::new(match samples {
-            Some(samples) => Resolve::of_samples(&store, &key, samples, options).await?,
-            None if store.plan(&key)?.spec.is_root() => return Err(Error::RootWithoutSamples(key)),
-            None => Resolve::of_inputs(&store, &key, &options).await?,
+        if let Some(samples) = samples {
+            return Ok(LazyIncrement::new(Resolve::of_samples(&store, &key, samples, options).await?));
+        }
+        if store.plan(&key)?.spec.is_root() {
+            return Err(Error::RootWithoutSamples(key));
+        }
+        if options.skip_comparison {
+            return Ok(LazyIncrement::new(Resolve::of_inputs(&store, &key, &options).await?));
+        }
+        let since = if matches!(since, Since::Given(_)) { since } else { Since::Never };
+        let (start, known) = begin(&store, &key, &options, since).await?;
+        let resolve = Resolve::of_inputs(&store, &key, &options).await?.started(start);
+        Ok(LazyIncrement::new(match known {
+            Some(known) => resolve.since(known.contents()).await?,
+            None => resolve,
         }))
     }
 
@@ -185,7 +231,7 @@ impl ResolveRequest {
     }
 
     async fn run(self) -> Result<Increment> {
-        let Self { store, parts, versioning_engine } = self;
+        let Self { store, parts, versioning_engine, since } = self;
         let Parts { feature: key, samples, options } = parts.finish()?;
         if let Some(samples) = samples {
             return Resolve::of_samples(&store, &key, samples, options).await?.in_engine().await;
@@ -194,38 +240,58 @@ impl ResolveRequest {
             return Err(Error::RootWithoutSamples(key));
         }
         let engine = versioning_engine.unwrap_or(store.inner.versioning_engine);
-        if engine == VersioningEngine::Native {
-            return compute(&store, &key, &options, engine).await;
+        if options.skip_comparison {
+            return compute(Resolve::of_inputs(&store, &key, &options).await?, engine).await;
         }
-        let positions = match store.look(&key, &options).await {
-            Look::Unchanged(increment) => return Ok(increment),
-            Look::Read(positions) => positions,
-        };
-        let increment = compute(&store, &key, &options, engine).await?;
-        store.inner.remembered.note(&key, options, positions, &increment);
+        let (start, known) = begin(&store, &key, &options, since).await?;
+        if let (Some(start), Some(known)) = (&start, &known)
+            && known.contents().is_empty_at(&start.definition, &start.marks)
+            && engine != VersioningEngine::Native
+        {
+            tracing::debug!(feature = %key, "no table has changed since the feature was found up to date");
+            return Ok(Increment::unchanged(known, crate::plan::join_columns(store.plan(&key)?)?));
+        }
+        let mut resolve = Resolve::of_inputs(&store, &key, &options).await?.started(start);
+        if let Some(known) = known.filter(|_| engine != VersioningEngine::Native) {
+            resolve = resolve.since(known.contents()).await?;
+        }
+        let increment = compute(resolve, engine).await?;
+        if let Some(checkpoint) = increment.checkpoint() {
+            store.inner.remembered.keep(checkpoint).await;
+        }
         Ok(increment)
     }
 }
 
-/// Computes the increment of a feature from the rows of its tables.
-async fn compute(
+/// Returns the state before anything is read, and the checkpoint that is known: the given one, or else the last one.
+async fn begin(
     store: &MetadataStore,
     key: &FeatureKey,
     options: &ResolveOptions,
-    engine: VersioningEngine,
-) -> Result<Increment> {
-    let resolve = Resolve::of_inputs(store, key, options).await?;
-    if engine == VersioningEngine::Arrow {
+    since: Since,
+) -> Result<(Option<Start>, Option<Checkpoint>)> {
+    let definition = definition_of(store, key, options)?;
+    let known = match since {
+        Since::Given(checkpoint) => Some(checkpoint),
+        Since::Remembered => store.inner.remembered.find(key, &definition).await,
+        Since::Never => None,
+    };
+    Ok((store.marks(key).await.map(|marks| Start { definition, marks }), known))
+}
+
+/// Computes an increment.
+async fn compute(resolve: Resolve, engine: VersioningEngine) -> Result<Increment> {
+    if engine == VersioningEngine::Arrow || !resolve.reads_all() {
         return resolve.in_engine().await;
     }
     match resolve.natively(engine).await? {
         NativeOutcome::Done(increment) => resolve.increment_of(increment),
         NativeOutcome::Declined(reason) if engine == VersioningEngine::Native => Err(Error::Unsupported {
-            what: format!("resolving `{key}` inside the storage system"),
+            what: format!("resolving `{}` inside the storage system", resolve.feature()),
             hint: format!("{reason}; use versioning_engine `auto` or `arrow`"),
         }),
         NativeOutcome::Declined(reason) => {
-            tracing::debug!(feature = %key, reason, "the Arrow engine runs a declined resolve");
+            tracing::debug!(feature = %resolve.feature(), reason, "the Arrow engine runs a declined resolve");
             resolve.in_engine().await
         }
     }

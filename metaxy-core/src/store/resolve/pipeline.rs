@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::{Stream, TryStreamExt};
 
 use crate::blocking;
+use crate::checkpoint::{Checkpoint, Contents, Mark, Serving};
 use crate::engine::{self, InputScan, PlanSource, Run, Table};
 use crate::error::Result;
 use crate::graph::FeaturePlan;
@@ -21,7 +22,18 @@ use crate::spec::FeatureSpec;
 use super::super::data::schema_of;
 use super::super::read::CurrentFields;
 use super::super::{Increment, MetadataStore, Rows, VersioningEngine};
+use super::affected::{Affected, Searched};
+use super::basis::Basis;
 use super::tables::Tables;
+
+/// The number of rows up to which an increment carries a checkpoint.
+const MOST_OPEN: usize = 1_000_000;
+
+/// The state before anything is read, from which the increment's checkpoint is made.
+pub(super) struct Start {
+    pub(super) definition: String,
+    pub(super) marks: Vec<Mark>,
+}
 
 /// A resolve with located tables and a plan. No row has been read.
 pub(in crate::store) struct Resolve {
@@ -37,6 +49,10 @@ pub(in crate::store) struct Resolve {
     expected: SchemaRef,
     /// The schema of orphaned rows as they are stored.
     orphan_schema: SchemaRef,
+    start: Option<Start>,
+    /// The keys of the rows that are read; `None` if all are.
+    affected: Option<Arc<Affected>>,
+    basis: Basis,
 }
 
 impl Resolve {
@@ -85,7 +101,99 @@ impl Resolve {
     ) -> Result<Self> {
         let orphan_schema = orphan_schema(&plan, tables.current.as_ref(), &expected)?;
         let (store, plan) = (store.clone(), Arc::new(plan));
-        Ok(Self { store, spec, tables, plan, inputs, samples, expected, orphan_schema })
+        let basis = Basis::AllRows { reason: None };
+        let (start, affected) = (None, None);
+        Ok(Self { store, spec, tables, plan, inputs, samples, expected, orphan_schema, start, affected, basis })
+    }
+
+    /// Sets the state before anything is read, so that the increment carries a checkpoint.
+    pub(super) fn started(mut self, start: Option<Start>) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Limits the rows that are read to those that have changed since a checkpoint, if that can be told.
+    pub(super) async fn since(mut self, checkpoint: &Contents) -> Result<Self> {
+        let found = match &self.start {
+            None => Err("the backend of one of its tables does not tell positions".to_owned()),
+            Some(start) if start.definition != checkpoint.definition => {
+                Err("the checkpoint was made with other definitions or options".to_owned())
+            }
+            Some(start) => Affected::since(&self, checkpoint, &start.marks).await?,
+        };
+        match found {
+            Ok(affected) => {
+                self.basis = Basis::Changes { keys: affected.len() };
+                self.affected = Some(Arc::new(affected));
+            }
+            Err(reason) => self.basis = Basis::AllRows { reason: Some(reason) },
+        }
+        tracing::debug!(feature = %self.plan.feature, basis = %self.basis, "resolving since a checkpoint");
+        Ok(self)
+    }
+
+    /// Returns whether all rows are read.
+    pub(super) fn reads_all(&self) -> bool {
+        self.affected.is_none()
+    }
+
+    /// Returns the plan.
+    pub(super) fn plan(&self) -> &IncrementPlan {
+        &self.plan
+    }
+
+    /// Returns the tables of the plan: those of the inputs, of which optional ones may be missing, and the feature's own
+    /// if it is compared with.
+    pub(super) fn searched(&self) -> Vec<Option<Searched<'_>>> {
+        let inputs = (0..self.plan.inputs.len()).map(|index| self.searched_input(index));
+        let current = self.plan.current.iter().map(|current| self.searched_current(&current.request));
+        inputs.chain(current).collect()
+    }
+
+    fn searched_input(&self, index: usize) -> Option<Searched<'_>> {
+        let input = &self.plan.inputs[index];
+        let source = self.tables.upstream.get(&input.feature)?;
+        let join = self.plan.join_columns.iter().map(|name| input.source_of(name).to_owned()).collect();
+        let (store, schema, ids) = (&source.store, &source.schema, input.request.keep_latest.as_deref()?);
+        Some(Searched { store, feature: &input.feature, schema, request: &input.request, join, ids })
+    }
+
+    fn searched_current<'a>(&'a self, request: &'a ScanRequest) -> Option<Searched<'a>> {
+        let (store, feature, schema) = (&self.store, &self.plan.feature, self.tables.current.as_ref()?);
+        let join = self.plan.join_columns.clone();
+        Some(Searched { store, feature, schema, request, join, ids: &self.spec.id_columns })
+    }
+
+    /// Returns the stores that serve the tables.
+    pub(super) fn serving(&self) -> Vec<Serving> {
+        let serving = |feature: &FeatureKey, store: &MetadataStore| Serving { feature: feature.clone(), store: store.place() };
+        let upstream = self.plan.inputs.iter().filter_map(|input| {
+            let source = self.tables.upstream.get(&input.feature)?;
+            Some(serving(&input.feature, &source.store))
+        });
+        let own = self.tables.current.iter().map(|_| serving(&self.plan.feature, &self.store));
+        upstream.chain(own).collect()
+    }
+
+    /// Returns the checkpoint of an increment; `None` if the backend does not tell positions, or if it is too large.
+    fn checkpoint(&self, found: &NativeIncrement) -> Result<Option<Checkpoint>> {
+        let Some(start) = &self.start else { return Ok(None) };
+        let kinds = [&found.new, &found.stale, &found.orphaned];
+        let rows: usize = kinds.into_iter().flatten().map(RecordBatch::num_rows).sum();
+        if rows > MOST_OPEN {
+            return Ok(None);
+        }
+        let keys = |batch: &RecordBatch| batch_of_columns(batch, &self.plan.join_columns);
+        let open = kinds.into_iter().flatten().map(keys).collect::<Result<Vec<_>>>()?;
+        Ok(Some(Checkpoint::new(Contents {
+            feature: self.plan.feature.clone(),
+            definition: start.definition.clone(),
+            marks: start.marks.clone(),
+            serving: self.serving(),
+            open,
+            expected: self.expected.clone(),
+            orphaned: self.schema_of(RowKind::Orphaned),
+        })))
     }
 
     /// Lets the storage system run the plan, if all tables live in it.
@@ -166,6 +274,7 @@ impl Resolve {
 
     /// Assembles the result.
     pub(super) fn increment_of(&self, found: NativeIncrement) -> Result<Increment> {
+        let checkpoint = self.checkpoint(&found)?;
         let rows = |kind: RowKind, batches: Vec<RecordBatch>| -> Result<Rows> {
             let batches = batches.into_iter().map(|batch| self.shown(kind, batch)).collect::<Result<Vec<_>>>()?;
             Ok(Rows::new(schema_of(&batches, || self.schema_of(kind)), batches))
@@ -175,8 +284,16 @@ impl Resolve {
             stale: rows(RowKind::Stale, found.stale)?,
             orphaned: rows(RowKind::Orphaned, found.orphaned)?,
             matched_by: self.plan.join_columns.clone(),
+            basis: self.basis.clone(),
+            checkpoint,
         })
     }
+}
+
+/// Returns some columns of a batch.
+fn batch_of_columns(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch> {
+    let columns = names.iter().map(|name| batch.schema_ref().index_of(name)).collect::<Result<Vec<_>, _>>()?;
+    Ok(batch.project(&columns)?)
 }
 
 /// Returns the schema of orphaned rows as they are stored.
@@ -190,6 +307,9 @@ fn orphan_schema(plan: &IncrementPlan, table: Option<&SchemaRef>, expected: &Sch
 impl PlanSource for Resolve {
     async fn input(&self, index: usize) -> Result<InputScan> {
         let input = &self.plan.inputs[index];
+        if let (Some(affected), Some(table)) = (&self.affected, self.searched_input(index)) {
+            return affected.scan(&table, index).await.map(InputScan::Table);
+        }
         match self.tables.upstream.get(&input.feature) {
             Some(source) => source.store.begin_scan(&input.feature, &input.request).await.map(InputScan::Table),
             None => Ok(InputScan::Missing(self.inputs[index].clone())),
@@ -197,6 +317,9 @@ impl PlanSource for Resolve {
     }
 
     async fn current(&self, request: &ScanRequest) -> Result<Scan> {
+        if let (Some(affected), Some(table)) = (&self.affected, self.searched_current(request)) {
+            return affected.scan(&table, self.plan.inputs.len()).await;
+        }
         self.store.begin_scan(&self.plan.feature, request).await
     }
 }
