@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use metaxy_core::backend::{BatchStream, Position, closed, not_found};
+use metaxy_core::backend::{Appended, BatchStream, Position, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
@@ -141,11 +141,15 @@ impl StoreBackend for DeltaBackend {
     }
 
     async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
-        let found = catalog::find(self.session()?.as_ref(), table).await?;
-        Ok(Some(match found {
-            Some((_, state)) => Position::new(format!("{} {}", state.id(), state.version)),
-            None => Position::absent(),
-        }))
+        match catalog::find(self.session()?.as_ref(), table).await? {
+            Some((table, state)) => table.position(&state).await,
+            None => Ok(Some(Position::absent())),
+        }
+    }
+
+    async fn appended(&self, table: &FeatureKey, since: &Position, columns: &[String]) -> Result<Appended> {
+        let (table, state) = self.existing(table).await?;
+        read::appended(table, state, since, columns).await
     }
 
     async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {

@@ -122,7 +122,8 @@ pub(crate) fn last_row_at(
 /// Returns the incarnation and the counter of a table, if every change is counted: both triggers are there, and no unique
 /// index removes rows without them.
 fn incarnation(connection: &Connection, table: &StoredTable) -> rusqlite::Result<Option<(String, i64)>> {
-    let mut of_trigger = connection.prepare_cached("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = ?1")?;
+    let mut of_trigger =
+        connection.prepare_cached("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = ?1")?;
     for change in CHANGES {
         let sql: Option<String> = of_trigger.query_row([trigger_name(table, change)], |row| row.get(0)).optional()?;
         if sql.as_deref() != Some(trigger(table, change).as_str()) {

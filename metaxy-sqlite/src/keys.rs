@@ -63,12 +63,7 @@ fn statement(connection: &Connection, table: &StoredTable, columns: &[String]) -
 }
 
 /// Creates the index of a large table that has none. A table without one is read as a whole each time.
-pub(crate) fn index(
-    connection: &Connection,
-    table: &StoredTable,
-    keys: &ScanKeys,
-    during: During<'_>,
-) -> Result<()> {
+pub(crate) fn index(connection: &Connection, table: &StoredTable, keys: &ScanKeys, during: During<'_>) -> Result<()> {
     let columns: Option<Vec<String>> = keys.columns().map(|name| Some(table.column(name)?.0)).collect();
     let Some(columns) = columns else { return Ok(()) };
     let create = || {

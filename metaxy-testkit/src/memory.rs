@@ -8,8 +8,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use metaxy_core::backend::{
-    self, AccessMode, Appended, BackendInfo, Capabilities, OtherProcesses, Position, Scan, ScanRequest, ScanStage, SharedBackend,
-    StoreBackend, Writers,
+    self, AccessMode, Appended, BackendInfo, Capabilities, OtherProcesses, Position, Scan, ScanRequest, ScanStage,
+    SharedBackend, StoreBackend, Writers,
 };
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::{BackendRegistration, BackendSettings};
@@ -139,7 +139,8 @@ impl StoreBackend for MemoryBackend {
 
     async fn append(&self, table: &FeatureKey, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
         let mut tables = self.tables()?;
-        let created = || Table { schema: schema.clone(), batches: Vec::new(), newest: None, incarnation: next_incarnation() };
+        let created =
+            || Table { schema: schema.clone(), batches: Vec::new(), newest: None, incarnation: next_incarnation() };
         let stored = tables.entry(table.table_name()).or_insert_with(created);
         stored.schema = grown_schema(table, &stored.schema, &schema)?;
         for batch in &batches {

@@ -15,6 +15,6 @@ async fn random_histories() {
     let counts = played.unwrap_or_else(|disagreement| panic!("{disagreement}"));
     println!("{number} histories: {counts:?}");
     let all = counts.all_rows + counts.changes + counts.unchanged;
-    assert!(2 * counts.changes > all, "most increments are computed from what has changed: {counts:?}");
+    assert!(3 * counts.changes > all, "many increments are computed from what has changed: {counts:?}");
     assert!(counts.all_rows > 0 && counts.unchanged > 0, "{counts:?}");
 }

@@ -65,9 +65,8 @@ impl Checkpoint {
     /// [`Error::Corrupt`] for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (schema, batches) = ipc::decode(NAME, bytes)?;
-        let contents = contents_of(&schema, &batches).ok_or_else(|| {
-            Error::corrupt(NAME, "it was written by another version of this library; remove it")
-        })?;
+        let contents = contents_of(&schema, &batches)
+            .ok_or_else(|| Error::corrupt(NAME, "it was written by another version of this library; remove it"))?;
         Ok(Self::new(contents))
     }
 }

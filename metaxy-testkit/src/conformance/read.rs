@@ -229,7 +229,9 @@ pub(super) async fn scans_apply_what_they_report(bench: Bench) -> Result<Outcome
 /// Returns the texts of some columns, joined row by row.
 fn joined_texts(rows: &RecordBatch, columns: &[&str]) -> Vec<String> {
     let columns: Vec<Vec<String>> = columns.iter().map(|column| texts(rows, column)).collect();
-    (0..rows.num_rows()).map(|row| columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join("|")).collect()
+    (0..rows.num_rows())
+        .map(|row| columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join("|"))
+        .collect()
 }
 
 /// Checks the rows and columns of a scan against the steps that it reports.

@@ -2,7 +2,10 @@
 
 use arrow::array::{Int64Array, RecordBatch};
 use metaxy_core::backend::Appended;
-use metaxy_core::{AccessMode, Basis, Checkpoint, FeatureGraph, FeatureKey, FeatureSpec, Increment, Lineage, MetadataStore, Result, col};
+use metaxy_core::{
+    AccessMode, Basis, Checkpoint, FeatureGraph, FeatureKey, FeatureSpec, Increment, Lineage, MetadataStore, Result,
+    col,
+};
 
 use super::kit::{LEAF, PASSED, ROOT, Samples, ids, ids_of, pair, process, samples};
 use super::{Bench, Outcome};
@@ -61,7 +64,10 @@ pub(super) async fn other_stores_and_maintenance(bench: Bench) -> Result<Outcome
         other.write(ROOT, samples([format!("other{round}")], "v1").batch()).await?;
         other.compact(ROOT).await?;
         let found = since(&store, &before, "after another store has written and compacted").await?;
-        assert_eq!(ids_of(&found.new), ids("other", 0).into_iter().chain((0..=round).map(|n| format!("other{n}"))).collect::<Vec<_>>());
+        assert_eq!(
+            ids_of(&found.new),
+            ids("other", 0).into_iter().chain((0..=round).map(|n| format!("other{n}"))).collect::<Vec<_>>()
+        );
         other.vacuum(ROOT, std::time::Duration::ZERO).await?;
         since(&store, &before, "after a vacuum").await?;
         other.close().await?;
@@ -141,12 +147,16 @@ pub(super) async fn remembered_by_the_store(bench: Bench) -> Result<Outcome> {
     let again = store.resolve_update(LEAF).await?;
     assert_eq!(ids_of(&again.stale), ["s000003"], "from {}", again.basis());
     let other = store.resolve_update(LEAF).staleness("id = 's000001'").await?;
-    assert_eq!((ids_of(&other.stale), other.basis()), (ids("s", 4)[1..4].iter().filter(|id| *id != "s000002").cloned().collect(), &Basis::AllRows { reason: None }));
+    assert_eq!(
+        (ids_of(&other.stale), other.basis()),
+        (ids("s", 4)[1..4].iter().filter(|id| *id != "s000002").cloned().collect(), &Basis::AllRows { reason: None })
+    );
     PASSED
 }
 
 pub(super) async fn a_directory_of_checkpoints(bench: Bench) -> Result<Outcome> {
-    let directory = tempfile::tempdir().map_err(|error| metaxy_core::Error::of_io("the test's directory", "create", error))?;
+    let directory =
+        tempfile::tempdir().map_err(|error| metaxy_core::Error::of_io("the test's directory", "create", error))?;
     let open = async || bench.builder(pair()?).await?.checkpoints(directory.path()).open(AccessMode::ReadWrite).await;
     let store = open().await?;
     store.write(ROOT, samples(ids("s", 10), "v1").batch()).await?;

@@ -216,9 +216,8 @@ impl Searched<'_> {
 /// Returns why a plan needs all rows, or why a checkpoint says nothing about it.
 fn cannot_tell(resolve: &Resolve, checkpoint: &Contents) -> Option<String> {
     let plan = resolve.plan();
-    let depends_on_all = |input: &InputPlan| {
-        matches!(input.lineage, InputLineage::Groups { order: GroupOrder::Arrival { .. }, .. })
-    };
+    let depends_on_all =
+        |input: &InputPlan| matches!(input.lineage, InputLineage::Groups { order: GroupOrder::Arrival { .. }, .. });
     if let Some(input) = plan.inputs.iter().find(|input| depends_on_all(input)) {
         return Some(format!("the order of grouped rows of `{}` depends on all of them", input.feature));
     }

@@ -166,7 +166,8 @@ impl Resolve {
 
     /// Returns the stores that serve the tables.
     pub(super) fn serving(&self) -> Vec<Serving> {
-        let serving = |feature: &FeatureKey, store: &MetadataStore| Serving { feature: feature.clone(), store: store.place() };
+        let serving =
+            |feature: &FeatureKey, store: &MetadataStore| Serving { feature: feature.clone(), store: store.place() };
         let upstream = self.plan.inputs.iter().filter_map(|input| {
             let source = self.tables.upstream.get(&input.feature)?;
             Some(serving(&input.feature, &source.store))

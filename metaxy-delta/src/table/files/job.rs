@@ -9,6 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use metaxy_core::error::{BoxError, Error, Result};
 use metaxy_core::filter::Predicate;
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::RowFilter;
 use parquet::schema::types::SchemaDescriptor;
 
 use crate::table::log::Table;
@@ -17,6 +18,7 @@ use crate::table::log::statistics::RowStatistics;
 use crate::types::{Column, FileColumn, TableSchema, conform, partition_values};
 
 use super::file_bytes::FileBytes;
+use super::keys::KeyFilter;
 use super::prune::{Verdict, judge};
 
 /// The conditions of a scan.
@@ -26,11 +28,16 @@ pub(crate) struct Filters {
     pub rows: Option<Predicate>,
     /// Applies later to each remaining row; rows that it refuses may be left out here.
     pub hint: Option<Predicate>,
+    /// Rows with other keys may be left out.
+    pub keys: Option<Arc<KeyFilter>>,
 }
 
 impl Filters {
     /// Returns whether rows with these statistics have to be filtered; `None` if none of them can match.
     pub(super) fn judge(&self, schema: &TableSchema, statistics: &impl RowStatistics) -> Option<bool> {
+        if self.keys.as_ref().is_some_and(|keys| !keys.may_match(statistics)) {
+            return None;
+        }
         let judge = |predicate| judge(predicate, schema, statistics);
         if self.hint.as_ref().map(judge) == Some(Verdict::None) {
             return None;
@@ -70,6 +77,12 @@ impl Columns {
     }
 }
 
+/// Returns the columns of a file.
+pub(super) fn roots_of(file_schema: &SchemaDescriptor) -> Vec<FileColumn<'_>> {
+    let fields = file_schema.root_schema().get_fields().iter().map(|field| field.get_basic_info());
+    fields.map(|info| FileColumn { name: info.name(), id: info.has_id().then(|| info.id()) }).collect()
+}
+
 impl Job {
     pub(super) fn new(table: Arc<Table>, state: &TableState, names: &[String], filters: Filters) -> Self {
         let mut wanted = names.to_vec();
@@ -100,15 +113,14 @@ impl Job {
     /// Returns the columns of a file that are decoded.
     pub(super) fn mask(&self, is_filtered: bool, file_schema: &SchemaDescriptor) -> ProjectionMask {
         let wanted = if is_filtered { &self.wanted } else { &self.output };
-        let found: Vec<FileColumn<'_>> = file_schema
-            .root_schema()
-            .get_fields()
-            .iter()
-            .map(|field| field.get_basic_info())
-            .map(|info| FileColumn { name: info.name(), id: info.has_id().then(|| info.id()) })
-            .collect();
+        let found = roots_of(file_schema);
         let roots = wanted.columns.iter().filter_map(|column| self.schema.find_in_file(column, &found));
         ProjectionMask::roots(file_schema, roots)
+    }
+
+    /// Returns the filter by keys of a file's rows, if there is one.
+    pub(super) fn row_filter(&self, file_schema: &SchemaDescriptor) -> Option<RowFilter> {
+        self.filters.keys.as_ref()?.of_file(file_schema)
     }
 
     /// Converts rows of a file into rows of the table, and filters them if necessary.

@@ -4,6 +4,7 @@ mod decoding;
 mod deletion;
 mod file_bytes;
 mod job;
+mod keys;
 mod piece;
 pub(crate) mod prune;
 mod rewrite;
@@ -13,6 +14,7 @@ mod sink;
 mod workers;
 
 pub(crate) use job::Filters;
+pub(crate) use keys::KeyFilter;
 pub(crate) use rewrite::rewrite;
 pub(crate) use scan::rows;
 pub(crate) use sink::{FileSink, ROW_GROUP_ROWS};

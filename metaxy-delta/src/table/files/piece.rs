@@ -152,11 +152,15 @@ fn decode_small(job: &Job, is_filtered: bool, bytes: Bytes, deleted: Option<&[u6
     let groups: Vec<&RowGroupMetaData> = metadata.metadata().row_groups().iter().collect();
     let decoding = Decoding::new(&metadata, &mask, &groups)?;
     let rows = metadata.metadata().file_metadata().num_rows().max(0).cast_unsigned();
+    let row_filter = job.row_filter(metadata.parquet_schema());
     let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, decoding.metadata)
         .with_projection(mask)
         .with_batch_size(decoding.batch_rows);
     if let Some(deleted) = deleted {
         builder = builder.with_row_selection(remaining(deleted, 0, rows));
+    }
+    if let Some(filter) = row_filter {
+        builder = builder.with_row_filter(filter);
     }
     Ok(Rows::new(builder.build()?, decoding.is_wide))
 }
@@ -175,6 +179,9 @@ async fn open_group(job: &Job, group: &RowGroup) -> Result<Option<Rows>> {
         let rows = |group: &RowGroupMetaData| group.num_rows().max(0).cast_unsigned();
         let first = groups[..*number].iter().map(rows).sum();
         builder = builder.with_row_selection(remaining(deleted, first, rows(&groups[*number])));
+    }
+    if let Some(filter) = job.row_filter(metadata.parquet_schema()) {
+        builder = builder.with_row_filter(filter);
     }
     let mut stream = builder.build().map_err(failed)?;
     let reader = stream.next_row_group().await.map_err(failed)?;

@@ -104,7 +104,7 @@ impl Table {
         Ok(None)
     }
 
-    async fn log_object(&self, path: &Path) -> Result<Option<ObjectMeta>> {
+    pub(super) async fn log_object(&self, path: &Path) -> Result<Option<ObjectMeta>> {
         match self.log.object_store(None).head(path).await {
             Ok(object) => Ok(Some(object)),
             Err(StoreError::NotFound { .. }) => Ok(None),

@@ -5,6 +5,7 @@
 //! there a next commit? A commit is a put of the next version's file that fails if the file exists; a writer that loses
 //! reads the other commit and tries again. A table has no other protection: no lock file, no lock service.
 
+mod changes;
 mod checkpoint;
 mod commit;
 pub(crate) mod constraints;
