@@ -7,7 +7,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::executor::block_on_stream;
-use metaxy_core::backend::{BatchStream, Capabilities, NativeOutcome, OtherProcesses, Position, Writers, closed};
+use metaxy_core::backend::{
+    Appended, BatchStream, Capabilities, NativeOutcome, OtherProcesses, Position, Writers, closed,
+};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
@@ -15,18 +17,23 @@ use metaxy_core::{
 };
 
 use crate::catalog::{StoredTable, table_names};
+use crate::changes::LastRow;
 use crate::config::invalid;
 use crate::connection::{Database, Link};
 use crate::error::During;
 use crate::held;
 use crate::known::Moment;
 use crate::native;
-use crate::read::{Interrupting, Reading};
+use crate::read::{After, Interrupting, Reading};
 use crate::sql::names::{TableName, quoted};
 use crate::sql::select::SMALL_TABLE;
 use crate::types;
 use crate::write::{Writing, check_rows};
 use crate::{DuckDbConfig, KIND};
+
+/// The writes that may remove rows.
+const DELETE: &str = "delete";
+const DROP: &str = "drop a table";
 
 /// A metadata store in a DuckDB database.
 #[derive(Debug)]
@@ -78,6 +85,12 @@ impl DuckDbBackend {
         (TableName { database: database.name(), name: format!("{}{name}", self.config.table_prefix) }, name)
     }
 
+    fn reading(&self, table: &FeatureKey, request: ScanRequest, after: Option<Arc<After>>) -> Result<Reading> {
+        let (key, info, database) = (table.clone(), self.info(), self.database()?);
+        let (sql_name, table) = self.names(&database, table);
+        Ok(Reading { database, sql_name, table, key, info, request, after })
+    }
+
     /// Runs a short read in one transaction, which ends with the connection: a table that was found still exists when
     /// it is read.
     async fn read<T: Send + 'static>(
@@ -110,6 +123,9 @@ impl DuckDbBackend {
             let _turn = turn;
             let link = database.connect()?;
             let _running = database.known().write();
+            if operation == DELETE || operation == DROP {
+                database.known().removes(&sql_name);
+            }
             let during = During::new(&database.location, operation).of(&table);
             work(&Writing { link: &link, key: &key, sql_name: &sql_name, table: &table, during })
         };
@@ -187,18 +203,16 @@ impl StoreBackend for DuckDbBackend {
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
-        let (key, info, database) = (table.clone(), self.info(), self.database()?);
-        let (sql_name, table) = self.names(&database, table);
-        Reading { database, sql_name, table, key, info, request: request.clone() }.start().await
+        self.reading(table, request.clone(), None)?.start().await
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
         let predicate = predicate.clone();
-        self.write(table, "delete", move |writing| writing.delete(&predicate)).await
+        self.write(table, DELETE, move |writing| writing.delete(&predicate)).await
     }
 
     async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
-        self.write(table, "drop a table", |writing| writing.drop_table()).await
+        self.write(table, DROP, |writing| writing.drop_table()).await
     }
 
     async fn tables(&self) -> Result<Vec<String>> {
@@ -240,10 +254,45 @@ impl StoreBackend for DuckDbBackend {
         .await
     }
 
-    async fn position(&self, _table: &FeatureKey) -> Result<Option<Position>> {
+    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
         let database = self.database()?;
         database.check_present()?;
-        Ok(database.known().position())
+        let (sql_name, name) = self.names(&database, table);
+        let moment = database.known().now();
+        if let Some(position) = database.known().position(&sql_name, moment) {
+            return Ok(Some(position));
+        }
+        let (process, removals) = database.known().removals(&sql_name);
+        let of_table = sql_name.clone();
+        let position = self.read("read", move |link, during| {
+            let during = during.of(&name);
+            let Some(table) = link.table(&of_table, moment, during)? else { return Ok(Some(Position::absent())) };
+            let last = LastRow::find(&link.connection, &table, during)?;
+            Ok(last.map(|last| last.to_position(&process, removals)))
+        });
+        // A write that runs may or may not be part of what was read.
+        Ok(position.await?.filter(|position| database.known().keep_position(&sql_name, position, moment)))
+    }
+
+    async fn appended(&self, table: &FeatureKey, since: &Position, columns: &[String]) -> Result<Appended> {
+        let database = self.database()?;
+        let (sql_name, _) = self.names(&database, table);
+        let counted = || {
+            let (process, removals) = database.known().removals(&sql_name);
+            LastRow::of_position(since, &process, removals)
+        };
+        let last = match counted() {
+            Ok(last) => last,
+            Err(reason) => return Ok(Appended::CannotTell(reason.to_owned())),
+        };
+        let request = ScanRequest { columns: Some(columns.to_vec()), ..ScanRequest::default() };
+        let after = After::new(last);
+        let rows = self.reading(table, request, Some(after.clone()))?.start().await?;
+        Ok(match (counted(), after.rows()) {
+            (Ok(_), Some(of)) => Appended::Rows { rows, of: u64::try_from(of).ok() },
+            (Err(reason), _) => Appended::CannotTell(reason.to_owned()),
+            (_, None) => Appended::CannotTell("its rows have other numbers now".to_owned()),
+        })
     }
 
     fn prefers_native(&self, plan: &IncrementPlan) -> bool {

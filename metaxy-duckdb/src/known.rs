@@ -24,6 +24,10 @@ struct State {
     /// The numbers of writes that have begun, and that run now.
     begun: u64,
     running: usize,
+    /// The number of writes that may have removed rows of a table.
+    removals: HashMap<TableName, u64>,
+    /// The positions of tables at the present moment.
+    positions: HashMap<TableName, Position>,
 }
 
 /// A moment between writes: the number of those before. `None` while a write runs.
@@ -67,15 +71,37 @@ impl KnownTables {
     pub(crate) fn write(&self) -> RunningWrite<'_> {
         let mut state = self.state();
         state.tables.clear();
+        state.positions.clear();
         state.begun += 1;
         state.running += 1;
         RunningWrite(self)
     }
 
-    /// Returns the present moment as a position of every table; `None` while a write runs.
-    pub(crate) fn position(&self) -> Option<Position> {
+    /// Notes that the running write may remove rows of a table.
+    pub(crate) fn removes(&self, sql_name: &TableName) {
+        *self.state().removals.entry(sql_name.clone()).or_default() += 1;
+    }
+
+    /// Returns the text that the open database has alone, and the number of writes that may have removed rows of a table.
+    pub(crate) fn removals(&self, sql_name: &TableName) -> (String, u64) {
         let state = self.state();
-        state.now().0.map(|writes| Position::new(format!("{} {writes}", state.name)))
+        (state.name.clone(), state.removals.get(sql_name).copied().unwrap_or_default())
+    }
+
+    /// Returns the position of a table, if it is known and no write has begun since.
+    pub(crate) fn position(&self, sql_name: &TableName, moment: Moment) -> Option<Position> {
+        let state = self.state();
+        state.is_now(moment).then(|| state.positions.get(sql_name).cloned()).flatten()
+    }
+
+    /// Keeps the position of a table, if no write has begun since. Returns whether it still is the position.
+    pub(crate) fn keep_position(&self, sql_name: &TableName, position: &Position, moment: Moment) -> bool {
+        let mut state = self.state();
+        let is_now = state.is_now(moment);
+        if is_now {
+            state.positions.insert(sql_name.clone(), position.clone());
+        }
+        is_now
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -85,7 +111,14 @@ impl KnownTables {
 
 impl Default for State {
     fn default() -> Self {
-        Self { name: unrepeated(), tables: HashMap::new(), begun: 0, running: 0 }
+        Self {
+            name: unrepeated(),
+            tables: HashMap::new(),
+            begun: 0,
+            running: 0,
+            removals: HashMap::new(),
+            positions: HashMap::new(),
+        }
     }
 }
 

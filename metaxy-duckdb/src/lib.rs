@@ -3,11 +3,13 @@
 mod arrow_border;
 mod backend;
 mod catalog;
+mod changes;
 mod config;
 mod connection;
 mod delete;
 mod error;
 mod held;
+mod keys;
 mod known;
 mod location;
 mod native;

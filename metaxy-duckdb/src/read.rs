@@ -1,14 +1,14 @@
 //! Reads rows as Arrow batches. A scan that is not read occupies no thread.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use duckdb::arrow::compute::concat_batches;
-use duckdb::{ArrowStream, InterruptHandle, Statement};
+use duckdb::{ArrowStream, Connection, InterruptHandle, Statement};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use metaxy_core::backend::{not_found, stream_of};
@@ -19,8 +19,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::KIND;
 use crate::arrow_border::cursor::Cursor;
 use crate::arrow_border::{DuckBatch, from_duckdb};
+use crate::catalog::StoredTable;
+use crate::changes::LastRow;
 use crate::connection::{Database, Link};
 use crate::error::During;
+use crate::keys::Keys;
 use crate::known::Moment;
 use crate::sql::names::TableName;
 use crate::sql::select::{Select, select};
@@ -40,6 +43,38 @@ pub(crate) struct Reading {
     pub(crate) key: FeatureKey,
     pub(crate) info: BackendInfo,
     pub(crate) request: ScanRequest,
+    /// Limits the read to later rows.
+    pub(crate) after: Option<Arc<After>>,
+}
+
+/// A row after which the others are read.
+#[derive(Debug)]
+pub(crate) struct After {
+    last: LastRow,
+    /// About how many rows the table has; `None` if the row was not found.
+    rows: Mutex<Option<i64>>,
+}
+
+impl After {
+    pub(crate) fn new(last: LastRow) -> Arc<Self> {
+        Arc::new(Self { last, rows: Mutex::default() })
+    }
+
+    /// Returns about how many rows the table has; `None` if the row was not found in what was read.
+    pub(crate) fn rows(&self) -> Option<i64> {
+        *self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks for the row in the transaction that is read, and returns the condition of the later ones.
+    fn condition(&self, connection: &Connection, table: &StoredTable, during: During<'_>) -> Result<String> {
+        let is_in = self.last.is_in(connection, table, during)?;
+        *self.rows.lock().unwrap_or_else(PoisonError::into_inner) = is_in.then_some(table.rows);
+        Ok(match self.last.number {
+            _ if !is_in => "false".to_owned(),
+            None => "true".to_owned(),
+            Some(number) => format!("rowid > {number}"),
+        })
+    }
 }
 
 impl Reading {
@@ -81,18 +116,23 @@ impl Reading {
     fn prepare(&self, moment: Moment) -> Result<(Reader, ScanStage)> {
         let during = During::new(&self.database.location, "read").of(&self.table);
         let link = self.database.connect()?;
-        let table = match self.database.known().get(&self.sql_name, moment) {
+        let table = match self.database.known().get(&self.sql_name, moment).filter(|_| self.after.is_none()) {
             None => {
                 link.connection.execute_batch("BEGIN TRANSACTION").map_err(during.fails())?;
                 link.table(&self.sql_name, moment, during)?.ok_or_else(|| not_found(&self.info, &self.key))?
             }
             Some(table) => table,
         };
-        let Select { sql, columns, applied } = select(&table, &self.request);
+        let keys = self.request.keys.as_ref().map(|keys| Keys::new(&table, keys)).transpose()?.flatten();
+        let rows = match (&self.after, &keys) {
+            (Some(after), _) => Some(after.condition(&link.connection, &table, during)?),
+            (None, keys) => keys.as_ref().map(Keys::condition),
+        };
+        let Select { sql, columns, applied } = select(&table, &self.request, rows);
         let schema = Arc::new(table.schema.project(&columns)?);
         let interrupt = link.connection.interrupt_handle();
         let (location, table) = (self.database.location.clone(), self.table.clone());
-        Ok((Reader { state: State::Planned(link, sql), schema, interrupt, location, table }, applied))
+        Ok((Reader { state: State::Planned(link, sql, keys), schema, interrupt, location, table }, applied))
     }
 }
 
@@ -115,8 +155,8 @@ struct Reader {
 
 /// The state of a scan.
 enum State {
-    /// Its transaction has started; the statement runs when it is read.
-    Planned(Link, String),
+    /// Its transaction has started; the statement, with its keys, runs when it is read.
+    Planned(Link, String, Option<Keys>),
     Running(Cursor<Link>),
     Ended,
 }
@@ -125,7 +165,7 @@ impl Reader {
     fn read(&mut self) -> Result<Option<RecordBatch>> {
         let during = During::new(&self.location, "read").of(&self.table);
         if let State::Planned(..) = self.state
-            && let State::Planned(link, sql) = std::mem::replace(&mut self.state, State::Ended)
+            && let State::Planned(link, sql, _keys) = std::mem::replace(&mut self.state, State::Ended)
         {
             self.state = State::Running(Cursor::new(link, &sql).map_err(during.fails())?);
         }

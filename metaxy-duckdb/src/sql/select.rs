@@ -93,11 +93,18 @@ pub(crate) struct Select {
     pub(crate) applied: ScanStage,
 }
 
-/// Returns the statement that reads the requested columns, and those that the core needs to apply the rest.
-pub(crate) fn select(table: &StoredTable, request: &ScanRequest) -> Select {
-    let relation = match leaves_keep_latest(table, request) {
-        true => Relation::filtered(table, request),
-        false => Relation::new(table, request),
+/// Returns the statement that reads the requested columns, and those that the core needs to apply the rest. `rows` is a
+/// condition on the rows that are needed, if not all are.
+pub(crate) fn select(table: &StoredTable, request: &ScanRequest, rows: Option<String>) -> Select {
+    let relation = match rows {
+        // The core keeps the latest of a few rows.
+        Some(rows) => {
+            let mut relation = Relation::filtered(table, request);
+            relation.add_condition(&rows);
+            relation
+        }
+        None if leaves_keep_latest(table, request) => Relation::filtered(table, request),
+        None => Relation::new(table, request),
     };
     let needed: HashSet<String> = request.columns_needed(&table.schema, relation.applied).into_iter().collect();
     let columns: Vec<usize> =
