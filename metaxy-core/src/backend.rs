@@ -32,6 +32,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::columns;
@@ -247,6 +248,14 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
     async fn appended(&self, table: &FeatureKey, since: &Position, columns: &[String]) -> Result<Appended> {
         let _ = (table, since, columns);
         Ok(Appended::CannotTell(format!("{} does not tell what was appended", self.info().kind)))
+    }
+
+    /// Returns a stream with an item whenever one of the tables may have changed, if the storage system notifies of
+    /// changes. It is a hint, by which [`watch`](crate::MetadataStore::watch) looks earlier: items may be missing, and there
+    /// may be too many. [`file_changes`](crate::file_changes) looks at files. The default is `None`.
+    fn notifications(&self, tables: &[FeatureKey]) -> Option<BoxStream<'static, ()>> {
+        let _ = tables;
+        None
     }
 
     /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the

@@ -13,6 +13,7 @@ mod engine;
 pub mod error;
 pub mod feature_files;
 pub mod fence;
+pub mod file_changes;
 pub mod filter;
 pub mod graph;
 pub mod hash;
@@ -51,6 +52,6 @@ pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, Fie
 pub use store::structs;
 pub use store::{
     Basis, Fallback, Increment, InputProgress, IntoBatches, IntoRows, LazyIncrement, MetadataStore, RowStream, Rows,
-    VersioningEngine,
+    VersioningEngine, Watch,
 };
 pub use writer::BufferedMetadataWriter;

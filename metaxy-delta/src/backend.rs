@@ -1,16 +1,19 @@
 //! The backend: implements the core's trait by calls to the other modules.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use metaxy_core::backend::{Appended, BatchStream, Position, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
+    file_changes,
 };
 
 use crate::KIND;
@@ -19,6 +22,7 @@ use crate::config::DeltaConfig;
 use crate::connection::Session;
 use crate::error::ErrorContext;
 use crate::location::{Layout, Root};
+use crate::table::storage::LOG_DIRECTORY;
 use crate::table::{compact, remove, vacuum};
 use crate::types::{self, check_storable};
 use crate::{delete, read, write};
@@ -150,6 +154,13 @@ impl StoreBackend for DeltaBackend {
     async fn appended(&self, table: &FeatureKey, since: &Position, columns: &[String]) -> Result<Appended> {
         let (table, state) = self.existing(table).await?;
         read::appended(table, state, since, columns).await
+    }
+
+    fn notifications(&self, tables: &[FeatureKey]) -> Option<BoxStream<'static, ()>> {
+        let session = self.session().ok()?;
+        let logs = tables.iter().filter_map(|key| session.table(key).ok()?.directory.clone());
+        let logs: Vec<PathBuf> = logs.map(|directory| directory.join(LOG_DIRECTORY)).collect();
+        (!logs.is_empty()).then(|| file_changes::watch(logs))
     }
 
     async fn has_held_rows(&self, table: &FeatureKey) -> Result<bool> {

@@ -9,11 +9,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::executor::block_on_stream;
+use futures::stream::BoxStream;
 use metaxy_core::backend::{Appended, BatchStream, Position, closed};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
-    blocking, fence,
+    blocking, fence, file_changes,
 };
 use rusqlite::Connection;
 
@@ -251,6 +252,14 @@ impl StoreBackend for SqliteBackend {
             Ok(later) => Appended::Rows { rows, of: u64::try_from(later.last).ok() },
             Err(reason) => Appended::CannotTell(reason.to_owned()),
         })
+    }
+
+    fn notifications(&self, _tables: &[FeatureKey]) -> Option<BoxStream<'static, ()>> {
+        let file = self.database().ok()?.location.path.clone()?;
+        // A commit changes the write-ahead log beside the file.
+        let mut log = file.clone().into_os_string();
+        log.push("-wal");
+        Some(file_changes::watch(vec![file, log.into()]))
     }
 
     async fn newest_stamp(&self, table: &FeatureKey) -> Result<Option<i64>> {

@@ -21,7 +21,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt;
-use metaxy_core::backend::{BatchStream, NativeOutcome, Position};
+use futures::stream::BoxStream;
+use metaxy_core::backend::{Appended, BatchStream, NativeOutcome, Position};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::store::IntoBackend;
@@ -54,6 +55,8 @@ pub enum Operation {
     NewestStamp,
     /// A call of `position`.
     Position,
+    /// [`StoreBackend::appended`].
+    Appended,
     /// [`StoreBackend::resolve_natively`].
     Resolve,
     /// [`StoreBackend::compact`].
@@ -183,6 +186,7 @@ fn operation_name(operation: Operation) -> &'static str {
         Operation::HasHeldRows => "has_held_rows",
         Operation::NewestStamp => "newest_stamp",
         Operation::Position => "position",
+        Operation::Appended => "appended",
         Operation::Resolve => "resolve_natively",
         Operation::Compact => "compact",
         Operation::Vacuum => "vacuum",
@@ -396,6 +400,14 @@ impl StoreBackend for FaultyBackend {
 
     async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
         self.call(Operation::Position, self.inner.position(table)).await
+    }
+
+    async fn appended(&self, table: &FeatureKey, since: &Position, columns: &[String]) -> Result<Appended> {
+        self.call(Operation::Appended, self.inner.appended(table, since, columns)).await
+    }
+
+    fn notifications(&self, tables: &[FeatureKey]) -> Option<BoxStream<'static, ()>> {
+        self.inner.notifications(tables)
     }
 
     fn prefers_native(&self, plan: &IncrementPlan) -> bool {

@@ -44,7 +44,8 @@
 //!   file.
 //! - **`METAXY_MEMORY_LIMIT`** (`4GB`, `512MiB`) limits the bytes that resolves and reads of the process hold in
 //!   memory, except for stores with their own `memory_limit`. Rows beyond the limit are written to files in the store's
-//!   `temp_dir`. The Python package does not have these settings in a file.
+//!   `temp_dir`. The Python package does not have these settings in a file, nor `checkpoints`, the directory where a store
+//!   keeps what its last increments knew.
 //!
 //! | field | meaning | default |
 //! |---|---|---|

@@ -221,6 +221,10 @@ impl StoreParts {
             Some(directory) => builder.temp_dir(directory),
             None => builder,
         };
+        let builder = match &self.common.checkpoints {
+            Some(directory) => builder.checkpoints(directory),
+            None => builder,
+        };
         self.fallbacks.iter().cloned().fold(builder, StoreBuilder::fallback)
     }
 

@@ -57,9 +57,12 @@ pub struct CommonSettings {
     /// The directory for rows that do not fit into memory.
     #[serde(default)]
     pub temp_dir: Option<PathBuf>,
+    /// The directory where the checkpoints of increments are kept for other processes.
+    #[serde(default)]
+    pub checkpoints: Option<PathBuf>,
 }
 
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 10] = [
     "hash_algorithm",
     "fallback_stores",
     "versioning_engine",
@@ -69,6 +72,7 @@ const COMMON: [&str; 9] = [
     "duplicates",
     "memory_limit",
     "temp_dir",
+    "checkpoints",
 ];
 
 /// Reads a number of bytes, or a text that names one.

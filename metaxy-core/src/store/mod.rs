@@ -26,6 +26,7 @@ mod stamp;
 mod structs;
 mod system;
 mod transfer;
+mod watch;
 mod write;
 
 use std::fmt;
@@ -55,6 +56,7 @@ pub use resolve::{Basis, InputProgress, ResolveRequest};
 #[cfg(feature = "serde")]
 pub use structs::{StructRows, structs};
 pub use transfer::{CopyProgress, CopyRequest, CopySummary};
+pub use watch::Watch;
 pub use write::WriteRequest;
 
 pub(crate) use append::{Preparation, PreparedRows};

@@ -3,22 +3,22 @@
 use std::collections::BTreeSet;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, try_join_all};
 
 use crate::checkpoint::Mark;
+use crate::error::Result;
 use crate::key::FeatureKey;
-use crate::position::Position;
 
 use super::MetadataStore;
 
 impl MetadataStore {
     /// Returns the positions of all tables from which a feature's increment is made; `None` if one cannot be told.
-    pub(super) async fn marks(&self, key: &FeatureKey) -> Option<Vec<Mark>> {
-        let deps = &self.plan(key).ok()?.spec.deps;
-        let inputs = deps.iter().map(|dep| self.input_marks(dep.feature()));
-        let (own, inputs) = futures::join!(self.own_mark(key), join_all(inputs));
-        let inputs = inputs.into_iter().collect::<Option<Vec<_>>>()?;
-        Some(inputs.into_iter().flatten().chain([own?]).collect())
+    pub(super) async fn marks(&self, key: &FeatureKey) -> Result<Option<Vec<Mark>>> {
+        let deps = &self.plan(key)?.spec.deps;
+        let inputs = try_join_all(deps.iter().map(|dep| self.input_marks(dep.feature())));
+        let (own, inputs) = futures::try_join!(self.own_mark(key), inputs)?;
+        let inputs: Option<Vec<_>> = inputs.into_iter().collect();
+        Ok(inputs.zip(own).map(|(inputs, own)| inputs.into_iter().flatten().chain([own]).collect()))
     }
 
     /// Returns the backend and the location, by which a checkpoint recognizes the store.
@@ -26,9 +26,9 @@ impl MetadataStore {
         format!("{} at {}", self.inner.info.kind, self.inner.info.location)
     }
 
-    async fn input_marks(&self, key: &FeatureKey) -> Option<Vec<Mark>> {
+    async fn input_marks(&self, key: &FeatureKey) -> Result<Option<Vec<Mark>>> {
         let mut found = Vec::new();
-        self.add_marks(key, &mut BTreeSet::new(), &mut found).await.then_some(found)
+        Ok(self.add_marks(key, &mut BTreeSet::new(), &mut found).await?.then_some(found))
     }
 
     /// Adds the positions of a table in this store and its fallbacks, in each once. Returns whether all can be told: a
@@ -38,27 +38,27 @@ impl MetadataStore {
         key: &'a FeatureKey,
         seen: &'a mut BTreeSet<usize>,
         found: &'a mut Vec<Mark>,
-    ) -> BoxFuture<'a, bool> {
+    ) -> BoxFuture<'a, Result<bool>> {
         async move {
             if !seen.insert(self.identity()) {
-                return true;
+                return Ok(true);
             }
-            let Some(mark) = self.own_mark(key).await else { return false };
+            let Some(mark) = self.own_mark(key).await? else { return Ok(false) };
             found.push(mark);
             for fallback in &self.inner.fallbacks {
-                let Ok(store) = fallback.open().await else { return false };
-                if !store.add_marks(key, seen, found).await {
-                    return false;
+                let Ok(store) = fallback.open().await else { return Ok(false) };
+                if !store.add_marks(key, seen, found).await? {
+                    return Ok(false);
                 }
             }
-            true
+            Ok(true)
         }
         .boxed()
     }
 
-    /// Returns the position of a table in this store. If that fails, reading the table shows why.
-    async fn own_mark(&self, key: &FeatureKey) -> Option<Mark> {
-        let position: Position = self.inner.backend.position(key).await.ok().flatten()?;
-        Some(Mark { feature: key.clone(), store: self.place(), position })
+    /// Returns the position of a table in this store.
+    async fn own_mark(&self, key: &FeatureKey) -> Result<Option<Mark>> {
+        let position = self.inner.backend.position(key).await?;
+        Ok(position.map(|position| Mark { feature: key.clone(), store: self.place(), position }))
     }
 }

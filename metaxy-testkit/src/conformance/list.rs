@@ -43,6 +43,9 @@ macro_rules! __each_case {
                 a_directory_of_checkpoints "So does a directory, of which damaged files are ignored."
                 random_histories "Random histories give the same increments since every earlier state as from all rows."
             }
+            watching {
+                an_increment_for_each_change "A watched feature gives an increment at the start and after each change, by whichever store."
+            }
             types {
                 boolean "Values, including nulls, are read back unchanged, or the write is refused with the name of the column."
                 int8 "Values, including nulls, are read back unchanged, or the write is refused with the name of the column."

@@ -24,6 +24,7 @@ mod second_process;
 mod since;
 mod tables;
 mod types;
+mod watching;
 mod write;
 
 use std::any::Any;

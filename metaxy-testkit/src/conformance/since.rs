@@ -140,7 +140,10 @@ pub(super) async fn remembered_by_the_store(bench: Bench) -> Result<Outcome> {
     if first.checkpoint().is_none() {
         return PASSED;
     }
-    assert_eq!(store.resolve_update(LEAF).await?.basis(), &Basis::Unchanged);
+    // Other transactions of a server may move the positions of all tables.
+    let again = store.resolve_update(LEAF).await?;
+    assert!(again.is_empty());
+    assert!(matches!(again.basis(), Basis::Unchanged | Basis::AllRows { reason: Some(_) }), "from {}", again.basis());
     store.write(ROOT, samples(["s000003"], "v2").batch()).await?;
     let changed = store.resolve_update(LEAF).await?;
     assert_eq!(ids_of(&changed.stale), ["s000003"], "from {}", changed.basis());

@@ -79,8 +79,8 @@ impl Pushes {
             assert_eq!(row.feature_version, other.feature_version, "{key}");
             assert_eq!(row.definition_version, other.definition_version, "{key}");
         }
-        self.python_reads(one.values().next().expect("a row")).await;
         store.close().await.expect("the store closes");
+        self.python_reads(one.values().next().expect("a row")).await;
     }
 
     /// Checks that the second program finds what the first one pushes, and that both load it; so many pushes of the

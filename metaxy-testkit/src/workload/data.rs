@@ -197,7 +197,7 @@ fn batch(scenario: Scenario, seed: u64, start: usize, rows: usize, bumped: bool)
 }
 
 /// Returns a pseudo-random number (splitmix64).
-fn mixed(seed: u64, column: u64, row: u64) -> u64 {
+pub(super) fn mixed(seed: u64, column: u64, row: u64) -> u64 {
     let mut z = (seed << 40 ^ column << 56 ^ row).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -13,6 +13,7 @@ use metaxy_core::store::RowsToWrite;
 use metaxy_core::{AccessMode, FeatureGraph, HashAlgorithm, IntoRows, MetadataStore, RowKind, SharedBackend};
 use serde::{Deserialize, Serialize};
 
+use super::changes::{self, Changes};
 use super::data::{Case, LEAF, Scenario};
 use super::floor;
 use super::subject::{Phase, Probe, Subject};
@@ -42,6 +43,9 @@ pub(super) struct Measures {
     pub(super) peaks: Vec<f64>,
     /// The number of stale samples.
     pub(super) stale_rows: Option<usize>,
+    /// Increments since a checkpoint.
+    #[serde(default)]
+    pub(super) changes: Changes,
 }
 
 impl Measures {
@@ -55,6 +59,12 @@ impl Measures {
         other.meters.into_iter().for_each(|(name, series)| add(self.meters.entry(name).or_default(), series));
         self.peaks.extend(other.peaks);
         self.stale_rows = self.stale_rows.or(other.stale_rows);
+        for (share, other) in other.changes {
+            let own = self.changes.entry(share).or_default();
+            own.since.extend(other.since);
+            own.all_rows.extend(other.all_rows);
+            own.basis = other.basis;
+        }
     }
 }
 
@@ -72,6 +82,8 @@ pub(super) struct Parts {
     pub(super) extras: bool,
     /// The floor too, with the extras.
     pub(super) floor: bool,
+    /// Increments since a checkpoint too, with the extras.
+    pub(super) changes: bool,
 }
 
 /// Runs all phases `rounds` times.
@@ -99,6 +111,7 @@ pub(super) fn measure(
             leaf: Vec::new(),
             extras: parts.extras,
             floor: parts.floor,
+            changes: parts.changes,
             measures: &mut measures,
         };
         let outcome = round.run();
@@ -126,6 +139,7 @@ struct Round<'a> {
     leaf: Vec<RecordBatch>,
     extras: bool,
     floor: bool,
+    changes: bool,
     measures: &'a mut Measures,
 }
 
@@ -149,6 +163,10 @@ impl Round<'_> {
         self.measures.stale_rows = Some(stale);
         if stale == 0 && self.case.size >= 100 {
             return Err("nothing is stale after the change".into());
+        }
+        if self.changes {
+            let case = self.case;
+            self.measures.changes = self.with_store(|store| Box::pin(changes::measure(store, case)))?;
         }
         Ok(())
     }
@@ -228,10 +246,10 @@ impl Round<'_> {
         let seconds = self.with_store(|store| {
             Box::pin(async move {
                 let mut seconds = Vec::with_capacity(REPETITIONS);
-                store.resolve_update(LEAF).await?;
+                store.resolve_update(LEAF).from_all_rows().await?;
                 for _ in 0..REPETITIONS {
                     let start = Instant::now();
-                    store.resolve_update(LEAF).await?;
+                    store.resolve_update(LEAF).from_all_rows().await?;
                     seconds.push(start.elapsed().as_secs_f64());
                 }
                 Ok(seconds)

@@ -33,11 +33,13 @@
 //! | `--hash` | `METAXY_BENCH_HASH` | the hash algorithm of all subjects | the subject's |
 //! | `--reference` | `METAXY_BENCH_REFERENCE` | `off` leaves the Python package out | `auto` |
 //! | `--floor` | `METAXY_BENCH_FLOOR` | `on` also measures a scan and a hash of what a resolve needs | `off` |
+//! | `--changes` | `METAXY_BENCH_CHANGES` | `on` also measures increments since a checkpoint, by the share of changed samples | `off` |
 //! | `--json` | `METAXY_BENCH_JSON` | a file that gets every median as a line of JSON | none |
 //!
 //! The Python package runs if `METAXY_REFERENCE_PYTHON` names an interpreter that has it (or `python3` has it), with
 //! the script in `METAXY_REFERENCE_BASELINE` (or `../shared/reference/baseline.py` beside the workspace).
 
+mod changes;
 mod data;
 mod floor;
 mod measure;
@@ -129,7 +131,7 @@ fn measure_case(
     for _ in 0..options.rounds {
         for (slot, (index, subject)) in own.iter_mut().zip(subjects) {
             slot.extend(process::measure(*index, subject, case, options, false)?);
-            if !subject.extras.is_empty() || options.floor {
+            if !subject.extras.is_empty() || options.floor || options.changes {
                 slot.extend(process::measure(*index, subject, case, options, true)?);
             }
         }

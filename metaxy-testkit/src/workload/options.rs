@@ -14,6 +14,7 @@ pub(super) struct Options {
     pub(super) json: Option<String>,
     pub(super) smoke: bool,
     pub(super) floor: bool,
+    pub(super) changes: bool,
     subjects: Vec<String>,
 }
 
@@ -54,6 +55,7 @@ impl Options {
                 json: None,
                 smoke,
                 floor: true,
+                changes: true,
                 subjects: Vec::new(),
             });
         }
@@ -73,6 +75,7 @@ impl Options {
             json: option("json")?,
             smoke,
             floor: option("floor")?.is_some_and(|text| text == "on"),
+            changes: option("changes")?.is_some_and(|text| text == "on"),
             subjects: option("subjects")?.map(|text| list(&text)).unwrap_or_default(),
         })
     }

@@ -31,6 +31,8 @@ pub(super) struct Task {
     hash: Option<String>,
     extras: bool,
     floor: bool,
+    #[serde(default)]
+    changes: bool,
 }
 
 /// Returns whether this process runs a task of another one.
@@ -51,8 +53,8 @@ pub(super) fn answer(subjects: &[Subject], task: &Task) -> Result<(), BoxError> 
     let subject = subjects.get(task.subject).ok_or("the process that measures has other subjects")?;
     let case = Case { scenario: task.scenario.parse()?, size: task.size };
     let hash = task.hash.as_deref().map(str::parse).transpose()?;
-    let measures =
-        measure::measure(subject, case, hash, task.rounds, Parts { extras: task.extras, floor: task.floor })?;
+    let parts = Parts { extras: task.extras, floor: task.floor, changes: task.changes };
+    let measures = measure::measure(subject, case, hash, task.rounds, parts)?;
     tell(&measures)
 }
 
@@ -72,6 +74,7 @@ pub(super) fn measure(
         hash: subject.algorithm(options.hash).map(|algorithm| algorithm.to_string()),
         extras,
         floor: extras && options.floor,
+        changes: extras && options.changes,
     };
     ask(subject, TASK, &task, &ALLOCATOR)
         .map_err(|error| format!("{}, {} records: {error}", case.scenario, case.size).into())

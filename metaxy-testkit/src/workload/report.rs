@@ -58,6 +58,8 @@ impl Report {
                 let growth = |phase: &Phase| middle(series, *phase).map_or_else(dash, grouped);
                 line(&format!("  {name}"), &Phase::ALL.iter().map(growth).collect::<Vec<_>>());
             }
+            let python = references.iter().find(|(kind, _, _)| subject.compares_with(kind));
+            changes(measures, python.and_then(|(_, _, measures)| middle(&measures.seconds, Phase::Noop)));
             for (kind, _, reference) in references.iter().filter(|(kind, _, _)| subject.compares_with(kind)) {
                 ratios(&format!("  / Python {kind}"), measures, &reference.seconds, &reference.peaks);
             }
@@ -112,6 +114,21 @@ fn ratios(name: &str, own: &Measures, seconds: &Series, peaks: &[f64]) {
         Phase::ALL.iter().map(|phase| ratio(middle(&own.seconds, *phase), middle(seconds, *phase))).collect();
     cells.push(ratio(median(&own.peaks), median(peaks)));
     line(name, &cells);
+}
+
+/// Prints the increments since a checkpoint; `noop` is the time of the Python package for an increment without changes.
+fn changes(measures: &Measures, noop: Option<f64>) {
+    for (share, change) in &measures.changes {
+        let (since, all) = (median(&change.since).unwrap_or_default(), median(&change.all_rows).unwrap_or_default());
+        let of_python = noop.map_or_else(String::new, |noop| format!(", {:.4} of Python's noop", since / noop));
+        let (share, basis) = (*share as f64 / 10_000.0, &change.basis);
+        println!(
+            "  {share}% changed: {:.1} ms since, {:.1} ms from all rows: {:.4}{of_python} ({basis})",
+            since * 1e3,
+            all * 1e3,
+            since / all.max(1e-9),
+        );
+    }
 }
 
 fn middle(series: &Series, phase: Phase) -> Option<f64> {

@@ -93,6 +93,14 @@ caught! {
         which says "deletes nothing from a table that does not exist"
     a_filter_that_is_refused: FilterRefused is caught by deletes::filters_that_no_database_has
         which says "is evaluated, by reads and deletes"
+    a_position_that_stands_still: PositionStandsStill is caught by positions::every_change_moves_the_position
+        which says "is none that was returned before"
+    an_append_that_is_forgotten: AppendedForgotten is caught by since::appended_rows
+        which says "includes every row that was"
+    a_removal_that_is_not_seen: RemovalUnseen is caught by since::every_change
+        which says "is the increment from all rows, after every kind of change"
+    a_key_that_is_forgotten: KeysForgotten is caught by read::scans_by_keys
+        which says "returns every row that has one of them"
     a_capability_that_is_hidden: CapabilityHidden is caught by types::float64
         which says "or the write is refused"
 }

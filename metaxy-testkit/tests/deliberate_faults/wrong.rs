@@ -9,7 +9,7 @@ use arrow::compute::{cast, concat_batches, filter_record_batch, is_not_null, or_
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::backend::{self, BatchStream, NativeOutcome};
+use metaxy_core::backend::{self, Appended, BatchStream, NativeOutcome, Position};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::schema::conform;
@@ -38,6 +38,10 @@ pub enum Defect {
     NoTableIsAnError,
     FilterRefused,
     CapabilityHidden,
+    PositionStandsStill,
+    AppendedForgotten,
+    RemovalUnseen,
+    KeysForgotten,
 }
 
 #[derive(Clone, Debug)]
@@ -237,7 +241,10 @@ impl StoreBackend for WrongBackend {
     }
 
     async fn scan(&self, table: &FeatureKey, request: &ScanRequest) -> Result<Scan> {
-        let rows = self.rows(table, request).await?;
+        let mut rows = self.rows(table, request).await?;
+        if self.has(Defect::KeysForgotten) && request.keys.as_ref().is_some_and(|keys| keys.rows().num_rows() > 1) {
+            rows = rows.slice(0, rows.num_rows().saturating_sub(1));
+        }
         if self.has(Defect::SnapshotPerChunk) {
             return Ok(Scan { schema: rows.schema(), stream: self.chunks(table, request), applied: ScanStage::Filter });
         }
@@ -257,6 +264,36 @@ impl StoreBackend for WrongBackend {
 
     async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
         self.inner.drop_table(table).await
+    }
+
+    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
+        let position = self.inner.position(table).await?;
+        if self.schema(table).await?.is_none() {
+            return Ok(position);
+        }
+        if self.has(Defect::RemovalUnseen) {
+            return Ok(Some(Position::new(self.all_rows(table).await?.num_rows().to_string())));
+        }
+        Ok(if self.has(Defect::PositionStandsStill) { Some(Position::new("still")) } else { position })
+    }
+
+    async fn appended(&self, table: &FeatureKey, since: &Position, columns: &[String]) -> Result<Appended> {
+        if self.has(Defect::RemovalUnseen) {
+            let rows = self.all_rows(table).await?;
+            let known = since.as_str().parse().unwrap_or(0).min(rows.num_rows());
+            let rows = rows.slice(known, rows.num_rows() - known);
+            let rows =
+                Scan { schema: rows.schema(), stream: backend::stream_of(vec![rows]), applied: ScanStage::Nothing };
+            return Ok(Appended::Rows { rows, of: None });
+        }
+        match self.inner.appended(table, since, columns).await? {
+            Appended::Rows { rows, of } if self.has(Defect::AppendedForgotten) => {
+                let mut batches: Vec<RecordBatch> = rows.stream.try_collect().await?;
+                batches.pop();
+                Ok(Appended::Rows { rows: Scan { stream: backend::stream_of(batches), ..rows }, of })
+            }
+            answer => Ok(answer),
+        }
     }
 
     async fn tables(&self) -> Result<Vec<String>> {

@@ -276,7 +276,7 @@ async fn begin(
         Since::Remembered => store.inner.remembered.find(key, &definition).await,
         Since::Never => None,
     };
-    Ok((store.marks(key).await.map(|marks| Start { definition, marks }), known))
+    Ok((store.marks(key).await?.map(|marks| Start { definition, marks }), known))
 }
 
 /// Computes an increment.
