@@ -22,9 +22,7 @@ use super::super::MetadataStore;
 use super::pipeline::Resolve;
 
 /// The number of keys up to which they are looked up, however small the tables are.
-const FEW_KEYS: usize = 1_000;
-/// The number of keys beyond which all rows are read, however large the tables are.
-const MANY_KEYS: usize = 2_000_000;
+const FEW_KEYS: u64 = 1_000;
 /// The part of a table's rows beyond which reading all of them costs less.
 const LARGEST_SHARE: u64 = 5;
 
@@ -69,21 +67,22 @@ impl Affected {
             return Ok(Err("the id columns of its tables have no common type".to_owned()));
         };
         let mut keys = KeyList::new(key)?;
-        for open in &checkpoint.open {
-            keys.add_batch(open)?;
+        if checkpoint.open.iter().any(|open| keys.add_batch(open).is_err()) {
+            return Ok(Err("the id columns had other types at the checkpoint".to_owned()));
         }
-        let mut most = FEW_KEYS as u64;
+        let most = resolve.most_keys();
+        let mut rows = 0;
         for table in tables.iter().flatten() {
-            match table.add_changed(checkpoint, now, &mut keys).await? {
-                Ok(rows) => most = most.max(rows / LARGEST_SHARE),
+            match table.add_changed(checkpoint, now, most, &mut keys).await? {
+                Ok(of) => rows = rows.max(of),
                 Err(reason) => return Ok(Err(reason)),
             }
         }
         if keys.has_nulls() {
             return Ok(Err("a changed row has a null in an id column".to_owned()));
         }
-        if keys.len() as u64 > most.min(MANY_KEYS as u64) {
-            return Ok(Err(format!("the {} keys that have changed are too large a part of the rows", keys.len())));
+        if keys.len() > most || keys.len() as u64 > (rows / LARGEST_SHARE).max(FEW_KEYS) {
+            return Ok(Err(too_many(keys.len())));
         }
         let mut searches = Vec::with_capacity(tables.len());
         for table in tables {
@@ -145,6 +144,7 @@ impl Searched<'_> {
         &self,
         checkpoint: &Contents,
         now: &[Mark],
+        most: usize,
         keys: &mut KeyList,
     ) -> Result<std::result::Result<u64, String>> {
         let place = self.store.place();
@@ -163,8 +163,8 @@ impl Searched<'_> {
             let mut stream = rows.stream;
             while let Some(batch) = stream.try_next().await? {
                 keys.add(&engine::columns_of(&batch, &self.join)?)?;
-                if keys.len() > MANY_KEYS {
-                    return Ok(Err(format!("more than {MANY_KEYS} keys have changed")));
+                if keys.len() > most {
+                    return Ok(Err(too_many(keys.len())));
                 }
             }
             return Ok(Ok(of.unwrap_or(u64::MAX)));
@@ -173,6 +173,9 @@ impl Searched<'_> {
         let mut stream = rows.stream;
         while let Some(batch) = stream.try_next().await? {
             samples.add_batch(&batch)?;
+            if samples.len() > most {
+                return Ok(Err(too_many(samples.len())));
+            }
         }
         let mut history = self.history(&samples, self.ids).await?;
         while let Some(batch) = history.try_next().await? {
@@ -211,6 +214,10 @@ impl Searched<'_> {
         let others = self.join.iter().filter(|column| !self.ids.contains(column));
         self.ids.iter().chain(others).cloned().collect()
     }
+}
+
+fn too_many(keys: usize) -> String {
+    format!("{keys} or more keys have changed, too large a part of the rows")
 }
 
 /// Returns why a plan needs all rows, or why a checkpoint says nothing about it.

@@ -28,6 +28,8 @@ use super::tables::Tables;
 
 /// The number of rows up to which an increment carries a checkpoint.
 const MOST_OPEN: usize = 1_000_000;
+/// About how many bytes a key takes in memory, with its place in the list of keys.
+const KEY_BYTES: usize = 256;
 
 /// The state before anything is read, from which the increment's checkpoint is made.
 pub(super) struct Start {
@@ -135,6 +137,11 @@ impl Resolve {
     /// Returns whether all rows are read.
     pub(super) fn reads_all(&self) -> bool {
         self.affected.is_none()
+    }
+
+    /// Returns the number of keys that may be held in memory.
+    pub(super) fn most_keys(&self) -> usize {
+        MOST_OPEN.min(self.store.inner.pool.share(1) / KEY_BYTES)
     }
 
     /// Returns the plan.
