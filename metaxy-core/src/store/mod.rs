@@ -3,6 +3,7 @@
 mod append;
 mod append_stream;
 mod buffered;
+mod cascade;
 mod chain;
 mod checks;
 mod children;
@@ -40,6 +41,7 @@ use crate::key::{FeatureKey, IntoFeatureKey, invalid_project};
 use crate::memory::MemoryPool;
 
 pub use crate::engine::IncrementCounts;
+pub use cascade::{CascadeRequest, CascadeSummary};
 pub use children::Replaced;
 pub use clock::{Clock, SystemClock};
 pub use data::{Increment, IntoBatches, IntoRows, RowStream, Rows, RowsToWrite};

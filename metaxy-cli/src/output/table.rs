@@ -1,0 +1,27 @@
+//! Tables for people.
+
+use comfy_table::{ContentArrangement, Table as Grid, presets};
+
+use super::Table;
+
+/// Returns a table as text; a line says so if it has no rows.
+pub fn text(table: &Table) -> String {
+    if table.rows.is_empty() {
+        return "nothing\n".to_owned();
+    }
+    let mut grid = Grid::new();
+    grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    grid.set_header(table.header.iter().map(|name| name.to_uppercase()));
+    grid.add_rows(table.rows.iter().map(|row| row.iter().map(printable)));
+    for column in grid.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines = grid.to_string();
+    lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Returns a text without control characters, which could change what a terminal shows.
+fn printable(text: &String) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
