@@ -1,6 +1,6 @@
 //! What a command works with: the configuration, the graph, and the store.
 
-use metaxy_core::{AccessMode, FeatureGraph, FeatureKey, IntoFeatureKey, MetadataStore, MetaxyConfig};
+use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, IntoFeatureKey, MetadataStore, MetaxyConfig};
 
 use crate::failure::{Failure, Result};
 use crate::options::Options;
@@ -68,32 +68,43 @@ impl Context {
     pub async fn open_bare(&self, mode: AccessMode) -> Result<MetadataStore> {
         let config = self.config()?;
         let graph = config.graph_builder().build()?;
-        Ok(config.open_store(self.store_name(&config), graph, mode).await?)
+        open(&config, self.store_name(&config), graph, mode).await
     }
 
     /// Opens another store of the configuration for reading, with the same features.
     pub async fn open_other(&self, name: &str, graph: FeatureGraph) -> Result<MetadataStore> {
-        Ok(self.config()?.open_store(name, graph, AccessMode::ReadOnly).await?)
+        open(&self.config()?, name, graph, AccessMode::ReadOnly).await
     }
 
     async fn open_with(&self, config: &MetaxyConfig, mode: AccessMode) -> Result<MetadataStore> {
+        let name = self.store_name(config);
         if config.feature_patterns().is_some() {
-            return Ok(config.open_store(self.store_name(config), config.graph()?, mode).await?);
+            return open(config, name, config.graph()?, mode).await;
         }
-        let store = config.open_store(self.store_name(config), config.graph_builder().build()?, mode).await?;
+        let store = open(config, name, config.graph_builder().build()?, mode).await?;
         let pushed = match self.project(config) {
             Some(project) => store.definitions().project(project),
             None => store.definitions(),
         };
-        let graph = pushed.graph().await.map_err(|error| match error {
-            metaxy_core::Error::NotPushed { .. } => Failure::usage(format!(
-                "there are no features: metaxy.toml names no feature files, and {}; add `features = \
-                 [\"features/*.toml\"]` under [ext.rust]",
-                lower_first(&error.to_string())
-            )),
-            error => error.into(),
-        })?;
-        Ok(store.with_graph(graph)?)
+        match pushed.graph().await {
+            Ok(graph) => Ok(store.with_graph(graph)?),
+            Err(error @ Error::NotPushed { .. }) => Err(Failure::usage(format!(
+                "there are no features: the configuration names no feature files (`features = [\"features/*.toml\"]` \
+                 under [ext.rust]), and {error}"
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Opens a store.
+async fn open(config: &MetaxyConfig, name: &str, graph: FeatureGraph, mode: AccessMode) -> Result<MetadataStore> {
+    match config.open_store(name, graph, mode).await {
+        // The library's hint names its own call.
+        Err(Error::LocationNotFound { location, .. }) if mode == AccessMode::ReadOnly => {
+            Err(Failure::Absent { store: name.to_owned(), location })
+        }
+        opened => Ok(opened?),
     }
 }
 
@@ -103,9 +114,4 @@ pub fn features_of(graph: &FeatureGraph, names: &[String]) -> Result<Vec<Feature
         return Ok(graph.topological_order().to_vec());
     }
     names.iter().map(|name| Ok(graph.plan(name.as_str().into_feature_key().map_err(metaxy_core::Error::from)?)?.spec.key.clone())).collect()
-}
-
-fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }

@@ -30,6 +30,14 @@ pub enum Failure {
         /// The error of the system.
         source: io::Error,
     },
+    /// A store that is read before anything was written to it.
+    #[error("store `{store}` does not exist: there is nothing at {location}; `metaxy write` or `metaxy push` creates it")]
+    Absent {
+        /// The store.
+        store: String,
+        /// Its location.
+        location: String,
+    },
     /// An error of the library.
     #[error(transparent)]
     Library(#[from] Error),
@@ -60,7 +68,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::File { .. } => 2,
-            Self::Io { .. } => 3,
+            Self::Io { .. } | Self::Absent { .. } => 3,
             Self::Library(error) if is_of_store(error) => 3,
             Self::Library(_) => 2,
         }
@@ -89,7 +97,6 @@ fn is_of_store(error: &Error) -> bool {
             | Error::NotPushed { .. }
             | Error::UnusableDefinition { .. }
             | Error::Backend { .. }
-            | Error::Arrow(_)
             | Error::Task(_)
     )
 }

@@ -153,7 +153,7 @@ fn confirmed(planned: &[Feature]) -> Result<bool> {
 impl Tabular for Deleted {
     fn table(&self) -> Table {
         let row = |one: &Feature| vec![one.feature.clone(), one.samples.to_string()];
-        let samples = if self.dry_run { "samples to delete" } else { "samples deleted" };
+        let samples = if self.dry_run { "samples_to_delete" } else { "samples_deleted" };
         Table { header: vec!["feature", samples], rows: self.features.iter().map(row).collect() }
     }
 }

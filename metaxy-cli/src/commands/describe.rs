@@ -134,7 +134,7 @@ impl Tabular for Description {
             vec![self.feature.clone(), field.clone(), version.clone(), code_version.clone(), made_from.join(", ")]
         };
         Table {
-            header: vec!["feature", "field", "version", "code version", "made from"],
+            header: vec!["feature", "field", "version", "code_version", "made_from"],
             rows: self.fields.iter().map(row).collect(),
         }
     }

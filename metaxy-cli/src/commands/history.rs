@@ -87,12 +87,12 @@ impl Tabular for History {
             ]
         };
         let header = vec![
-            "recorded at",
+            "recorded_at",
             "project",
-            "project version",
+            "project_version",
             "feature",
             "version",
-            "definition version",
+            "definition_version",
             "tags",
         ];
         Table { header, rows: self.definitions.iter().map(row).collect() }

@@ -117,7 +117,7 @@ impl Tabular for Features {
             ]
         };
         Table {
-            header: vec!["feature", "version", "ids", "fields", "made from"],
+            header: vec!["feature", "version", "ids", "fields", "made_from"],
             rows: self.features.iter().map(row).collect(),
         }
     }
@@ -130,7 +130,7 @@ impl Tabular for Stores {
             vec![one.store.clone(), one.kind.clone(), default.to_owned(), one.fallback_stores.join(", ")]
         };
         Table {
-            header: vec!["store", "type", "default", "fallback stores"],
+            header: vec!["store", "type", "default", "fallback_stores"],
             rows: self.stores.iter().map(row).collect(),
         }
     }

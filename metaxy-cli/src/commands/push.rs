@@ -54,7 +54,7 @@ impl Tabular for Push {
     fn table(&self) -> Table {
         let row = |feature: &String| vec![self.project.clone(), self.project_version.clone(), feature.clone()];
         Table {
-            header: vec!["project", "project version", "feature"],
+            header: vec!["project", "project_version", "feature"],
             rows: self.features.iter().map(row).collect(),
         }
     }

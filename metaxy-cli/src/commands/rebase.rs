@@ -49,7 +49,7 @@ impl Tabular for Rebased {
     fn table(&self) -> Table {
         let Self { feature, from_version, to_version, rows } = self;
         Table {
-            header: vec!["feature", "from version", "to version", "rows"],
+            header: vec!["feature", "from_version", "to_version", "rows"],
             rows: vec![vec![feature.clone(), from_version.clone(), to_version.clone(), rows.to_string()]],
         }
     }

@@ -94,12 +94,13 @@ struct Resolved {
 
 /// Runs the command.
 pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
+    let counts_only = args.out.is_none() && args.only.is_none();
+    if counts_only && args.limit.is_some() {
+        return Err(Failure::usage("`--limit` limits rows; give `--out DIR` or `--only KIND` too"));
+    }
     let store = context.open(AccessMode::ReadOnly).await?;
     let request = request(args, &store).await?;
-    if let (None, None) = (&args.out, args.only) {
-        if args.limit.is_some() {
-            return Err(Failure::usage("`--limit` limits rows; give `--out DIR` or `--only KIND` too"));
-        }
+    if counts_only {
         let counts = request.lazy().await?.counts().await?;
         let resolved = args.resolved(&store, [counts.new, counts.stale, counts.orphaned], Vec::new())?;
         context.output().print(&resolved)?;

@@ -53,6 +53,6 @@ pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
 impl Tabular for Vacuumed {
     fn table(&self) -> Table {
         let row = |one: &Feature| vec![one.feature.clone(), one.files_removed.to_string()];
-        Table { header: vec!["feature", "files removed"], rows: self.features.iter().map(row).collect() }
+        Table { header: vec!["feature", "files_removed"], rows: self.features.iter().map(row).collect() }
     }
 }

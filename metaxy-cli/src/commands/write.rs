@@ -27,7 +27,7 @@ use super::Answer;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     metaxy write raw/video videos.csv --version audio=audio_sha256,frames=frames_sha256\n  \
-    metaxy write raw/video videos.csv --version audio=audio_sha256,frames=frames_sha256+duration --text path\n  \
+    metaxy write raw/video videos.csv --version audio=etag,frames=etag+size\n  \
     metaxy write processed/transcript transcripts.csv --made-from todo\n  \
     cat transcripts.csv | metaxy write processed/transcript - --file-format csv --made-from todo")]
 pub struct Args {
@@ -36,7 +36,7 @@ pub struct Args {
     /// The files: .parquet, .arrow, .csv or .jsonl; `-` for stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The columns that hold the versions of a root's fields
+    /// The columns that hold the versions of a root's fields; those of CSV files are text
     #[arg(long = "version", value_name = "FIELD=COLUMN[+COLUMN],...", value_delimiter = ',')]
     versions: Vec<FieldVersion>,
     /// The samples that the rows were made from: the directory that `resolve --out` has written, or a file of it

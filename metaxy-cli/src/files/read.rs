@@ -31,7 +31,7 @@ pub struct Source {
 pub struct Columns {
     /// The columns of the table to which the rows go.
     pub stored: Option<SchemaRef>,
-    /// Columns that are read as text: versions, and those that the user names.
+    /// Columns of CSV files that are text: versions, whose leading zeros count, and those that the user names.
     pub texts: Vec<String>,
 }
 
@@ -124,7 +124,8 @@ fn parquet_reader(input: impl ChunkReader + 'static) -> Result<Reader, String> {
 fn csv_reader<R: Input>(first: R, second: R, columns: &Columns) -> Result<Reader, ArrowError> {
     let format = arrow::csv::reader::Format::default().with_header(true);
     let (inferred, _) = format.infer_schema(BufReader::new(first), None)?;
-    let schema = columns.applied_to(&inferred, |field| match field.name().as_str() {
+    let schema = columns.applied_to(&inferred, |field| match field.name() {
+        name if columns.texts.contains(name) => DataType::Utf8,
         // The types of by-field columns cannot be inferred from their JSON.
         name if metaxy_core::columns::is_system(name) => DataType::Utf8,
         _ => field.data_type().clone(),
@@ -145,7 +146,6 @@ impl Columns {
         let typed = |field: &FieldRef| {
             let data_type = match self.stored_type(field.name()) {
                 Some(stored) => stored.clone(),
-                None if self.texts.contains(field.name()) => DataType::Utf8,
                 None => inferred(field),
             };
             Field::new(field.name(), data_type, true)

@@ -4,14 +4,15 @@ use comfy_table::{ContentArrangement, Table as Grid, presets};
 
 use super::Table;
 
-/// Returns a table as text; a line says so if it has no rows.
+/// Returns a table as text.
 pub fn text(table: &Table) -> String {
     if table.rows.is_empty() {
-        return "nothing\n".to_owned();
+        super::note("nothing to show");
+        return String::new();
     }
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    grid.set_header(table.header.iter().map(|name| name.to_uppercase()));
+    grid.set_header(table.header.iter().map(|name| name.replace('_', " ").to_uppercase()));
     grid.add_rows(table.rows.iter().map(|row| row.iter().map(printable)));
     for column in grid.column_iter_mut() {
         column.set_padding((0, 2));

@@ -1,0 +1,8 @@
+//! The command, as users run it: in a shell, in the directory of a project.
+
+mod errors;
+mod files;
+mod help;
+mod outputs;
+mod story;
+mod support;
