@@ -113,5 +113,10 @@ pub fn features_of(graph: &FeatureGraph, names: &[String]) -> Result<Vec<Feature
     if names.is_empty() {
         return Ok(graph.topological_order().to_vec());
     }
-    names.iter().map(|name| Ok(graph.plan(name.as_str().into_feature_key().map_err(metaxy_core::Error::from)?)?.spec.key.clone())).collect()
+    names
+        .iter()
+        .map(|name| {
+            Ok(graph.plan(name.as_str().into_feature_key().map_err(metaxy_core::Error::from)?)?.spec.key.clone())
+        })
+        .collect()
 }

@@ -31,7 +31,9 @@ pub enum Failure {
         source: io::Error,
     },
     /// A store that is read before anything was written to it.
-    #[error("store `{store}` does not exist: there is nothing at {location}; `metaxy write` or `metaxy push` creates it")]
+    #[error(
+        "store `{store}` does not exist: there is nothing at {location}; `metaxy write` or `metaxy push` creates it"
+    )]
     Absent {
         /// The store.
         store: String,

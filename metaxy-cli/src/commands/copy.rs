@@ -87,9 +87,6 @@ impl Tabular for Copied {
         let row = |one: &Feature| {
             vec![one.feature.clone(), one.rows.to_string(), one.skipped.to_string(), one.deleted.to_string()]
         };
-        Table {
-            header: vec!["feature", "rows", "skipped", "deletions"],
-            rows: self.features.iter().map(row).collect(),
-        }
+        Table { header: vec!["feature", "rows", "skipped", "deletions"], rows: self.features.iter().map(row).collect() }
     }
 }

@@ -141,7 +141,9 @@ fn confirmed(planned: &[Feature]) -> Result<bool> {
     let parts: Vec<String> = planned.iter().map(|one| format!("{} of {}", one.samples, one.feature)).collect();
     let what = parts.join(", ");
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage(format!("this deletes samples ({what}); give `--yes`, or `--dry-run` to look first")));
+        return Err(Failure::usage(format!(
+            "this deletes samples ({what}); give `--yes`, or `--dry-run` to look first"
+        )));
     }
     eprint!("Delete samples ({what})? [y/N] ");
     let mut answer = String::new();

@@ -86,15 +86,8 @@ impl Tabular for History {
                 one.tags_text(),
             ]
         };
-        let header = vec![
-            "recorded_at",
-            "project",
-            "project_version",
-            "feature",
-            "version",
-            "definition_version",
-            "tags",
-        ];
+        let header =
+            vec!["recorded_at", "project", "project_version", "feature", "version", "definition_version", "tags"];
         Table { header, rows: self.definitions.iter().map(row).collect() }
     }
 }

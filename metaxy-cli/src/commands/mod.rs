@@ -1,13 +1,16 @@
 //! The commands: a file for each.
 
+mod changes;
 mod compact;
 mod completions;
 mod config;
 mod copy;
 mod delete;
 mod describe;
+mod explain;
 mod graph;
 mod history;
+mod impact;
 mod init;
 mod list;
 mod push;
@@ -54,10 +57,12 @@ pub enum Command {
     Describe(describe::Args),
     Graph(graph::Args),
     Status(status::Args),
+    Explain(explain::Args),
     Resolve(resolve::Args),
     Read(read::Args),
     Write(write::Args),
     Delete(delete::Args),
+    Impact(impact::Args),
     Push(push::Args),
     History(history::Args),
     Copy(copy::Args),
@@ -77,10 +82,12 @@ impl Command {
             Self::Describe(args) => describe::run(&args, context).await,
             Self::Graph(args) => graph::run(&args, context).await,
             Self::Status(args) => status::run(&args, context).await,
+            Self::Explain(args) => explain::run(&args, context).await,
             Self::Resolve(args) => resolve::run(&args, context).await,
             Self::Read(args) => read::run(&args, context).await,
             Self::Write(args) => write::run(&args, context).await,
             Self::Delete(args) => delete::run(&args, context).await,
+            Self::Impact(args) => impact::run(&args, context).await,
             Self::Push(args) => push::run(args, context).await,
             Self::History(args) => history::run(&args, context).await,
             Self::Copy(args) => copy::run(&args, context).await,

@@ -53,10 +53,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer> {
 impl Tabular for Push {
     fn table(&self) -> Table {
         let row = |feature: &String| vec![self.project.clone(), self.project_version.clone(), feature.clone()];
-        Table {
-            header: vec!["project", "project_version", "feature"],
-            rows: self.features.iter().map(row).collect(),
-        }
+        Table { header: vec!["project", "project_version", "feature"], rows: self.features.iter().map(row).collect() }
     }
 }
 

@@ -30,8 +30,9 @@ struct Status {
     features: Vec<Feature>,
 }
 
+/// The state of a feature.
 #[derive(Serialize)]
-struct Feature {
+pub struct Feature {
     feature: String,
     feature_version: String,
     /// The store that serves its rows; null if none has it.
@@ -60,7 +61,8 @@ pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
 }
 
 impl Feature {
-    async fn of(store: &MetadataStore, key: &FeatureKey) -> Result<Self> {
+    /// Counts the rows of a feature, and what has to be processed.
+    pub async fn of(store: &MetadataStore, key: &FeatureKey) -> Result<Self> {
         let plan = store.graph().plan(key)?;
         let mut feature = Self {
             feature: key.to_string(),
@@ -89,6 +91,27 @@ impl Feature {
         self.progress = store.input_progress(key).await?.and_then(|progress| progress.share());
         (self.new, self.stale, self.orphaned) = (Some(counts.new), Some(counts.stale), Some(counts.orphaned));
         Ok(())
+    }
+
+    /// Returns the state in a line.
+    pub fn line(&self) -> String {
+        match (&self.problem, self.new, self.stale, self.orphaned) {
+            (Some(_), ..) => "cannot be resolved".to_owned(),
+            (None, Some(new), Some(stale), Some(orphaned)) => {
+                format!("{} rows · {new} new · {stale} stale · {orphaned} orphaned", self.rows)
+            }
+            _ => format!("{} rows", self.rows),
+        }
+    }
+
+    /// Returns the class of its colour in drawings.
+    pub fn color(&self) -> &'static str {
+        match (&self.problem, self.new) {
+            (Some(_), _) => "problem",
+            (None, None) => "unknown",
+            _ if self.is_in_sync() => "in-sync",
+            _ => "due",
+        }
     }
 
     fn is_in_sync(&self) -> bool {

@@ -120,7 +120,9 @@ fn increment_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let names = ["new", "stale"].into_iter().flat_map(|name| endings.map(|end| format!("{name}.{end}")));
     let found: Vec<PathBuf> = names.map(|name| directory.join(name)).filter(|path| path.is_file()).collect();
     match found.len() {
-        0 => Err(Failure::file(directory, "it has no file new or stale; name the directory that `resolve --out` wrote")),
+        0 => {
+            Err(Failure::file(directory, "it has no file new or stale; name the directory that `resolve --out` wrote"))
+        }
         _ => Ok(found),
     }
 }

@@ -75,9 +75,7 @@ impl FileWriter {
         let written = match &mut self.inner {
             Inner::Parquet(writer) => writer.write(batch).map_err(|error| error.to_string()),
             Inner::Arrow(writer) => writer.write(batch).map_err(|error| error.to_string()),
-            Inner::Csv(writer) => {
-                flat(batch).and_then(|batch| writer.write(&batch)).map_err(|error| error.to_string())
-            }
+            Inner::Csv(writer) => flat(batch).and_then(|batch| writer.write(&batch)).map_err(|error| error.to_string()),
             Inner::Jsonl(writer) => writer.write(batch).map_err(|error| error.to_string()),
         };
         written.map_err(|reason| Failure::file(&self.path, reason))

@@ -7,6 +7,7 @@ mod table;
 
 use std::io::{self, Write};
 
+use arrow::array::TimestampMicrosecondArray;
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
@@ -68,6 +69,12 @@ impl Output {
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         write!(stdout, "{text}{end}").and_then(|()| stdout.flush()).map_err(to_stdout)
     }
+}
+
+/// Returns a time in microseconds since 1970 as text, in UTC.
+pub fn time_text(micros: i64) -> String {
+    let array = TimestampMicrosecondArray::from(vec![micros]);
+    array.value_as_datetime(0).map_or_else(|| format!("{micros} µs"), |time| format!("{time} UTC"))
 }
 
 /// Tells people something that is no data.

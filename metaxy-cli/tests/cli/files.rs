@@ -42,7 +42,8 @@ fn stdin_of_every_format() {
 fn texts_that_look_like_numbers() {
     let project = Project::new("sqlite");
     project.write("videos.csv", "video_id,audio_sha256,size\n007,0012,5\n008,0013,6\n");
-    project.ok("metaxy write raw/video videos.csv --version audio=audio_sha256,frames=audio_sha256+size --text video_id");
+    project
+        .ok("metaxy write raw/video videos.csv --version audio=audio_sha256,frames=audio_sha256+size --text video_id");
     let expected = json!({"video_id": "007", "audio_sha256": "0012"});
     let read = "metaxy read raw/video --filter \"video_id = '007'\" --columns";
     assert_eq!(project.json(&format!("{read} video_id,audio_sha256"))[0], expected);

@@ -4,5 +4,6 @@ mod errors;
 mod files;
 mod help;
 mod outputs;
+mod readme;
 mod story;
 mod support;

@@ -104,10 +104,8 @@ fn definitions_change(project: &Project) {
     let history = project.json("metaxy history processed/transcript");
     assert_eq!(history["definitions"][1]["feature_version"], before);
     assert_eq!(history["definitions"][0]["tags"]["day"], "2");
-    let rebased = project.json(&format!(
-        "metaxy rebase processed/transcript --from-version {}",
-        before.as_str().unwrap()
-    ));
+    let rebased =
+        project.json(&format!("metaxy rebase processed/transcript --from-version {}", before.as_str().unwrap()));
     assert_eq!(rebased["rows"], 1);
     assert_eq!(project.transcripts(), [0, 0, 0]);
     let old = format!("metaxy read processed/transcript --feature-version {}", before.as_str().unwrap());

@@ -134,6 +134,15 @@ impl MetadataStore {
         Ok(explanations)
     }
 
+    /// Returns the columns that name the samples of a feature in [`explain`](Self::explain).
+    ///
+    /// # Errors
+    /// [`Error::UnknownFeature`], [`Error::InvalidKey`].
+    pub fn sample_columns(&self, feature: impl IntoFeatureKey) -> Result<Vec<String>> {
+        let plan = self.plan(&feature.into_feature_key()?)?;
+        if plan.spec.is_root() { Ok(plan.spec.id_columns.clone()) } else { join_columns(plan) }
+    }
+
     /// Reads what concerns some samples.
     async fn pick(&self, plan: &FeaturePlan, named: &Named) -> Result<Picked> {
         let key = &plan.spec.key;

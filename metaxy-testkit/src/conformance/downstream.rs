@@ -4,9 +4,7 @@
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use metaxy_core::graph::{ChangeKind, FieldChangeReason};
 use metaxy_core::store::{CascadeSummary, SampleState};
-use metaxy_core::{
-    Error, FeatureDep, FeatureGraph, FeatureSpec, FieldSpec, Lineage, MetadataStore, Result, columns,
-};
+use metaxy_core::{Error, FeatureDep, FeatureGraph, FeatureSpec, FieldSpec, Lineage, MetadataStore, Result, columns};
 
 use super::kit::{
     LEAF, PASSED, ROOT, assert_error, everything, increment, pair, process, read_ids, root, samples, versioned_pair,
@@ -162,10 +160,10 @@ pub(super) async fn samples_are_explained(bench: Bench) -> Result<Outcome> {
 pub(super) async fn groups_and_children_are_explained(bench: Bench) -> Result<Outcome> {
     let store = family_store(&bench).await?;
     store.write(ROOT, samples(["s2"], "v2").column("day", StringArray::from(vec!["mon"])).batch()).await?;
-    let monday = RecordBatch::try_from_iter([(
-        "day",
-        std::sync::Arc::new(StringArray::from(vec!["mon"])) as ArrayRef,
-    )])?;
+    let monday =
+        RecordBatch::try_from_iter([("day", std::sync::Arc::new(StringArray::from(vec!["mon"])) as ArrayRef)])?;
+    assert_eq!(store.sample_columns("by/day")?, ["day"]);
+    assert_eq!(store.sample_columns("derived/part")?, ["id"]);
     let group = store.explain("by/day", monday).await?.remove(0);
     assert_eq!((group.state, group.inputs[0].rows.len()), (SampleState::Stale, 2));
     assert_eq!(group.inputs[0].rows.iter().filter(|row| row.is_later).count(), 1, "{group:?}");
@@ -188,8 +186,10 @@ pub(super) async fn impact_of_definitions(bench: Bench) -> Result<Outcome> {
     // Only the field that is made from the changed one differs.
     assert_eq!(fields(1).len(), 1);
     assert_eq!((fields(1)[0].field.to_string(), &fields(1)[0].reason), ("x".to_owned(), &FieldChangeReason::Upstream));
-    let other = FeatureGraph::new([FeatureSpec::builder("new/one").id_columns(["id"]).field(FieldSpec::new("a")).build()?])?;
-    let kinds: Vec<_> = store.impact(&other).await?.iter().map(|one| (one.change.kind, one.rows, one.outdated)).collect();
+    let other =
+        FeatureGraph::new([FeatureSpec::builder("new/one").id_columns(["id"]).field(FieldSpec::new("a")).build()?])?;
+    let kinds: Vec<_> =
+        store.impact(&other).await?.iter().map(|one| (one.change.kind, one.rows, one.outdated)).collect();
     assert_eq!(kinds, [(ChangeKind::Added, 0, 0), (ChangeKind::Removed, 3, 0), (ChangeKind::Removed, 2, 0)]);
     PASSED
 }

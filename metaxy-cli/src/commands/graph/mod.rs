@@ -1,24 +1,32 @@
 //! `metaxy graph`
 
+mod diff;
 mod dot;
+mod html;
+mod layout;
 mod mermaid;
+mod svg;
 mod tree;
 
 use std::collections::BTreeSet;
 
-use clap::ValueEnum;
-use metaxy_core::{FeatureGraph, FeatureKey, FeaturePlan};
+use clap::{Subcommand, ValueEnum};
+use metaxy_core::{AccessMode, FeatureGraph, FeatureKey, FeaturePlan, MetadataStore};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Table, Tabular};
 
 use super::Answer;
+use svg::States;
 
 /// Shows which features are made from which
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  metaxy graph\n  metaxy graph raw/video --as mermaid --fields\n  metaxy graph --as dot")]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Examples:\n  metaxy graph\n  metaxy graph raw/video --as mermaid --fields\n  metaxy graph --as dot\n  metaxy graph --as html --status > graph.html"
+)]
 pub struct Args {
     /// Only this feature, what it is made from, and what is made from it
     feature: Option<String>,
@@ -28,6 +36,16 @@ pub struct Args {
     /// Shows fields, and which fields they are made from
     #[arg(long)]
     fields: bool,
+    /// Shows how many samples are stored, new, stale and orphaned, in `svg` and `html`
+    #[arg(long)]
+    status: bool,
+    #[command(subcommand)]
+    diff: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Diff(diff::Args),
 }
 
 /// A notation of graphs.
@@ -39,6 +57,10 @@ enum Notation {
     Mermaid,
     /// A digraph of Graphviz
     Dot,
+    /// A drawing, with an edge for each pair of fields
+    Svg,
+    /// The drawing as a page: a click on a field follows it upstream and downstream
+    Html,
 }
 
 /// The features that are shown.
@@ -74,14 +96,43 @@ struct Edge {
 
 /// Runs the command.
 pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
-    let graph = context.graph().await?;
+    if let Some(What::Diff(args)) = &args.diff {
+        return diff::run(args, context).await;
+    }
+    if args.status && !matches!(args.notation, Notation::Svg | Notation::Html) {
+        return Err(Failure::usage("`--status` needs `--as svg` or `--as html`; `metaxy status` prints a table"));
+    }
+    let (graph, states) = match args.status {
+        false => (context.graph().await?, States::new()),
+        true => {
+            let store = context.open(AccessMode::ReadOnly).await?;
+            (store.graph().clone(), states(&store).await?)
+        }
+    };
     let part = Part { features: around(&graph, args.feature.as_deref())?, graph: &graph, fields: args.fields };
     context.output().print_or(&Shown::of(&part), || match args.notation {
         Notation::Tree => tree::text(&part),
         Notation::Mermaid => mermaid::text(&part),
         Notation::Dot => dot::text(&part),
+        Notation::Svg => svg::file(&part, &states),
+        Notation::Html => html::text(&part, &states, &title(context)),
     })?;
     Ok(Answer::Yes)
+}
+
+/// Returns the state of each feature.
+async fn states(store: &MetadataStore) -> Result<States> {
+    let mut states = States::new();
+    for key in store.graph().topological_order() {
+        states.insert(key.to_string(), super::status::Feature::of(store, key).await?);
+    }
+    Ok(states)
+}
+
+/// Returns the title of the page.
+fn title(context: &Context) -> String {
+    let project = context.config().ok().and_then(|config| context.project(&config).map(str::to_owned));
+    project.map_or_else(|| "Features".to_owned(), |project| format!("Features of {project}"))
 }
 
 /// Returns a feature with everything upstream and downstream of it; or all features.
@@ -111,9 +162,10 @@ fn around<'a>(graph: &'a FeatureGraph, feature: Option<&str>) -> Result<Vec<&'a 
 impl Part<'_> {
     /// Returns pairs of a shown feature and another one that is made from it.
     fn edges(&self) -> impl Iterator<Item = (&FeatureKey, &FeatureKey)> {
-        self.features.iter().flat_map(|plan| plan.spec.deps.iter().map(|dep| (dep.feature(), &plan.spec.key))).filter(
-            |(from, _)| self.features.iter().any(|plan| plan.spec.key == **from),
-        )
+        self.features
+            .iter()
+            .flat_map(|plan| plan.spec.deps.iter().map(|dep| (dep.feature(), &plan.spec.key)))
+            .filter(|(from, _)| self.features.iter().any(|plan| plan.spec.key == **from))
     }
 
     /// Returns pairs of a field and another one that is made from it, as `feature.field`, between two features.
@@ -122,10 +174,7 @@ impl Part<'_> {
         let fields = plan.spec.fields.iter().zip(&plan.parents);
         let pairs = fields.flat_map(|(field, parents)| {
             let own = format!("{to}.{}", field.key());
-            parents
-                .iter()
-                .filter(|parent| parent.feature == *from)
-                .map(move |parent| (parent.to_string(), own.clone()))
+            parents.iter().filter(|parent| parent.feature == *from).map(move |parent| (parent.to_string(), own.clone()))
         });
         pairs.collect()
     }
