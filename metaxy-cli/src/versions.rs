@@ -83,7 +83,7 @@ impl Completion {
         let mut batch = batch;
         for name in [PROVENANCE_BY_FIELD, DATA_VERSION_BY_FIELD] {
             let text = batch.column_by_name(name).filter(|array| *array.data_type() == DataType::Utf8);
-            if let Some(values) = text.map(|array| self.from_json(name, array)).transpose()? {
+            if let Some(values) = text.map(|array| self.parsed(name, array)).transpose()? {
                 batch = columns::with_column(&batch, name, values)?;
             }
         }
@@ -124,7 +124,7 @@ impl Completion {
     }
 
     /// Parses by-field values that a CSV file holds as JSON.
-    fn from_json(&self, name: &str, array: &ArrayRef) -> Result<ArrayRef, Error> {
+    fn parsed(&self, name: &str, array: &ArrayRef) -> Result<ArrayRef, Error> {
         let objects = array.as_string::<i32>().iter().map(|text| match text {
             Some(text) => serde_json::from_str::<Map<String, Value>>(text)
                 .map_err(|error| self.invalid(name, format!("`{text}` is not a JSON object of texts: {error}"))),

@@ -13,7 +13,7 @@ pub fn text(table: &Table) -> String {
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     grid.set_header(table.header.iter().map(|name| name.replace('_', " ").to_uppercase()));
-    grid.add_rows(table.rows.iter().map(|row| row.iter().map(printable)));
+    grid.add_rows(table.rows.iter().map(|row| row.iter().map(|text| printable(text))));
     for column in grid.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -22,7 +22,7 @@ pub fn text(table: &Table) -> String {
 }
 
 /// Returns a text without control characters, which could change what a terminal shows.
-fn printable(text: &String) -> String {
+fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }

@@ -5,5 +5,6 @@ mod files;
 mod help;
 mod outputs;
 mod readme;
+mod scenarios;
 mod story;
 mod support;

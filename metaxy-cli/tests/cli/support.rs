@@ -102,6 +102,12 @@ impl Project {
         self.exits(line, 0).stdout
     }
 
+    /// Runs a command with these arguments, which succeeds, and returns what it prints.
+    pub fn call(&self, arguments: &[&str]) -> String {
+        let quoted: Vec<String> = arguments.iter().map(|one| format!("'{}'", one.replace('\'', r"'\''"))).collect();
+        self.ok(&format!("metaxy {}", quoted.join(" ")))
+    }
+
     /// Runs a line that exits with a code.
     pub fn exits(&self, line: &str, code: i32) -> Ended {
         let ended = self.run(line);
