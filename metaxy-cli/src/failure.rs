@@ -30,6 +30,14 @@ pub enum Failure {
         /// The error of the system.
         source: io::Error,
     },
+    /// A directory or bucket that cannot be listed.
+    #[error("{prefix} cannot be listed: {reason}")]
+    Scan {
+        /// The directory or URL.
+        prefix: String,
+        /// What the storage system says.
+        reason: String,
+    },
     /// A store that is read before anything was written to it.
     #[error(
         "store `{store}` does not exist: there is nothing at {location}; `metaxy write` or `metaxy push` creates it"
@@ -70,7 +78,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::File { .. } => 2,
-            Self::Io { .. } | Self::Absent { .. } => 3,
+            Self::Io { .. } | Self::Scan { .. } | Self::Absent { .. } => 3,
             Self::Library(error) if is_of_store(error) => 3,
             Self::Library(_) => 2,
         }

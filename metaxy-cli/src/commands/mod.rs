@@ -17,6 +17,7 @@ mod push;
 mod read;
 mod rebase;
 mod resolve;
+mod scan;
 mod status;
 mod vacuum;
 mod write;
@@ -61,6 +62,7 @@ pub enum Command {
     Resolve(resolve::Args),
     Read(read::Args),
     Write(write::Args),
+    Scan(scan::Args),
     Delete(delete::Args),
     Impact(impact::Args),
     Push(push::Args),
@@ -86,6 +88,7 @@ impl Command {
             Self::Resolve(args) => resolve::run(&args, context).await,
             Self::Read(args) => read::run(&args, context).await,
             Self::Write(args) => write::run(&args, context).await,
+            Self::Scan(args) => scan::run(&args, context).await,
             Self::Delete(args) => delete::run(&args, context).await,
             Self::Impact(args) => impact::run(&args, context).await,
             Self::Push(args) => push::run(args, context).await,

@@ -73,10 +73,9 @@ fn several_files_are_one_write() {
 #[test]
 fn a_limit_divides_no_group() {
     let project = Project::new("sqlite");
-    let features = project.read("features/video.toml");
     let series = "\n[[feature]]\nkey = \"report/series\"\nid_columns = [\"path\"]\n\
                   deps = [{ feature = \"raw/video\", lineage = \"N:1\" }]\n";
-    project.write("features/video.toml", &(features + series));
+    project.append("features/video.toml", series);
     project.ok("sed -i.bak 's/b.mp4/a.mp4/' videos.csv");
     project.ok(&format!("metaxy write raw/video videos.csv {VERSIONS}"));
     let rows = |limit: usize| {
@@ -95,10 +94,9 @@ fn a_limit_divides_no_group() {
 #[test]
 fn fallback_stores() {
     let project = Project::processed("sqlite");
-    let config = project.read("metaxy.toml");
     let local = "\n[stores.local]\ntype = \"sqlite\"\n[stores.local.config]\ndatabase = \"local.db\"\n\
                  fallback_stores = [\"dev\"]\n";
-    project.write("metaxy.toml", &(config + local));
+    project.append("metaxy.toml", local);
     let written = project.json("metaxy copy --from dev --store local processed/transcript");
     assert_eq!(written["features"][0]["rows"], 3);
     let read = "metaxy read raw/video --store local";

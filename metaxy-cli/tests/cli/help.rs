@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{Project, VERSIONS};
+use crate::support::{CLIPS, Project, VERSIONS};
 
 /// The stores of the examples: one to work with, and one to copy to.
 const BACKUP: &str = "\n[stores.backup]\ntype = \"sqlite\"\n[stores.backup.config]\ndatabase = \"backup.db\"\n";
@@ -34,9 +34,10 @@ fn examples(help: &str) -> Vec<&str> {
 /// Returns a project in which there is something to do for every example.
 fn prepared() -> Project {
     let project = Project::processed("sqlite");
-    let config = project.read("metaxy.toml");
-    project.write("metaxy.toml", &(config + BACKUP));
+    project.append("metaxy.toml", BACKUP);
+    project.append("features/video.toml", CLIPS);
     project.ok("metaxy push");
+    project.ok("mkdir videos && echo film > videos/one.mp4");
     project.ok("sed -i.bak 's/,00/,01/' videos.csv");
     project.ok(&format!("metaxy write raw/video videos.csv {VERSIONS}"));
     project.ok("metaxy resolve processed/transcript --out todo");

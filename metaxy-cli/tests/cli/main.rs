@@ -5,6 +5,7 @@ mod files;
 mod help;
 mod outputs;
 mod readme;
+mod scan;
 mod scenarios;
 mod story;
 mod support;

@@ -210,8 +210,7 @@ const SUMMARY: &str = "\n[[feature]]\nkey = \"report/summary\"\nid_columns = [\"
 #[test]
 fn graph() {
     let project = Project::new("sqlite");
-    let features = project.read("features/video.toml");
-    project.write("features/video.toml", &(features + SUMMARY));
+    project.append("features/video.toml", SUMMARY);
     expect![[r#"
         raw/video 11064acb
         ├── processed/transcript dae004df
@@ -751,8 +750,7 @@ fn config() {
     let project = Project::new("sqlite").with("PASSWORD", "hunter22");
     let secret = "\n[stores.prod]\ntype = \"postgres\"\n[stores.prod.config]\n\
                   connection_string = \"postgresql://films:${PASSWORD}@db/films\"\n";
-    let config = project.read("metaxy.toml");
-    project.write("metaxy.toml", &(config + secret));
+    project.append("metaxy.toml", secret);
     let ended = project.exits("metaxy config print --format csv | grep -v ext.rust", 0);
     assert!(!ended.stdout.contains("hunter22"), "{ended:?}");
     expect![[r#"

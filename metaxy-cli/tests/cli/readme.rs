@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::{Project, VERSIONS, VIDEOS};
+use crate::support::{CLIPS, Project, VERSIONS, VIDEOS};
 
 const README: &str = include_str!("../../README.md");
 
@@ -31,8 +31,8 @@ fn every_command_is_named() {
 #[test]
 fn json_has_the_documented_keys() {
     let project = Project::processed("sqlite");
-    let config = project.read("metaxy.toml");
-    project.write("metaxy.toml", &format!("{config}\n[stores.b]\ntype = \"sqlite\"\nconfig.database = \"b.db\"\n"));
+    project.append("metaxy.toml", "\n[stores.b]\ntype = \"sqlite\"\nconfig.database = \"b.db\"\n");
+    project.append("features/video.toml", CLIPS);
     project.ok("metaxy push --tag a=b");
     let version = project.json("metaxy describe processed/transcript")["feature_version"].clone();
     project.write("videos.csv", &VIDEOS.replace(",001,", ",001b,"));
@@ -48,6 +48,7 @@ fn json_has_the_documented_keys() {
         ("explain", "processed/transcript 1"),
         ("resolve", "processed/transcript --out todo"),
         ("write", &format!("raw/video videos.csv {VERSIONS}")),
+        ("scan", "raw/clip features"),
         ("delete", "raw/video --all --dry-run"),
         ("impact", ""),
         ("push", ""),

@@ -54,18 +54,24 @@ fn answers_as_recorded(project: &Project, kind: &str, settings: &str) {
 fn all_scenarios(kind: &str, settings: &str) {
     let scenarios = Scenario::bundled();
     assert!(!scenarios.is_empty());
-    for scenario in scenarios {
-        let project = Project::empty();
-        configure(&project, &scenario, kind, settings, true);
-        define(&project, &scenario.definitions);
-        // A store that does not exist cannot be read.
-        project.ok("metaxy push --project scenario");
-        for (at, step) in scenario.steps.iter().enumerate() {
-            let played = play(&project, step);
-            played.unwrap_or_else(|difference| {
-                panic!("{}, step {} ({}): {difference}", scenario.name, at + 1, step.op())
-            });
+    // Most of the time goes into starting processes.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for part in scenarios.chunks(scenarios.len().div_ceil(threads)) {
+            scope.spawn(move || part.iter().for_each(|scenario| run(scenario, kind, settings)));
         }
+    });
+}
+
+fn run(scenario: &Scenario, kind: &str, settings: &str) {
+    let project = Project::empty();
+    configure(&project, scenario, kind, settings, true);
+    define(&project, &scenario.definitions);
+    // A store that does not exist cannot be read.
+    project.ok("metaxy push --project scenario");
+    for (at, step) in scenario.steps.iter().enumerate() {
+        let played = play(&project, step);
+        played.unwrap_or_else(|difference| panic!("{}, step {} ({}): {difference}", scenario.name, at + 1, step.op()));
     }
 }
 

@@ -13,6 +13,10 @@ pub const TRANSCRIPTS: &str = "video_id,text\n1,hello\n2,you\n3,there\n";
 /// The arguments that write the videos.
 pub const VERSIONS: &str = "--version audio=audio_sha256,frames=frames_sha256";
 
+/// A root whose samples are named by texts.
+#[cfg(feature = "sqlite")]
+pub const CLIPS: &str = "\n[[feature]]\nkey = \"raw/clip\"\nid_columns = [\"path\"]\n";
+
 /// The directory of a project.
 pub struct Project {
     directory: TempDir,
@@ -73,6 +77,12 @@ impl Project {
 
     pub fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.path(file)).unwrap()
+    }
+
+    /// Adds a text to a file.
+    #[cfg(feature = "sqlite")]
+    pub fn append(&self, file: &str, text: &str) {
+        self.write(file, &(self.read(file) + text));
     }
 
     /// Replaces a text in a file.
