@@ -7,7 +7,7 @@ use crate::options::Options;
 use crate::output::Output;
 
 /// The options of a call, and its output.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Context {
     options: Options,
     output: Output,
@@ -22,6 +22,13 @@ impl Context {
     /// Returns where data is printed.
     pub fn output(&self) -> &Output {
         &self.output
+    }
+
+    /// Returns the context of another store; of the same one if none is named.
+    #[cfg(feature = "mcp")]
+    pub fn of_store(&self, name: Option<&str>) -> Self {
+        let store = name.map(str::to_owned).or_else(|| self.options.store.clone());
+        Self { options: Options { store, ..self.options.clone() }, output: self.output.clone() }
     }
 
     /// Loads the configuration.

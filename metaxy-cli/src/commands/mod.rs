@@ -13,6 +13,8 @@ mod history;
 mod impact;
 mod init;
 mod list;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod push;
 mod read;
 mod rebase;
@@ -73,6 +75,8 @@ pub enum Command {
     Vacuum(vacuum::Args),
     Config(config::Args),
     Completions(completions::Args),
+    #[cfg(feature = "mcp")]
+    Mcp(mcp::Args),
 }
 
 impl Command {
@@ -99,6 +103,8 @@ impl Command {
             Self::Vacuum(args) => vacuum::run(&args, context).await,
             Self::Config(args) => config::run(&args, context),
             Self::Completions(args) => completions::run(&args, context),
+            #[cfg(feature = "mcp")]
+            Self::Mcp(_) => mcp::run(context).await,
         }
     }
 }

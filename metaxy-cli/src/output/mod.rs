@@ -14,7 +14,7 @@ use crate::failure::{Failure, Result};
 use crate::options::Format;
 
 /// Where and in which form data is printed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Output {
     format: Format,
 }

@@ -1,5 +1,7 @@
 //! The examples in the help of every command run as they stand.
 
+#![cfg(feature = "sqlite")]
+
 use std::collections::BTreeSet;
 
 use crate::support::{CLIPS, Project, VERSIONS};
@@ -7,7 +9,6 @@ use crate::support::{CLIPS, Project, VERSIONS};
 /// The stores of the examples: one to work with, and one to copy to.
 const BACKUP: &str = "\n[stores.backup]\ntype = \"sqlite\"\n[stores.backup.config]\ndatabase = \"backup.db\"\n";
 
-#[cfg(feature = "sqlite")]
 #[test]
 fn examples_run() {
     let commands = commands();
@@ -59,7 +60,7 @@ fn commands() -> Vec<String> {
 }
 
 /// Returns the commands that the help of a command lists.
-fn listed(command: &str) -> BTreeSet<String> {
+pub fn listed(command: &str) -> BTreeSet<String> {
     let help = Project::empty().ok(&format!("metaxy {command} --help"));
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     // Only lines with a name: longer descriptions go on below.

@@ -3,6 +3,7 @@
 mod errors;
 mod files;
 mod help;
+mod mcp;
 mod outputs;
 mod readme;
 mod scan;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::help::listed;
 use crate::support::{CLIPS, Project, VERSIONS, VIDEOS};
 
 const README: &str = include_str!("../../README.md");
@@ -20,9 +21,7 @@ fn the_story_runs() {
 
 #[test]
 fn every_command_is_named() {
-    let help = Project::empty().ok("metaxy --help");
-    let names = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    for name in names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+    for name in listed("") {
         let is_named = README.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{name}")));
         assert!(is_named, "the README's table of commands lacks `{name}`");
     }
