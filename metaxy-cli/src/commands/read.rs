@@ -25,7 +25,7 @@ use super::Answer;
 pub struct Args {
     /// The feature
     feature: String,
-    /// Keeps rows for which this is true, such as "duration > 3 AND language IN ('en', 'de')"; may be given several times
+    /// Keeps rows for which this is true, such as "size > 3 AND language IN ('en', 'de')"; may be given several times
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
     /// Prints these columns

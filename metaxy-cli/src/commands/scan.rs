@@ -21,8 +21,8 @@ use super::Answer;
 
 /// Lists the files of a directory, or the objects of a bucket, as samples of a root
 ///
-/// The id of a sample is its path below the prefix. It also has the columns location, size, modified and etag. Prints how
-/// many are new, changed (stale) and gone (orphaned); `--write` writes those that are new or changed.
+/// The id of a sample is its path below the prefix. It also has the columns location, size, modified and etag. Prints
+/// how many are new, changed (stale) and gone (orphaned); `--write` writes those that are new or changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  metaxy scan raw/clip videos --pattern \"*.mp4\"\n  \
                         metaxy scan raw/clip videos --write --delete-gone")]

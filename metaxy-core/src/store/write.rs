@@ -115,8 +115,8 @@ impl WriteRequest {
         self
     }
 
-    /// Declares that the rows were made from these samples: rows of an increment, such as those that another program has
-    /// kept in a file, with their column `metaxy_provenance_by_field`.
+    /// Declares that the rows were made from these samples: rows of an increment, such as those that another program
+    /// has kept in a file, with their column `metaxy_provenance_by_field`.
     ///
     /// # Errors
     /// The errors of [`made_from`](Self::made_from), and [`Error::MissingColumn`] for samples without the columns that

@@ -24,9 +24,8 @@ use svg::States;
 /// Shows which features are made from which
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[command(
-    after_help = "Examples:\n  metaxy graph\n  metaxy graph raw/video --as mermaid --fields\n  metaxy graph --as dot\n  metaxy graph --as html --status > graph.html"
-)]
+#[command(after_help = "Examples:\n  metaxy graph\n  metaxy graph raw/video --as mermaid --fields\n  \
+                  metaxy graph --as dot\n  metaxy graph --as html --status > graph.html")]
 pub struct Args {
     /// Only this feature, what it is made from, and what is made from it
     feature: Option<String>,

@@ -13,8 +13,8 @@ use super::Answer;
 
 /// Serves features and rows to AI assistants by the Model Context Protocol, over stdin and stdout
 ///
-/// It has the tools of the Python package: get_config, list_features, get_feature, list_stores, get_store, get_metadata.
-/// Nothing is written. Configuration and feature files are read at every call, so that changes are seen.
+/// It has the tools of the Python package: get_config, list_features, get_feature, list_stores, get_store and
+/// get_metadata. Nothing is written. Configuration and feature files are read at every call, so that changes are seen.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  metaxy mcp < /dev/null\n\nAn assistant starts it itself: configure the command `metaxy` \
