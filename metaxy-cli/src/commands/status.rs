@@ -95,12 +95,13 @@ impl Feature {
 
     /// Returns the state in a line.
     pub fn line(&self) -> String {
+        let rows = if self.rows == 1 { "1 row".to_owned() } else { format!("{} rows", self.rows) };
         match (&self.problem, self.new, self.stale, self.orphaned) {
             (Some(_), ..) => "cannot be resolved".to_owned(),
             (None, Some(new), Some(stale), Some(orphaned)) => {
-                format!("{} rows · {new} new · {stale} stale · {orphaned} orphaned", self.rows)
+                format!("{rows} · {new} new · {stale} stale · {orphaned} orphaned")
             }
-            _ => format!("{} rows", self.rows),
+            _ => rows,
         }
     }
 

@@ -68,6 +68,13 @@ fn sounds_change(project: &Project) {
     assert_eq!(project.transcripts(), [0, 1, 0]);
     let stale = project.json("metaxy resolve processed/transcript --only stale");
     assert_eq!(stale[0]["video_id"], 2);
+    let explained = project.json("metaxy explain processed/transcript 1 2");
+    assert_eq!(
+        (&explained["samples"][0]["state"], &explained["samples"][1]["state"]),
+        (&json!("up_to_date"), &json!("stale"))
+    );
+    let input = &explained["samples"][1]["inputs"][0]["rows"][0];
+    assert_eq!((&input["later"], &input["data_versions"]), (&json!(true), &json!({"audio": "002b"})));
     project.ok("metaxy resolve processed/transcript --out todo --file-format jsonl && rm todo/*.parquet");
     project.write("again.jsonl", "{\"video_id\": 2, \"text\": \"you again\"}\n");
     project.ok("metaxy write processed/transcript again.jsonl --made-from todo");
@@ -100,7 +107,12 @@ fn definitions_change(project: &Project) {
     let before = project.json("metaxy describe processed/transcript")["feature_version"].clone();
     project.change("features/video.toml", "code_version = \"1\"", "code_version = \"2\"");
     assert_eq!(project.transcripts(), [1, 0, 0]);
+    let impact = project.json("metaxy impact");
+    assert_eq!((&impact["outdated"], impact["features"].as_array().unwrap().len()), (&json!(1), 1));
+    assert_eq!(project.json("metaxy graph diff")["features"][0]["fields"][0]["to"], "2");
     project.ok("metaxy push --tag day=2");
+    assert_eq!(project.json("metaxy impact")["outdated"], 0);
+    assert!(project.ok("metaxy graph --as html --status").contains("0 rows · 1 new"));
     let history = project.json("metaxy history processed/transcript");
     assert_eq!(history["definitions"][1]["feature_version"], before);
     assert_eq!(history["definitions"][0]["tags"]["day"], "2");
