@@ -17,6 +17,7 @@ use clap::error::ErrorKind;
 use commands::{Answer, Cli};
 use context::Context;
 use failure::Failure;
+use output::note;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -54,11 +55,11 @@ fn report(failure: &Failure, verbose: bool) -> ExitCode {
     if failure.is_closed_pipe() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {failure}");
+    note(format!("error: {failure}"));
     if verbose {
         let mut cause = std::error::Error::source(failure);
         while let Some(error) = cause {
-            eprintln!("  caused by: {error}");
+            note(format!("  caused by: {error}"));
             cause = error.source();
         }
     }

@@ -145,9 +145,10 @@ fn confirmed(planned: &[Feature]) -> Result<bool> {
             "this deletes samples ({what}); give `--yes`, or `--dry-run` to look first"
         )));
     }
-    eprint!("Delete samples ({what})? [y/N] ");
+    let mut stderr = std::io::stderr();
+    let asked = write!(stderr, "Delete samples ({what})? [y/N] ").and_then(|()| stderr.flush());
+    asked.map_err(|error| Failure::io("ask", error))?;
     let mut answer = String::new();
-    std::io::stderr().flush().map_err(|error| Failure::io("write to stderr", error))?;
     std::io::stdin().read_line(&mut answer).map_err(|error| Failure::io("read the answer", error))?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

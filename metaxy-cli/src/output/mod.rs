@@ -79,7 +79,8 @@ pub fn time_text(micros: i64) -> String {
 
 /// Tells people something that is no data.
 pub fn note(text: impl AsRef<str>) {
-    eprintln!("{}", text.as_ref());
+    // Nobody is left to be told that stderr is closed; `eprintln!` would panic.
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }
 
 /// Returns the failure of writing to stdout.

@@ -79,6 +79,8 @@ impl RowWriter {
 fn unwritten(error: ArrowError) -> Failure {
     match error {
         ArrowError::IoError(_, error) => to_stdout(error),
+        // The writer of CSV keeps the text of the error alone.
+        ArrowError::CsvError(text) if text.contains("Broken pipe") => to_stdout(io::ErrorKind::BrokenPipe.into()),
         error => metaxy_core::Error::from(error).into(),
     }
 }

@@ -188,6 +188,18 @@ fn a_pipe_that_is_closed_is_no_error() {
     let project = Project::processed("sqlite");
     let ended = project.run("metaxy completions bash | head -n 1");
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    for format in ["table", "json", "csv"] {
+        // The reader has gone before a row is written.
+        let read = format!("metaxy read raw/video --format {format} 2> told.txt; echo $? > code.txt");
+        project.ok(&format!("(sleep 0.3; {read}) | true"));
+        project.ok("until [ -s code.txt ]; do sleep 0.1; done");
+        let told = project.read("told.txt");
+        assert!(project.read("code.txt") == "0\n" && !told.contains("error"), "{format}: {told}");
+        project.ok("rm code.txt");
+    }
+    // Nor is a message that nobody reads a panic.
+    let ended = project.run("metaxy read raw/none 2>&1 | true");
+    assert!(!ended.stderr.contains("panicked"), "{ended:?}");
 }
 
 #[test]
