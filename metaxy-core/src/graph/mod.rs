@@ -1,5 +1,6 @@
 //! The graph of features: validated once, then immutable, with the version of every definition.
 
+mod changes;
 mod faults;
 mod order;
 mod parents;
@@ -15,6 +16,7 @@ use crate::hash::{MIN_TRUNCATION, check_truncation, definition_hash};
 use crate::key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey};
 use crate::spec::{Fault, FeatureDep, FeatureSpec};
 
+pub use changes::{ChangeKind, FeatureChange, FieldChange, FieldChangeReason};
 pub(crate) use faults::faults;
 pub(crate) use order::Specs;
 

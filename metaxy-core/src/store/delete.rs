@@ -89,6 +89,32 @@ impl DeleteRequest {
         self
     }
 
+    /// Returns the number of samples that would be deleted, and deletes nothing.
+    ///
+    /// # Errors
+    /// The errors of [`MetadataStore::read`].
+    pub async fn count(self) -> Result<u64> {
+        Ok(self.samples().await?.2.iter().map(|batch| batch.num_rows() as u64).sum())
+    }
+
+    /// Returns the options, the feature, and the ids of the samples that would be deleted.
+    pub(super) async fn samples(self) -> Result<(DeleteOptions, FeatureKey, Vec<RecordBatch>)> {
+        let Self { store, selection, soft, with_feature_history } = self;
+        let Selection { feature: key, filters, rows } = selection.finish()?;
+        let plan = store.plan(&key)?;
+        let mut read = store.read(&key).with_markers().columns(&plan.spec.id_columns);
+        read.with_feature_history = with_feature_history;
+        let read = filters.into_iter().fold(read, ReadRequest::filter);
+        let rows = match rows.map(|rows| Named::new(plan, rows)).transpose()? {
+            None => read.await?.collect().await?,
+            Some(named) => {
+                let read = named.narrowing().into_iter().fold(read, ReadRequest::filter);
+                named.pick(read.await?).await?
+            }
+        };
+        Ok((DeleteOptions { store, soft, with_feature_history }, key, rows))
+    }
+
     async fn run(self) -> Result<u64> {
         let Self { store, selection, soft, with_feature_history } = self;
         store.check_writable("delete")?;
@@ -101,6 +127,22 @@ impl DeleteRequest {
             true => selection.delete_softly(&store, with_feature_history).await,
             false => selection.delete_hard(&store, with_feature_history).await,
         }
+    }
+}
+
+/// A delete without the samples.
+pub(super) struct DeleteOptions {
+    pub(super) store: MetadataStore,
+    soft: bool,
+    with_feature_history: bool,
+}
+
+impl DeleteOptions {
+    /// Returns the delete of samples.
+    pub(super) fn delete(&self, feature: &FeatureKey, rows: Vec<RecordBatch>) -> DeleteRequest {
+        let mut request = self.store.delete_rows(feature, rows);
+        (request.soft, request.with_feature_history) = (self.soft, self.with_feature_history);
+        request
     }
 }
 

@@ -7,7 +7,9 @@ use arrow::compute::{concat_batches, interleave};
 use crate::columns;
 use crate::engine::KeyEncoder;
 use crate::error::{Error, Result};
+use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
+use crate::plan::join_columns;
 
 use super::Increment;
 use super::duplicates::shown_id;
@@ -22,14 +24,33 @@ pub(super) struct MadeFrom {
 
 impl MadeFrom {
     pub(super) fn new(increment: &Increment) -> Result<Self> {
-        let names = increment.matched_by.iter().map(String::as_str).chain([columns::PROVENANCE_BY_FIELD]);
-        let names: Vec<&str> = names.collect();
+        Self::matched(&increment.matched_by, increment.to_process())
+    }
+
+    /// Returns samples of a feature that are given as rows.
+    pub(super) fn of_samples(plan: &FeaturePlan, samples: &[RecordBatch]) -> Result<Self> {
+        let matched_by = if plan.spec.is_root() { plan.spec.id_columns.clone() } else { join_columns(plan)? };
+        for batch in samples {
+            let mut needed = matched_by.iter().map(String::as_str).chain([columns::PROVENANCE_BY_FIELD]);
+            if let Some(missing) = needed.find(|name| batch.column_by_name(name).is_none()) {
+                return Err(Error::MissingColumn {
+                    feature: plan.spec.key.clone(),
+                    column: missing.to_owned(),
+                    context: "the samples from which the rows were made".to_owned(),
+                    available: batch.schema().fields().iter().map(|field| field.name().clone()).collect(),
+                });
+            }
+        }
+        Self::matched(&matched_by, samples.iter())
+    }
+
+    fn matched<'a>(matched_by: &[String], samples: impl Iterator<Item = &'a RecordBatch>) -> Result<Self> {
+        let names: Vec<&str> = matched_by.iter().map(String::as_str).chain([columns::PROVENANCE_BY_FIELD]).collect();
         let narrow = |batch: &RecordBatch| -> Result<RecordBatch> {
             let kept = names.iter().map(|name| batch.schema_ref().index_of(name)).collect::<Result<Vec<_>, _>>()?;
             Ok(batch.project(&kept)?)
         };
-        let samples = increment.new.batches().iter().chain(increment.stale.batches()).map(narrow);
-        Ok(Self { matched_by: increment.matched_by.clone(), samples: samples.collect::<Result<_>>()? })
+        Ok(Self { matched_by: matched_by.to_vec(), samples: samples.map(narrow).collect::<Result<_>>()? })
     }
 
     /// Returns the rows with the provenance of the samples that they were made from, which replaces their own.

@@ -59,6 +59,19 @@ impl Named {
         Ok(Self { feature: plan.spec.key.clone(), columns, batches })
     }
 
+    /// Returns the same samples by other names of their columns, those of another feature.
+    pub(super) fn renamed(&self, plan: &FeaturePlan, names: &[String]) -> Result<Self> {
+        let renamed = |batch: &RecordBatch| -> Result<RecordBatch> {
+            let arrays = self.columns.iter().zip(names).map(|(column, name)| {
+                let array = batch.column(batch.schema_ref().index_of(column)?);
+                Ok((name, array.clone()))
+            });
+            Ok(RecordBatch::try_from_iter(arrays.collect::<Result<Vec<_>>>()?)?)
+        };
+        let batches = self.batches.iter().map(renamed).collect::<Result<_>>()?;
+        Self::by(plan, names.to_vec(), batches)
+    }
+
     /// Returns the columns that name the samples.
     pub(super) fn columns(&self) -> &[String] {
         &self.columns

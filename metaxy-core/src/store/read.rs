@@ -33,6 +33,7 @@ pub struct ReadRequest {
     with_sample_history: bool,
     include_soft_deleted: bool,
     with_markers: bool,
+    without_fallback: bool,
 }
 
 impl MetadataStore {
@@ -52,6 +53,7 @@ impl MetadataStore {
             with_sample_history: false,
             include_soft_deleted: false,
             with_markers: false,
+            without_fallback: false,
         }
     }
 
@@ -118,13 +120,23 @@ impl ReadRequest {
         self
     }
 
-    /// Returns rows of this feature version instead of the current one.
-    pub(super) fn of_version(mut self, version: &str) -> Self {
+    /// Returns rows of this feature version instead of the current one. Their by-field columns have the fields of every
+    /// version.
+    pub fn of_version(mut self, version: &str) -> Self {
         self.feature_version = Some(version.to_owned());
         self
     }
 
-    async fn run(self) -> Result<RowStream> {
+    /// Reads this store alone: a feature that it does not have is an error, even if a fallback store has it.
+    pub fn without_fallback(mut self) -> Self {
+        self.without_fallback = true;
+        self
+    }
+
+    async fn run(mut self) -> Result<RowStream> {
+        if self.without_fallback {
+            self.store = self.store.with(|inner| inner.fallbacks.clear());
+        }
         let (key, filters) = self.selection.finish()?;
         let plan = self.store.plan(&key)?;
         let Some(source) = self.store.serving(&key).await? else { return Err(self.store.not_found(&key).await) };

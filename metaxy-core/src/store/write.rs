@@ -3,19 +3,21 @@
 use std::future::IntoFuture;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use crate::deferred::Deferred;
 #[allow(unused_imports, reason = "named in the documentation")]
 use crate::error::{Error, Result};
+use crate::graph::FeaturePlan;
 use crate::key::{FeatureKey, IntoFeatureKey};
 
 use super::append::{Preparation, Prepared};
 use super::data::GivenRows;
 use super::made_from::MadeFrom;
 use super::stamp::Stamping;
-use super::{Increment, IntoRows, MetadataStore, RowsToWrite};
+use super::{Increment, IntoBatches, IntoRows, MetadataStore, RowsToWrite};
 
 /// A write, to be awaited. Returns the number of rows written.
 #[derive(Debug)]
@@ -31,7 +33,24 @@ pub struct WriteRequest {
 #[derive(Debug)]
 struct Given {
     features: Vec<(FeatureKey, RowsToWrite)>,
-    made_from: Option<Arc<MadeFrom>>,
+    made_from: Option<Origin>,
+}
+
+/// The samples that rows were made from.
+#[derive(Debug)]
+enum Origin {
+    Increment(Arc<MadeFrom>),
+    Samples(Vec<RecordBatch>),
+}
+
+impl Origin {
+    /// Returns the samples of a feature.
+    fn of(&self, plan: &FeaturePlan) -> Result<Arc<MadeFrom>> {
+        match self {
+            Self::Increment(made_from) => Ok(made_from.clone()),
+            Self::Samples(samples) => Ok(Arc::new(MadeFrom::of_samples(plan, samples)?)),
+        }
+    }
 }
 
 impl MetadataStore {
@@ -91,7 +110,19 @@ impl WriteRequest {
     /// Awaiting it returns [`Error::InvalidColumn`] for a row without a new or stale sample in the increment, and
     /// [`Error::MissingColumn`] for rows without the columns that name the sample.
     pub fn made_from(mut self, increment: &Increment) -> Self {
-        self.rows.add(MadeFrom::new(increment), |rows, made_from| rows.made_from = Some(Arc::new(made_from)));
+        let made_from = MadeFrom::new(increment);
+        self.rows.add(made_from, |rows, made_from| rows.made_from = Some(Origin::Increment(Arc::new(made_from))));
+        self
+    }
+
+    /// Declares that the rows were made from these samples: rows of an increment, such as those that another program
+    /// has kept in a file, with their column `metaxy_provenance_by_field`.
+    ///
+    /// # Errors
+    /// The errors of [`made_from`](Self::made_from), and [`Error::MissingColumn`] for samples without the columns that
+    /// name them or their provenance.
+    pub fn made_from_samples(mut self, samples: impl IntoBatches) -> Self {
+        self.rows.add(samples.into_batches(), |rows, samples| rows.made_from = Some(Origin::Samples(samples)));
         self
     }
 
@@ -113,7 +144,8 @@ impl WriteRequest {
         features.sort_by_key(|(key, _)| store.graph().write_turn(key));
         let mut prepared = Vec::with_capacity(features.len());
         for (key, rows) in features {
-            let rows = match completed(&key, rows, made_from.clone())? {
+            let made_from = made_from.as_ref().map(|origin| origin.of(store.plan(&key)?)).transpose()?;
+            let rows = match completed(&key, rows, made_from)? {
                 GivenRows::Batches(batches) => Prepared::Rows(store.prepare(&key, batches, preparation.clone()).await?),
                 GivenRows::Stream(stream) => store.prepare_stream(&key, stream, preparation.clone()).await?,
             };

@@ -46,6 +46,17 @@ impl StoreLocation {
     }
 }
 
+pub(super) async fn reads_of_the_own_store(bench: Bench) -> Result<Outcome> {
+    let fallback = bench.fresh_store().await?;
+    fallback.write(ROOT, samples(["s1"], "v1").batch()).await?;
+    let store = bench.builder(pair()?).await?.fallback(&fallback).open(AccessMode::ReadWrite).await?;
+    assert_eq!(read_ids(&store, ROOT).await?, ["s1"]);
+    assert_error!(store.read(ROOT).without_fallback().await, Error::FeatureNotFound { searched, .. } if searched.len() == 1);
+    store.write(ROOT, samples(["s2"], "v1").batch()).await?;
+    assert_eq!(texts(&store.read(ROOT).without_fallback().await?.rows().await?.to_batch()?, "id"), ["s2"]);
+    PASSED
+}
+
 /// Creates locations by kind: `o` for the tested backend, `m` for memory.
 async fn locations(bench: &Bench, kinds: &str) -> Result<Vec<StoreLocation>> {
     let mut locations = Vec::new();

@@ -40,6 +40,20 @@ pub(super) async fn feature_history(bench: Bench) -> Result<Outcome> {
     PASSED
 }
 
+pub(super) async fn a_given_feature_version(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(pair()?).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+    let later = store.with_graph(versioned_pair("2")?)?;
+    later.write(ROOT, samples(["s1", "s3"], "v2").batch()).await?;
+    let ids = async |version: &str| -> Result<Vec<String>> {
+        Ok(texts(&sorted(later.read(ROOT).of_version(version).await?.rows().await?)?, "id"))
+    };
+    assert_eq!(ids(store.graph().feature_version(ROOT)?).await?, ["s1", "s2"]);
+    assert_eq!(ids(later.graph().feature_version(ROOT)?).await?, ["s1", "s3"]);
+    assert_eq!(ids("00000000").await?, Vec::<String>::new());
+    PASSED
+}
+
 pub(super) async fn fields_of_other_definitions(bench: Bench) -> Result<Outcome> {
     let graph = |fields: &[&str]| -> Result<FeatureGraph> {
         FeatureGraph::new([FeatureSpec::builder(ROOT).id_columns(["id"]).fields(fields.iter().copied()).build()?])

@@ -193,9 +193,19 @@ macro_rules! __each_case {
                 filters_that_no_database_has "A filter that the storage system cannot express is evaluated, by reads and deletes."
                 deleting_nothing "A delete from a feature without rows is an error; a filter that matches nothing is not."
             }
+            downstream {
+                a_delete_cascades "A delete with everything downstream deletes what nothing upstream expects any more; a dry run tells what it would be."
+                a_hard_delete_cascades "The same permanently; what was orphaned before stays."
+                deletes_are_counted "The samples of a delete are counted without deleting them."
+                results_of_kept_samples "Results get the versions of samples that were kept as rows."
+                samples_are_explained "The state of a sample is explained by its fields and by the upstream rows that it is made from."
+                groups_and_children_are_explained "The same for groups (N:1) and parents (1:N)."
+                impact_of_definitions "The impact of other definitions is told before they are deployed."
+            }
             history {
                 sample_history "Every earlier row of a sample can be read."
                 feature_history "Rows of other feature versions are history, and can be read as such."
+                a_given_feature_version "The rows of one given feature version can be read."
                 fields_of_other_definitions "A read returns the fields of its own definition, even from a table of several definitions."
                 a_clock_that_is_set_back "If a clock is set back, the later write still counts."
                 a_clock_that_stands_still "Writes within one microsecond keep their order."
@@ -244,6 +254,7 @@ macro_rules! __each_case {
                 samples_without_a_group "Samples without a group do not belong to the group 0, and match no result; a result without a group is orphaned."
             }
             fallback {
+                reads_of_the_own_store "A read can be limited to the store itself."
                 chains_of_one_to_four "In a chain of up to four stores the first that has a feature serves all of it."
                 chains_in_depth "The same if each store is the fallback of the one before."
                 as_primary_of_another_kind "The same with fallbacks of another kind."

@@ -5,6 +5,7 @@
 mod concurrency;
 mod definitions;
 mod deletes;
+mod downstream;
 mod fallback;
 mod faults;
 mod generated;

@@ -1,0 +1,12 @@
+//! The command, as users run it: in a shell, in the directory of a project.
+
+mod errors;
+mod files;
+mod help;
+mod mcp;
+mod outputs;
+mod readme;
+mod scan;
+mod scenarios;
+mod story;
+mod support;
