@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::backend::{Appended, BatchStream, ScanStage, stream_of};
