@@ -160,7 +160,8 @@ impl Searched<'_> {
         let Some(since) = checkpoint.position(self.feature, &place) else {
             return Ok(Err(format!("`{}` was not in {place} at the checkpoint", self.feature)));
         };
-        if position_in(now, self.feature, &place) == Some(since) {
+        // For many keys the size of the table is asked for even if it has not changed.
+        if position_in(now, self.feature, &place) == Some(since) && keys.len() as u64 <= FEW_KEYS {
             return Ok(Ok(0));
         }
         let columns = self.key_columns();
