@@ -46,6 +46,12 @@ impl Context {
         self.options.store.as_deref().unwrap_or(config.store())
     }
 
+    /// Returns whether the store keeps checkpoints of increments in a directory.
+    pub fn keeps_checkpoints(&self) -> Result<bool> {
+        let config = self.config()?;
+        Ok(config.store_config(self.store_name(&config))?.common()?.checkpoints.is_some())
+    }
+
     /// Returns the project that was named on the command line.
     pub fn given_project(&self) -> Option<&str> {
         self.options.project.as_deref()

@@ -20,6 +20,7 @@ mod read;
 mod rebase;
 mod resolve;
 mod scan;
+mod since;
 mod status;
 mod vacuum;
 mod write;

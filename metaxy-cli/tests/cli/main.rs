@@ -8,5 +8,6 @@ mod outputs;
 mod readme;
 mod scan;
 mod scenarios;
+mod since;
 mod story;
 mod support;

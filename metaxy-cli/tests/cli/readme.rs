@@ -45,7 +45,7 @@ fn json_has_the_documented_keys() {
         ("graph diff", ""),
         ("status", ""),
         ("explain", "processed/transcript 1"),
-        ("resolve", "processed/transcript --out todo"),
+        ("resolve", "processed/transcript --out todo --since transcript.checkpoint"),
         ("write", &format!("raw/video videos.csv {VERSIONS}")),
         ("scan", "raw/clip features"),
         ("delete", "raw/video --all --dry-run"),

@@ -144,6 +144,11 @@ impl Resolve {
         MOST_OPEN.min(self.store.inner.pool.share(1) / KEY_BYTES)
     }
 
+    /// Returns the store, the definition and the plan.
+    pub(super) fn parts(&self) -> (MetadataStore, Arc<FeatureSpec>, Arc<IncrementPlan>) {
+        (self.store.clone(), self.spec.clone(), self.plan.clone())
+    }
+
     /// Returns the plan.
     pub(super) fn plan(&self) -> &IncrementPlan {
         &self.plan
