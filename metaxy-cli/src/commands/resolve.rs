@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::files::{Columns, FileFormat, FileWriter, Source};
-use crate::output::{Output, Table, Tabular, note};
+use crate::output::{Output, Progress, Table, Tabular, note};
 use crate::versions::{Completion, FieldVersion};
 
 use super::{Answer, since};
@@ -330,7 +330,9 @@ async fn to_files(mut rows: Rows, directory: &Path, format: FileFormat) -> Resul
         writers.insert(kind, FileWriter::create(&path, format, rows.schema(kind))?);
         files.push(path.display().to_string());
     }
+    let progress = Progress::of_rows("resolving");
     while let Some((kind, batch)) = rows.stream.try_next().await? {
+        progress.add(batch.num_rows());
         if let Some(writer) = writers.get_mut(&kind) {
             writer.write(&batch)?;
         }

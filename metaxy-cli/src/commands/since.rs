@@ -6,6 +6,7 @@ use std::path::Path;
 use metaxy_core::Checkpoint;
 
 use crate::failure::{Failure, Result};
+use crate::files::replace;
 
 /// Returns the checkpoint in a file; `None` if there is no such file.
 pub fn read(file: &Path) -> Result<Option<Checkpoint>> {
@@ -18,13 +19,7 @@ pub fn read(file: &Path) -> Result<Option<Checkpoint>> {
     checkpoint.map(Some).map_err(|error| Failure::file(file, format!("{error}; or name another file")))
 }
 
-/// Writes a checkpoint to a file, which gets its name when it is complete.
+/// Writes a checkpoint to a file.
 pub fn write(file: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let unfinished = file.with_file_name(name);
-    let bytes = checkpoint.to_bytes()?;
-    std::fs::write(&unfinished, bytes)
-        .and_then(|()| std::fs::rename(&unfinished, file))
-        .map_err(|error| Failure::io(format!("write {}", file.display()), error))
+    replace(file, &checkpoint.to_bytes()?)
 }

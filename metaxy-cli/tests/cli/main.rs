@@ -5,6 +5,7 @@ mod files;
 mod help;
 mod mcp;
 mod outputs;
+mod projects;
 mod readme;
 mod scan;
 mod scenarios;

@@ -37,7 +37,10 @@ fn json_has_the_documented_keys() {
     project.write("videos.csv", &VIDEOS.replace(",001,", ",001b,"));
     project.ok(&format!("metaxy write raw/video videos.csv {VERSIONS}"));
     project.change("features/video.toml", "code_version = \"1\"", "code_version = \"2\"");
+    // A feature that this project does not depend on is removed from the file.
+    project.write("metaxy.lock", include_str!("other.lock"));
     for (command, arguments) in [
+        ("lock", ""),
         ("list features", ""),
         ("list stores", ""),
         ("describe", "processed/transcript"),

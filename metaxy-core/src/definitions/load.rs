@@ -113,7 +113,7 @@ impl PushedDefinitions {
     }
 
     /// Reads these features and everything upstream.
-    async fn load(
+    pub(super) async fn load(
         &self,
         mut wanted: Vec<String>,
         available: &BTreeMap<&str, &Entry>,

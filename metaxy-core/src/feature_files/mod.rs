@@ -86,7 +86,7 @@ mod position;
 mod read;
 mod toml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileProblem, Result};
@@ -168,6 +168,19 @@ impl FeatureFiles {
             return Err(Error::FeatureFiles { problems });
         }
         Ok(self.features().filter_map(|(_, _, feature)| feature.spec.as_ref()).collect())
+    }
+
+    /// Returns the keys of the features, sound or not.
+    pub(crate) fn keys(&self) -> BTreeSet<FeatureKey> {
+        self.features().map(|(key, ..)| key.clone()).collect()
+    }
+
+    /// Returns the keys on which the features depend, and which the files do not have.
+    pub(crate) fn missing(&self) -> BTreeSet<FeatureKey> {
+        let own = self.keys();
+        let specs = self.features().filter_map(|(_, _, feature)| feature.spec.as_ref());
+        let deps = specs.flat_map(|spec| &spec.deps).filter(|dep| dep.has_valid_key()).map(|dep| dep.feature());
+        deps.filter(|key| !own.contains(key)).cloned().collect()
     }
 
     /// Returns the file, the line and the column in which a feature is defined.
