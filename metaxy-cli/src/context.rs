@@ -127,8 +127,8 @@ fn tell(linked: &LinkedGraph, store: &str) {
     for one in &linked.changed {
         let ChangedExternal { feature, expected, found, .. } = one;
         note(format!(
-            "warning: `{feature}` of another project has the version {found} in store `{store}`, and {expected} in the \
-             lock file; `metaxy lock` writes it again"
+            "warning: `{feature}` of another project has the version {found} in store `{store}`, not {expected} as is \
+             expected; `metaxy lock` writes the lock file again"
         ));
     }
     for feature in &linked.absent {

@@ -95,6 +95,39 @@ fn a_lock_file_is_written_and_checked() {
     other.ok("metaxy list features");
 }
 
+/// A feature of another project that the own files define too, and what they expect of it.
+#[test]
+fn an_expected_definition() {
+    let (films, other) = two_projects();
+    let transcript = "[[feature]]\nkey = \"processed/transcript\"\nid_columns = [\"video_id\"]\ndeps = [\"raw/video\"]\n\
+                      external = \"error\"\n\
+                      fields = [{ key = \"text\", code_version = \"1\", deps = [\"raw/video.audio\"] }]\n";
+    other.write("features/films.toml", transcript);
+    assert_eq!(other.exits("metaxy resolve subtitles", 0).stderr, "");
+    assert_eq!(listed(&other).iter().filter(|(_, external)| *external).count(), 2);
+    assert_eq!(other.json("metaxy push")["features"], json!(["subtitles"]));
+    assert_eq!(other.json("metaxy lock")["features"], 2);
+    other.ok("rm metaxy.lock");
+
+    redefine(&films);
+    let ended = other.exits("metaxy resolve subtitles", 2);
+    assert!(ended.stderr.contains("have other versions"), "{ended:?}");
+    other.change("features/films.toml", "\"error\"", "\"warn\"");
+    let ended = other.exits("metaxy resolve subtitles --format json", 0);
+    assert!(ended.stderr.contains("warning: `processed/transcript` of another project"), "{ended:?}");
+    let resolved: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(resolved["new"], 0, "the definition of the store counts");
+    other.change("features/films.toml", "\"warn\"", "\"perhaps\"");
+    let ended = other.exits("metaxy list features", 2);
+    assert!(ended.stderr.contains("features/films.toml:5:12: `perhaps` is neither `warn` nor `error`"), "{ended:?}");
+    // Without the store the definition in the file counts.
+    other.change("features/films.toml", "\"perhaps\"", "\"warn\"");
+    other.change("features/films.toml", "[\"raw/video\"]", "[]");
+    other.change("features/films.toml", ", deps = [\"raw/video.audio\"]", "");
+    other.change("metaxy.toml", "project =", "sync = false\nproject =");
+    assert_eq!(listed(&other), [("processed/transcript".to_owned(), true), ("subtitles".to_owned(), false)]);
+}
+
 #[test]
 fn extra_features() {
     let (films, other) = two_projects();

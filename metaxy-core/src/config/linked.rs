@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::definitions::{ExternalFeature, FeatureSelection};
 use crate::error::{Error, Result};
+use crate::feature_files::OtherVersion;
 use crate::graph::FeatureGraph;
 use crate::key::FeatureKey;
 use crate::store::MetadataStore;
@@ -18,20 +19,20 @@ use super::lock::{Entry, LockFile};
 pub struct LinkedGraph {
     /// The graph.
     pub graph: FeatureGraph,
-    /// The features that have another version than the lock file expects.
+    /// The features that have another version than the lock file or the feature files expect.
     pub changed: Vec<ChangedExternal>,
-    /// The features of the lock file and of `extra_features` that the store does not have. Those of the lock file are as
-    /// it defines them.
+    /// The features of the lock file, of `extra_features` and of the feature files (`external`) that the store does not
+    /// have. The graph has those that a file defines as it defines them.
     pub absent: Vec<FeatureKey>,
 }
 
-/// A feature of another project that has another version than the lock file expects.
+/// A feature of another project that has another version than is expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChangedExternal {
     /// The feature.
     pub feature: FeatureKey,
-    /// The version in the lock file.
+    /// The version in the lock file, or that which the feature files define.
     pub expected: String,
     /// The version in the graph.
     pub found: String,
@@ -67,8 +68,8 @@ pub struct LockChange {
 
 impl MetaxyConfig {
     /// Returns whether the graph of this project needs the features of other projects that are in the store: if `sync` is
-    /// on, and if the lock file or `extra_features` name some, or if the project depends on features that the feature files
-    /// do not have.
+    /// on, and if the lock file, `extra_features` or the feature files (`external`) name some, or if the project depends on
+    /// features that the feature files do not have.
     ///
     /// # Errors
     /// [`Error::Config`] if the lock file cannot be used.
@@ -79,7 +80,8 @@ impl MetaxyConfig {
         if !self.extra_features().is_empty() || !self.locked_features()?.is_empty() {
             return Ok(true);
         }
-        Ok(!self.feature_files().missing().is_empty())
+        let files = self.feature_files();
+        Ok(!files.missing().is_empty() || !files.externals().is_empty())
     }
 
     /// Returns the graph of the features in the feature files, with the features of other projects that were pushed to a
@@ -88,8 +90,8 @@ impl MetaxyConfig {
     /// graph is that of [`graph`](Self::graph).
     ///
     /// # Errors
-    /// The errors of [`graph`](Self::graph); [`Error::ExternalVersions`] if `locked` is on and a feature has another
-    /// version than in the lock file; and the errors of
+    /// The errors of [`graph`](Self::graph); [`Error::ExternalVersions`] if a feature has another version than is
+    /// expected, and `locked` is on or its definition says `external = "error"`; and the errors of
     /// [`PushedDefinitions::externals`](crate::PushedDefinitions::externals).
     pub async fn graph_with(&self, store: &MetadataStore) -> Result<LinkedGraph> {
         self.check_names_features()?;
@@ -97,30 +99,41 @@ impl MetaxyConfig {
             return Ok(LinkedGraph { graph: self.graph()?, changed: Vec::new(), absent: Vec::new() });
         }
         let files = self.feature_files();
-        let own = files.keys();
+        let all = files.keys();
+        let defined = files.externals();
+        let own: BTreeSet<FeatureKey> = all.iter().filter(|key| !defined.contains_key(key)).cloned().collect();
         let mut locked = self.locked_features()?;
-        locked.retain(|locked| !own.contains(&locked.spec.key));
-        let named = FeatureSelection {
-            keys: locked.iter().map(|locked| locked.spec.key.clone()).chain(files.missing()).collect(),
-            ..FeatureSelection::default()
-        };
+        locked.retain(|locked| !all.contains(&locked.spec.key));
+        let keys =
+            locked.iter().map(|locked| locked.spec.key.clone()).chain(files.missing()).chain(defined.keys().cloned());
+        let named = FeatureSelection { keys: keys.collect(), ..FeatureSelection::default() };
         let found = self.of_others(store, &own, named).await?;
         let known: BTreeSet<FeatureKey> = found.iter().map(|external| external.spec.key.clone()).collect();
-        let expected: BTreeMap<FeatureKey, String> =
+        let mut expected: BTreeMap<FeatureKey, String> =
             locked.iter().map(|locked| (locked.spec.key.clone(), locked.version.clone())).collect();
-        let asked = self.extra_features().iter().flat_map(|selection| &selection.keys).chain(expected.keys());
-        let absent: BTreeSet<&FeatureKey> = asked.filter(|key| !known.contains(key) && !own.contains(key)).collect();
-        let absent = absent.into_iter().cloned().collect();
+        let asked = self.extra_features().iter().flat_map(|selection| &selection.keys);
+        let asked: BTreeSet<&FeatureKey> = asked.chain(expected.keys()).chain(defined.keys()).collect();
+        let absent = asked.into_iter().filter(|key| !known.contains(key) && !own.contains(key)).cloned().collect();
         let fallback = locked.into_iter().map(|locked| locked.into_external());
         let fallback = fallback.filter(|(spec, _)| !known.contains(&spec.key));
-        let found = found.iter().map(|external| (external.spec.clone(), external.schema.clone()));
-        let graph = files.graph(self.with_externals(&files, found.chain(fallback)))?;
+        let of_store = found.iter().map(|external| (external.spec.clone(), external.schema.clone()));
+        let externals: Vec<_> = of_store.chain(fallback).collect();
+        if !defined.is_empty() {
+            // What the files expect, over what the store has upstream of it.
+            let graph = files.graph(self.with_externals(&files, externals.iter().cloned()))?;
+            for key in defined.keys() {
+                expected.insert(key.clone(), graph.feature_version(key)?.to_owned());
+            }
+        }
+        let files = files.without_externals(&known);
+        let graph = files.graph(self.with_externals(&files, externals.into_iter()))?;
         let changed = self.changed(&graph, &expected)?;
-        if self.locked() == Some(true) && !changed.is_empty() {
-            let listed =
-                |one: &ChangedExternal| format!("`{}` ({} in place of {})", one.feature, one.found, one.expected);
-            let features = changed.iter().map(listed).collect::<Vec<_>>().join(", ");
-            return Err(Error::ExternalVersions { store: store.name().to_owned(), features });
+        let is_refused = |one: &&ChangedExternal| {
+            self.locked() == Some(true) || defined.get(&one.feature) == Some(&OtherVersion::Error)
+        };
+        let refused: Vec<&ChangedExternal> = changed.iter().filter(is_refused).collect();
+        if !refused.is_empty() {
+            return Err(other_versions(store, refused));
         }
         Ok(LinkedGraph { graph, changed, absent })
     }
@@ -138,13 +151,15 @@ impl MetaxyConfig {
             return Err(Error::setting("metaxy_lock_path", "it is relative, but there is no configuration file"));
         };
         let files = self.feature_files();
+        let externals = files.externals().into_keys().collect();
+        let files = files.without_externals(&externals);
+        let own = files.keys();
         let missing = files.missing();
         let named = FeatureSelection { keys: missing.iter().cloned().collect(), ..FeatureSelection::default() };
-        let found = self.of_others(store, &files.keys(), named).await?;
+        let found = self.of_others(store, &own, named).await?;
         let known: BTreeSet<&FeatureKey> = found.iter().map(|external| &external.spec.key).collect();
         let upstream = found.iter().flat_map(|external| &external.spec.deps).map(|dep| dep.feature());
         let needed = missing.iter().chain(upstream).chain(self.extra_features().iter().flat_map(|one| &one.keys));
-        let own = files.keys();
         let absent: BTreeSet<&FeatureKey> = needed.filter(|key| !known.contains(key) && !own.contains(key)).collect();
         if !absent.is_empty() {
             let listed = absent.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
@@ -154,9 +169,8 @@ impl MetaxyConfig {
         let graph = files.graph(self.with_externals(&files, externals))?;
         let expected = found.iter().map(|one| (one.spec.key.clone(), one.pushed.feature_version.clone())).collect();
         let changed = self.changed(&graph, &expected)?;
-        if let Some(one) = changed.first() {
-            let features = format!("`{}` ({} in place of {})", one.feature, one.found, one.expected);
-            return Err(Error::ExternalVersions { store: store.name().to_owned(), features });
+        if !changed.is_empty() {
+            return Err(other_versions(store, &changed));
         }
         let mut lock = LockFile::default();
         for external in &found {
@@ -202,6 +216,12 @@ impl Lock {
     pub fn is_current(&self) -> bool {
         self.changes.is_empty() && self.path.exists()
     }
+}
+
+fn other_versions<'a>(store: &MetadataStore, changed: impl IntoIterator<Item = &'a ChangedExternal>) -> Error {
+    let listed = |one: &ChangedExternal| format!("`{}` ({} in place of {})", one.feature, one.found, one.expected);
+    let features = changed.into_iter().map(listed).collect::<Vec<_>>().join(", ");
+    Error::ExternalVersions { store: store.name().to_owned(), features }
 }
 
 fn changes(before: &LockFile, after: &LockFile) -> Vec<LockChange> {

@@ -134,7 +134,7 @@ impl MetaxyConfig {
             return Ok(None);
         }
         let text = text_file::read(&path).map_err(|reason| self.lock_error(&reason))?;
-        toml::from_str(&text).map(Some).map_err(|error| self.lock_error(&error.message().to_owned()))
+        toml::from_str(&text).map(Some).map_err(|error| self.lock_error(error.message()))
     }
 
     /// Returns the features of the lock file.

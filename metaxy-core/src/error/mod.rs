@@ -173,7 +173,7 @@ pub enum Error {
     /// Features of other projects that have other versions than are expected.
     #[error(
         "features of other projects have other versions in store `{store}` than are expected: {features}; look at what has \
-         changed, and write the lock file again with `metaxy lock`"
+         changed, then write the lock file again with `metaxy lock`, or correct the definition with `external`"
     )]
     ExternalVersions {
         /// The store.
