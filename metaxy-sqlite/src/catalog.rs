@@ -12,7 +12,6 @@ use metaxy_core::schema::{distinct_name, plain_type};
 use metaxy_core::{Error, FeatureKey, Result, columns, ipc};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::changes;
 use crate::error::{CATALOG, During, corrupt};
 use crate::sql::quoted;
 use crate::types::{declared_type, storage};
@@ -212,17 +211,16 @@ impl Catalog<'_> {
         look().map_err(|error| self.during.error(error))
     }
 
-    /// Removes a table. Called within a transaction.
-    pub(crate) fn drop(&self, key: &FeatureKey) -> Result<()> {
+    /// Removes a table, and returns its name in SQLite, if there is one. Called within a transaction.
+    pub(crate) fn drop(&self, key: &FeatureKey) -> Result<Option<String>> {
         let feature = key.table_name();
         // Only the name is read, so that a table with a damaged schema can be dropped.
-        let Some(entry) = self.entry(&feature)? else { return Ok(()) };
+        let Some(entry) = self.entry(&feature)? else { return Ok(None) };
         self.execute(&format!("DROP TABLE IF EXISTS {}", quoted(&entry.name)))?;
-        changes::forget(self.connection, &entry.name).map_err(|error| self.during.error(error))?;
         let removed = self
             .connection
             .execute("DELETE FROM metaxy$tables WHERE prefix = ?1 AND feature = ?2", params![self.prefix, feature]);
-        removed.map(|_| ()).map_err(|error| self.during.error(error))
+        removed.map(|_| Some(entry.name)).map_err(|error| self.during.error(error))
     }
 
     fn execute(&self, sql: &str) -> Result<()> {

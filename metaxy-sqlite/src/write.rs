@@ -142,7 +142,12 @@ impl Writing<'_> {
 
     /// Removes the table.
     pub(crate) fn drop_table(&self, connection: &mut Connection) -> Result<()> {
-        self.in_transaction(connection, "drop the table", |_, catalog, _| catalog.drop(self.key))
+        self.in_transaction(connection, "drop the table", |transaction, catalog, during| {
+            match catalog.drop(self.key)? {
+                Some(name) => changes::forget(transaction, &name).map_err(|error| during.error(error)),
+                None => Ok(()),
+            }
+        })
     }
 }
 

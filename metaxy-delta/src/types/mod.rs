@@ -24,6 +24,7 @@ use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
 use deltalake::kernel::{MetadataValue, StructField, StructType};
 use metaxy_core::FeatureKey;
 use metaxy_core::error::{Error, Result};
+use parquet::schema::types::SchemaDescriptor;
 
 use crate::KIND;
 
@@ -65,6 +66,12 @@ impl<'a> FileColumn<'a> {
     pub fn all_of(schema: &'a Schema) -> Vec<Self> {
         let column = |field: &'a FieldRef| Self { name: field.name(), id: mapping::id_of(field) };
         schema.fields().iter().map(column).collect()
+    }
+
+    /// Returns the columns of a file.
+    pub fn all_in(schema: &'a SchemaDescriptor) -> Vec<Self> {
+        let fields = schema.root_schema().get_fields().iter().map(|field| field.get_basic_info());
+        fields.map(|info| Self { name: info.name(), id: info.has_id().then(|| info.id()) }).collect()
     }
 }
 

@@ -7,19 +7,18 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::backend::{Appended, BatchStream, ScanStage, stream_of};
-use crate::checkpoint::{Contents, Mark, position_in};
+use crate::checkpoint::{Contents, Mark, Serving, position_in};
 use crate::engine::{self, KeyList, TypedKey};
 use crate::error::Result;
 use crate::key::FeatureKey;
-use crate::plan::{GroupOrder, InputLineage, InputPlan};
+use crate::plan::{GroupOrder, IncrementPlan, InputLineage, InputPlan};
 use crate::scan::{Scan, ScanRequest};
 
 use super::super::MetadataStore;
-use super::pipeline::Resolve;
 
 /// The number of keys up to which they are looked up, however small the tables are.
 const FEW_KEYS: u64 = 1_000;
@@ -53,26 +52,36 @@ pub(super) struct Searched<'a> {
     pub(super) ids: &'a [String],
 }
 
+/// A resolve that is to be narrowed.
+pub(super) struct Scope<'a> {
+    pub(super) plan: &'a IncrementPlan,
+    /// The tables of the inputs, of which optional ones may be missing; then the feature's own, if it is compared with.
+    pub(super) tables: Vec<Option<Searched<'a>>>,
+    /// The stores that serve the tables.
+    pub(super) serving: Vec<Serving>,
+    /// The number of keys that may be held in memory.
+    pub(super) most_keys: usize,
+}
+
 /// The affected keys, or why they cannot be told.
 pub(super) type Outcome = std::result::Result<Affected, String>;
 
 impl Affected {
     /// Finds what has changed between a checkpoint and the positions `now`.
-    pub(super) async fn since(resolve: &Resolve, checkpoint: &Contents, now: &[Mark]) -> Result<Outcome> {
-        if let Some(reason) = cannot_tell(resolve, checkpoint) {
+    pub(super) async fn since(scope: Scope<'_>, checkpoint: &Contents, now: &[Mark]) -> Result<Outcome> {
+        if let Some(reason) = cannot_tell(&scope, checkpoint) {
             return Ok(Err(reason));
         }
-        let tables = resolve.searched();
-        let Some(key) = shared_key(resolve, &tables) else {
+        let Some(key) = shared_key(&scope) else {
             return Ok(Err("the id columns of its tables have no common type".to_owned()));
         };
         let mut keys = KeyList::new(key)?;
         if checkpoint.open.iter().any(|open| keys.add_batch(open).is_err()) {
             return Ok(Err("the id columns had other types at the checkpoint".to_owned()));
         }
-        let most = resolve.most_keys();
+        let most = scope.most_keys;
         let mut rows = 0;
-        for table in tables.iter().flatten() {
+        for table in scope.tables.iter().flatten() {
             match table.add_changed(checkpoint, now, most, &mut keys).await? {
                 Ok(of) => rows = rows.max(of),
                 Err(reason) => return Ok(Err(reason)),
@@ -84,8 +93,8 @@ impl Affected {
         if keys.len() > most || keys.len() as u64 > (rows / LARGEST_SHARE).max(FEW_KEYS) {
             return Ok(Err(too_many(keys.len())));
         }
-        let mut searches = Vec::with_capacity(tables.len());
-        for table in tables {
+        let mut searches = Vec::with_capacity(scope.tables.len());
+        for table in scope.tables {
             searches.push(match table {
                 Some(table) => table.search(&keys).await?,
                 None => Search { join: Vec::new(), samples: None },
@@ -221,24 +230,21 @@ fn too_many(keys: usize) -> String {
 }
 
 /// Returns why a plan needs all rows, or why a checkpoint says nothing about it.
-fn cannot_tell(resolve: &Resolve, checkpoint: &Contents) -> Option<String> {
-    let plan = resolve.plan();
+fn cannot_tell(scope: &Scope<'_>, checkpoint: &Contents) -> Option<String> {
     let depends_on_all =
         |input: &InputPlan| matches!(input.lineage, InputLineage::Groups { order: GroupOrder::Arrival { .. }, .. });
-    if let Some(input) = plan.inputs.iter().find(|input| depends_on_all(input)) {
+    if let Some(input) = scope.plan.inputs.iter().find(|input| depends_on_all(input)) {
         return Some(format!("the order of grouped rows of `{}` depends on all of them", input.feature));
     }
-    let serving = resolve.serving();
-    let moved = serving.iter().find(|now| !checkpoint.serving.contains(now));
-    let gone = checkpoint.serving.iter().find(|then| !serving.contains(then));
+    let moved = scope.serving.iter().find(|now| !checkpoint.serving.contains(now));
+    let gone = checkpoint.serving.iter().find(|then| !scope.serving.contains(then));
     moved.or(gone).map(|served| format!("the table of `{}` is another one now", served.feature))
 }
 
 /// Returns the join columns with the types in which all tables compare them.
-fn shared_key(resolve: &Resolve, tables: &[Option<Searched<'_>>]) -> Option<TypedKey> {
-    let tables: Vec<(&Schema, &[String])> =
-        tables.iter().flatten().map(|table| (table.schema.as_ref(), table.join.as_slice())).collect();
-    TypedKey::shared(&resolve.plan().join_columns, &tables)
+fn shared_key(scope: &Scope<'_>) -> Option<TypedKey> {
+    let tables = scope.tables.iter().flatten().map(|table| (table.schema.as_ref(), table.join.as_slice()));
+    TypedKey::shared(&scope.plan.join_columns, &tables.collect::<Vec<_>>())
 }
 
 /// Returns a scan without rows.

@@ -22,7 +22,7 @@ use crate::spec::FeatureSpec;
 use super::super::data::schema_of;
 use super::super::read::CurrentFields;
 use super::super::{Increment, MetadataStore, Rows, VersioningEngine};
-use super::affected::{Affected, Searched};
+use super::affected::{Affected, Scope, Searched};
 use super::basis::Basis;
 use super::tables::Tables;
 
@@ -121,7 +121,7 @@ impl Resolve {
             Some(start) if start.definition != checkpoint.definition => {
                 Err("the checkpoint was made with other definitions or options".to_owned())
             }
-            Some(start) => Affected::since(&self, checkpoint, &start.marks).await?,
+            Some(start) => Affected::since(self.scope(), checkpoint, &start.marks).await?,
         };
         match found {
             Ok(affected) => {
@@ -139,27 +139,16 @@ impl Resolve {
         self.affected.is_none()
     }
 
-    /// Returns the number of keys that may be held in memory.
-    pub(super) fn most_keys(&self) -> usize {
-        MOST_OPEN.min(self.store.inner.pool.share(1) / KEY_BYTES)
-    }
-
     /// Returns the store, the definition and the plan.
     pub(super) fn parts(&self) -> (MetadataStore, Arc<FeatureSpec>, Arc<IncrementPlan>) {
         (self.store.clone(), self.spec.clone(), self.plan.clone())
     }
 
-    /// Returns the plan.
-    pub(super) fn plan(&self) -> &IncrementPlan {
-        &self.plan
-    }
-
-    /// Returns the tables of the plan: those of the inputs, of which optional ones may be missing, and the feature's own
-    /// if it is compared with.
-    pub(super) fn searched(&self) -> Vec<Option<Searched<'_>>> {
+    fn scope(&self) -> Scope<'_> {
         let inputs = (0..self.plan.inputs.len()).map(|index| self.searched_input(index));
         let current = self.plan.current.iter().map(|current| self.searched_current(&current.request));
-        inputs.chain(current).collect()
+        let most_keys = MOST_OPEN.min(self.store.inner.pool.share(1) / KEY_BYTES);
+        Scope { plan: &self.plan, tables: inputs.chain(current).collect(), serving: self.serving(), most_keys }
     }
 
     fn searched_input(&self, index: usize) -> Option<Searched<'_>> {
@@ -177,7 +166,7 @@ impl Resolve {
     }
 
     /// Returns the stores that serve the tables.
-    pub(super) fn serving(&self) -> Vec<Serving> {
+    fn serving(&self) -> Vec<Serving> {
         let serving =
             |feature: &FeatureKey, store: &MetadataStore| Serving { feature: feature.clone(), store: store.place() };
         let upstream = self.plan.inputs.iter().filter_map(|input| {

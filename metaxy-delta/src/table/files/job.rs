@@ -77,12 +77,6 @@ impl Columns {
     }
 }
 
-/// Returns the columns of a file.
-pub(super) fn roots_of(file_schema: &SchemaDescriptor) -> Vec<FileColumn<'_>> {
-    let fields = file_schema.root_schema().get_fields().iter().map(|field| field.get_basic_info());
-    fields.map(|info| FileColumn { name: info.name(), id: info.has_id().then(|| info.id()) }).collect()
-}
-
 impl Job {
     pub(super) fn new(table: Arc<Table>, state: &TableState, names: &[String], filters: Filters) -> Self {
         let mut wanted = names.to_vec();
@@ -113,7 +107,7 @@ impl Job {
     /// Returns the columns of a file that are decoded.
     pub(super) fn mask(&self, is_filtered: bool, file_schema: &SchemaDescriptor) -> ProjectionMask {
         let wanted = if is_filtered { &self.wanted } else { &self.output };
-        let found = roots_of(file_schema);
+        let found = FileColumn::all_in(file_schema);
         let roots = wanted.columns.iter().filter_map(|column| self.schema.find_in_file(column, &found));
         ProjectionMask::roots(file_schema, roots)
     }

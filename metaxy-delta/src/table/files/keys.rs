@@ -18,8 +18,6 @@ use parquet::schema::types::SchemaDescriptor;
 use crate::table::log::statistics::{Range, RowStatistics};
 use crate::types::{Column, FileColumn, TableSchema};
 
-use super::job::roots_of;
-
 /// The keys of the needed rows, column by column: a row is needed only if each of its key columns has one of the values.
 #[derive(Debug)]
 pub(crate) struct KeyFilter {
@@ -54,7 +52,7 @@ impl KeyFilter {
 
     /// Returns the filter for the rows of a file; `None` if the file has none of the key columns.
     pub fn of_file(self: &Arc<Self>, file_schema: &SchemaDescriptor) -> Option<RowFilter> {
-        let found = roots_of(file_schema);
+        let found = FileColumn::all_in(file_schema);
         let roots: Vec<usize> =
             self.columns.iter().filter_map(|(column, _)| self.schema.find_in_file(column, &found)).collect();
         if roots.is_empty() {

@@ -70,12 +70,13 @@ impl Redb {
     }
 }
 
-/// A table in a read transaction. The file stays open as long as this.
+/// A table in a read transaction.
 struct Rows {
     schema: SchemaRef,
     rows: ReadOnlyTable<u64, Bytes>,
     position: (u64, u64),
-    database: Database,
+    /// The file stays open as long as this.
+    _database: Database,
 }
 
 impl Redb {
@@ -85,7 +86,7 @@ impl Redb {
             let transaction = database.begin_read()?;
             let Some(rows) = existing(&transaction, &name)? else { return Ok(None) };
             let position = position(&transaction, &rows, &name)?;
-            Ok(schema_of(&rows, &name)?.map(|schema| Rows { schema, rows, position, database }))
+            Ok(schema_of(&rows, &name)?.map(|schema| Rows { schema, rows, position, _database: database }))
         });
         found.await?.ok_or_else(|| backend::not_found(&self.info(), table))
     }
@@ -171,7 +172,8 @@ impl StoreBackend for Redb {
 
     async fn appended(&self, table: &FeatureKey, since: &Position, _columns: &[String]) -> Result<Appended> {
         let rows = self.open_table(table).await?;
-        let then = since.as_str().split_once(' ').and_then(|(r, last)| Some((r.parse().ok()?, last.parse().ok()?)));
+        let number = |text: &str| text.parse::<u64>().ok();
+        let then = since.as_str().split_once(' ').and_then(|(removals, last)| number(removals).zip(number(last)));
         match then {
             Some((removals, last)) if removals == rows.position.0 => {
                 Ok(Appended::Rows { rows: rows.scan(table, last + 1), of: None })
