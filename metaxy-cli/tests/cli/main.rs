@@ -7,6 +7,7 @@ mod mcp;
 mod outputs;
 mod projects;
 mod readme;
+mod rebase;
 mod scan;
 mod scenarios;
 mod since;
