@@ -1,10 +1,11 @@
 //! What a command works with: the configuration, the graph, and the store.
 
+use metaxy_core::config::{ChangedExternal, LinkedGraph};
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, IntoFeatureKey, MetadataStore, MetaxyConfig};
 
 use crate::failure::{Failure, Result};
 use crate::options::Options;
-use crate::output::Output;
+use crate::output::{Output, note};
 
 /// The options of a call, and its output.
 #[derive(Clone, Debug)]
@@ -46,6 +47,12 @@ impl Context {
         self.options.store.as_deref().unwrap_or(config.store())
     }
 
+    /// Returns whether the store keeps checkpoints of increments in a directory.
+    pub fn keeps_checkpoints(&self) -> Result<bool> {
+        let config = self.config()?;
+        Ok(config.store_config(self.store_name(&config))?.common()?.checkpoints.is_some())
+    }
+
     /// Returns the project that was named on the command line.
     pub fn given_project(&self) -> Option<&str> {
         self.options.project.as_deref()
@@ -56,13 +63,18 @@ impl Context {
         self.given_project().or(config.project())
     }
 
-    /// Returns the features: those of the feature files or, if the configuration names none, those that were pushed to
-    /// the store.
+    /// Returns the features: those of the feature files, with those of other projects; or, if the configuration names
+    /// none, those that were pushed to the store.
     pub async fn graph(&self) -> Result<FeatureGraph> {
         let config = self.config()?;
-        match config.feature_patterns() {
-            Some(_) => Ok(config.graph()?),
-            None => Ok(self.open_with(&config, AccessMode::ReadOnly).await?.graph().clone()),
+        if config.feature_patterns().is_some() && !config.needs_other_projects()? {
+            return Ok(config.graph()?);
+        }
+        match self.open_with(&config, AccessMode::ReadOnly).await {
+            Ok(store) => Ok(store.graph().clone()),
+            // The lock file may have all that is needed.
+            Err(Failure::Absent { .. }) if config.feature_patterns().is_some() => Ok(config.graph()?),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -86,7 +98,13 @@ impl Context {
     async fn open_with(&self, config: &MetaxyConfig, mode: AccessMode) -> Result<MetadataStore> {
         let name = self.store_name(config);
         if config.feature_patterns().is_some() {
-            return open(config, name, config.graph()?, mode).await;
+            if !config.needs_other_projects()? {
+                return open(config, name, config.graph()?, mode).await;
+            }
+            let store = open(config, name, config.graph_builder().build()?, mode).await?;
+            let linked = config.graph_with(&store).await?;
+            tell(&linked, name);
+            return Ok(store.with_graph(linked.graph)?);
         }
         let store = open(config, name, config.graph_builder().build()?, mode).await?;
         let pushed = match self.project(config) {
@@ -101,6 +119,20 @@ impl Context {
             ))),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Tells what differs from the lock file.
+fn tell(linked: &LinkedGraph, store: &str) {
+    for one in &linked.changed {
+        let ChangedExternal { feature, expected, found, .. } = one;
+        note(format!(
+            "warning: `{feature}` of another project has the version {found} in store `{store}`, not {expected} as is \
+             expected; `metaxy lock` writes the lock file again"
+        ));
+    }
+    for feature in &linked.absent {
+        note(format!("warning: store `{store}` does not have the feature `{feature}` of another project"));
     }
 }
 

@@ -29,6 +29,10 @@ pub const DELETED_AT: &str = "metaxy_deleted_at";
 /// The name of the run that wrote the row, as the caller gives it.
 pub const MATERIALIZATION_ID: &str = "metaxy_materialization_id";
 
+/// In an increment [with changed fields](crate::store::ResolveRequest::with_changed_fields): the list of the fields that
+/// have to be made again. A write leaves it out.
+pub const CHANGED_FIELDS: &str = "metaxy_changed_fields";
+
 /// All system columns, in the order in which a table has them.
 pub const ALL: [&str; 10] = [
     PROVENANCE_BY_FIELD,

@@ -510,7 +510,7 @@ async fn settings_of_the_python_package_are_accepted() {
     let config = load(&text, &[("METAXY_PROJEKT", "x")]).unwrap();
     open(&config, "dev").await.unwrap();
     let log = log.text();
-    assert!(log.contains("settings=\"entrypoints, theme, ext, metaxy_lock_path\""), "{log}");
+    assert!(log.contains("settings=\"entrypoints, theme, ext\""), "{log}");
     assert!(log.contains("store=\"stores.dev\" settings=\"delta_write_options\""), "{log}");
     assert!(log.contains("METAXY_PROJEKT") && log.contains("did you mean METAXY_PROJECT?"), "{log}");
     assert_eq!(config.store_config("dev").unwrap().common().unwrap().versioning_engine, VersioningEngine::Arrow);

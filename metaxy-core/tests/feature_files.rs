@@ -439,7 +439,7 @@ deps = [
             f.toml:2:1: unknown key `kye`; did you mean `key`?
             f.toml:3:1: unknown key `id_column`; did you mean `id_columns`?
             f.toml:4:12: unknown key `dep`; did you mean `deps`?
-            f.toml:10:1: unknown key `colour`; known keys: `key`, `id_columns`, `deps`, `fields`, `metadata`, `description`
+            f.toml:10:1: unknown key `colour`; known keys: `key`, `id_columns`, `deps`, `fields`, `metadata`, `description`, `external`
             f.toml:11:11: unknown key `featur`; did you mean `feature`?
             f.toml:11:46: unknown key `filter`; did you mean `filters`?
             f.toml:11:59: unknown key `renames`; did you mean `rename`?

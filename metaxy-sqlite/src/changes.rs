@@ -161,7 +161,7 @@ fn trigger(table: &StoredTable, change: &str) -> String {
 fn row_hash(connection: &Connection, table: &StoredTable, row: i64) -> rusqlite::Result<Option<u64>> {
     let sql = format!("SELECT * FROM {} WHERE rowid = ?1", table.quoted_name());
     let mut statement = connection.prepare_cached(&sql)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let hash = |row: &rusqlite::Row<'_>| {
         let mut hasher = DefaultHasher::new();
         for (column, name) in names.iter().enumerate() {

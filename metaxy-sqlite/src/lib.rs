@@ -22,6 +22,11 @@ use metaxy_core::registry::BackendRegistration;
 pub use backend::SqliteBackend;
 pub use config::SqliteConfig;
 
+/// The programs of the project's README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct ProjectReadme;
+
 /// The type string of this backend.
 pub const KIND: &str = "sqlite";
 

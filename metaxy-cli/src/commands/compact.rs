@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::context::{Context, features_of};
 use crate::failure::Result;
-use crate::output::{Table, Tabular};
+use crate::output::{Progress, Table, Tabular};
 
 use super::Answer;
 
@@ -26,12 +26,17 @@ struct Compacted {
 pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
     let store = context.open(AccessMode::ReadWrite).await?;
     let mut features = Vec::new();
-    for key in features_of(store.graph(), &args.features)? {
+    let named = features_of(store.graph(), &args.features)?;
+    let progress = Progress::of_features("compacting", named.len());
+    for key in named {
+        progress.tell(format!("compacting {key}"));
         if store.has_feature(&key).await? {
             store.compact(&key).await?;
             features.push(key.to_string());
         }
+        progress.add(1);
     }
+    drop(progress);
     context.output().print(&Compacted { features })?;
     Ok(Answer::Yes)
 }

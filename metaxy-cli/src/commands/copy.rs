@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::output::{Table, Tabular};
+use crate::output::{Progress, Table, Tabular};
 
 use super::Answer;
 
@@ -72,7 +72,13 @@ async fn copy(args: &Args, source: &MetadataStore, target: &MetadataStore) -> Re
     if args.with_sample_history {
         copy = copy.with_sample_history();
     }
-    let summary = copy.await?;
+    let progress = Progress::of_rows("copying");
+    let summary = copy
+        .on_progress(move |done| {
+            progress.tell(format!("copying {}", done.feature));
+            progress.set(done.rows);
+        })
+        .await?;
     let features = summary.rows.iter().map(|(key, rows)| Feature {
         feature: key.to_string(),
         rows: *rows,

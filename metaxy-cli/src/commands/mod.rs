@@ -13,6 +13,7 @@ mod history;
 mod impact;
 mod init;
 mod list;
+mod lock;
 #[cfg(feature = "mcp")]
 mod mcp;
 mod push;
@@ -20,6 +21,7 @@ mod read;
 mod rebase;
 mod resolve;
 mod scan;
+mod since;
 mod status;
 mod vacuum;
 mod write;
@@ -68,6 +70,7 @@ pub enum Command {
     Delete(delete::Args),
     Impact(impact::Args),
     Push(push::Args),
+    Lock(lock::Args),
     History(history::Args),
     Copy(copy::Args),
     Rebase(rebase::Args),
@@ -96,6 +99,7 @@ impl Command {
             Self::Delete(args) => delete::run(&args, context).await,
             Self::Impact(args) => impact::run(&args, context).await,
             Self::Push(args) => push::run(args, context).await,
+            Self::Lock(args) => lock::run(&args, context).await,
             Self::History(args) => history::run(&args, context).await,
             Self::Copy(args) => copy::run(&args, context).await,
             Self::Rebase(args) => rebase::run(&args, context).await,

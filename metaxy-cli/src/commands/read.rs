@@ -11,7 +11,7 @@ use metaxy_core::{AccessMode, MetadataStore, RowStream, columns};
 use crate::context::Context;
 use crate::failure::Result;
 use crate::files::{FileFormat, FileWriter};
-use crate::output::note;
+use crate::output::{Progress, note};
 
 use super::Answer;
 
@@ -74,7 +74,13 @@ pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
         Some(path) => {
             let format = args.file_format.map_or_else(|| FileFormat::of(path), Ok)?;
             let mut writer = FileWriter::create(path, format, &schema(rows.schema(), &kept)?)?;
-            for_each(rows, &kept, args.limit, |batch| writer.write(batch)).await?;
+            let progress = Progress::of_rows("reading");
+            for_each(rows, &kept, args.limit, |batch| {
+                progress.add(batch.num_rows());
+                writer.write(batch)
+            })
+            .await?;
+            drop(progress);
             let rows = writer.finish()?;
             note(format!("wrote {rows} rows to {}", path.display()));
         }

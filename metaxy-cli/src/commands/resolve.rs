@@ -9,16 +9,16 @@ use clap::ValueEnum;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::store::ResolveRequest;
-use metaxy_core::{AccessMode, Increment, Lineage, MetadataStore, RowKind, RowStream};
+use metaxy_core::{AccessMode, Basis, Increment, Lineage, MetadataStore, RowKind, RowStream};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::files::{Columns, FileFormat, FileWriter, Source};
-use crate::output::{Output, Table, Tabular};
+use crate::output::{Output, Progress, Table, Tabular, note};
 use crate::versions::{Completion, FieldVersion};
 
-use super::Answer;
+use super::{Answer, since};
 
 /// Compares the samples that should exist with those that are stored
 ///
@@ -28,6 +28,7 @@ use super::Answer;
 #[command(after_help = "Examples:\n  metaxy resolve processed/transcript\n  \
     metaxy resolve processed/transcript --out todo --limit 1000\n  \
     metaxy resolve processed/transcript --only new --format json\n  \
+    metaxy resolve processed/transcript --since transcript.checkpoint --changed-fields --out todo\n  \
     metaxy resolve raw/video --samples videos.csv --version audio=audio_sha256,frames=frames_sha256")]
 pub struct Args {
     /// The feature
@@ -41,6 +42,13 @@ pub struct Args {
     /// Columns of CSV files that are text even if they look like numbers
     #[arg(long, value_name = "COLUMN,...", value_delimiter = ',', requires = "samples")]
     text: Vec<String>,
+    /// Reads only what has changed since the checkpoint in this file, if there is one, and writes the new checkpoint there.
+    /// The answer is the same
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["samples", "skip_comparison"])]
+    since: Option<PathBuf>,
+    /// Adds the column metaxy_changed_fields: the fields of a sample that have to be made again
+    #[arg(long)]
+    changed_fields: bool,
     /// Returns at most this number of samples to process. Samples of one group (N:1) stay together
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -90,27 +98,83 @@ struct Resolved {
     orphaned: usize,
     /// The files that were written.
     files: Vec<String>,
+    /// From which rows the increment was computed, if a checkpoint was asked for.
+    basis: Option<BasisShown>,
+}
+
+/// From which rows an increment was computed.
+#[derive(Serialize)]
+struct BasisShown {
+    rows: &'static str,
+    keys: Option<usize>,
+    reason: Option<String>,
 }
 
 /// Runs the command.
 pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
     let counts_only = args.out.is_none() && args.only.is_none();
-    if counts_only && args.limit.is_some() {
-        return Err(Failure::usage("`--limit` limits rows; give `--out DIR` or `--only KIND` too"));
+    if counts_only && (args.limit.is_some() || args.changed_fields) {
+        let option =
+            if args.limit.is_some() { "`--limit` limits rows" } else { "`--changed-fields` is a column of rows" };
+        return Err(Failure::usage(format!("{option}; give `--out DIR` or `--only KIND` too")));
     }
     let store = context.open(AccessMode::ReadOnly).await?;
     let request = request(args, &store).await?;
-    if counts_only {
-        let counts = request.lazy().await?.counts().await?;
-        let resolved = args.resolved(&store, [counts.new, counts.stale, counts.orphaned], Vec::new())?;
-        context.output().print(&resolved)?;
+    let compares = args.samples.is_empty() && !args.skip_comparison;
+    if args.since.is_none() && !(compares && context.keeps_checkpoints()?) {
+        return answer(args, context, &store, Resolving::Lazy(Box::new(request)), None).await;
+    }
+    let request = match args.since.as_deref().map(since::read).transpose()? {
+        // The store's own checkpoints count.
+        None => request,
+        Some(Some(checkpoint)) => request.since(&checkpoint),
+        Some(None) => request.from_all_rows(),
+    };
+    let increment = request.await?;
+    note(format!("computed from {}", increment.basis()));
+    let shown = Some(BasisShown::of(increment.basis()));
+    let checkpoint = increment.checkpoint().cloned();
+    let found = answer(args, context, &store, Resolving::Done(Box::new(increment)), shown).await?;
+    // After the rows are out: a checkpoint of an answer that nobody has got would be of no use.
+    match (&args.since, checkpoint) {
+        (Some(file), Some(checkpoint)) => since::write(file, &checkpoint)?,
+        (Some(file), None) => note(format!("{} is not written: this increment has no checkpoint", file.display())),
+        (None, _) => {}
+    }
+    Ok(found)
+}
+
+/// An increment, computed or not.
+enum Resolving {
+    Lazy(Box<ResolveRequest>),
+    Done(Box<Increment>),
+}
+
+/// Prints or writes what is asked for.
+async fn answer(
+    args: &Args,
+    context: &Context,
+    store: &MetadataStore,
+    resolving: Resolving,
+    basis: Option<BasisShown>,
+) -> Result<Answer> {
+    let answer = |counts, files| args.resolved(store, counts, files, basis);
+    if args.out.is_none() && args.only.is_none() {
+        let counts = match resolving {
+            Resolving::Lazy(request) => {
+                let counts = request.lazy().await?.counts().await?;
+                [counts.new, counts.stale, counts.orphaned]
+            }
+            Resolving::Done(found) => [&found.new, &found.stale, &found.orphaned].map(|rows| rows.num_rows()),
+        };
+        context.output().print(&answer(counts, Vec::new())?)?;
         return Ok(Answer::Yes);
     }
-    let rows = Rows::of(request, args, &store).await?;
+    let rows = Rows::of(resolving, args, store).await?;
     match (&args.out, args.only) {
         (Some(directory), _) => {
             let (counts, files) = to_files(rows, directory, args.file_format).await?;
-            context.output().print(&args.resolved(&store, counts, files)?)?;
+            context.output().print(&answer(counts, files)?)?;
         }
         (None, Some(kind)) => print_kind(rows, kind, context.output()).await?,
         (None, None) => {}
@@ -129,6 +193,7 @@ async fn request(args: &Args, store: &MetadataStore) -> Result<ResolveRequest> {
     request = args.target_filter.iter().fold(request, |request, filter| request.target_filter(filter));
     request = args.global_filter.iter().fold(request, |request, filter| request.global_filter(filter));
     request = args.stale_if.iter().fold(request, |request, filter| request.staleness(filter));
+    request = if args.changed_fields { request.with_changed_fields() } else { request };
     Ok(if args.skip_comparison { request.skip_comparison() } else { request })
 }
 
@@ -172,12 +237,17 @@ fn limited(stream: KindStream, limit: Option<usize>) -> KindStream {
 }
 
 impl Rows {
-    async fn of(request: ResolveRequest, args: &Args, store: &MetadataStore) -> Result<Self> {
+    async fn of(resolving: Resolving, args: &Args, store: &MetadataStore) -> Result<Self> {
         let plan = store.graph().plan(args.feature.as_str())?;
         let in_groups = plan.spec.deps.iter().any(|dep| matches!(dep.lineage, Lineage::Aggregation { .. }));
-        if let (Some(limit), true) = (args.limit, in_groups && args.only != Some(Kind::Orphaned)) {
-            return Self::of_groups(&request.await?, args.only, limit);
-        }
+        let groups = args.limit.filter(|_| in_groups && args.only != Some(Kind::Orphaned));
+        let request = match resolving {
+            Resolving::Done(increment) => return Self::of_increment(&increment, args, groups),
+            Resolving::Lazy(request) if groups.is_some() || args.changed_fields => {
+                return Self::of_increment(&(*request).await?, args, groups);
+            }
+            Resolving::Lazy(request) => request,
+        };
         let increment = request.lazy().await?;
         let orphaned = increment.orphaned_rows();
         let schemas = [increment.schema().clone(), increment.schema().clone(), orphaned.schema().clone()];
@@ -189,6 +259,21 @@ impl Rows {
             Some(Kind::Orphaned) => of(Kind::Orphaned, orphaned),
         };
         Ok(Self { schemas, stream: limited(stream, args.limit) })
+    }
+
+    /// Returns the rows of an increment, in whole groups if their number is limited.
+    fn of_increment(increment: &Increment, args: &Args, groups: Option<usize>) -> Result<Self> {
+        if let Some(limit) = groups {
+            return Self::of_groups(increment, args.only, limit);
+        }
+        let kinds = Kind::ALL.into_iter().zip([&increment.new, &increment.stale, &increment.orphaned]);
+        let of_kind = |(kind, rows): (Kind, &metaxy_core::Rows)| {
+            let wanted = args.only.is_none_or(|only| only == kind);
+            rows.batches().iter().filter(|_| wanted).map(|batch| Ok((kind, batch.clone()))).collect::<Vec<_>>()
+        };
+        let rows: Vec<_> = kinds.flat_map(of_kind).collect();
+        let stream = limited(futures::stream::iter(rows).boxed(), args.limit);
+        Ok(Self { schemas: schemas_of(increment), stream })
     }
 
     /// Returns whole groups, up to a number of rows, and at least one group.
@@ -206,13 +291,16 @@ impl Rows {
             taken += group.num_rows();
             rows.push(Ok((kind, group)));
         }
-        let schemas = [&increment.new, &increment.stale, &increment.orphaned].map(|rows| rows.schema().clone());
-        Ok(Self { schemas, stream: futures::stream::iter(rows).boxed() })
+        Ok(Self { schemas: schemas_of(increment), stream: futures::stream::iter(rows).boxed() })
     }
 
     fn schema(&self, kind: Kind) -> &SchemaRef {
         &self.schemas[kind as usize]
     }
+}
+
+fn schemas_of(increment: &Increment) -> [SchemaRef; 3] {
+    [&increment.new, &increment.stale, &increment.orphaned].map(|rows| rows.schema().clone())
 }
 
 impl Kind {
@@ -242,7 +330,9 @@ async fn to_files(mut rows: Rows, directory: &Path, format: FileFormat) -> Resul
         writers.insert(kind, FileWriter::create(&path, format, rows.schema(kind))?);
         files.push(path.display().to_string());
     }
+    let progress = Progress::of_rows("resolving");
     while let Some((kind, batch)) = rows.stream.try_next().await? {
+        progress.add(batch.num_rows());
         if let Some(writer) = writers.get_mut(&kind) {
             writer.write(&batch)?;
         }
@@ -265,10 +355,27 @@ async fn print_kind(mut rows: Rows, kind: Kind, output: &Output) -> Result<()> {
 }
 
 impl Args {
-    fn resolved(&self, store: &MetadataStore, counts: [usize; 3], files: Vec<String>) -> Result<Resolved> {
+    fn resolved(
+        &self,
+        store: &MetadataStore,
+        counts: [usize; 3],
+        files: Vec<String>,
+        basis: Option<BasisShown>,
+    ) -> Result<Resolved> {
         let [new, stale, orphaned] = counts;
         let feature_version = store.graph().feature_version(self.feature.as_str())?.to_owned();
-        Ok(Resolved { feature: self.feature.clone(), feature_version, new, stale, orphaned, files })
+        Ok(Resolved { feature: self.feature.clone(), feature_version, new, stale, orphaned, files, basis })
+    }
+}
+
+impl BasisShown {
+    fn of(basis: &Basis) -> Self {
+        let (rows, keys, reason) = match basis {
+            Basis::AllRows { reason } => ("all", None, reason.clone()),
+            Basis::Changes { keys } => ("changed", Some(*keys), None),
+            Basis::Unchanged => ("none", Some(0), None),
+        };
+        Self { rows, keys, reason }
     }
 }
 

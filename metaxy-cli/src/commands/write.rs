@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::files::{Columns, FileFormat, Source};
-use crate::output::{Table, Tabular};
+use crate::output::{Progress, Table, Tabular};
 use crate::versions::{Completion, FieldVersion};
 
 use super::Answer;
@@ -65,7 +65,8 @@ pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
     let plan = store.graph().plan(args.feature.as_str())?;
     let completion = Completion::new(&plan.spec, &args.versions)?;
     let rows = rows(args, &store, plan, &completion).await?;
-    let mut write = store.write(args.feature.as_str(), rows);
+    let progress = Progress::of_rows(&format!("writing {}", args.feature));
+    let mut write = store.write(args.feature.as_str(), progress.counting(rows));
     if !args.made_from.is_empty() {
         write = write.made_from_samples(samples(args, &completion)?);
     }

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 
 pub use nested::flat;
 pub use read::{Columns, Source};
-pub use write::FileWriter;
+pub use write::{FileWriter, replace};
 
 /// A format of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -102,3 +102,13 @@ impl FileWriter {
 fn flushed(file: BufWriter<File>) -> Result<(), String> {
     file.into_inner().map(drop).map_err(|error| error.to_string())
 }
+
+/// Writes a file in place of an earlier one. It gets its name when it is complete.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let unfinished = path.with_file_name(name);
+    std::fs::write(&unfinished, bytes)
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(|error| Failure::io(format!("write {}", path.display()), error))
+}

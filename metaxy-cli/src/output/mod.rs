@@ -2,6 +2,7 @@
 
 mod csv;
 mod json;
+mod progress;
 mod rows;
 mod table;
 
@@ -12,6 +13,8 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Result};
 use crate::options::Format;
+
+pub use progress::Progress;
 
 /// Where and in which form data is printed.
 #[derive(Clone, Debug)]

@@ -104,3 +104,17 @@ fn fallback_stores() {
     let alone = project.exits(&format!("{read} --no-fallback"), 3);
     assert!(alone.stderr.contains("`raw/video` is not in"), "{alone:?}");
 }
+
+/// `script` of util-linux runs a command on a terminal of its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn progress_is_shown_on_a_terminal_only() {
+    let project = Project::processed("sqlite");
+    // Work that takes a moment: the end of the input comes late.
+    let write = format!("(cat videos.csv; sleep 1) | metaxy write raw/video - --file-format csv {VERSIONS}");
+    assert_eq!(project.exits(&write, 0).stderr, "");
+    let shown = project.ok(&format!("TERM=xterm script -qec '{write}' /dev/null"));
+    assert!(shown.contains("writing raw/video: "), "{shown:?}");
+    let dumb = project.ok(&format!("TERM=dumb script -qec '{write}' /dev/null"));
+    assert!(!dumb.contains("writing raw/video: "), "{dumb:?}");
+}

@@ -672,7 +672,8 @@ fn rows() {
           "new": 0,
           "stale": 0,
           "orphaned": 0,
-          "files": []
+          "files": [],
+          "basis": null
         }
     "#]]
     .assert_eq(&prints(&project, "metaxy resolve processed/transcript --format json"));

@@ -37,7 +37,10 @@ fn json_has_the_documented_keys() {
     project.write("videos.csv", &VIDEOS.replace(",001,", ",001b,"));
     project.ok(&format!("metaxy write raw/video videos.csv {VERSIONS}"));
     project.change("features/video.toml", "code_version = \"1\"", "code_version = \"2\"");
+    // A feature that this project does not depend on is removed from the file.
+    project.write("metaxy.lock", include_str!("other.lock"));
     for (command, arguments) in [
+        ("lock", ""),
         ("list features", ""),
         ("list stores", ""),
         ("describe", "processed/transcript"),
@@ -45,7 +48,7 @@ fn json_has_the_documented_keys() {
         ("graph diff", ""),
         ("status", ""),
         ("explain", "processed/transcript 1"),
-        ("resolve", "processed/transcript --out todo"),
+        ("resolve", "processed/transcript --out todo --since transcript.checkpoint"),
         ("write", &format!("raw/video videos.csv {VERSIONS}")),
         ("scan", "raw/clip features"),
         ("delete", "raw/video --all --dry-run"),

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
+use serde_json::Value;
 
 use crate::error::{FileProblem, Result};
 use crate::feature_files::FeatureFiles;
-use crate::graph::FeatureGraph;
+use crate::graph::{FeatureGraph, FeatureGraphBuilder};
 use crate::registry::{Origin, Origins};
+use crate::spec::FeatureSpec;
 
 use super::MetaxyConfig;
 
@@ -128,15 +130,39 @@ impl MetaxyConfig {
     /// # Ok::<(), metaxy_core::Error>(())
     /// ```
     ///
+    /// The features of other projects are those of the lock file, if there is one;
+    /// [`graph_with`](Self::graph_with) takes them from a store.
+    ///
     /// # Errors
     /// [`Error::FeatureFiles`](crate::Error::FeatureFiles) with all problems of all files;
-    /// [`Error::Config`](crate::Error::Config) if the configuration names no feature files.
+    /// [`Error::Config`](crate::Error::Config) if the configuration names no feature files, or if the lock file cannot be
+    /// used.
     pub fn graph(&self) -> Result<FeatureGraph> {
-        if self.fields.features.is_none() {
-            let origin = Origin { file: self.file.clone(), ..Origin::default() };
-            let reason = "the configuration names no feature files; add `features = [\"features/*.toml\"]`";
-            return Err(origin.error(FIELD, reason));
+        self.check_names_features()?;
+        let files = self.feature_files();
+        let builder =
+            self.with_externals(&files, self.locked_features()?.into_iter().map(|locked| locked.into_external()));
+        files.graph(builder)
+    }
+
+    pub(super) fn check_names_features(&self) -> Result<()> {
+        if self.fields.features.is_some() {
+            return Ok(());
         }
-        self.feature_files().graph(self.graph_builder())
+        let origin = Origin { file: self.file.clone(), ..Origin::default() };
+        let reason = "the configuration names no feature files; add `features = [\"features/*.toml\"]`";
+        Err(origin.error(FIELD, reason))
+    }
+
+    /// Returns a builder with the features of other projects. A feature of the files is none of them.
+    pub(super) fn with_externals(
+        &self,
+        files: &FeatureFiles,
+        externals: impl Iterator<Item = (FeatureSpec, Value)>,
+    ) -> FeatureGraphBuilder {
+        let own = files.keys();
+        externals.filter(|(spec, _)| !own.contains(&spec.key)).fold(self.graph_builder(), |builder, (spec, schema)| {
+            builder.schema(spec.key.clone(), schema).external([spec])
+        })
     }
 }

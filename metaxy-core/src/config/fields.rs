@@ -1,17 +1,18 @@
 //! The fields of a configuration, without its stores.
 
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
 
+use crate::definitions::FeatureSelection;
 use crate::error::{Error, Result};
 use crate::hash::MIN_TRUNCATION;
-use crate::key::{FeatureKey, invalid_project};
+use crate::key::invalid_project;
 use crate::registry::{push_path, read};
 
 use super::document::Node;
 
 /// The fields that variables may set.
-pub(super) const SETTABLE: [&str; 9] = [
+pub(super) const SETTABLE: [&str; 10] = [
     "store",
     "project",
     "hash_truncation_length",
@@ -20,11 +21,12 @@ pub(super) const SETTABLE: [&str; 9] = [
     "sync",
     "locked",
     "extra_features",
+    "metaxy_lock_path",
     "features",
 ];
 
 /// Fields that only mean something to the Python package.
-const IGNORED: [&str; 4] = ["entrypoints", "theme", "ext", "metaxy_lock_path"];
+const IGNORED: [&str; 3] = ["entrypoints", "theme", "ext"];
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +47,8 @@ pub(super) struct Fields {
     pub(super) locked: Option<bool>,
     #[serde(default)]
     pub(super) extra_features: Vec<FeatureSelection>,
+    #[serde(default)]
+    pub(super) metaxy_lock_path: Option<String>,
     /// The patterns of feature files.
     #[serde(default)]
     pub(super) features: Option<Vec<String>>,
@@ -61,21 +65,6 @@ fn default_store() -> String {
 
 fn default_sync() -> bool {
     true
-}
-
-/// A selection of the features of a store: all, or those of some projects and some by key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FeatureSelection {
-    /// The features of these projects.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub projects: Vec<String>,
-    /// The features of these keys.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<FeatureKey>,
-    /// Whether every feature is selected.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub all: bool,
 }
 
 impl Fields {

@@ -56,7 +56,10 @@
 //! | `hash_truncation_length` | the number of characters of every version that are kept | 8 |
 //! | `auto_create_tables` | whether writes may create SQL tables | the default of the backend |
 //! | `enable_map_datatype` | whether new tables have their by-field columns as maps instead of structs | `false` |
-//! | `sync`, `locked`, `extra_features` | for external features of the Python package; not used here | `true`, none, none |
+//! | `sync` | whether [`MetaxyConfig::graph_with`] takes the features of other projects from the store | `true` |
+//! | `locked` | whether another version there than in the lock file is an error | `false`: it is told |
+//! | `extra_features` | features of other projects beside those on which the project depends | none |
+//! | `metaxy_lock_path` | the lock file, with the features of other projects as they are expected | `"metaxy.lock"` beside the file |
 //!
 //! Every store has the settings of [`CommonSettings`], and those of its backend. Unknown keys are refused, with the
 //! file, the line and the nearest known key. Keys that only the Python package uses are accepted with a warning.
@@ -68,6 +71,8 @@ mod ext;
 mod extend;
 mod features;
 mod fields;
+mod linked;
+mod lock;
 mod open;
 mod overlay;
 mod print;
@@ -85,9 +90,10 @@ use crate::graph::{FeatureGraph, FeatureGraphBuilder};
 use crate::hash::MIN_TRUNCATION;
 use crate::registry::{self, Origins};
 
+pub use crate::definitions::FeatureSelection;
 pub use builder::ConfigBuilder;
 pub use discover::ConfigLoader;
-pub use fields::FeatureSelection;
+pub use linked::{ChangedExternal, LinkedGraph, Lock, LockChange};
 pub use store::{CommonSettings, StoreConfig};
 pub use variables::Environment;
 
@@ -223,19 +229,19 @@ impl MetaxyConfig {
         self.fields.enable_map_datatype
     }
 
-    /// Returns whether the Python package updates the definitions of external features from the store. Not used here: a
-    /// graph has the definitions that the program gives it.
+    /// Returns whether [`graph_with`](Self::graph_with) takes the features of other projects from the store.
     pub fn sync(&self) -> bool {
         self.fields.sync
     }
 
-    /// Returns whether the Python package refuses an external feature whose version differs from the stored one. Not
-    /// used here.
+    /// Returns whether a feature of another project that has another version in the store than in the lock file is an
+    /// error.
     pub fn locked(&self) -> Option<bool> {
         self.fields.locked
     }
 
-    /// Returns the features that the Python package loads from the store beside those of the project. Not used here.
+    /// Returns the features that [`graph_with`](Self::graph_with) takes from the store beside those on which the project
+    /// depends.
     pub fn extra_features(&self) -> &[FeatureSelection] {
         &self.fields.extra_features
     }

@@ -36,6 +36,7 @@ impl MetaxyConfig {
             "extra_features",
             Some(toml::Value::Array(selections.collect())).filter(|_| !self.extra_features().is_empty()),
         );
+        set("metaxy_lock_path", self.fields.metaxy_lock_path.as_deref().map(Into::into));
         // The Python package refuses `features` at the top.
         let patterns =
             self.feature_patterns().map(|patterns| toml::Value::Array(patterns.into_iter().map(Into::into).collect()));

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::graph::FeatureGraph;
+use crate::key::IntoFeatureKey;
 use crate::spec::FeatureSpec;
 
 use super::history::{PushedDefinitions, fetch};
@@ -51,6 +52,30 @@ impl PushedDefinitions {
         builder.build()
     }
 
+    /// Returns the graph of the newest push, of those that are selected, under which a feature has this version.
+    /// [`with_graph`](crate::MetadataStore::with_graph) gives it to a store, for reads and
+    /// [rebases](crate::MetadataStore::rebase) under another version.
+    ///
+    /// # Errors
+    /// [`Error::NotPushed`] if the feature was not pushed with this version, and the errors of [`graph`](Self::graph).
+    pub async fn graph_of_version(&self, feature: impl IntoFeatureKey, version: &str) -> Result<FeatureGraph> {
+        let key = feature.into_feature_key()?;
+        let pushed = self.clone().feature(&key).history().await?;
+        let Some(push) = pushed.iter().find(|row| row.feature == key && row.feature_version == version) else {
+            let selection = format!(" of `{key}` with the version `{version}`");
+            return Err(Error::NotPushed { store: self.store.name().to_owned(), selection });
+        };
+        let of_push = self.store.definitions().project(&push.project).project_version(&push.project_version);
+        let graph = of_push.feature(&key).graph().await?;
+        match graph.feature_version(&key)? {
+            found if found == version => Ok(graph),
+            found => Err(push.unusable(
+                format!("with what is upstream of it now it has the version {found}; push what it depends on again"),
+                None,
+            )),
+        }
+    }
+
     fn truncation(&self) -> usize {
         self.store.graph().hash_truncation_length()
     }
@@ -88,7 +113,7 @@ impl PushedDefinitions {
     }
 
     /// Reads these features and everything upstream.
-    async fn load(
+    pub(super) async fn load(
         &self,
         mut wanted: Vec<String>,
         available: &BTreeMap<&str, &Entry>,

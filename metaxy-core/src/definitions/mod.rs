@@ -31,6 +31,7 @@
 //! | `tags` | what the push was tagged with, as JSON, and the version of the package in `metaxy` |
 //! | `deleted_at` | null; no program sets it, and neither this one nor the Python package heeds it |
 
+mod external;
 mod history;
 mod load;
 mod push;
@@ -38,6 +39,7 @@ mod record;
 mod select;
 mod table;
 
+pub use external::{ExternalFeature, FeatureSelection};
 pub use history::{ProjectPush, PushedDefinitions};
 pub use push::{IntoTags, PushRequest, Pushed};
 pub use record::PushedDefinition;

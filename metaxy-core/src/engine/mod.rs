@@ -8,6 +8,7 @@
 
 mod by_field;
 mod carry_over;
+mod changed;
 mod collect;
 mod compare;
 mod complete;
@@ -56,6 +57,7 @@ use crate::spec::FeatureSpec;
 
 pub(crate) use by_field::{conform as conform_by_field, text};
 pub(crate) use carry_over::carry_over;
+pub(crate) use changed::{with_all_fields, with_changed_fields};
 pub(crate) use collect::collect;
 pub(crate) use complete::{check_provenance, complete_versions};
 pub(crate) use groups::{by_key, key_hashes, last_rows};

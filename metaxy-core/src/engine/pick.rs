@@ -2,6 +2,7 @@
 
 use ahash::AHashSet;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema};
 use arrow::row::{RowConverter, Rows, SortField};
 
@@ -57,6 +58,11 @@ impl KeySet {
             }
         }
         Ok(again)
+    }
+
+    /// Returns the rows whose keys are in the set.
+    pub(crate) fn pick(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        Ok(filter_record_batch(batch, &self.contains(batch)?)?)
     }
 
     /// Returns for each row whether its key is in the set.

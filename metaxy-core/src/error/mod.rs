@@ -170,6 +170,17 @@ pub enum Error {
         /// What was asked for: ` of project `films``; empty for everything.
         selection: String,
     },
+    /// Features of other projects that have other versions than are expected.
+    #[error(
+        "features of other projects have other versions in store `{store}` than are expected: {features}; look at what has \
+         changed, then write the lock file again with `metaxy lock`, or correct the definition with `external`"
+    )]
+    ExternalVersions {
+        /// The store.
+        store: String,
+        /// The features with their versions.
+        features: String,
+    },
     /// A pushed definition that cannot be used. See [`PushedDefinition`](crate::PushedDefinition).
     #[error("the definition of `{feature}` that project `{project}` pushed at {recorded_at} cannot be used: {reason}")]
     UnusableDefinition {

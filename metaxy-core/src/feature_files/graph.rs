@@ -22,7 +22,10 @@ impl FeatureFiles {
         if !problems.is_empty() {
             return Err(Error::FeatureFiles { problems });
         }
-        builder.features(self.specs()?.into_iter().cloned()).build()
+        let external = self.externals();
+        let (others, own): (Vec<_>, Vec<_>) =
+            self.specs()?.into_iter().cloned().partition(|spec| external.contains_key(&spec.key));
+        builder.features(own).external(others).build()
     }
 
     /// Returns the problems that the features have with each other.

@@ -30,6 +30,7 @@
 //! | `fields` | the fields: keys, or tables (see below) | `["default"]` |
 //! | `metadata` | a table of your own | empty |
 //! | `description` | a text for people | none |
+//! | `external` | another project owns the feature: what another version in the store is, `"warn"` or `"error"` | the feature is this project's own |
 //!
 //! | key of a dependency | value | default |
 //! |---|---|---|
@@ -86,7 +87,7 @@ mod position;
 mod read;
 mod toml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileProblem, Result};
@@ -98,6 +99,7 @@ use item::Item;
 use notes::{Note, Notes};
 use position::Positions;
 use read::FeatureItem;
+pub(crate) use read::OtherVersion;
 
 /// The features that are defined in files, and the problems of the files.
 ///
@@ -168,6 +170,33 @@ impl FeatureFiles {
             return Err(Error::FeatureFiles { problems });
         }
         Ok(self.features().filter_map(|(_, _, feature)| feature.spec.as_ref()).collect())
+    }
+
+    /// Returns the keys of the features, sound or not.
+    pub(crate) fn keys(&self) -> BTreeSet<FeatureKey> {
+        self.features().map(|(key, ..)| key.clone()).collect()
+    }
+
+    /// Returns the features that another project owns.
+    pub(crate) fn externals(&self) -> BTreeMap<FeatureKey, OtherVersion> {
+        self.features().filter_map(|(key, _, feature)| Some((key.clone(), feature.external?))).collect()
+    }
+
+    /// Leaves out the features with these keys that another project owns.
+    pub(crate) fn without_externals(mut self, keys: &BTreeSet<FeatureKey>) -> Self {
+        let stays = |feature: &FeatureItem| {
+            feature.external.is_none() || feature.key.as_ref().is_none_or(|key| !keys.contains(key))
+        };
+        self.files.iter_mut().for_each(|file| file.features.retain(stays));
+        self
+    }
+
+    /// Returns the keys on which the features depend, and which the files do not have.
+    pub(crate) fn missing(&self) -> BTreeSet<FeatureKey> {
+        let own = self.keys();
+        let specs = self.features().filter_map(|(_, _, feature)| feature.spec.as_ref());
+        let deps = specs.flat_map(|spec| &spec.deps).filter(|dep| dep.has_valid_key()).map(|dep| dep.feature());
+        deps.filter(|key| !own.contains(key)).cloned().collect()
     }
 
     /// Returns the file, the line and the column in which a feature is defined.

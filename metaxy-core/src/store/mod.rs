@@ -22,6 +22,7 @@ mod maintain;
 mod named;
 mod positions;
 mod read;
+mod rebase;
 mod remembered;
 mod resolve;
 mod stamp;
@@ -58,6 +59,7 @@ pub use impact::FeatureImpact;
 pub use lazy::{IncrementStream, LazyIncrement};
 pub use maintain::FeatureLocation;
 pub use read::ReadRequest;
+pub use rebase::RebaseRequest;
 pub use resolve::{Basis, InputProgress, ResolveRequest};
 #[cfg(feature = "serde")]
 pub use structs::{StructRows, structs};

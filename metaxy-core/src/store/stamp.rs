@@ -82,7 +82,8 @@ impl MetadataStore {
     pub(super) fn with_versions(&self, plan: &FeaturePlan, batch: &RecordBatch) -> Result<Vec<(String, ArrayRef)>> {
         let versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;
         let schema = batch.schema();
-        let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !columns::is_system(field.name()));
+        let is_own = |name: &str| !columns::is_system(name) && name != columns::CHANGED_FIELDS;
+        let own = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| is_own(field.name()));
         Ok(own.map(|(field, array)| (field.name().clone(), array.clone())).chain(versions).collect())
     }
 

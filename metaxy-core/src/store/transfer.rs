@@ -1,4 +1,4 @@
-//! Moving rows: from store to store (copy), and from an old definition to the current one (rebase).
+//! Copying rows from store to store.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,15 +11,14 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 
 use crate::deferred::Deferred;
-use crate::engine;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, IntoFilter};
 use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::schema::bytes_of_rows;
 
+use super::MetadataStore;
 use super::append::Preparation;
 use super::known::{deletions_in, unknown_rows};
-use super::{Duplicates, MetadataStore};
 
 /// The number of rows that are held before they are written, and of bytes.
 const ROWS_PER_WRITE: usize = 100_000;
@@ -103,39 +102,6 @@ impl MetadataStore {
             with_sample_history: false,
             progress: None,
         }
-    }
-
-    /// Carries the rows of an old feature version over to the current one, for a change of the definition that does not
-    /// change computed values: user columns, and data versions that the user gave, are kept; provenance is computed
-    /// again from upstream. Rows that upstream no longer expects are not carried over. Returns the number of rows
-    /// written.
-    ///
-    /// # Errors
-    /// [`Error::NotApplicable`] for a root feature, which has no upstream to compute provenance from;
-    /// [`Error::FeatureNotFound`], [`Error::ReadOnly`], and the errors of the backend.
-    pub async fn rebase(&self, feature: impl IntoFeatureKey, from_version: &str) -> Result<u64> {
-        let key = feature.into_feature_key()?;
-        self.check_writable("rebase")?;
-        let plan = self.plan(&key)?;
-        if plan.spec.is_root() {
-            return Err(Error::NotApplicable {
-                feature: key,
-                operation: "rebase",
-                reason: "it is a root feature, whose provenance no upstream determines",
-                hint: "write its samples again under the new definition",
-            });
-        }
-        if from_version == plan.feature_version {
-            return Ok(0);
-        }
-        // The stamp is taken before the reads: rows that are written during the reads are later.
-        let at = self.stamp_for(std::slice::from_ref(&key)).await?;
-        let old = self.read(&key).of_version(from_version).await?.into_parts();
-        let expected = self.resolve_update(&key).skip_comparison().lazy().await?.new_rows().into_parts();
-        let rebased = engine::carry_over(plan, old, expected, &self.inner.pool).await?;
-        let preparation = Preparation::of_rows(self.stamping(at), Duplicates::Last);
-        let prepared = self.prepare_stream(&key, rebased, preparation).await?;
-        self.append_prepared(&key, prepared).await
     }
 }
 

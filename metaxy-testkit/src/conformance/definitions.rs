@@ -220,3 +220,47 @@ pub(super) async fn a_store_that_is_open_for_reading(bench: Bench) -> Result<Out
     assert_eq!(reader.definitions().history().await?.len(), 2);
     PASSED
 }
+
+pub(super) async fn rebases_to_a_pushed_version(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(versioned_pair("1")?).await?;
+    store.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
+    process(&store, LEAF).await?;
+    let first = store.graph().feature_version(LEAF)?.to_owned();
+    push(&store).await?;
+    let other = store.with_graph(versioned_pair("2")?)?;
+    push(&other).await?;
+    let second = other.graph().feature_version(LEAF)?.to_owned();
+    // The root's rows have the version of its new definition too.
+    other.write(ROOT, samples(["s1", "s2", "s3"], "v1").batch()).await?;
+
+    // From the store of the first definitions to the second ones.
+    let graph = store.definitions().graph_of_version(LEAF, &second).await?;
+    assert_eq!(versions(&graph), versions(other.graph()));
+    let target = store.with_graph(graph)?;
+    let named = || samples(["s2", "none"], "v1").batch();
+    assert_eq!(target.rebase(LEAF, &first).samples(named()).count().await?, 1);
+    assert_eq!(target.rebase(LEAF, &first).count().await?, 3);
+    assert_eq!(target.rebase(LEAF, &first).samples(Vec::new()).count().await?, 0, "no rows name no samples");
+    assert_eq!(increment(&other, LEAF).await?[0], ["s1", "s2", "s3"], "counting writes nothing");
+    assert_eq!(target.rebase(LEAF, &first).samples(named()).await?, 1);
+    assert_eq!(increment(&other, LEAF).await?[0], ["s1", "s3"]);
+    assert_eq!(target.rebase(LEAF, &first).await?, 3);
+    assert!(other.resolve_update(LEAF).await?.is_empty());
+    let unknown = store.definitions().graph_of_version(LEAF, "00000000").await;
+    assert_error!(unknown, Error::NotPushed { ref selection, .. } if selection.contains("00000000"));
+    PASSED
+}
+
+pub(super) async fn a_rebase_is_counted_in_a_store_for_reading(bench: Bench) -> Result<Outcome> {
+    let store = bench.store(versioned_pair("1")?).await?;
+    store.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+    process(&store, LEAF).await?;
+    let first = store.graph().feature_version(LEAF)?.to_owned();
+    let other = store.with_graph(versioned_pair("2")?)?;
+    other.write(ROOT, samples(["s1"], "v1").batch()).await?;
+    store.close().await?;
+    let reader = bench.builder(versioned_pair("2")?).await?.open(AccessMode::ReadOnly).await?;
+    assert_eq!(reader.rebase(LEAF, &first).count().await?, 1, "the other sample is no longer expected");
+    assert_error!(reader.rebase(LEAF, &first).await, Error::ReadOnly { .. });
+    PASSED
+}

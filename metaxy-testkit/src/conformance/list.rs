@@ -224,6 +224,8 @@ macro_rules! __each_case {
                 a_large_project "Hundreds of features, and definitions of a hundred kilobytes, are pushed and loaded."
                 a_push_is_not_a_feature "No other call changes pushed definitions, and a push changes no feature."
                 a_store_that_is_open_for_reading "A store that is open for reading loads definitions and pushes none."
+                rebases_to_a_pushed_version "Rows of the named samples, or all, are carried over to any version that was pushed; they can be counted first."
+                a_rebase_is_counted_in_a_store_for_reading "A rebase is counted, and not done, in a store that is open for reading."
             }
             resolve {
                 everything_is_new_at_first "If nothing has been processed, every sample is new."
@@ -241,6 +243,12 @@ macro_rules! __each_case {
                 joins_match_the_right_samples "Features with several dependencies join them by id, each with its own columns."
                 optional_dependencies "A missing optional dependency keeps the sample, and makes it stale when it is written."
                 a_thousand_changes_among_ten_thousand "Increments of thousands of samples are complete."
+            }
+            changed_fields {
+                one_to_one "The changed fields of a sample are those whose provenance is not that of its row; a write leaves them out."
+                forced "All fields are listed of a row that a staleness predicate makes stale."
+                groups "All rows of a group list the changed fields of the group."
+                parents "A parent lists the changed fields of its children."
             }
             lineage {
                 groups_of_samples "A group changes when one of its samples changes, is added, or is removed."

@@ -2,6 +2,7 @@
 //!
 //! [`conformance!`](crate::conformance!) generates a test for every case; [`CASES`] lists them for programs.
 
+mod changed_fields;
 mod concurrency;
 mod definitions;
 mod deletes;

@@ -19,10 +19,18 @@ use table::{Table, list, text, texts};
 /// The keys of a file with several features.
 const FILE_KEYS: [&str; 2] = ["feature", "features"];
 
-const FEATURE_KEYS: [&str; 6] = ["key", "id_columns", "deps", "fields", "metadata", "description"];
+const FEATURE_KEYS: [&str; 7] = ["key", "id_columns", "deps", "fields", "metadata", "description", "external"];
 
 /// What messages call a feature whose key cannot be read.
 const UNNAMED: &str = "unnamed";
+
+/// What it means that the store has another version of a feature than a file defines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OtherVersion {
+    /// It is told.
+    Warning,
+    Error,
+}
 
 /// A feature as far as it could be read.
 #[derive(Debug)]
@@ -31,6 +39,8 @@ pub(super) struct FeatureItem {
     pub(super) key: Option<FeatureKey>,
     /// The definition, unless a part without which it means nothing is missing.
     pub(super) spec: Option<FeatureSpec>,
+    /// What another version in the store means, if another project owns the feature.
+    pub(super) external: Option<OtherVersion>,
     /// Whether nothing is wrong with what was read.
     pub(super) is_sound: bool,
     /// What the file has.
@@ -90,6 +100,7 @@ fn feature(item: Item, notes: &mut Notes) -> Option<FeatureItem> {
     );
     let metadata = table.optional("metadata", notes, metadata::metadata).unwrap_or_default();
     let description = table.optional("description", notes, text);
+    let external = table.optional("external", notes, other_version);
     // Without its key a definition still has rules to keep.
     let named = key.clone().or_else(|| FeatureKey::from_parts([UNNAMED]).ok())?;
     let spec = id_columns.zip(deps).zip(fields).map(|((id_columns, deps), fields)| FeatureSpec {
@@ -100,5 +111,14 @@ fn feature(item: Item, notes: &mut Notes) -> Option<FeatureItem> {
         metadata,
         description,
     });
-    Some(FeatureItem { key, spec, is_sound: notes.count() == before, item })
+    Some(FeatureItem { key, spec, external, is_sound: notes.count() == before, item })
+}
+
+fn other_version(item: &Item, notes: &mut Notes) -> Option<OtherVersion> {
+    match &item.value {
+        Value::Text(text) if text == "warn" => Some(OtherVersion::Warning),
+        Value::Text(text) if text == "error" => Some(OtherVersion::Error),
+        Value::Text(text) => notes.refuse(item.at, format!("`{text}` is neither `warn` nor `error`")),
+        _ => table::expected("`\"warn\"` or `\"error\"`", item, notes),
+    }
 }

@@ -2,6 +2,7 @@
 
 mod affected;
 mod basis;
+mod changed;
 mod definition;
 mod pipeline;
 mod samples;
@@ -26,6 +27,7 @@ use crate::plan::{NativeOutcome, ResolveOptions};
 use super::data::schema_of;
 use super::{Increment, IntoBatches, LazyIncrement, MetadataStore, Rows, VersioningEngine};
 
+use changed::{ChangedFields, with_all_fields};
 use definition::definition_of;
 use pipeline::Start;
 
@@ -40,6 +42,7 @@ pub struct ResolveRequest {
     parts: Deferred<Parts>,
     versioning_engine: Option<VersioningEngine>,
     since: Since,
+    with_changed_fields: bool,
 }
 
 /// The checkpoint since which only changes are read.
@@ -97,6 +100,7 @@ impl MetadataStore {
             parts: Deferred::new(feature.into_feature_key().map(parts)),
             versioning_engine: None,
             since: Since::default(),
+            with_changed_fields: false,
         }
     }
 
@@ -192,14 +196,28 @@ impl ResolveRequest {
         self
     }
 
+    /// Adds the column `metaxy_changed_fields` to new and stale rows: the list of the fields whose provenance differs from
+    /// that of the stored row, so that only they are made again. All fields are listed of new rows, and of stale ones for
+    /// which a [staleness](Self::staleness) predicate is true. Writes leave the column out.
+    pub fn with_changed_fields(mut self) -> Self {
+        self.with_changed_fields = true;
+        self
+    }
+
     /// Locates the tables and makes the plan; the increment is computed while it is read. The storage system's own
     /// engine is not used.
     ///
     /// # Errors
     /// The errors of the resolve itself, except those of reading.
     pub async fn lazy(self) -> Result<LazyIncrement> {
-        let Self { store, parts, versioning_engine, since } = self;
+        let Self { store, parts, versioning_engine, since, with_changed_fields } = self;
         let Parts { feature: key, samples, options } = parts.finish()?;
+        if with_changed_fields {
+            return Err(Error::Unsupported {
+                what: format!("a lazy resolve of `{key}` with changed fields"),
+                hint: "await the request instead".to_owned(),
+            });
+        }
         if versioning_engine == Some(VersioningEngine::Native) {
             return Err(Error::Unsupported {
                 what: format!("a lazy resolve of `{key}` inside the storage system"),
@@ -231,17 +249,18 @@ impl ResolveRequest {
     }
 
     async fn run(self) -> Result<Increment> {
-        let Self { store, parts, versioning_engine, since } = self;
+        let Self { store, parts, versioning_engine, since, with_changed_fields } = self;
         let Parts { feature: key, samples, options } = parts.finish()?;
         if let Some(samples) = samples {
-            return Resolve::of_samples(&store, &key, samples, options).await?.in_engine().await;
+            let resolve = Resolve::of_samples(&store, &key, samples, options).await?;
+            return compute(resolve, VersioningEngine::Arrow, with_changed_fields).await;
         }
         if store.plan(&key)?.spec.is_root() {
             return Err(Error::RootWithoutSamples(key));
         }
         let engine = versioning_engine.unwrap_or(store.inner.versioning_engine);
         if options.skip_comparison {
-            return compute(Resolve::of_inputs(&store, &key, &options).await?, engine).await;
+            return compute(Resolve::of_inputs(&store, &key, &options).await?, engine, with_changed_fields).await;
         }
         let (start, known) = begin(&store, &key, &options, since).await?;
         if let (Some(start), Some(known)) = (&start, &known)
@@ -249,13 +268,15 @@ impl ResolveRequest {
             && engine != VersioningEngine::Native
         {
             tracing::debug!(feature = %key, "no table has changed since the feature was found up to date");
-            return Ok(Increment::unchanged(known, crate::plan::join_columns(store.plan(&key)?)?));
+            let plan = store.plan(&key)?;
+            let increment = Increment::unchanged(known, crate::plan::join_columns(plan)?);
+            return if with_changed_fields { with_all_fields(&plan.spec, increment) } else { Ok(increment) };
         }
         let mut resolve = Resolve::of_inputs(&store, &key, &options).await?.started(start);
         if let Some(known) = known.filter(|_| engine != VersioningEngine::Native) {
             resolve = resolve.since(known.contents()).await?;
         }
-        let increment = compute(resolve, engine).await?;
+        let increment = compute(resolve, engine, with_changed_fields).await?;
         if let Some(checkpoint) = increment.checkpoint() {
             store.inner.remembered.keep(checkpoint).await;
         }
@@ -279,8 +300,17 @@ async fn begin(
     Ok((store.marks(key).await?.map(|marks| Start { definition, marks }), known))
 }
 
-/// Computes an increment.
-async fn compute(resolve: Resolve, engine: VersioningEngine) -> Result<Increment> {
+/// Computes an increment, with its changed fields if they are asked for.
+async fn compute(resolve: Resolve, engine: VersioningEngine, with_changed_fields: bool) -> Result<Increment> {
+    let changed = with_changed_fields.then(|| ChangedFields::of(&resolve));
+    let increment = increment_of(resolve, engine).await?;
+    match changed {
+        Some(changed) => changed.add_to(increment).await,
+        None => Ok(increment),
+    }
+}
+
+async fn increment_of(resolve: Resolve, engine: VersioningEngine) -> Result<Increment> {
     if engine == VersioningEngine::Arrow || !resolve.reads_all() {
         return resolve.in_engine().await;
     }

@@ -139,6 +139,11 @@ impl Resolve {
         self.affected.is_none()
     }
 
+    /// Returns the store, the definition and the plan.
+    pub(super) fn parts(&self) -> (MetadataStore, Arc<FeatureSpec>, Arc<IncrementPlan>) {
+        (self.store.clone(), self.spec.clone(), self.plan.clone())
+    }
+
     fn scope(&self) -> Scope<'_> {
         let inputs = (0..self.plan.inputs.len()).map(|index| self.searched_input(index));
         let current = self.plan.current.iter().map(|current| self.searched_current(&current.request));
