@@ -115,8 +115,11 @@ impl Values {
                 least.is_some_and(|value| !matches!(&range.max, Some(Scalar::Int(max)) if value > max))
             }
             Self::Texts(_, sorted) => {
-                let is_below = |value: &Box<str>| matches!(&range.min, Some(Scalar::Text(min)) if **value < **min);
-                let least = sorted.get(sorted.partition_point(is_below));
+                let least = sorted.partition_point(|value| match &range.min {
+                    Some(Scalar::Text(min)) => value.as_ref() < min.as_str(),
+                    _ => false,
+                });
+                let least = sorted.get(least);
                 least.is_some_and(|value| !matches!(&range.max, Some(Scalar::Text(max)) if **value > **max))
             }
         }
