@@ -43,7 +43,9 @@ impl Kind {
     fn settings(self) -> &'static str {
         match self {
             Self::Sqlite => "type = \"sqlite\"\n[stores.dev.config]\ndatabase = \"metaxy.db\"",
-            Self::Duckdb => "type = \"duckdb\"\n[stores.dev.config]\ndatabase = \"metaxy.duckdb\"",
+            Self::Duckdb => {
+                "type = \"duckdb\"\n[stores.dev.config]\ndatabase = \"metaxy.duckdb\"\nauto_create_tables = true"
+            }
             Self::Delta => "type = \"delta\"\n[stores.dev.config]\nroot_path = \"metaxy-data\"",
             Self::Postgres => {
                 "type = \"postgres\"\n[stores.dev.config]\nconnection_string = \"${METAXY_POSTGRES_URL}\"\n\
