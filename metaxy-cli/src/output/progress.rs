@@ -38,6 +38,8 @@ impl Progress {
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = bar.with_style(style).with_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
+        // The first line comes now, not with the first tick.
+        bar.tick();
         Self { _clearing: std::sync::Arc::new(Clearing(bar.clone())), bar }
     }
 
