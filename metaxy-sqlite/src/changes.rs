@@ -159,12 +159,12 @@ fn trigger(table: &StoredTable, change: &str) -> String {
 
 /// Returns a hash of the values of a row, without nulls, so that a new column does not change it.
 fn row_hash(connection: &Connection, table: &StoredTable, row: i64) -> rusqlite::Result<Option<u64>> {
-    let sql = format!("SELECT * FROM {} WHERE rowid = ?1", table.quoted_name());
-    let mut statement = connection.prepare_cached(&sql)?;
-    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let columns: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
+    let columns = if columns.is_empty() { "NULL".to_owned() } else { columns.join(", ") };
+    let sql = format!("SELECT {columns} FROM {} WHERE rowid = ?1", table.quoted_name());
     let hash = |row: &rusqlite::Row<'_>| {
         let mut hasher = DefaultHasher::new();
-        for (column, name) in names.iter().enumerate() {
+        for (column, name) in table.columns.iter().enumerate() {
             match row.get_ref(column)? {
                 ValueRef::Null => continue,
                 ValueRef::Integer(value) => value.hash(&mut hasher),
@@ -175,5 +175,5 @@ fn row_hash(connection: &Connection, table: &StoredTable, row: i64) -> rusqlite:
         }
         Ok(hasher.finish())
     };
-    statement.query_row([row], hash).optional()
+    connection.prepare_cached(&sql)?.query_row([row], hash).optional()
 }

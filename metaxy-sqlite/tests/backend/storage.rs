@@ -335,3 +335,17 @@ async fn stamps_of_another_unit() {
     .unwrap();
     assert_eq!(store.newest_stamp(&key("t")).await.unwrap(), Some(1_700_000_000_123_000));
 }
+
+/// A connection may have prepared its statements for the columns of an earlier table.
+#[tokio::test]
+async fn positions_of_a_table_that_another_store_made_anew() {
+    let (_dir, path, store) = fresh().await;
+    let other = SqliteBackend::file(&path);
+    other.open(AccessMode::ReadWrite).await.unwrap();
+    append(&store, "t", batch(vec![("id", ints([1])), ("n", ints([2])), ("m", ints([3]))])).await.unwrap();
+    let before = store.position(&key("t")).await.unwrap();
+    other.drop_table(&key("t")).await.unwrap();
+    append(&other, "t", batch(vec![("id", ints([1]))])).await.unwrap();
+    let after = store.position(&key("t")).await.unwrap();
+    assert!(before.is_some() && after.is_some() && before != after, "{before:?}, {after:?}");
+}
