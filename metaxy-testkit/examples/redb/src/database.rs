@@ -11,7 +11,7 @@ use metaxy_core::backend::AccessMode;
 use metaxy_core::shared::{FileId, Handle, Handles};
 use metaxy_core::{Error, FeatureKey, Result, ipc};
 use redb::{Builder, ConcurrencyMode, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table};
-use redb::{TableDefinition, TableError, TableHandle, WriteTransaction};
+use redb::{TableDefinition, TableError, WriteTransaction};
 
 use crate::KIND;
 
@@ -23,9 +23,6 @@ pub(crate) type Numbered = (u64, RecordBatch);
 pub(crate) const SCHEMA: u64 = 0;
 /// The number of the first batch.
 pub(crate) const FIRST: u64 = 1;
-
-/// For each table how often rows were removed from it, so that positions notice.
-const REMOVALS: TableDefinition<'_, &str, u64> = TableDefinition::new("metaxy$removals");
 
 /// What this process has open: redb opens a file for writing once, so the stores of the process share it.
 static WRITING: Handles<FileId, redb::Database> = Handles::new();
@@ -102,31 +99,6 @@ pub(crate) fn next_batch(
     let (_, mut batches) = ipc::decode(table.table_name(), bytes.value())?;
     let none = || Error::corrupt(table.table_name(), "a batch is missing");
     Ok(Some((number.value(), batches.pop().ok_or_else(none)?)))
-}
-
-/// Notes that rows of a table are removed.
-pub(crate) fn note_removal(transaction: &WriteTransaction, table: &str) -> Result<()> {
-    let mut removals = transaction.open_table(REMOVALS).map_err(failed)?;
-    let before = removals.get(table).map_err(failed)?.map_or(0, |count| count.value());
-    removals.insert(table, before + 1).map(drop).map_err(failed)
-}
-
-/// The position of a table: how often rows were removed from it, and the number of its last batch.
-pub(crate) fn position(
-    transaction: &ReadTransaction,
-    rows: &impl ReadableTable<u64, Bytes>,
-    table: &str,
-) -> Result<(u64, u64)> {
-    let removals = match transaction.open_table(REMOVALS) {
-        Err(TableError::TableDoesNotExist(_)) => 0,
-        removals => removals.map_err(failed)?.get(table).map_err(failed)?.map_or(0, |count| count.value()),
-    };
-    Ok((removals, rows.last().map_err(failed)?.map_or(SCHEMA, |(number, _)| number.value())))
-}
-
-/// Whether a redb table is one of the store's own.
-pub(crate) fn is_own(name: &str) -> bool {
-    name == REMOVALS.name()
 }
 
 pub(crate) fn put(rows: &mut Table<'_, u64, Bytes>, number: u64, batch: &RecordBatch) -> Result<()> {

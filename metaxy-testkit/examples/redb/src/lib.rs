@@ -10,20 +10,15 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use metaxy_core::backend::{
-    self, AccessMode, Appended, BackendInfo, Capabilities, Position, Scan, ScanRequest, ScanStage, StoreBackend,
-};
+use metaxy_core::backend::{self, AccessMode, BackendInfo, Capabilities, Scan, ScanRequest, ScanStage, StoreBackend};
 use metaxy_core::filter::Predicate;
 use metaxy_core::registry::BackendRegistration;
 use metaxy_core::schema::{conform, grown_schema, slices};
-use metaxy_core::{Error, FeatureKey, HashAlgorithm, Result, blocking, ipc};
-use redb::{ReadOnlyTable, ReadableTable, TableHandle, WriteTransaction};
+use metaxy_core::{FeatureKey, HashAlgorithm, Result, blocking, ipc};
+use redb::{ReadableTable, TableHandle, WriteTransaction};
 use tokio::sync::RwLock;
 
-use database::{
-    Bytes, Database, FIRST, SCHEMA, existing, failed, is_own, next_batch, note_removal, position, put, rows_of,
-    schema_of,
-};
+use database::{Database, FIRST, SCHEMA, existing, failed, next_batch, put, rows_of, schema_of};
 
 const KIND: &str = "redb";
 
@@ -67,43 +62,6 @@ impl Redb {
             Ok(done)
         })
         .await
-    }
-}
-
-/// A table in a read transaction.
-struct Rows {
-    schema: SchemaRef,
-    rows: ReadOnlyTable<u64, Bytes>,
-    position: (u64, u64),
-    /// The file stays open as long as this.
-    _database: Database,
-}
-
-impl Redb {
-    async fn open_table(&self, table: &FeatureKey) -> Result<Rows> {
-        let name = table.table_name();
-        let found = self.with(move |database| {
-            let transaction = database.begin_read()?;
-            let Some(rows) = existing(&transaction, &name)? else { return Ok(None) };
-            let position = position(&transaction, &rows, &name)?;
-            Ok(schema_of(&rows, &name)?.map(|schema| Rows { schema, rows, position, _database: database }))
-        });
-        found.await?.ok_or_else(|| backend::not_found(&self.info(), table))
-    }
-}
-
-impl Rows {
-    /// Reads the batches from a number on. Each is a call of its own: no thread waits for a slow reader.
-    fn scan(self, table: &FeatureKey, from: u64) -> Scan {
-        let (table, schema) = (table.clone(), self.schema.clone());
-        let stream = stream::try_unfold((from, self), move |(next, rows)| {
-            let table = table.clone();
-            blocking::run(move || {
-                let Some((number, batch)) = next_batch(&rows.rows, &table, next)? else { return Ok(None) };
-                Ok(Some((conform(&table, &rows.schema, &batch)?, (number + 1, rows))))
-            })
-        });
-        Scan { schema, stream: stream.boxed(), applied: ScanStage::Nothing }
     }
 }
 
@@ -159,27 +117,23 @@ impl StoreBackend for Redb {
     }
 
     async fn scan(&self, table: &FeatureKey, _request: &ScanRequest) -> Result<Scan> {
-        Ok(self.open_table(table).await?.scan(table, FIRST))
-    }
-
-    async fn position(&self, table: &FeatureKey) -> Result<Option<Position>> {
-        match self.open_table(table).await {
-            Ok(Rows { position: (removals, last), .. }) => Ok(Some(Position::new(format!("{removals} {last}")))),
-            Err(Error::FeatureNotFound { .. }) => Ok(Some(Position::absent())),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn appended(&self, table: &FeatureKey, since: &Position, _columns: &[String]) -> Result<Appended> {
-        let rows = self.open_table(table).await?;
-        let number = |text: &str| text.parse::<u64>().ok();
-        let then = since.as_str().split_once(' ').and_then(|(removals, last)| number(removals).zip(number(last)));
-        match then {
-            Some((removals, last)) if removals == rows.position.0 => {
-                Ok(Appended::Rows { rows: rows.scan(table, last + 1), of: None })
-            }
-            _ => Ok(Appended::CannotTell("rows were removed".to_owned())),
-        }
+        let name = table.table_name();
+        let found = self.with(move |database| {
+            let Some(rows) = existing(&database.begin_read()?, &name)? else { return Ok(None) };
+            Ok(schema_of(&rows, &name)?.map(|schema| (schema, rows, database)))
+        });
+        let (schema, rows, database) = found.await?.ok_or_else(|| backend::not_found(&self.info(), table))?;
+        let (table, grown) = (table.clone(), schema.clone());
+        // The file stays open as long as the stream. Each batch is a call of its own: no thread waits for a slow
+        // reader.
+        let stream = stream::try_unfold((FIRST, rows, database), move |(next, rows, database)| {
+            let (table, schema) = (table.clone(), grown.clone());
+            blocking::run(move || {
+                let Some((number, batch)) = next_batch(&rows, &table, next)? else { return Ok(None) };
+                Ok(Some((conform(&table, &schema, &batch)?, (number + 1, rows, database))))
+            })
+        });
+        Ok(Scan { schema, stream: stream.boxed(), applied: ScanStage::Nothing })
     }
 
     async fn delete(&self, table: &FeatureKey, predicate: &Predicate) -> Result<u64> {
@@ -202,9 +156,6 @@ impl StoreBackend for Redb {
                 deleted += (batch.num_rows() - rest.num_rows()) as u64;
                 next = number + 1;
             }
-            if deleted > 0 {
-                note_removal(transaction, &name)?;
-            }
             Ok(deleted)
         })
         .await
@@ -212,18 +163,14 @@ impl StoreBackend for Redb {
 
     async fn drop_table(&self, table: &FeatureKey) -> Result<()> {
         let name = table.table_name();
-        self.change(move |transaction| {
-            note_removal(transaction, &name)?;
-            transaction.delete_table(rows_of(&name)).map(drop).map_err(failed)
-        })
-        .await
+        self.change(move |transaction| transaction.delete_table(rows_of(&name)).map(drop).map_err(failed)).await
     }
 
     async fn tables(&self) -> Result<Vec<String>> {
         self.with(|database| {
             let transaction = database.begin_read()?;
             let tables = transaction.list_tables().map_err(failed)?;
-            Ok(tables.map(|table| table.name().to_owned()).filter(|name| !is_own(name)).collect())
+            Ok(tables.map(|table| table.name().to_owned()).collect())
         })
         .await
     }
