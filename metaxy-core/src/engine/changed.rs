@@ -2,22 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
-use arrow::compute::concat;
+use arrow::array::{Array, ArrayRef, ListBuilder, RecordBatch, StringArray, StringBuilder};
 use arrow::datatypes::SchemaRef;
 
 use crate::backend::BatchStream;
 use crate::columns;
 use crate::error::Result;
-use crate::filter::Predicate;
 use crate::memory::MemoryPool;
 use crate::plan::{CurrentPlan, IncrementPlan};
 use crate::spec::FeatureSpec;
 
 use super::by_field;
 use super::collect::collect;
+use super::compare::{Forced, StoredRows};
 use super::keys::{KeyIndex, Keys};
-use super::latest::latest_rows;
 use super::lookup::look_up;
 use super::table::Table;
 use super::typed_key::TypedKey;
@@ -41,34 +39,23 @@ impl Fields {
 struct Stored {
     index: KeyIndex<Keys>,
     values: Vec<StringArray>,
-    /// Whether a staleness predicate is true.
-    forced: Option<BooleanArray>,
+    forced: Forced,
 }
 
 impl Stored {
     fn new(table: Table, key: &TypedKey, join: &[String], current: &CurrentPlan, fields: &Fields) -> Result<Self> {
-        let table = if current.collapse { table.take(&latest_rows(&table, join)?)? } else { table };
+        let StoredRows { table, forced } = StoredRows::new(current, join, table)?;
         Ok(Self {
             index: KeyIndex::new(key.keys_of(&table)?),
             values: fields.values(&table.column(columns::PROVENANCE_BY_FIELD)?)?,
-            forced: current.staleness.as_ref().map(|predicate| evaluate(predicate, &table)).transpose()?,
+            forced,
         })
-    }
-
-    fn is_forced(&self, row: usize) -> bool {
-        self.forced.as_ref().is_some_and(|forced| forced.is_valid(row) && forced.value(row))
     }
 
     fn differs(&self, field: usize, row: usize, expected: &StringArray, at: usize) -> bool {
         let stored = &self.values[field];
         stored.is_null(row) || expected.is_null(at) || stored.value(row) != expected.value(at)
     }
-}
-
-fn evaluate(predicate: &Predicate, table: &Table) -> Result<BooleanArray> {
-    let masks = table.batches().iter().map(|batch| predicate.evaluate(batch)).collect::<Result<Vec<_>>>()?;
-    let masks: Vec<&dyn Array> = masks.iter().map(|mask| mask as &dyn Array).collect();
-    Ok(if masks.is_empty() { BooleanArray::new_null(0) } else { concat(&masks)?.as_boolean().clone() })
 }
 
 /// Returns stale rows with the list of their changed fields. All fields are listed of a row for which a staleness
@@ -97,7 +84,7 @@ pub(crate) async fn with_changed_fields(
             let found: Vec<usize> = cursor.find_all(&keys, row).map(|found| found as usize).collect();
             let differs = |field: usize| found.iter().any(|one| stored.differs(field, *one, &expected[field], row));
             let mut changed: Vec<usize> = (0..expected.len()).filter(|field| differs(*field)).collect();
-            if changed.is_empty() || found.iter().any(|one| stored.is_forced(*one)) {
+            if changed.is_empty() || found.iter().any(|one| stored.forced.has(*one)) {
                 changed = (0..expected.len()).collect();
             }
             changed.into_iter().for_each(|field| lists.values().append_value(&of_row.0[field].1));

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{Array, ArrayRef, BooleanArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
+use arrow::compute::concat;
 use arrow::datatypes::DataType;
 
 use crate::columns;
 use crate::error::Result;
+use crate::filter::Predicate;
 use crate::plan::CurrentPlan;
 
 use super::by_field;
@@ -22,8 +24,36 @@ pub(crate) struct Current {
     /// Their join columns.
     pub(crate) key_columns: Vec<ArrayRef>,
     provenance: StringArray,
-    /// Whether a staleness predicate is true.
-    forced: Option<BooleanArray>,
+    forced: Forced,
+}
+
+/// Stored rows that are compared: of children (1:N) only the latest of each parent.
+pub(super) struct StoredRows {
+    pub(super) table: Table,
+    pub(super) forced: Forced,
+}
+
+/// For each row whether a staleness predicate is true.
+pub(super) struct Forced(Option<BooleanArray>);
+
+impl StoredRows {
+    pub(super) fn new(plan: &CurrentPlan, join_columns: &[String], table: Table) -> Result<Self> {
+        let table = if plan.collapse { table.take(&latest_rows(&table, join_columns)?)? } else { table };
+        let forced = plan.staleness.as_ref().map(|predicate| evaluate(predicate, &table)).transpose()?;
+        Ok(Self { table, forced: Forced(forced) })
+    }
+}
+
+impl Forced {
+    pub(super) fn has(&self, row: usize) -> bool {
+        self.0.as_ref().is_some_and(|forced| forced.is_valid(row) && forced.value(row))
+    }
+}
+
+fn evaluate(predicate: &Predicate, table: &Table) -> Result<BooleanArray> {
+    let masks = table.batches().iter().map(|batch| predicate.evaluate(batch)).collect::<Result<Vec<_>>>()?;
+    let masks: Vec<&dyn Array> = masks.iter().map(|mask| mask as &dyn Array).collect();
+    Ok(if masks.is_empty() { BooleanArray::new_null(0) } else { concat(&masks)?.as_boolean().clone() })
 }
 
 /// The row numbers of new and stale expected rows, and of orphaned current rows.
@@ -35,19 +65,7 @@ pub(crate) struct Comparison {
 
 impl Current {
     pub(crate) fn new(plan: &CurrentPlan, join_columns: &[String], table: Table) -> Result<Self> {
-        let table = if plan.collapse { table.take(&latest_rows(&table, join_columns)?)? } else { table };
-        let forced = match &plan.staleness {
-            None => None,
-            Some(predicate) => {
-                let masks =
-                    table.batches().iter().map(|batch| predicate.evaluate(batch)).collect::<Result<Vec<_>>>()?;
-                let masks: Vec<&dyn Array> = masks.iter().map(|mask| mask as &dyn Array).collect();
-                Some(match masks.as_slice() {
-                    [] => BooleanArray::new_null(0),
-                    _ => BooleanArray::from(arrow::compute::concat(&masks)?.to_data()),
-                })
-            }
-        };
+        let StoredRows { table, forced } = StoredRows::new(plan, join_columns, table)?;
         Ok(Self {
             key_columns: join_columns.iter().map(|name| table.column(name)).collect::<Result<_>>()?,
             provenance: by_field::text(&table.column(columns::PROVENANCE)?)?,
@@ -57,7 +75,7 @@ impl Current {
 
     fn is_stale(&self, row: usize, expected: &str) -> bool {
         let same = self.provenance.is_valid(row) && self.provenance.value(row) == expected;
-        !same || self.forced.as_ref().is_some_and(|forced| forced.is_valid(row) && forced.value(row))
+        !same || self.forced.has(row)
     }
 
     /// Returns the keys of all rows, or of some of them.

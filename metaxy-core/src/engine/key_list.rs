@@ -6,19 +6,17 @@ use ahash::AHashSet;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, filter_record_batch, is_not_null, take, take_record_batch};
 use arrow::datatypes::{DataType, Schema};
-use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::error::Result;
 use crate::scan::ScanKeys;
 
-use super::key_type::{comparable, compared_type};
+use super::pick::{KeyEncoder, columns_of};
 use super::table::batch_of;
 use super::typed_key::TypedKey;
 
 /// Distinct keys, in the types in which the tables are compared.
 pub(crate) struct KeyList {
-    key: TypedKey,
-    converter: RowConverter,
+    encoder: KeyEncoder,
     encoded: AHashSet<Box<[u8]>>,
     /// The values of those columns that any storage system compares in the same way.
     plain: Vec<RecordBatch>,
@@ -28,9 +26,8 @@ pub(crate) struct KeyList {
 impl KeyList {
     /// Creates an empty list of keys of these columns and types.
     pub(crate) fn new(key: TypedKey) -> Result<Self> {
-        let fields = key.columns().iter().map(|(_, data_type)| SortField::new(compared_type(data_type)));
-        let converter = RowConverter::new(fields.collect())?;
-        Ok(Self { key, converter, encoded: AHashSet::new(), plain: Vec::new(), has_nulls: false })
+        let encoder = KeyEncoder::of(key)?;
+        Ok(Self { encoder, encoded: AHashSet::new(), plain: Vec::new(), has_nulls: false })
     }
 
     /// Returns the number of keys.
@@ -45,8 +42,8 @@ impl KeyList {
 
     /// Adds the keys in some columns, given in the order of the list's.
     pub(crate) fn add(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        let arrays = self.comparable(columns)?;
-        let rows = self.converter.convert_columns(&arrays)?;
+        let arrays = self.encoder.comparable(columns)?;
+        let rows = self.encoder.encode_comparable(&arrays)?;
         let mut added = Vec::new();
         for (row, key) in rows.iter().enumerate() {
             if self.encoded.insert(key.as_ref().into()) {
@@ -61,7 +58,7 @@ impl KeyList {
         for array in &arrays {
             self.has_nulls |= is_null(array)?;
         }
-        let typed = self.key.columns().iter().zip(arrays);
+        let typed = self.encoder.key().columns().iter().zip(arrays);
         let plain = typed.filter(|((_, data_type), _)| is_plain(data_type));
         let plain = batch_of(plain.map(|((name, _), array)| (name.clone(), array)).collect(), rows.num_rows())?;
         self.plain.push(take_record_batch(&plain, &added)?);
@@ -70,13 +67,13 @@ impl KeyList {
 
     /// Adds the keys of a batch, by the names of the list's columns.
     pub(crate) fn add_batch(&mut self, batch: &RecordBatch) -> Result<()> {
-        let names: Vec<String> = self.key.columns().iter().map(|(name, _)| name.clone()).collect();
-        self.add(&columns_of(batch, &names)?)
+        self.add(&columns_of(batch, self.encoder.key().names())?)
     }
 
     /// Returns the rows of a batch whose keys are in the list; `names` has the columns of the batch.
     pub(crate) fn pick(&self, batch: RecordBatch, names: &[String]) -> Result<RecordBatch> {
-        let rows = self.encode(&columns_of(&batch, names)?)?;
+        let columns = self.encoder.comparable(&columns_of(&batch, names)?)?;
+        let rows = self.encoder.encode_comparable(&columns)?;
         let mask: BooleanArray = rows.iter().map(|key| Some(self.encoded.contains(key.as_ref()))).collect();
         Ok(if mask.true_count() == batch.num_rows() { batch } else { filter_record_batch(&batch, &mask)? })
     }
@@ -86,7 +83,7 @@ impl KeyList {
     pub(crate) fn for_scan(&self, table: &Schema, names: &[String]) -> Result<Option<Arc<ScanKeys>>> {
         let Some(first) = self.plain.first().filter(|_| !self.has_nulls) else { return Ok(None) };
         let keys = concat_batches(first.schema_ref(), &self.plain)?;
-        let names = self.key.columns().iter().zip(names).filter(|((_, compared), _)| is_plain(compared));
+        let names = self.encoder.key().columns().iter().zip(names).filter(|((_, compared), _)| is_plain(compared));
         let mut columns: Vec<(String, ArrayRef)> = Vec::new();
         for ((_, name), array) in names.zip(keys.columns()) {
             let stored = table.field_with_name(name)?.data_type();
@@ -106,19 +103,6 @@ impl KeyList {
         }
         Ok(Some(Arc::new(ScanKeys::new(rows))))
     }
-
-    fn comparable(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
-        self.key.columns().iter().zip(columns).map(|((_, data_type), array)| comparable(array, data_type)).collect()
-    }
-
-    fn encode(&self, columns: &[ArrayRef]) -> Result<Rows> {
-        Ok(self.converter.convert_columns(&self.comparable(columns)?)?)
-    }
-}
-
-/// Returns some columns of a batch.
-pub(crate) fn columns_of(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>> {
-    names.iter().map(|name| Ok(batch.column(batch.schema_ref().index_of(name)?).clone())).collect()
 }
 
 /// Returns whether equality of the values of a type is the same in all storage systems.

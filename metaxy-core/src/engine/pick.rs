@@ -3,7 +3,7 @@
 use ahash::AHashSet;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use arrow::row::{RowConverter, Rows, SortField};
 
 use crate::error::Result;
@@ -29,13 +29,33 @@ impl KeyEncoder {
         Ok(Self { converter: RowConverter::new(fields)?, key })
     }
 
+    /// Returns the key.
+    pub(super) fn key(&self) -> &TypedKey {
+        &self.key
+    }
+
     /// Encodes the keys of some rows; nulls equal nulls.
     pub(crate) fn encode(&self, batch: &RecordBatch) -> Result<Rows> {
-        let column = |(name, data_type): &(String, DataType)| -> Result<ArrayRef> {
-            comparable(batch.column(batch.schema_ref().index_of(name)?), data_type)
-        };
-        Ok(self.converter.convert_columns(&self.key.columns().iter().map(column).collect::<Result<Vec<_>>>()?)?)
+        self.encode_comparable(&self.comparable(&columns_of(batch, self.key.names())?)?)
     }
+
+    /// Returns columns, given in the order of the key's, in the form in which they are compared.
+    pub(super) fn comparable(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        self.key.columns().iter().zip(columns).map(|((_, data_type), array)| comparable(array, data_type)).collect()
+    }
+
+    /// Encodes columns of [`comparable`](Self::comparable).
+    pub(super) fn encode_comparable(&self, columns: &[ArrayRef]) -> Result<Rows> {
+        Ok(self.converter.convert_columns(columns)?)
+    }
+}
+
+/// Returns some columns of a batch.
+pub(crate) fn columns_of<'a>(
+    batch: &RecordBatch,
+    names: impl IntoIterator<Item = &'a String>,
+) -> Result<Vec<ArrayRef>> {
+    names.into_iter().map(|name| Ok(batch.column(batch.schema_ref().index_of(name)?).clone())).collect()
 }
 
 /// A set of keys by which rows are picked.

@@ -58,6 +58,11 @@ impl TypedKey {
         &self.columns
     }
 
+    /// Returns the names of the columns.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.columns.iter().map(|(name, _)| name)
+    }
+
     /// Returns whether rows that are equal in these columns are always in the same partition.
     pub(crate) fn keeps_together(&self, columns: &[String]) -> bool {
         self.columns.iter().all(|(name, _)| columns.contains(name))
