@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::context::{Context, features_of};
 use crate::failure::Result;
-use crate::output::{Progress, Table, Tabular};
+use crate::output::{Table, Tabular, each_feature};
 
 use super::Answer;
 
@@ -25,18 +25,14 @@ struct Compacted {
 /// Runs the command.
 pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
     let store = context.open(AccessMode::ReadWrite).await?;
-    let mut features = Vec::new();
-    let named = features_of(store.graph(), &args.features)?;
-    let progress = Progress::of_features("compacting", named.len());
-    for key in named {
-        progress.tell(format!("compacting {key}"));
-        if store.has_feature(&key).await? {
-            store.compact(&key).await?;
-            features.push(key.to_string());
+    let compacted = each_feature("compacting", features_of(store.graph(), &args.features)?, async |key| {
+        if !store.has_feature(key).await? {
+            return Ok(None);
         }
-        progress.add(1);
-    }
-    drop(progress);
+        store.compact(key).await?;
+        Ok(Some(key.to_string()))
+    });
+    let features = compacted.await?.into_iter().flatten().collect();
     context.output().print(&Compacted { features })?;
     Ok(Answer::Yes)
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::context::{Context, features_of};
 use crate::failure::{Failure, Result};
-use crate::output::{Progress, Table, Tabular};
+use crate::output::{Table, Tabular, each_feature};
 
 use super::Answer;
 
@@ -51,15 +51,8 @@ pub struct Feature {
 /// Runs the command.
 pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
     let store = context.open(AccessMode::ReadOnly).await?;
-    let mut features = Vec::new();
     let named = features_of(store.graph(), &args.features)?;
-    let progress = Progress::of_features("comparing", named.len());
-    for key in named {
-        progress.tell(format!("comparing {key}"));
-        features.push(Feature::of(&store, &key).await?);
-        progress.add(1);
-    }
-    drop(progress);
+    let features = each_feature("comparing", named, async |key| Feature::of(&store, key).await).await?;
     let in_sync = features.iter().all(Feature::is_in_sync);
     context.output().print(&Status { store: store.name().to_owned(), in_sync, features })?;
     Ok(if args.assert_in_sync && !in_sync { Answer::No } else { Answer::Yes })

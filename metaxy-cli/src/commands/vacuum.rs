@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::context::{Context, features_of};
 use crate::failure::Result;
-use crate::output::{Progress, Table, Tabular};
+use crate::output::{Table, Tabular, each_feature};
 
 use super::Answer;
 
@@ -39,18 +39,14 @@ struct Feature {
 pub async fn run(args: &Args, context: &Context) -> Result<Answer> {
     let store = context.open(AccessMode::ReadWrite).await?;
     let retention = Duration::from_secs(args.retention_hours.saturating_mul(3600));
-    let mut features = Vec::new();
-    let named = features_of(store.graph(), &args.features)?;
-    let progress = Progress::of_features("vacuuming", named.len());
-    for key in named {
-        progress.tell(format!("vacuuming {key}"));
-        if store.has_feature(&key).await? {
-            let files_removed = store.vacuum(&key, retention).await?;
-            features.push(Feature { feature: key.to_string(), files_removed });
+    let vacuumed = each_feature("vacuuming", features_of(store.graph(), &args.features)?, async |key| {
+        if !store.has_feature(key).await? {
+            return Ok(None);
         }
-        progress.add(1);
-    }
-    drop(progress);
+        let files_removed = store.vacuum(key, retention).await?;
+        Ok(Some(Feature { feature: key.to_string(), files_removed }))
+    });
+    let features = vacuumed.await?.into_iter().flatten().collect();
     context.output().print(&Vacuumed { features })?;
     Ok(Answer::Yes)
 }

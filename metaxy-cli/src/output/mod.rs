@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::failure::{Failure, Result};
 use crate::options::Format;
 
-pub use progress::Progress;
+pub use progress::{Progress, each_feature};
 
 /// Where and in which form data is printed.
 #[derive(Clone, Debug)]

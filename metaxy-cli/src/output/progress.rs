@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
+use metaxy_core::FeatureKey;
 use metaxy_core::backend::BatchStream;
+
+use crate::failure::Result;
 
 /// A line about long work, on stderr if that is a terminal. It disappears when it is dropped.
 #[derive(Clone, Debug)]
@@ -23,6 +26,22 @@ impl Drop for Clearing {
     }
 }
 
+/// Works on features one after the other, and shows which: `doing` is what is done with each, such as "comparing".
+pub async fn each_feature<T>(
+    doing: &str,
+    features: Vec<FeatureKey>,
+    work: impl AsyncFn(&FeatureKey) -> Result<T>,
+) -> Result<Vec<T>> {
+    let progress = Progress::of_features(doing, features.len());
+    let mut done = Vec::with_capacity(features.len());
+    for key in &features {
+        progress.tell(format!("{doing} {key}"));
+        done.push(work(key).await?);
+        progress.add(1);
+    }
+    Ok(done)
+}
+
 impl Progress {
     /// Counts rows, of which it is not known how many there are.
     pub fn of_rows(what: &str) -> Self {
@@ -30,7 +49,7 @@ impl Progress {
     }
 
     /// Counts features.
-    pub fn of_features(what: &str, features: usize) -> Self {
+    fn of_features(what: &str, features: usize) -> Self {
         Self::new(ProgressBar::new(features as u64), "{bar:30} {pos}/{len} features, {msg}", what)
     }
 
