@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use metaxy_core::backend::{BatchStream, NativeOutcome, Position, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
@@ -24,6 +25,7 @@ use crate::native;
 use crate::read;
 use crate::server::held;
 use crate::server::newest;
+use crate::server::notifications;
 use crate::server::position;
 use crate::types;
 use crate::write::{self, Given};
@@ -196,6 +198,12 @@ impl StoreBackend for PostgresBackend {
         let found = position::position(&mut connection, &name).await?;
         connection.done();
         Ok(found)
+    }
+
+    fn notifications(&self, tables: &[FeatureKey]) -> Option<BoxStream<'static, ()>> {
+        let session = self.session().ok()?;
+        let names = tables.iter().map(|table| self.name(&session, table)).collect::<Result<Vec<_>>>().ok()?;
+        session.notifies.then(|| notifications::listen(session, names))
     }
 
     async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {

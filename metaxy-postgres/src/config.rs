@@ -38,6 +38,9 @@ pub struct PostgresConfig {
     /// The time in seconds that a connection may be silent before the server is asked, over another connection, whether
     /// it still works on it; if it does not, the call ends with [`Error::Unreachable`]. 60 by default, 0 for never.
     pub stall_timeout: Option<f64>,
+    /// Whether writes notify those who watch a feature, and whether watching listens, on a connection of its own; on by
+    /// default. Without notifications, changes are looked for.
+    pub notifications: Option<bool>,
     /// The schema of the tables; by default the first in the connection's search path, usually `public`.
     pub schema: Option<String>,
     /// The prefix of all table names.
@@ -78,6 +81,7 @@ pub(crate) struct Settings {
     pub(crate) pool_size: u32,
     pub(crate) connect_timeout: Duration,
     pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) notifications: bool,
     pub(crate) schema: Option<String>,
     pub(crate) table_prefix: String,
     pub(crate) auto_create_tables: bool,
@@ -150,6 +154,7 @@ impl PostgresConfig {
                     })?)
                 }
             },
+            notifications: self.notifications.unwrap_or(true),
             schema,
             table_prefix: self.table_prefix.clone().unwrap_or_default(),
             auto_create_tables: self.auto_create_tables.unwrap_or(false),

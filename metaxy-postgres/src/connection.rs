@@ -17,11 +17,13 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::KIND;
+use crate::catalog::TableName;
 use crate::config::Settings;
 use crate::error::During;
 use crate::server::connect::{Found, check_root_certificates, first_connection, no_schema};
 use crate::server::conninfo::SessionAttrs;
 use crate::server::liveness::Watch;
+use crate::server::notifications::notify;
 
 /// Counters of the bytes of rows that were transferred.
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ pub(crate) struct Session {
     written: Mutex<HashSet<String>>,
     /// Whether the store is being closed.
     closing: watch::Sender<bool>,
+    /// Whether transactions tell of their changes.
+    pub(crate) notifies: bool,
     /// The statements that begin a transaction with its settings.
     begin: String,
     /// The schema of all tables.
@@ -106,6 +110,7 @@ impl Session {
             readers: Semaphore::new(settings.pool_size as usize / 2),
             written: Mutex::default(),
             closing: watch::Sender::new(false),
+            notifies: settings.notifications && found.notifies,
             begin: format!("{access}; {}", found.local_settings),
             schema,
             foreign_encoding: found.foreign_encoding,
@@ -174,6 +179,11 @@ impl Session {
         Ok(connection)
     }
 
+    /// Returns the options of a connection to the server in use.
+    pub(crate) fn server(&self) -> PgConnectOptions {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Chooses a server again, because the one in use is gone or has changed its role.
     async fn choose_target(&self) -> Result<()> {
         let timeout = self.watch.connect_timeout;
@@ -186,8 +196,7 @@ impl Session {
 
     /// Waits for work on a connection while the connection is alive.
     async fn watched<T>(&self, server: Option<i32>, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-        let options = || self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.watch.over(options, server, work).await
+        self.watch.over(|| self.server(), server, work).await
     }
 }
 
@@ -216,6 +225,14 @@ impl<'a> Connection<'a> {
         self.execute(during, "COMMIT").await?;
         self.done();
         Ok(())
+    }
+
+    /// Commits the transaction, which has changed a table, and tells those who watch it.
+    pub(crate) async fn commit_change(mut self, during: During<'_>, table: &TableName) -> Result<()> {
+        if self.session.notifies {
+            self.execute(during, &notify(table)).await?;
+        }
+        self.commit(during).await
     }
 
     /// Returns the connection to the pool.

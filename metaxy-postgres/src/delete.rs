@@ -39,7 +39,7 @@ pub(crate) async fn delete(
     if deleted > 0 {
         held::mark_if_empty(&mut connection, name).await?;
     }
-    connection.commit(during).await?;
+    connection.commit_change(during, name).await?;
     Ok(deleted)
 }
 
@@ -106,5 +106,5 @@ pub(crate) async fn drop_table(session: &Session, name: &TableName) -> Result<()
     let during = During::table("drop", &name.plain);
     let mut connection = session.begin(during).await?;
     connection.execute(during, &format!("DROP TABLE IF EXISTS {}", name.quoted)).await?;
-    connection.commit(during).await
+    connection.commit_change(during, name).await
 }

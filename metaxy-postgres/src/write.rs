@@ -70,7 +70,7 @@ pub(crate) async fn append(
             copy(session, &mut connection, name, columns, Box::new(batches)).await?;
         }
     }
-    connection.commit(during).await?;
+    connection.commit_change(during, name).await?;
     newest::index(session, name).await;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use metaxy_core::store::StoreBuilder;
-use metaxy_core::{Error, HashAlgorithm, SharedBackend, VersioningEngine};
+use metaxy_core::{Error, FeatureKey, HashAlgorithm, SharedBackend, VersioningEngine};
 use metaxy_postgres::{PostgresBackend, PostgresConfig};
 use metaxy_testkit::servers::postgres::{self, Schema};
 use metaxy_testkit::{Load, Location, Result};
@@ -34,6 +34,14 @@ impl Location for Place {
 
     fn configure(&self, store: StoreBuilder) -> StoreBuilder {
         store.versioning_engine(self.engine).hash_algorithm(self.hash)
+    }
+
+    async fn delete_elsewhere(&self, table: &FeatureKey, time: i64) -> Result<bool> {
+        let table = format!("{}.\"{}\"", self.schema.name(), table.table_name());
+        let deleted = format!("jsonb_build_object('metaxy_deleted_at', to_timestamp({time} / 1e6))");
+        let copied = format!("SELECT (jsonb_populate_record(r, {deleted})).* FROM {table} AS r LIMIT 1");
+        let done = self.schema.sql(&format!("INSERT INTO {table} {copied}"));
+        done.map(|_| true).map_err(|reason| Error::backend("postgres", "write with psql", reason))
     }
 
     fn variant(&self) -> Option<String> {

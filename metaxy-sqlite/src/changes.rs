@@ -64,9 +64,9 @@ pub(crate) fn forget(connection: &Connection, name: &str) -> rusqlite::Result<()
 pub(crate) fn state(connection: &Connection, table: &StoredTable, during: During<'_>) -> Result<Option<TableState>> {
     let look = || {
         let Some((incarnation, changes)) = incarnation(connection, table)? else { return Ok(None) };
-        let ends = format!("SELECT min(rowid), max(rowid) FROM {}", table.quoted_name());
-        let first_of = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?));
-        let (first, last) = connection.prepare_cached(&ends)?.query_row([], first_of)?;
+        let first_and_last = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (first, last): (Option<i64>, Option<i64>) =
+            connection.prepare_cached(&ends(&table.quoted_name()))?.query_row([], first_and_last)?;
         // SQLite itself numbers from 1, and at random once there is no greater number.
         if first.is_some_and(|first| first < 1) || last == Some(i64::MAX) {
             return Ok(None);
@@ -144,6 +144,11 @@ fn has_counters(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare_cached(sql)?.exists([])
 }
 
+/// Returns the query for the numbers of the first and the last row. In one SELECT, SQLite would read the whole table.
+fn ends(table: &str) -> String {
+    format!("SELECT (SELECT min(rowid) FROM {table}), (SELECT max(rowid) FROM {table})")
+}
+
 fn trigger_name(table: &StoredTable, change: &str) -> String {
     format!("metaxy${}${}", change.to_ascii_lowercase(), table.name)
 }
@@ -176,4 +181,24 @@ fn row_hash(connection: &Connection, table: &StoredTable, row: i64) -> rusqlite:
         Ok(hasher.finish())
     };
     connection.prepare_cached(&sql)?.query_row([row], hash).optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn the_ends_of_a_table_are_found_without_reading_it() {
+        let connection = Connection::open_in_memory().expect("a database");
+        let rows = "CREATE TABLE t (id); CREATE INDEX i ON t (id);
+                    WITH RECURSIVE n (id) AS (SELECT 5 UNION ALL SELECT id + 1 FROM n WHERE id < 1000)
+                    INSERT INTO t (rowid, id) SELECT id, id FROM n";
+        connection.execute_batch(rows).expect("rows");
+        let mut statement = connection.prepare(&ends("t")).expect("a query");
+        let found = statement.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+        assert_eq!(found.expect("a row"), (5, 1000));
+        assert_eq!(statement.get_status(StatementStatus::FullscanStep), 0);
+    }
 }

@@ -17,8 +17,11 @@ pub(crate) const ROWS: &str = "temp.metaxy$rows";
 /// in milliseconds.
 const LARGE: i64 = 100_000;
 
+/// The share of a table's rows beyond which reading all of them costs less than to find those of the keys.
+const LARGEST_SHARE: i64 = 20;
+
 /// Finds the numbers of the rows that have one of the keys, and stores them in [`ROWS`]. Called within a transaction.
-/// Returns `false` if the table lacks a key column.
+/// Returns `false` if the table lacks a key column, or if there are too many keys: then all rows are to be read.
 pub(crate) fn find_rows(
     connection: &Connection,
     table: &StoredTable,
@@ -27,6 +30,10 @@ pub(crate) fn find_rows(
 ) -> Result<bool> {
     let columns: Option<Vec<String>> = keys.columns().map(|name| Some(table.column(name)?.0)).collect();
     let Some(columns) = columns else { return Ok(false) };
+    let rows = last_row(connection, table).map_err(|error| during.error(error))?;
+    if rows >= LARGE && keys.rows().num_rows() as i64 > rows / LARGEST_SHARE {
+        return Ok(false);
+    }
     let arrays = keys.rows().columns().iter().map(encode).collect::<Result<Vec<_>>>()?;
     let find = || {
         let names: Vec<String> = (0..columns.len()).map(|column| format!("k{column}")).collect();
@@ -78,9 +85,14 @@ pub(crate) fn index(connection: &Connection, table: &StoredTable, keys: &ScanKey
 
 /// Returns whether a table is large and has no index.
 pub(crate) fn is_missing(connection: &Connection, table: &StoredTable) -> rusqlite::Result<bool> {
+    Ok(last_row(connection, table)? >= LARGE && !has_index(connection, table)?)
+}
+
+/// Returns the number of the last row, which is about the number of rows.
+fn last_row(connection: &Connection, table: &StoredTable) -> rusqlite::Result<i64> {
     let sql = format!("SELECT max(rowid) FROM {}", table.quoted_name());
     let last: Option<i64> = connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
-    Ok(last.unwrap_or_default() >= LARGE && !has_index(connection, table)?)
+    Ok(last.unwrap_or_default())
 }
 
 fn has_index(connection: &Connection, table: &StoredTable) -> rusqlite::Result<bool> {

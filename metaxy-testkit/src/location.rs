@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use metaxy_core::Result;
 use metaxy_core::backend::SharedBackend;
 use metaxy_core::store::StoreBuilder;
+use metaxy_core::{FeatureKey, Result};
 
 /// A location for rows that is empty when a case begins: a temporary directory, a schema of a test database. It is removed
 /// when it is dropped.
@@ -53,6 +53,17 @@ pub trait Location: Send + Sync + 'static {
     /// compute, or an engine. A case that asks for something else gets it.
     fn configure(&self, store: StoreBuilder) -> StoreBuilder {
         store
+    }
+
+    /// Lets another program append to a table while a store may be open: a row of the table once more, as deleted at a
+    /// time in microseconds. Another program is the storage system's own client, not the backend. Returns whether there
+    /// is one; by default not.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; the case fails with it.
+    async fn delete_elsewhere(&self, table: &FeatureKey, time: i64) -> Result<bool> {
+        let _ = (table, time);
+        Ok(false)
     }
 
     /// Returns the passwords, keys and tokens among the settings: no message may show one of them.

@@ -14,7 +14,7 @@ use metaxy_testkit::oracle::Histories;
 async fn random_histories() {
     let number = std::env::var("METAXY_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
     let memory = || async { Ok((Arc::new(MemoryBackend::new()) as SharedBackend, ())) };
-    let played = Histories::new(number).play_since(memory, |store| store).await;
+    let played = Histories::new(number).play_since(memory, |store| store, |()| None).await;
     let counts = played.unwrap_or_else(|disagreement| panic!("{disagreement}"));
     println!("{number} histories: {counts:?}");
     let all = counts.all_rows + counts.changes + counts.unchanged;

@@ -40,7 +40,17 @@ fn a_duckdb_store_of_the_python_package() {
     answers_as_recorded(&project, "duckdb", "database = \"store.duckdb\"");
 }
 
-#[cfg(any(feature = "delta", feature = "duckdb"))]
+#[cfg(feature = "postgres")]
+#[test]
+fn a_postgres_store_of_the_python_package() {
+    let database = metaxy_testkit::servers::postgres::database().unwrap();
+    let dump = concat!(env!("CARGO_MANIFEST_DIR"), "/../metaxy-postgres/tests/data/store.postgres.sql");
+    database.load(std::path::Path::new(dump)).unwrap();
+    let project = Project::empty().with("METAXY_POSTGRES_URL", database.url());
+    answers_as_recorded(&project, "postgres", "connection_string = \"${METAXY_POSTGRES_URL}\"");
+}
+
+#[cfg(any(feature = "delta", feature = "duckdb", feature = "postgres"))]
 fn answers_as_recorded(project: &Project, kind: &str, settings: &str) {
     let recording = metaxy_testkit::fixtures::stores::recording();
     configure(project, &recording, kind, settings, false);

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureSpec, MetadataStore, ScanRequest, StoreBackend};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
+use metaxy_core::{
+    AccessMode, Basis, Error, FeatureGraph, FeatureSpec, MetadataStore, ScanRequest, StoreBackend, columns,
+};
 use metaxy_testkit::servers::s3::{self, Fault, Request};
 
 use crate::{TABLE, append, key, on_s3, opened, read_ids, rows};
@@ -55,6 +58,38 @@ async fn a_check_for_a_feature_needs_few_requests() {
     let requests = bucket.requests();
     assert_eq!(count(&requests, "PUT"), 2, "{requests:?}");
     assert!(requests.len() <= 6, "{requests:?}");
+}
+
+/// If nothing has changed, an increment asks two questions of each table: whether its log is still the same one, and
+/// whether it has another commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_increment_of_nothing_needs_two_requests_for_each_table() {
+    let bucket = s3::bucket().unwrap();
+    let root = |key: &str| FeatureSpec::builder(key).id_columns(["id"]).field("a").build().unwrap();
+    let leaf = FeatureSpec::builder("leaf").id_columns(["id"]).dep("raw/video").dep("raw/audio").field("x");
+    let graph = FeatureGraph::new([root("raw/video"), root("raw/audio"), leaf.build().unwrap()]).unwrap();
+    let backend = metaxy_delta::DeltaBackend::new(on_s3(&bucket)).unwrap();
+    let store = MetadataStore::builder(backend, graph).open(AccessMode::ReadWrite).await.unwrap();
+    for round in 0..30 {
+        for feature in ["raw/video", "raw/audio"] {
+            store.write(feature, sample(round)).await.unwrap();
+        }
+        store.write("leaf", store.resolve_update("leaf").await.unwrap().new).await.unwrap();
+    }
+    assert!(store.resolve_update("leaf").await.unwrap().is_empty());
+    bucket.requests();
+    let increment = store.resolve_update("leaf").await.unwrap();
+    assert_eq!(increment.basis(), &Basis::Unchanged);
+    let requests = bucket.requests();
+    assert!(requests.len() <= 2 * 3 && count(&requests, "LIST") == 0, "{requests:?}");
+}
+
+/// Returns a row of a root with the field `a`.
+fn sample(id: i64) -> RecordBatch {
+    let version: ArrayRef = Arc::new(StringArray::from(vec![format!("version of {id}")]));
+    let provenance = StructArray::from(RecordBatch::try_from_iter([("a", version)]).unwrap());
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![id]));
+    RecordBatch::try_from_iter([("id", ids), (columns::PROVENANCE_BY_FIELD, Arc::new(provenance) as _)]).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

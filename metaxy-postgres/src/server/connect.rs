@@ -18,6 +18,8 @@ pub(crate) struct Found {
     /// The schema of the tables, if it exists.
     pub(crate) schema: Option<String>,
     pub(crate) foreign_encoding: Option<String>,
+    /// Whether the server has notifications; some that only speak its protocol do not.
+    pub(crate) notifies: bool,
     /// The settings of each transaction: statements, each ended by `; `.
     pub(crate) local_settings: String,
 }
@@ -30,7 +32,8 @@ impl Found {
              current_setting('server_encoding') AS encoding, \
              pg_size_bytes(current_setting('work_mem')) < 64 * 1024 * 1024 AS small, \
              current_setting('jit', true) IS NOT NULL AS jit, \
-             current_setting('client_connection_check_interval', true) IS NOT NULL AS checks"
+             current_setting('client_connection_check_interval', true) IS NOT NULL AS checks, \
+             EXISTS (SELECT 1 FROM pg_catalog.pg_proc WHERE proname = 'pg_notify') AS notifies"
         );
         let row = sqlx::raw_sql(AssertSqlSafe(question)).fetch_one(connection).await?;
         let encoding: String = row.try_get("encoding")?;
@@ -41,6 +44,7 @@ impl Found {
             schema: row.try_get("schema")?,
             foreign_encoding: (encoding != "UTF8")
                 .then(|| format!("the database is encoded in {encoding}, and hashes are those of UTF-8")),
+            notifies: row.try_get("notifies")?,
             local_settings: [
                 set("small", "work_mem", "'64MB'")?,
                 set("jit", "jit", "off")?,

@@ -5,4 +5,5 @@ pub(crate) mod conninfo;
 pub(crate) mod held;
 pub(crate) mod liveness;
 pub(crate) mod newest;
+pub(crate) mod notifications;
 pub(crate) mod position;

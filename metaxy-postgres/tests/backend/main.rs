@@ -6,6 +6,7 @@ mod evolution;
 mod logs;
 mod network;
 mod newest;
+mod notifications;
 mod pooler;
 mod positions;
 mod python;

@@ -9,6 +9,7 @@ use metaxy_core::{
 
 use super::kit::{LEAF, PASSED, ROOT, Samples, ids, ids_of, pair, process, samples};
 use super::{Bench, Outcome};
+use crate::location::SharedLocation;
 use crate::oracle::Histories;
 use crate::scenario::assert_same_increment;
 
@@ -192,7 +193,12 @@ pub(super) async fn random_histories(bench: Bench) -> Result<Outcome> {
         Ok((location.backend().await?, location))
     };
     let histories = Histories::new(bench.location.load().histories / 2).seed(16);
-    let played = histories.play_since(location, |store| bench.location.configure(store)).await;
+    let played = histories.play_since(
+        location,
+        |store| bench.location.configure(store),
+        |location: &SharedLocation| Some(&**location),
+    );
+    let played = played.await;
     let counts = played.unwrap_or_else(|disagreement| panic!("{disagreement}"));
     tracing::info!(?counts, "increments since checkpoints");
     PASSED

@@ -13,6 +13,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::conformance::panic_text;
+use crate::location::Location;
 use crate::scenario::{self, Scenario, SinceCounts};
 
 use super::history::{Draft, drafts};
@@ -86,7 +87,7 @@ impl Histories {
     where
         F: Fn() -> Fut + Sync,
         Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
-        Guard: Send,
+        Guard: Send + Sync,
     {
         self.play_configured(factory, |store| store).await
     }
@@ -103,13 +104,14 @@ impl Histories {
     where
         F: Fn() -> Fut + Sync,
         Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
-        Guard: Send,
+        Guard: Send + Sync,
     {
         self.play_with(&Player { factory, configure, since: None }).await
     }
 
     /// Runs the histories, and compares increments since checkpoints with increments from all rows
-    /// ([`run_since`](crate::scenario::run_since)). The oracle's answers are not needed.
+    /// ([`run_since`](crate::scenario::run_since)). The oracle's answers are not needed. If the value of the factory has
+    /// a location, other programs write to it too.
     ///
     /// # Errors
     /// The first history with an increment that differs.
@@ -117,23 +119,24 @@ impl Histories {
         &self,
         factory: F,
         configure: impl Fn(StoreBuilder) -> StoreBuilder + Sync,
+        location: fn(&Guard) -> Option<&dyn Location>,
     ) -> Result<SinceCounts, Box<Disagreement>>
     where
         F: Fn() -> Fut + Sync,
         Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
-        Guard: Send,
+        Guard: Send + Sync,
     {
-        let player = Player { factory, configure, since: Some(Mutex::default()) };
+        let player = Player { factory, configure, since: Some(Since { counts: Mutex::default(), location }) };
         self.play_with(&player).await?;
-        Ok(player.since.and_then(|counts| counts.into_inner().ok()).unwrap_or_default())
+        Ok(player.since.and_then(|since| since.counts.into_inner().ok()).unwrap_or_default())
     }
 
-    async fn play_with<F, C, Fut, Guard>(&self, player: &Player<F, C>) -> Result<(), Box<Disagreement>>
+    async fn play_with<F, C, Fut, Guard>(&self, player: &Player<F, C, Guard>) -> Result<(), Box<Disagreement>>
     where
         F: Fn() -> Fut + Sync,
         C: Fn(StoreBuilder) -> StoreBuilder + Sync,
         Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
-        Guard: Send,
+        Guard: Send + Sync,
     {
         let mut runner = self.runner();
         for case in 0..self.cases {
@@ -165,29 +168,36 @@ impl Histories {
 }
 
 /// Runs histories on new backends.
-struct Player<F, C> {
+struct Player<F, C, Guard> {
     factory: F,
     configure: C,
-    /// The increments since checkpoints, if those are compared instead of the oracle's answers.
-    since: Option<Mutex<SinceCounts>>,
+    /// Increments since checkpoints are compared instead of the oracle's answers.
+    since: Option<Since<Guard>>,
 }
 
-impl<F, C, Fut, Guard> Player<F, C>
+struct Since<Guard> {
+    counts: Mutex<SinceCounts>,
+    /// Returns the location of the backend, if other programs are to write to it.
+    location: fn(&Guard) -> Option<&dyn Location>,
+}
+
+impl<F, C, Fut, Guard> Player<F, C, Guard>
 where
     F: Fn() -> Fut + Sync,
     C: Fn(StoreBuilder) -> StoreBuilder + Sync,
     Fut: Future<Output = metaxy_core::Result<(SharedBackend, Guard)>> + Send,
-    Guard: Send,
+    Guard: Send + Sync,
 {
     /// Runs a history; a panic counts as a failure.
     async fn play(&self, scenario: &Scenario) -> Result<(), String> {
-        let (backend, _guard) = (self.factory)().await.map_err(|error| error.to_string())?;
+        let (backend, guard) = (self.factory)().await.map_err(|error| error.to_string())?;
         let played = async {
-            let Some(counts) = &self.since else {
+            let Some(since) = &self.since else {
                 return scenario::run_configured(scenario, &scenario.name, backend, &self.configure).await;
             };
-            let found = scenario::run_since(scenario, &scenario.name, backend, &self.configure).await?;
-            counts.lock().unwrap_or_else(PoisonError::into_inner).add(found);
+            let location = (since.location)(&guard);
+            let found = scenario::run_since(scenario, &scenario.name, backend, &self.configure, location).await?;
+            since.counts.lock().unwrap_or_else(PoisonError::into_inner).add(found);
             Ok(())
         };
         match AssertUnwindSafe(played).catch_unwind().await {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use metaxy_core::backend::SharedBackend;
-use metaxy_core::store::StoreBuilder;
-use metaxy_core::{AccessMode, Basis, Checkpoint, MetadataStore};
+use metaxy_core::store::{Clock, StoreBuilder};
+use metaxy_core::{AccessMode, Basis, Checkpoint, FeatureKey, MetadataStore};
 
 use super::runner::{assert_same_increment, play_step, resolve_request};
 use super::{Failure, Resolve, Scenario, Step};
 use crate::clock::ManualClock;
+use crate::location::Location;
 
 /// The increments that were computed since a checkpoint, by what they were computed from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct SinceCounts {
     pub changes: usize,
     /// Those from no row, because nothing had changed.
     pub unchanged: usize,
+    /// The rows that another program has appended in between.
+    pub elsewhere: usize,
 }
 
 impl SinceCounts {
@@ -26,6 +29,7 @@ impl SinceCounts {
         self.all_rows += other.all_rows;
         self.changes += other.changes;
         self.unchanged += other.unchanged;
+        self.elsewhere += other.elsewhere;
     }
 
     fn count(&mut self, basis: &Basis) {
@@ -46,7 +50,8 @@ struct Taken {
 
 /// Runs a scenario on a backend that is empty and not open. Before every step, a checkpoint is taken for each later
 /// resolve; each resolve is computed since all of its checkpoints, and must give the increment from all rows. After every
-/// third step the table of the step is compacted. Recorded results are ignored.
+/// third step the table of the step is compacted, or another program
+/// [deletes](Location::delete_elsewhere) a row of it, if the location is given. Recorded results are ignored.
 ///
 /// # Errors
 /// The first step that fails, or whose increments differ.
@@ -55,6 +60,7 @@ pub async fn run_since(
     file: &str,
     backend: SharedBackend,
     configure: impl FnOnce(StoreBuilder) -> StoreBuilder,
+    location: Option<&dyn Location>,
 ) -> Result<SinceCounts, Failure> {
     let failed = |position: &str, message: String| Failure::new(file, position, message);
     let clock = ManualClock::new();
@@ -83,12 +89,28 @@ pub async fn run_since(
         if let Some(changed) = played.map_err(|message| failed(&position, message))? {
             store = changed;
         }
-        if index % 3 == 2 && matches!(step, Step::Write(_)) {
-            store.compact(step.feature()).await.map_err(|error| failed(&position, error.to_string()))?;
+        if let Step::Write(write) = step {
+            let disturbed = disturb(&store, index, &write.feature, location, clock.now_micros()).await;
+            counts.elsewhere += usize::from(disturbed.map_err(|error| failed(&position, error.to_string()))?);
         }
     }
     store.close().await.map_err(|error| failed("closing the store", error.to_string()))?;
     Ok(counts)
+}
+
+/// Does what nobody has asked for: compacts a table, or lets another program delete a row. Returns whether it did that.
+async fn disturb(
+    store: &MetadataStore,
+    index: usize,
+    table: &str,
+    location: Option<&dyn Location>,
+    time: i64,
+) -> metaxy_core::Result<bool> {
+    match (index % 3, location) {
+        (1, Some(location)) => location.delete_elsewhere(&table.parse::<FeatureKey>()?, time).await,
+        (2, _) => store.compact(table).await.map(|()| false),
+        _ => Ok(false),
+    }
 }
 
 fn is_compared(resolve: &Resolve) -> bool {

@@ -149,6 +149,14 @@ impl Schema {
     pub fn url(&self) -> &str {
         self.database.url()
     }
+
+    /// Runs SQL in its database, and returns the output.
+    ///
+    /// # Errors
+    /// The error of the server.
+    pub fn sql(&self, sql: &str) -> Result<String> {
+        self.database.sql(sql)
+    }
 }
 
 impl Drop for Schema {
