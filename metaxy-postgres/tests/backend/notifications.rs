@@ -54,7 +54,9 @@ async fn without_notifications_changes_are_looked_for() {
         let mut increments = watching.watch("leaf").unwrap().interval(Duration::from_millis(100));
         other.write("raw", sample()).await.unwrap();
         assert_eq!(next(&mut increments).await.new.num_rows(), 1);
-        let listening = database.sql("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'listen%'").unwrap();
+        let listening = database
+            .sql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'listen%'")
+            .unwrap();
         assert_eq!(listening.trim(), "0");
         other.drop_feature("raw").await.unwrap();
     }

@@ -13,7 +13,8 @@ use metaxy_core::fence;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt};
 
 use super::Table;
-use super::state::{DataFile, TableState};
+use super::load::same_object;
+use super::state::{Anchor, DataFile, TableState};
 
 /// The number of commits that are read. The log of a table that had more is read faster as a whole.
 const MOST_COMMITS: u64 = 1_000;
@@ -27,12 +28,26 @@ impl Table {
     /// Returns the position of a version: the table's id, the version, and what distinguishes the version's commit from
     /// one that was written in its place, such as an older copy of the table.
     pub async fn position(&self, state: &TableState) -> Result<Option<Position>> {
-        let known = state.anchor.as_ref().filter(|anchor| anchor.version == state.version);
-        let commit = match known {
-            Some(anchor) => Some(anchor.object.clone()),
-            None => self.log_object(&commit_uri_from_version(Some(state.version))).await?,
+        let known = state.anchor.clone().filter(|anchor| anchor.version == state.version);
+        let anchor = match known {
+            Some(anchor) => Some(anchor),
+            None => self.anchor_at_last(state).await?,
         };
-        Ok(commit.map(|commit| Position::new(format!("{} {} {}", state.version, state.id(), mark_of(&commit)))))
+        let mark = |anchor: Anchor| format!("{} {} {}", state.version, state.id(), mark_of(&anchor.object));
+        Ok(anchor.map(mark).map(Position::new))
+    }
+
+    /// Returns the last commit of a state, and makes it the state's anchor: then the next position needs no further
+    /// request. While the earlier anchor is still there, the commit belongs to its table.
+    async fn anchor_at_last(&self, state: &TableState) -> Result<Option<Anchor>> {
+        let Some(last) = self.anchor(state.version).await? else { return Ok(None) };
+        if let Some(earlier) = &state.anchor
+            && let Some(now) = self.anchor(earlier.version).await?
+            && same_object(&now.object, &earlier.object)
+        {
+            self.remember(Some(Arc::new(TableState { anchor: Some(last.clone()), ..state.clone() })));
+        }
+        Ok(Some(last))
     }
 
     /// Returns the files that were appended between a position and a version of the table.
