@@ -91,13 +91,15 @@ impl Feature {
         Ok(())
     }
 
-    /// Returns the state in a line.
+    /// Returns the state in a line, with what is to be done.
     pub fn line(&self) -> String {
         let rows = if self.rows == 1 { "1 row".to_owned() } else { format!("{} rows", self.rows) };
         match (&self.problem, self.new, self.stale, self.orphaned) {
             (Some(_), ..) => "cannot be resolved".to_owned(),
             (None, Some(new), Some(stale), Some(orphaned)) => {
-                format!("{rows} · {new} new · {stale} stale · {orphaned} orphaned")
+                let kinds = [(new, "new"), (stale, "stale"), (orphaned, "orphaned")];
+                let due = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}"));
+                std::iter::once(rows).chain(due).collect::<Vec<_>>().join(" · ")
             }
             _ => rows,
         }

@@ -5,6 +5,8 @@ mod files;
 mod help;
 mod mcp;
 mod outputs;
+#[cfg(feature = "sqlite")]
+mod page;
 mod projects;
 mod readme;
 mod rebase;

@@ -79,7 +79,7 @@ fn add_feature(text: &mut String, placed: &Placed<'_>, state: Option<&Feature>) 
         shortened(&key.to_string(), 30),
         x + 14,
         y + 39,
-        escaped(&shortened(&line, 40)),
+        escaped(&shortened(&line, 36)),
     );
     for (position, field) in plan.spec.fields.iter().enumerate() {
         let middle = placed.field_y(position);
