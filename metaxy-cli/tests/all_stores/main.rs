@@ -1,6 +1,7 @@
 //! Tests of several storage systems together.
 
 mod chains;
+mod live;
 mod places;
 mod rows;
 mod settings;
