@@ -4,6 +4,7 @@ mod chains;
 mod live;
 mod places;
 mod rows;
+mod secrets;
 mod settings;
 
 // Linked so that a configuration can find them by their type strings.
