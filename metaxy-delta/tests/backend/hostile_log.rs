@@ -2,10 +2,12 @@
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use metaxy_core::{Error, StoreBackend};
 use metaxy_delta::DeltaBackend;
+use metaxy_testkit::fuzz::{Overlaid, run_corpus};
 use serde_json::json;
 
 use crate::foreign_rows::{VECTOR, vector_file, vector_in_file};
@@ -232,4 +234,14 @@ async fn a_vacuum_of_files_outside_of_the_table() {
         backend.drop_table(&key(TABLE)).await.unwrap();
         assert!(secret.exists(), "{name}");
     }
+}
+
+/// The corpus of the target `delta_log` of `cargo fuzz`.
+#[test]
+fn fuzzed_logs() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let store = Overlaid::new(fuzz.join("seeds/delta"), "t.delta");
+    run_corpus(&fuzz.join("corpus/delta_log"), |data| {
+        store.run(data, |root| Arc::new(DeltaBackend::new(local(root)).unwrap()));
+    });
 }
