@@ -135,6 +135,22 @@ fn structs_in_maps_fit_the_column_that_they_have_created() {
     assert!(matches!(refused, Err(Error::TypeMismatch { .. })), "{refused:?}");
 }
 
+/// A by-field column may be a map of texts, made by another program; any other map takes no struct.
+#[test]
+fn structs_fit_into_maps_of_texts_only() {
+    let schema = |data_type: DataType| Arc::new(Schema::new(vec![Field::new("m", data_type, true)]));
+    let members = vec![Field::new("a", DataType::Utf8, true)];
+    let given = schema(DataType::Struct(members.into()));
+    let table: FeatureKey = "t".parse().unwrap();
+    assert!(grown_schema(&table, &schema(map_of(DataType::Utf8)), &given).is_ok());
+    for value in
+        [DataType::Float64, DataType::LargeUtf8, DataType::List(Field::new_list_field(DataType::Utf8, true).into())]
+    {
+        let refused = grown_schema(&table, &schema(map_of(value)), &given);
+        assert!(matches!(refused, Err(Error::TypeMismatch { .. })), "{refused:?}");
+    }
+}
+
 #[test]
 fn a_delete_leaves_the_rows_for_which_its_filter_is_not_true() {
     let films = films();

@@ -16,7 +16,9 @@ use crate::config::DeltaConfig;
 use crate::error::ErrorContext;
 use crate::location::Root;
 use crate::table::log::{Table, Upkeep};
-use crate::table::storage::{LOG_DIRECTORY, endpoint, file_system::DurableFileSystem, locks, probe, remote};
+use crate::table::storage::{
+    LOG_DIRECTORY, below::Below, endpoint, file_system::DurableFileSystem, locks, probe, remote,
+};
 
 /// An open store.
 pub(crate) struct Session {
@@ -89,7 +91,9 @@ impl Session {
         if let Some(table) = tables.get(key) {
             return Ok(table.clone());
         }
-        let log = logstore_with(self.store.clone(), &self.root.table_url(key), self.storage.clone())
+        let path = self.root.table_path(key).split('/').fold(self.prefix()?, |path, part| path.join(part));
+        let files = Arc::new(Below::new(self.store.clone(), path));
+        let log = logstore_with(files, &self.root.table_url(key), self.storage.clone())
             .map_err(|error| self.context.delta("opening", &key.table_name(), error))?;
         let upkeep = Upkeep {
             checkpoint_interval: self.config.checkpoint_interval.get(),

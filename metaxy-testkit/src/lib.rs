@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod crash;
 pub mod faults;
 pub mod fixtures;
+pub mod fuzz;
 pub mod ledger;
 pub mod location;
 pub mod logs;

@@ -1,8 +1,10 @@
 //! Tests of several storage systems together.
 
 mod chains;
+mod live;
 mod places;
 mod rows;
+mod secrets;
 mod settings;
 
 // Linked so that a configuration can find them by their type strings.

@@ -158,7 +158,9 @@ fn members_fit(given: &Fields, stored: &Fields) -> bool {
 
 /// Returns whether a column is a by-field column that is stored as a map of strings.
 fn by_field_map(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Map(entries, _) if matches!(entries.data_type(), DataType::Struct(_)))
+    let DataType::Map(entries, _) = data_type else { return false };
+    let DataType::Struct(pair) = entries.data_type() else { return false };
+    pair.iter().all(|text| *text.data_type() == DataType::Utf8)
 }
 
 pub(super) fn mismatch(table: &str, column: &str, stored: &DataType, given: &DataType) -> Error {

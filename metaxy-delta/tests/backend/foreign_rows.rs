@@ -179,6 +179,24 @@ fn bitmap(rows: &[u16]) -> Vec<u8> {
     bytes
 }
 
+/// The name of the file of [`vector_in_file`].
+pub const VECTOR: &str = "deletion_vector_00010203-0405-0607-0809-0a0b0c0d0e0f.bin";
+
+/// Returns the content of a file with a deletion vector.
+pub fn vector_file(rows: &[u16]) -> Vec<u8> {
+    let vector = bitmap(rows);
+    let (size, sum) = ((vector.len() as u32).to_be_bytes(), crc32(&vector).to_be_bytes());
+    [&[1], size.as_slice(), &vector, &sum].concat()
+}
+
+/// Returns the description of a deletion vector in a file, with a prefix of its path.
+pub fn vector_in_file(prefix: &str, rows: &[u16]) -> Value {
+    let id: Vec<u8> = (0..16).collect();
+    let path = format!("{prefix}{}", z85(&id));
+    let size = bitmap(rows).len();
+    json!({"storageType": "u", "pathOrInlineDv": path, "offset": 1, "sizeInBytes": size, "cardinality": rows.len()})
+}
+
 /// Returns a table with one file of these ids, some of which count as removed.
 fn with_deletions(rows: &RecordBatch, removed: &[u16], inline: bool) -> Foreign {
     let features = json!(["deletionVectors"]);
@@ -199,16 +217,8 @@ fn with_deletions(rows: &RecordBatch, removed: &[u16], inline: bool) -> Foreign 
     add["add"]["deletionVector"] = if inline {
         json!({"storageType": "i", "pathOrInlineDv": z85(&vector), "sizeInBytes": size, "cardinality": cardinality})
     } else {
-        let mut bytes = vec![1];
-        bytes.extend((size as u32).to_be_bytes());
-        bytes.extend(&vector);
-        bytes.extend(crc32(&vector).to_be_bytes());
-        let name = "deletion_vector_00010203-0405-0607-0809-0a0b0c0d0e0f.bin";
-        fs::write(table.directory().join(name), bytes).unwrap();
-        let id: Vec<u8> = (0..16).collect();
-        json!({
-            "storageType": "u", "pathOrInlineDv": z85(&id), "offset": 1, "sizeInBytes": size, "cardinality": cardinality,
-        })
+        fs::write(table.directory().join(VECTOR), vector_file(removed)).unwrap();
+        vector_in_file("", removed)
     };
     table.with_commit(&[add])
 }

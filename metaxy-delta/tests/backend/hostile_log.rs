@@ -1,13 +1,18 @@
 //! A log is input: its files are read only if they are regular files of its table, and only up to the logged size.
 
-use std::path::Path;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use metaxy_core::{Error, StoreBackend};
 use metaxy_delta::DeltaBackend;
+use metaxy_testkit::fuzz::{Overlaid, run_corpus};
+use serde_json::json;
 
+use crate::foreign_rows::{VECTOR, vector_file, vector_in_file};
 use crate::three_commits::ThreeCommits;
-use crate::{TABLE, append, key, read, rows};
+use crate::{TABLE, actions, append, key, local, opened, read, rows};
 
 /// Returns a table of three commits, and a data file of another table beside it.
 async fn attacked() -> ThreeCommits {
@@ -136,4 +141,107 @@ async fn pipes_and_devices_instead_of_files() {
         let fresh = store.backend().await;
         tokio::time::timeout(Duration::from_secs(20), fresh.schema(&key(TABLE))).await.expect("no hang").unwrap();
     }
+}
+
+/// Returns a table whose log is a checkpoint with a sidecar at this path below the directory of sidecars. The file lists
+/// a table of three rows.
+async fn with_sidecar(file: impl Fn(&Path) -> PathBuf, named: impl Fn(&Path) -> String) -> ThreeCommits {
+    let store = ThreeCommits::new().await;
+    let listed = local(store.root.path()).checkpoint_interval(NonZeroU64::new(4).unwrap());
+    append(&opened(&listed).await, rows([3])).await.unwrap();
+    let log = store.table().join("_delta_log");
+    let mut top: Vec<serde_json::Value> = actions(&log);
+    top.retain(|action| action.get("metaData").is_some());
+    let features = ["v2Checkpoint"];
+    top.push(json!({"protocol": {
+        "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features,
+    }}));
+    top.push(json!({"checkpointMetadata": {"version": 3}}));
+    let file = file(store.root.path());
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::rename(log.join(format!("{:020}.checkpoint.parquet", 3)), &file).unwrap();
+    let size = std::fs::metadata(&file).unwrap().len();
+    let path = named(store.root.path());
+    top.push(json!({"sidecar": {"path": path, "sizeInBytes": size, "modificationTime": 0}}));
+    for name in (0..4).map(|version| format!("{version:020}.json")).chain(["_last_checkpoint".to_owned()]) {
+        let _ = std::fs::remove_file(log.join(name));
+    }
+    let lines: String = top.iter().map(|action| format!("{action}\n")).collect();
+    let name = format!("{:020}.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json", 3);
+    std::fs::write(log.join(name), lines).unwrap();
+    store
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sidecars_outside_of_the_table() {
+    let inside = |root: &Path| root.join("raw/video.delta/_delta_log/_sidecars/s.parquet");
+    let store = with_sidecar(inside, |_| "s.parquet".to_owned()).await;
+    assert_eq!(read(&store.backend().await).await.unwrap().num_rows(), 4);
+    let outside = |root: &Path| root.join("secret.parquet");
+    let names: [fn(&Path) -> String; 3] = [
+        |_| "../../../../secret.parquet".to_owned(),
+        |root| format!("file://{}/secret.parquet", root.display()),
+        |root| format!("{}/secret.parquet", root.display()),
+    ];
+    for name in names {
+        let store = with_sidecar(outside, name).await;
+        let error = read_error(&store.backend().await).await;
+        assert_refused(&error, "outside of the table");
+    }
+}
+
+/// A prefix of its path leads to the vector.
+#[tokio::test]
+async fn deletion_vectors_outside_of_the_table() {
+    for prefix in ["inside", "../..", "..%2f..", "%2e%2e/..", "x/../../..", "/", "file:///"] {
+        let store = attacked().await;
+        let inside = store.table().join("inside");
+        std::fs::create_dir(&inside).unwrap();
+        for directory in [&inside, store.root.path()] {
+            std::fs::write(directory.join(VECTOR), vector_file(&[0])).unwrap();
+        }
+        store.edit(0, |text| {
+            let features = json!(["deletionVectors"]);
+            let versions = r#""minReaderVersion":1,"minWriterVersion":2"#;
+            let with = r#""minReaderVersion":3,"minWriterVersion":7"#;
+            text.replace(versions, &format!(r#"{with},"readerFeatures":{features},"writerFeatures":{features}"#))
+        });
+        edit_add(&store, 1, "deletionVector", &vector_in_file(prefix, &[0]));
+        match read(&store.backend().await).await {
+            Ok(rows) => assert_eq!((prefix, rows.num_rows()), ("inside", 2)),
+            Err(error) => {
+                assert_ne!(prefix, "inside", "{error}");
+                assert!(matches!(error, Error::Corrupt { .. } | Error::Unsupported { .. }), "{prefix}: {error:?}");
+            }
+        }
+    }
+}
+
+/// A vacuum removes the files that the log has removed, but none outside of the table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vacuum_of_files_outside_of_the_table() {
+    let names = outside(attacked().await.root.path());
+    for index in 0..names.len() {
+        let store = attacked().await;
+        let secret = store.root.path().join("secret.parquet");
+        let name = outside(store.root.path()).swap_remove(index);
+        let remove = json!({"remove": {"path": name, "deletionTimestamp": 1, "dataChange": true, "size": 1}});
+        std::fs::write(store.commit(3), format!("{remove}\n")).unwrap();
+        let backend = store.backend().await;
+        // It may be refused.
+        let _ = backend.vacuum(&key(TABLE), Duration::ZERO).await;
+        assert!(secret.exists(), "{name}");
+        backend.drop_table(&key(TABLE)).await.unwrap();
+        assert!(secret.exists(), "{name}");
+    }
+}
+
+/// The corpus of the target `delta_log` of `cargo fuzz`.
+#[test]
+fn fuzzed_logs() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let store = Overlaid::new(fuzz.join("seeds/delta"), "t.delta");
+    run_corpus(&fuzz.join("corpus/delta_log"), |data| {
+        store.run(data, |root| Arc::new(DeltaBackend::new(local(root)).unwrap()));
+    });
 }

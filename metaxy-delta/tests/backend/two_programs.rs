@@ -69,7 +69,7 @@ fn values(numbers: &[i64]) -> RecordBatch {
         ("at", column::<TimestampMicrosecondArray, _>(numbers, at)),
         ("utc", Arc::new(utc)),
         ("day", column::<Date32Array, _>(numbers, |id| id as i32 * 5_000 - 10_000)),
-        ("u8", column::<UInt8Array, _>(numbers, |id| id as u8 + 120)),
+        ("u8", column::<UInt8Array, _>(numbers, |id| id as u8 + 85)),
         ("u16", column::<UInt16Array, _>(numbers, |id| id as u16 + 32_000)),
         ("u32", column::<UInt32Array, _>(numbers, |id| id as u32 + 2_147_483_000)),
         ("u64", column::<UInt64Array, _>(numbers, |id| i64::MAX as u64 - id as u64)),
@@ -112,6 +112,20 @@ async fn columns_of_every_type_that_both_write() {
     for first in [Program::Rust, Program::Python] {
         project(&python, "", "").take_turns(first, |_, ids| values(ids)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_grow_by_both() {
+    let Some(python) = Python::for_test(&["deltalake"]) else { return };
+    for adding in [[Program::Rust, Program::Python], [Program::Python, Program::Rust]] {
+        project(&python, "", "").grow(&adding, |_, ids| values(ids)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_append_at_once() {
+    let Some(python) = Python::for_test(&["deltalake"]) else { return };
+    project(&python, "", "").append_at_once(40).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,8 +47,8 @@ fn values(numbers: &[i64]) -> RecordBatch {
         ("at", column::<TimestampMicrosecondArray, _>(numbers, at)),
         ("utc", Arc::new(utc)),
         ("day", column::<Date32Array, _>(numbers, |id| id as i32 * 5_000 - 10_000)),
-        ("time", column::<Time64MicrosecondArray, _>(numbers, |id| id * 3_600_000_001)),
-        ("u8", column::<UInt8Array, _>(numbers, |id| id as u8 + 240)),
+        ("time", column::<Time64MicrosecondArray, _>(numbers, |id| id * 2_400_000_001)),
+        ("u8", column::<UInt8Array, _>(numbers, |id| id as u8 + 200)),
         ("u64", column::<UInt64Array, _>(numbers, |id| u64::MAX - id as u64)),
         ("real", column::<Float64Array, _>(numbers, |id| id as f64 / 3.0)),
         ("flag", column::<BooleanArray, _>(numbers, |id| id > 3)),
@@ -65,6 +65,13 @@ async fn columns_of_every_type_that_both_write() {
         project.take_turns(first, |_, ids| values(ids)).await;
         assert_eq!(by_field(&project), "STRUCT(audio VARCHAR, frames VARCHAR)", "{first:?}");
     }
+}
+
+/// The Python package adds no columns to a table of a database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_grow() {
+    let Some(python) = Python::for_test(&MODULES) else { return };
+    project(&python, "").grow(&[Program::Rust], |_, ids| values(ids)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use metaxy_core::{
 };
 use metaxy_postgres::PostgresBackend;
 use metaxy_testkit::fixtures::tables::{batch, ints, key, texts};
-use metaxy_testkit::python::{Program, Pushes, Python};
+use metaxy_testkit::python::{Program, Project, Pushes, Python};
 use metaxy_testkit::servers::postgres::Database;
 
 use super::support::{config, database, open};
@@ -164,17 +164,54 @@ async fn user_structs_are_read_as_structs() {
     assert_eq!(boxes.column_by_name("extra").unwrap().null_count(), RECORDED.len() + 1);
 }
 
+/// Returns a configuration whose store is a database.
+fn both(database: &Database) -> String {
+    let store = "[stores.dev]\ntype = \"metaxy.ext.postgresql.PostgreSQLMetadataStore\"\n[stores.dev.config]";
+    let top = "auto_create_tables = true\nstore = \"dev\"\nproject = \"both\"";
+    format!("{top}\n{store}\nconnection_string = \"{}\"", database.url())
+}
+
+/// Returns values of the types that both programs store.
+fn values(ids: &[i64]) -> RecordBatch {
+    let at = || TimestampMicrosecondArray::from_iter_values(ids.iter().map(|id| id * 86_400_123_456 - 200_000_000_000));
+    batch([
+        ("id", ints(ids.iter().copied())),
+        ("at", Arc::new(at())),
+        ("utc", Arc::new(at().with_timezone("UTC"))),
+        ("day", Arc::new(Date32Array::from_iter_values(ids.iter().map(|id| *id as i32 * 5_000 - 10_000)))),
+        ("small", Arc::new(Int16Array::from_iter_values(ids.iter().map(|id| *id as i16)))),
+        ("int", Arc::new(Int32Array::from_iter_values(ids.iter().map(|id| -*id as i32)))),
+        ("single", Arc::new(Float32Array::from_iter_values(ids.iter().map(|id| *id as f32 / 3.0)))),
+        ("real", Arc::new(Float64Array::from_iter_values(ids.iter().map(|id| *id as f64 / 3.0)))),
+        ("flag", Arc::new(BooleanArray::from_iter(ids.iter().map(|id| Some(*id > 3))))),
+        ("text", Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("é '\"\\ {id}"))))),
+        ("blob", Arc::new(BinaryArray::from_iter_values(ids.iter().map(|id| [*id as u8, 0xff])))),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_of_every_type_that_both_write() {
+    let Some(python) = Python::for_test(&["ibis", "psycopg"]) else { return };
+    for first in [Program::Rust, Program::Python] {
+        let database = database();
+        Project::new(&python, &both(&database)).take_turns(first, |_, ids| values(ids)).await;
+    }
+}
+
+/// The Python package adds no columns to a table of a database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_grow() {
+    let Some(python) = Python::for_test(&["ibis", "psycopg"]) else { return };
+    let database = database();
+    Project::new(&python, &both(&database)).grow(&[Program::Rust], |_, ids| values(ids)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pushed_definitions() {
     let Some(python) = Python::for_test(&["ibis", "psycopg"]) else { return };
     for first in [Program::Rust, Program::Python] {
         let database = database();
-        let store = "[stores.dev]\ntype = \"metaxy.ext.postgresql.PostgreSQLMetadataStore\"\n[stores.dev.config]";
-        let config = format!(
-            "auto_create_tables = true\nstore = \"dev\"\nproject = \"both\"\n{store}\nconnection_string = \"{}\"",
-            database.url()
-        );
-        Pushes::new(&python, &config).take_turns(first).await;
+        Pushes::new(&python, &both(&database)).take_turns(first).await;
         let sql = "SELECT count(*) FROM information_schema.columns \
                    WHERE table_name = 'metaxy_system__feature_versions' AND data_type = CASE \
                    WHEN column_name IN ('recorded_at', 'deleted_at') THEN 'timestamp without time zone' \

@@ -314,6 +314,11 @@ macro_rules! __each_case {
             oracle {
                 random_histories "On random definitions and histories the store gives the same results as the oracle, after every step."
             }
+            hostile {
+                values "Values, ids, literals of filters and names of runs that are statements are texts."
+                names_of_columns "So are the names of columns, or they are refused."
+                projects_and_tags "So are the projects and tags of pushed definitions."
+            }
             limits {
                 text_of_ten_megabytes "A text can have ten megabytes."
                 long_ids "Ids can have thousands of characters."

@@ -11,6 +11,7 @@ mod fallback;
 mod faults;
 mod generated;
 mod history;
+mod hostile;
 mod kit;
 mod limits;
 mod lineage;

@@ -1,5 +1,6 @@
 //! The Python package, if it is installed: tests compare its results on a store.
 
+pub mod live;
 mod project;
 mod pushes;
 

@@ -4,16 +4,18 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
-use arrow::compute::{CastOptions, cast_with_options, concat_batches, sort_to_indices, take_record_batch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches, nullif, sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use metaxy_core::{AccessMode, FeatureGraph, FeatureSpec, MetadataStore, MetaxyConfig, col, columns};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 use super::{Conversation, Python};
+use crate::fixtures::tables::{batch, ints};
 
 const STEPS: &str = include_str!("steps.py");
 
@@ -125,6 +127,56 @@ impl Project {
         self.processes(Program::Python, [6, 0, 0]).await;
     }
 
+    /// Adds one column after the other to the table of `raw/video`, by the programs in `adding` in turns; the other program
+    /// writes a sample with the same columns each time. Reads must return all of them. The columns are as in
+    /// [`take_turns`](Self::take_turns).
+    ///
+    /// # Panics
+    /// If one of them does not read what the other has added.
+    pub async fn grow(&self, adding: &[Program], columns: impl Fn(Program, &[i64]) -> RecordBatch) {
+        let width = columns(Program::Rust, &[1]).num_columns();
+        for (column, adds) in (1..width).zip(adding.iter().cycle()) {
+            let known: Vec<usize> = (0..=column).collect();
+            for (by, id) in [*adds, adds.other()].into_iter().zip(ids_of(column)) {
+                self.write(by, "one", columns(by, &[id]).project(&known).expect("it has these columns")).await;
+            }
+        }
+        let ids: Vec<i64> = (1..width).flat_map(ids_of).collect();
+        let all = columns(Program::Rust, &ids);
+        let later = |(column, values): (usize, &ArrayRef)| {
+            let unknown: BooleanArray = (1..width).flat_map(|row| [Some(row < column); 2]).collect();
+            nullif(values, &unknown).expect("of one length")
+        };
+        let expected = all.columns().iter().enumerate().map(later).collect();
+        let expected = RecordBatch::try_new(all.schema(), expected).expect("the same types");
+        self.reads_alike(UP, &expected).await;
+    }
+
+    /// Appends so many samples by each program, one at a time and both at once; then both read all of them.
+    ///
+    /// # Panics
+    /// If a sample is lost.
+    pub async fn append_at_once(&self, count: i64) {
+        let samples = |ids: &[i64]| batch([("id", ints(ids.iter().copied()))]);
+        self.write(Program::Rust, "one", samples(&[0])).await;
+        let ours = async {
+            let store = self.store().await;
+            for id in 1..=count {
+                store.write(UP, Self::samples("one", samples(&[id]))).await.expect("a sample is written");
+            }
+            store.close().await.expect("the store closes");
+        };
+        let handle = Handle::current();
+        tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| self.step(json!(["append", UP, [count + 1, count]])));
+                handle.block_on(ours);
+            });
+        });
+        let ids: Vec<i64> = (0..=2 * count).collect();
+        self.reads_alike(UP, &samples(&ids)).await;
+    }
+
     /// Checks that a program finds these numbers of new, stale and orphaned samples, and that neither finds any after
     /// it has processed them.
     async fn processes(&self, by: Program, expected: [usize; 3]) {
@@ -222,6 +274,12 @@ impl Project {
     fn step(&self, step: Value) -> String {
         self.python.lock().unwrap_or_else(PoisonError::into_inner).ask(&step.to_string())
     }
+}
+
+/// Returns the ids of the two samples that are written when a table gets a column; none is a multiple of three.
+fn ids_of(column: usize) -> [i64; 2] {
+    let first = 3 * column as i64 - 2;
+    [first, first + 1]
 }
 
 /// Returns the columns, cast to these types and sorted by id.

@@ -2,7 +2,8 @@
 each line of its input. Each has an answer in a line.
 
 `write` appends the rows of a file, and `read` puts a feature's rows into one; `process` writes a result for each sample
-that is new or stale, and answers how many are new, stale and orphaned; `delete` deletes the sample of an id, softly.
+that is new or stale, and answers how many are new, stale and orphaned; `delete` deletes the sample of an id, softly;
+`append` writes samples from a first id on, one at a time.
 """
 
 import json
@@ -46,6 +47,12 @@ def process(store, feature):
     return [rows.height for rows in (increment.new, increment.stale, increment.orphaned)]
 
 
+def append(store, feature, first, count):
+    for number in range(first, first + count):
+        sample = {"id": number, "metaxy_provenance_by_field": {"audio": "one", "frames": "same"}}
+        store.write(feature, polars.DataFrame([sample]))
+
+
 def take(store, step, feature, argument=None):
     if step == "write":
         store.write(feature, polars.read_ipc(argument, memory_map=False))
@@ -55,6 +62,8 @@ def take(store, step, feature, argument=None):
         return process(store, feature)
     elif step == "delete":
         store.delete(feature, narwhals.col("id") == argument)
+    elif step == "append":
+        append(store, feature, *argument)
     else:
         raise ValueError(step)
 

@@ -19,8 +19,8 @@ pub use bundled::BUNDLED;
 pub use diff::compare;
 pub use engines::compare_engines;
 pub use rows::{json_rows, record_batch};
-pub(crate) use runner::assert_same_increment;
 pub use runner::{Failure, parse, run, run_by, run_configured, run_text};
+pub(crate) use runner::{assert_same_increment, play_step, read_rows, resolve_rows};
 pub use since::{SinceCounts, run_since};
 
 /// A row of a scenario: values by column.
@@ -199,6 +199,22 @@ impl Scenario {
                 .unwrap_or_else(|error| panic!("scenarios/{name}.json is not a scenario: {error}"))
         };
         BUNDLED.iter().map(read).collect()
+    }
+}
+
+impl Expected {
+    /// Checks that an increment has these rows.
+    ///
+    /// # Errors
+    /// The differences.
+    pub fn compare(&self, found: &Self) -> Result<(), String> {
+        let answers = [
+            compare("new", &self.new, &found.new),
+            compare("stale", &self.stale, &found.stale),
+            compare("orphaned", &self.orphaned, &found.orphaned),
+        ];
+        let differences: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
+        if differences.is_empty() { Ok(()) } else { Err(differences.concat()) }
     }
 }
 

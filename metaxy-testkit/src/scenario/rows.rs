@@ -174,6 +174,15 @@ fn json_value(array: &ArrayRef, row: usize) -> Result<Value> {
             };
             Value::Object(fields.iter().enumerate().map(member).collect::<Result<_>>()?)
         }
+        DataType::Map(_, _) => {
+            let entries = array.as_map().value(row);
+            let member = |entry: usize| {
+                let name = json_value(entries.column(0), entry)?;
+                let name = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
+                Ok((name, json_value(entries.column(1), entry)?))
+            };
+            Value::Object((0..entries.len()).map(member).collect::<Result<_>>()?)
+        }
         DataType::List(_) => json_items(&array.as_list::<i32>().value(row))?,
         DataType::LargeList(_) => json_items(&array.as_list::<i64>().value(row))?,
         _ => Value::from(ArrayFormatter::try_new(array, &FormatOptions::default())?.value(row).try_to_string()?),

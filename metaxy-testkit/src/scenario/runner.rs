@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use metaxy_core::backend::SharedBackend;
 use metaxy_core::store::{ResolveRequest, StoreBuilder};
-use metaxy_core::{AccessMode, FeatureGraph, Increment, MetadataStore, Result, VersioningEngine};
+use metaxy_core::{AccessMode, FeatureGraph, Increment, MetadataStore, Result, Rows, VersioningEngine};
 
-use super::{Definitions, Delete, Read, Resolve, Scenario, Step, Versions, compare, json_rows, record_batch};
+use super::{
+    Definitions, Delete, Expected, Read, Resolve, Row, Scenario, Step, Versions, compare, json_rows, record_batch,
+};
 use crate::clock::ManualClock;
 
 /// A scenario whose result differs from the recording.
@@ -112,33 +114,18 @@ async fn play_all(
 }
 
 /// Runs one step, and returns the store for the next one.
-pub(super) async fn play_step(store: MetadataStore, step: &Step, truncation: usize) -> Result<MetadataStore, String> {
+pub(crate) async fn play_step(store: MetadataStore, step: &Step, truncation: usize) -> Result<MetadataStore, String> {
     let text = |error: metaxy_core::Error| error.to_string();
     match step {
         Step::Write(write) => {
             let batch = record_batch(&write.samples).map_err(text)?;
             store.write(&write.feature, batch).await.map_err(text)?;
         }
-        Step::Read(read) => {
-            let batches = play_read(&store, read).await.map_err(text)?;
-            compare("read", &read.expect, &json_rows(&batches).map_err(text)?)?;
-        }
+        Step::Read(read) => compare("read", &read.expect, &read_rows(&store, read).await?)?,
         Step::Delete(delete) => {
             play_delete(&store, delete).await.map_err(text)?;
         }
-        Step::Resolve(resolve) => {
-            let increment = play_resolve(&store, resolve).await.map_err(text)?;
-            let (expect, rows) = (&resolve.expect, |rows: &metaxy_core::Rows| json_rows(rows.batches()).map_err(text));
-            let answers = [
-                compare("new", &expect.new, &rows(&increment.new)?),
-                compare("stale", &expect.stale, &rows(&increment.stale)?),
-                compare("orphaned", &expect.orphaned, &rows(&increment.orphaned)?),
-            ];
-            let differences: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
-            if !differences.is_empty() {
-                return Err(differences.concat());
-            }
-        }
+        Step::Resolve(resolve) => resolve.expect.compare(&resolve_rows(&store, resolve).await?)?,
         Step::Redefine(definitions) => {
             return store.with_graph(checked_graph(definitions, truncation)?).map_err(text);
         }
@@ -161,6 +148,19 @@ fn checked_graph(definitions: &Definitions, truncation: usize) -> Result<Feature
         }
         _ => Ok(graph),
     }
+}
+
+/// Returns the rows that a step reads.
+pub(crate) async fn read_rows(store: &MetadataStore, step: &Read) -> Result<Vec<Row>, String> {
+    let batches = play_read(store, step).await.map_err(|error| error.to_string())?;
+    json_rows(&batches).map_err(|error| error.to_string())
+}
+
+/// Returns the rows of the increment of a step.
+pub(crate) async fn resolve_rows(store: &MetadataStore, step: &Resolve) -> Result<Expected, String> {
+    let increment = play_resolve(store, step).await.map_err(|error| error.to_string())?;
+    let rows = |rows: &Rows| json_rows(rows.batches()).map_err(|error| error.to_string());
+    Ok(Expected { new: rows(&increment.new)?, stale: rows(&increment.stale)?, orphaned: rows(&increment.orphaned)? })
 }
 
 async fn play_read(store: &MetadataStore, step: &Read) -> Result<Vec<arrow::array::RecordBatch>> {

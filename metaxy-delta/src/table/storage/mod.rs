@@ -1,5 +1,6 @@
 //! The storage systems of tables: a local directory, or a bucket.
 
+pub(crate) mod below;
 pub(crate) mod endpoint;
 pub(crate) mod file_system;
 pub(crate) mod local_file;

@@ -1,6 +1,7 @@
 //! No text makes reading of feature files panic, every problem has a place, and what is read is right.
 
-use metaxy_core::{Error, FeatureFiles, FeatureGraph, FeatureSpec};
+use metaxy_core::{FeatureFiles, FeatureSpec};
+use metaxy_testkit::fuzz::feature_file as read;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
@@ -33,39 +34,6 @@ fields_mapping = { type = 'specific', mapping = { default = ['text'] } }
 [feature.deps.lineage]
 type = 'N:1'
 ";
-
-/// Reads a text, and returns whether it defines a graph.
-fn read(name: &str, text: &str) -> bool {
-    let files = FeatureFiles::parse(name, text);
-    let specs = files.specs().map(|specs| specs.into_iter().cloned().collect::<Vec<_>>());
-    match files.graph(FeatureGraph::builder()) {
-        Ok(graph) => {
-            let specs = specs.expect("a graph of files that can be read");
-            assert_eq!(graph.features().count(), specs.len());
-            specs.iter().for_each(is_kept);
-            true
-        }
-        Err(Error::FeatureFiles { problems }) => {
-            assert!(!problems.is_empty());
-            for problem in &problems {
-                let (line, column) = (problem.line.expect("a line"), problem.column.expect("a column"));
-                let length = text.split('\n').nth(line - 1).expect("a line of the text").chars().count();
-                assert!((1..=length + 1).contains(&column), "{problem}");
-                assert!(!problem.message.is_empty() && !problem.message.contains('\n'), "{problem}");
-            }
-            false
-        }
-        Err(other) => panic!("{other}\n{text}"),
-    }
-}
-
-/// Checks that the JSON form of a definition is read as the same definition, by both readers.
-fn is_kept(spec: &FeatureSpec) {
-    let json = spec.to_json();
-    assert_eq!(FeatureSpec::from_json(&json).expect("its own JSON"), *spec);
-    let again = FeatureFiles::parse("again.json", &json);
-    assert_eq!(again.specs().expect("its own JSON"), [spec]);
-}
 
 // ---- texts ---------------------------------------------------------------------------------------------------------
 
