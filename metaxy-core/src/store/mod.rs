@@ -2,6 +2,7 @@
 
 mod append;
 mod append_stream;
+mod blocking_store;
 mod buffered;
 mod cascade;
 mod chain;
@@ -47,6 +48,7 @@ use crate::key::{FeatureKey, IntoFeatureKey, invalid_project};
 use crate::memory::MemoryPool;
 
 pub use crate::engine::IncrementCounts;
+pub use blocking_store::BlockingStore;
 pub use cascade::{CascadeRequest, CascadeSummary};
 pub use children::Replaced;
 pub use clock::{Clock, SystemClock};

@@ -18,7 +18,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{children_only, read_request};
 use crate::spec::FeatureSpec;
 
-use super::{MetadataStore, RowStream, check_system_columns};
+use super::{MetadataStore, RowStream, Rows, check_system_columns};
 
 /// A read, to be awaited. By default it returns the newest row of every sample of the current feature version that is
 /// not deleted.
@@ -55,6 +55,15 @@ impl MetadataStore {
             with_markers: false,
             without_fallback: false,
         }
+    }
+
+    /// Returns the schema of the rows that a read of a feature returns.
+    #[cfg(feature = "datafusion")]
+    pub(crate) async fn schema_of_rows(&self, key: &FeatureKey) -> Result<SchemaRef> {
+        let plan = self.plan(key)?;
+        let Some(source) = self.serving(key).await? else { return Err(self.not_found(key).await) };
+        check_system_columns(key, &source.schema)?;
+        Ok(CurrentFields::new(&plan.spec, &source.schema).schema)
     }
 
     /// Scans a table of this store's own backend, and applies what the backend has not applied.
@@ -131,6 +140,14 @@ impl ReadRequest {
     pub fn without_fallback(mut self) -> Self {
         self.without_fallback = true;
         self
+    }
+
+    /// Runs the read, and returns all rows in memory.
+    ///
+    /// # Errors
+    /// The errors of the read, and those of the storage system while it is read.
+    pub async fn rows(self) -> Result<Rows> {
+        self.await?.rows().await
     }
 
     async fn run(mut self) -> Result<RowStream> {
