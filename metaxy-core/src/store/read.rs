@@ -18,6 +18,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{children_only, read_request};
 use crate::spec::FeatureSpec;
 
+use super::trace::{Passing, call, feature_of};
 use super::{MetadataStore, RowStream, Rows, check_system_columns};
 
 /// A read, to be awaited. By default it returns the newest row of every sample of the current feature version that is
@@ -150,7 +151,15 @@ impl ReadRequest {
         self.await?.rows().await
     }
 
-    async fn run(mut self) -> Result<RowStream> {
+    /// Begins the read; its span ends with the rows.
+    async fn run(self) -> Result<RowStream> {
+        let feature = feature_of(&self.selection, |(key, _)| key.to_string());
+        let call = call!("read", feature = feature, store = self.store.name(), complete = tracing::field::Empty);
+        let (schema, rows) = call.run(self.begin()).await?.into_parts();
+        Ok(RowStream::new(schema, Passing::new(call, rows).boxed()))
+    }
+
+    async fn begin(mut self) -> Result<RowStream> {
         if self.without_fallback {
             self.store = self.store.with(|inner| inner.fallbacks.clear());
         }
