@@ -17,9 +17,9 @@
 //! fallback that serves the feature, at the time of each query. It can be read, not written.
 //!
 //! Queries read only the columns that they name, and end when their limit is reached. Comparisons of a column with
-//! values (`=`, `<>`, `<`, `<=`, `>`, `>=`, `IN`, `IS NULL`, joined by `AND`, `OR` and `NOT`) are filters of the read, if
-//! the column has integers, texts, booleans, dates or timestamps: the store evaluates these exactly as DataFusion does.
-//! DataFusion itself evaluates all other conditions.
+//! values (`=`, `<>`, `<`, `<=`, `>`, `>=`, `IN`, `IS NULL`, joined by `AND`, `OR` and `NOT`) are filters of the read
+//! if the column has integers, texts, booleans, dates or timestamps: the store evaluates these exactly as DataFusion
+//! does. DataFusion itself evaluates all other conditions.
 
 mod filters;
 mod scan;

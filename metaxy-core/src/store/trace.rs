@@ -187,8 +187,8 @@ impl Part for (RowKind, RecordBatch) {
     }
 }
 
-/// The rows of a call that are read by its caller. The span ends with the last row, or when the caller drops the stream;
-/// either way it tells how many rows the caller has got.
+/// The rows of a call that are read by its caller. The span ends with the last row, or when the caller drops the
+/// stream; either way it tells how many rows the caller has got.
 pub(super) struct Passing<S> {
     stream: S,
     /// `None` once the call has ended.
