@@ -7,11 +7,15 @@ mod capabilities;
 mod checkpoint;
 pub mod columns;
 pub mod config;
+#[cfg(feature = "polars")]
+mod data_frame;
 mod deferred;
 pub mod definitions;
 mod engine;
 pub mod error;
 pub mod feature_files;
+#[cfg(feature = "datafusion")]
+pub mod feature_table;
 pub mod fence;
 pub mod file_changes;
 pub mod filter;
@@ -39,6 +43,8 @@ pub use arrow::array::RecordBatch;
 pub use backend::{AccessMode, BackendInfo, Capabilities, Scan, ScanRequest, ScanStage, SharedBackend, StoreBackend};
 pub use checkpoint::Checkpoint;
 pub use config::MetaxyConfig;
+#[cfg(feature = "datafusion")]
+pub use datafusion;
 pub use definitions::{PushedDefinition, PushedDefinitions};
 pub use error::{Error, Result};
 pub use feature_files::FeatureFiles;
@@ -47,11 +53,13 @@ pub use graph::{FeatureGraph, FeaturePlan};
 pub use hash::HashAlgorithm;
 pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
 pub use plan::RowKind;
+#[cfg(feature = "polars")]
+pub use polars_core;
 pub use spec::{FeatureDep, FeatureSpec, FieldDep, FieldDeps, FieldSelection, FieldSpec, FieldsMapping, Lineage};
 #[cfg(feature = "serde")]
 pub use store::structs;
 pub use store::{
-    Basis, Fallback, Increment, InputProgress, IntoBatches, IntoRows, LazyIncrement, MetadataStore, RowStream, Rows,
-    VersioningEngine, Watch,
+    Basis, BlockingStore, Fallback, Increment, InputProgress, IntoBatches, IntoRows, LazyIncrement, MetadataStore,
+    RowStream, Rows, VersioningEngine, Watch,
 };
 pub use writer::BufferedMetadataWriter;

@@ -157,6 +157,52 @@ async fn increments_and_rows_are_displayed_as_tables() {
 }
 
 #[tokio::test]
+async fn long_values_are_cut_and_stay_on_one_line() {
+    let store = store("long-values", AccessMode::ReadWrite).await;
+    let mut long = [video(1, "a"), video(2, "a"), video(3, "a")];
+    long[0].path = "é".repeat(41);
+    long[1].path = "é".repeat(40);
+    long[2].path = "two\nlines\u{1b}[31m".to_owned();
+    long[0].tags = vec!["tag".to_owned(); 1_000];
+    let rows = structs(&long).versions_in([("audio", "audio_hash"), ("frames", "frames")]);
+    store.write_rows("raw/video", rows).await.unwrap();
+    let shown = store.read("raw/video").rows().await.unwrap().to_string();
+    assert!(shown.contains(&format!("| {}… |", "é".repeat(39))), "{shown}");
+    assert!(shown.contains(&format!("| {} |", "é".repeat(40))), "{shown}");
+    assert!(shown.contains("| two lines [31m") && shown.contains("| [tag, tag, "), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() < 200), "{shown}");
+}
+
+#[tokio::test]
+async fn debug_of_an_error_is_its_message_with_its_causes() {
+    let error =
+        Error::corrupt("raw__video", "its file ends early").with_source(Error::table("disk", "read", "x", "EOF"));
+    let expected =
+        "table `raw__video` is damaged: its file ends early\n  caused by: disk: read failed on table `x`: EOF";
+    assert_eq!(format!("{error:?}"), expected);
+    assert_eq!(format!("{:?}", Error::setting("project", "it is empty")), "`project`: it is empty");
+}
+
+/// `?` on a writer in a function that returns the result of a store keeps the rows.
+#[tokio::test]
+async fn errors_of_a_writer_are_errors() {
+    async fn put(store: &MetadataStore, samples: metaxy_core::RecordBatch) -> metaxy_core::Result<()> {
+        let writer = metaxy_core::BufferedMetadataWriter::builder(store.clone()).start().await?;
+        writer.put("made/text", samples).await?;
+        store.close().await?;
+        writer.close().await?;
+        Ok(())
+    }
+    let store = with_videos("writer-error").await;
+    let samples = store.resolve_update("made/text").await.unwrap().new.to_batch().unwrap();
+    let error = put(&store, samples).await.unwrap_err();
+    assert!(error.to_string().starts_with("2 row(s) could not be written: store"), "{error}");
+    let Error::Unwritten { source } = error else { panic!("{error}") };
+    let error = source.downcast_ref::<metaxy_core::writer::WriterError>().expect("the error of the writer");
+    assert_eq!(error.unwritten.iter().map(|(_, batch)| batch.num_rows()).sum::<usize>(), 2);
+}
+
+#[tokio::test]
 async fn tables_and_locations_of_a_store() {
     let store = with_videos("maintenance").await;
     store.write("made/text", store.resolve_update("made/text").await.unwrap().new).await.unwrap();

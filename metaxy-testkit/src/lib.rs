@@ -17,6 +17,7 @@ pub mod python;
 pub mod scenario;
 pub mod servers;
 pub mod sizes;
+pub mod spans;
 pub mod workload;
 
 pub use location::{Load, Location, SharedLocation};

@@ -26,7 +26,7 @@
 //! - All work is [fenced](crate::fence): a panic becomes [`Error::Task`], and nothing is printed. Code that decodes
 //!   stored data is in its own [`fence::decode`], which names the table.
 //! - Work that has started continues when its future is dropped, as a transaction should.
-//! - The work runs in the context of its caller's Tokio runtime.
+//! - The work runs in the context of its caller's Tokio runtime, and in the caller's `tracing` span.
 
 mod pool;
 mod task;
@@ -41,6 +41,7 @@ use std::sync::{Arc, LazyLock};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use tokio::runtime::Handle;
+use tracing::{Instrument, Span};
 
 use crate::error::{Error, Result};
 use crate::fence;
@@ -91,12 +92,14 @@ impl Pool {
         F: FnOnce() -> Result<T> + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
-        let runtime = Handle::try_current().ok();
+        let (runtime, span) = (Handle::try_current().ok(), Span::current());
         let started = self.submit(Box::new(move || {
             let _context = runtime.as_ref().map(Handle::enter);
             let _inside = Closure::enter();
-            // The caller may no longer wait for the result.
-            let _ = sender.send(fenced(work));
+            let outcome = span.in_scope(|| fenced(work));
+            // The span must be able to end once the caller has the result, for which it may no longer wait.
+            drop(span);
+            let _ = sender.send(outcome);
         }));
         answer(started, receiver)
     }
@@ -115,7 +118,7 @@ pub fn drive<T: Send + 'static>(
         return work.boxed();
     }
     let (sender, receiver) = oneshot::channel();
-    let work = work.map(|outcome| drop(sender.send(outcome)));
+    let work = work.in_current_span().map(|outcome| drop(sender.send(outcome)));
     answer(Task::start(work.boxed()), receiver).boxed()
 }
 

@@ -1,8 +1,25 @@
 //! Parts of the messages.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::key::FeatureKey;
+
+/// Writes the message of an error and those of its causes, one a line. A message that the line before contains adds
+/// nothing, so it is left out.
+pub(super) fn with_causes(error: &(dyn StdError + 'static), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut last = error.to_string();
+    f.write_str(&last)?;
+    for cause in std::iter::successors(error.source(), |cause| (*cause).source()) {
+        let message = cause.to_string();
+        if !last.contains(&message) {
+            write!(f, "\n  caused by: {message}")?;
+            last = message;
+        }
+    }
+    Ok(())
+}
 
 /// Returns the candidate nearest to `name`, if one is near enough to be a spelling mistake.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {

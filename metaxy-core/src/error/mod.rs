@@ -27,8 +27,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The source of an [`Error`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// The error of every fallible call of this project.
-#[derive(Debug, thiserror::Error)]
+/// The error of every fallible call of this project. `Debug` shows the message and the causes that it does not name,
+/// one a line, so that a `main` that returns a [`Result`] tells what is wrong.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     // ---- definitions -------------------------------------------------------------------------------------------
@@ -377,6 +378,14 @@ pub enum Error {
         /// The reason.
         source: BoxError,
     },
+    /// A data frame that cannot be converted into rows, or rows that cannot be converted into a data frame.
+    #[error("column `{column}` cannot be converted between rows and data frames; cast it, or leave it out: {source}")]
+    DataFrame {
+        /// The column; `*` for the whole frame.
+        column: String,
+        /// The reason.
+        source: BoxError,
+    },
     /// A call on a store that has been closed.
     #[error("store `{store}` is closed; open it again")]
     Closed {
@@ -500,6 +509,13 @@ pub enum Error {
         /// The error on which it gave up.
         #[source]
         source: Arc<Error>,
+    },
+    /// Rows that a writer could not write. The source is its [`WriterError`](crate::writer::WriterError), which has them.
+    #[error("{source}")]
+    Unwritten {
+        /// The error of the writer.
+        #[source]
+        source: BoxError,
     },
     /// Something that the library or a backend cannot do. Input that is wrong has cases of its own.
     #[error("{what} is not supported: {hint}")]
@@ -664,6 +680,12 @@ impl Error {
             *transient = value;
         }
         self
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display::with_causes(self, f)
     }
 }
 

@@ -1,8 +1,7 @@
 //! The only way into a table: rows are completed, conformed to the table's schema, checked, and appended. It is used by
 //! writes, the buffered writer, copies, rebases and soft deletes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -18,6 +17,7 @@ use crate::schema::{align, bytes_of_rows, convert, plain_type};
 
 use super::duplicates::one_row_each;
 use super::stamp::Stamping;
+use super::trace::{Volume, call};
 use super::{Duplicates, MetadataStore};
 
 /// Small batches are concatenated up to this size, far below the 2 GiB that a text column can hold.
@@ -74,12 +74,6 @@ pub(crate) enum Prepared {
     Stream(SchemaRef, BatchStream),
 }
 
-impl PreparedRows {
-    fn num_rows(&self) -> usize {
-        self.batches.iter().map(RecordBatch::num_rows).sum()
-    }
-}
-
 impl MetadataStore {
     /// Prepares rows for their table without writing anything.
     pub(crate) async fn prepare(
@@ -119,42 +113,49 @@ impl MetadataStore {
         .await
     }
 
-    /// Appends rows, all or none, and returns their number.
-    pub(crate) async fn append(&self, key: &FeatureKey, rows: PreparedRows) -> Result<u64> {
-        let count = rows.num_rows();
-        if count > 0 {
-            self.inner.backend.append(key, rows.schema, rows.batches).await?;
+    /// Appends rows, all or none, and returns how many.
+    pub(crate) async fn append(&self, key: &FeatureKey, rows: PreparedRows) -> Result<Volume> {
+        let volume = Volume::of(&rows.batches);
+        if volume.rows == 0 {
+            return Ok(volume);
         }
-        Ok(count as u64)
+        let append = async {
+            self.inner.backend.append(key, rows.schema, rows.batches).await?;
+            Ok(volume)
+        };
+        call!("append", feature = key.to_string(), store = self.name()).run(append).await
     }
 
-    /// Prepares and appends rows of one feature, and returns their number.
+    /// Prepares and appends rows of one feature, and returns how many.
     pub(crate) async fn prepare_and_append(
         &self,
         key: &FeatureKey,
         batches: Vec<RecordBatch>,
         preparation: Preparation,
-    ) -> Result<u64> {
+    ) -> Result<Volume> {
         if batches.iter().all(|batch| batch.num_rows() == 0) {
-            return Ok(0);
+            return Ok(Volume::default());
         }
         let rows = self.prepare(key, batches, preparation).await?;
         self.append(key, rows).await
     }
 
     /// Appends prepared rows, all or none if the backend can; returns how many.
-    pub(crate) async fn append_prepared(&self, key: &FeatureKey, rows: Prepared) -> Result<u64> {
+    pub(crate) async fn append_prepared(&self, key: &FeatureKey, rows: Prepared) -> Result<Volume> {
         let (schema, batches) = match rows {
             Prepared::Rows(rows) => return self.append(key, rows).await,
             Prepared::Stream(schema, batches) => (schema, batches),
         };
-        let count = Arc::new(AtomicU64::new(0));
-        let counting = count.clone();
+        let volume = Arc::new(Mutex::new(Volume::default()));
+        let counting = volume.clone();
         let batches = batches.inspect_ok(move |batch| {
-            counting.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            counting.lock().unwrap_or_else(PoisonError::into_inner).add(batch);
         });
-        self.inner.backend.append_stream(key, schema, batches.boxed()).await?;
-        Ok(count.load(Ordering::Relaxed))
+        let append = async {
+            self.inner.backend.append_stream(key, schema, batches.boxed()).await?;
+            Ok(*volume.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        call!("append", feature = key.to_string(), store = self.name()).run(append).await
     }
 
     /// Returns the schema of a table, or `None` if a write may create it.

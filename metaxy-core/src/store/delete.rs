@@ -16,6 +16,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 
 use super::append::Preparation;
 use super::named::Named;
+use super::trace::{Volume, call, feature_of};
 use super::{IntoBatches, MetadataStore, ReadRequest, check_system_columns};
 
 /// A delete, to be awaited. Returns the number of rows deleted.
@@ -116,12 +117,18 @@ impl DeleteRequest {
     }
 
     async fn run(self) -> Result<u64> {
+        let feature = feature_of(&self.selection, |selection| selection.feature.to_string());
+        let call = call!("delete", feature = feature, store = self.store.name(), hard = !self.soft);
+        Ok(call.run(self.delete()).await?.rows)
+    }
+
+    async fn delete(self) -> Result<Volume> {
         let Self { store, selection, soft, with_feature_history } = self;
         store.check_writable("delete")?;
         let selection = selection.finish()?;
         store.check_may_change(&selection.feature, "delete from")?;
         if selection.rows.as_ref().is_some_and(|rows| rows.iter().all(|batch| batch.num_rows() == 0)) {
-            return Ok(0);
+            return Ok(Volume::default());
         }
         match soft {
             true => selection.delete_softly(&store, with_feature_history).await,
@@ -148,7 +155,7 @@ impl DeleteOptions {
 
 impl Selection {
     /// Appends the rows of a read again, marked as deleted.
-    async fn delete_softly(self, store: &MetadataStore, with_feature_history: bool) -> Result<u64> {
+    async fn delete_softly(self, store: &MetadataStore, with_feature_history: bool) -> Result<Volume> {
         let Self { feature: key, filters, rows } = self;
         // The stamp is taken before the read: rows that are written during the read are later than the deletion.
         let at = store.stamp_for(std::slice::from_ref(&key)).await?;
@@ -167,12 +174,12 @@ impl Selection {
         store.prepare_and_append(&key, marked, Preparation::COMPLETE).await
     }
 
-    async fn delete_hard(self, store: &MetadataStore, with_feature_history: bool) -> Result<u64> {
+    async fn delete_hard(self, store: &MetadataStore, with_feature_history: bool) -> Result<Volume> {
         let Self { feature: key, filters, rows } = self;
         let plan = store.plan(&key)?;
         let Some(schema) = store.inner.backend.schema(&key).await? else {
             return match store.serving(&key).await? {
-                Some(_) => Ok(0),
+                Some(_) => Ok(Volume::default()),
                 None => Err(store.not_found(&key).await),
             };
         };
@@ -186,9 +193,9 @@ impl Selection {
                 named.into_iter().map(|part| Filter::all([all.clone(), part])).collect()
             }
         };
-        let mut deleted = 0;
+        let mut deleted = Volume::default();
         for part in parts {
-            deleted += store.inner.backend.delete(&key, &part.bind(&schema)?).await?;
+            deleted.rows += store.inner.backend.delete(&key, &part.bind(&schema)?).await?;
         }
         Ok(deleted)
     }

@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::{Stream, StreamExt, TryStreamExt};
+use tracing::field::Empty;
 
 use crate::engine::{IncrementCounts, KindStream};
 use crate::error::Result;
 use crate::plan::RowKind;
 
 use super::resolve::Resolve;
+use super::trace::{Passing, call};
 use super::{Increment, RowStream};
 
 /// An increment that is not computed yet: the tables are located and the plan is made.
@@ -84,7 +86,9 @@ impl LazyIncrement {
     /// # Errors
     /// The errors of the backends.
     pub async fn counts(&self) -> Result<IncrementCounts> {
-        self.resolve.run().counts().await
+        let call =
+            call!("count", feature = self.resolve.feature().to_string(), new = Empty, stale = Empty, orphaned = Empty);
+        call.run(self.resolve.run().counts()).await
     }
 
     /// Returns all rows in memory.
@@ -107,7 +111,16 @@ impl LazyIncrement {
             let (kind, batch) = item?;
             Ok((kind, resolve.shown(kind, batch)?))
         });
-        IncrementStream { stream: rows.boxed(), left: self.limit }
+        let limited = Limited { stream: rows.boxed(), left: self.limit };
+        let call = call!(
+            "increment",
+            feature = self.resolve.feature().to_string(),
+            new = Empty,
+            stale = Empty,
+            orphaned = Empty,
+            complete = Empty
+        );
+        IncrementStream { rows: Passing::new(call, limited) }
     }
 }
 
@@ -119,12 +132,31 @@ impl fmt::Debug for LazyIncrement {
 
 /// The rows of an increment as they are computed, each batch with its kind.
 pub struct IncrementStream {
+    rows: Passing<Limited>,
+}
+
+impl Stream for IncrementStream {
+    type Item = Result<(RowKind, RecordBatch)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.rows).poll_next(cx)
+    }
+}
+
+impl fmt::Debug for IncrementStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncrementStream").finish_non_exhaustive()
+    }
+}
+
+/// Rows up to a limit.
+struct Limited {
     stream: KindStream,
     /// The number of rows that are still to be returned.
     left: Option<usize>,
 }
 
-impl Stream for IncrementStream {
+impl Stream for Limited {
     type Item = Result<(RowKind, RecordBatch)>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -137,11 +169,5 @@ impl Stream for IncrementStream {
         let batch = batch.slice(0, batch.num_rows().min(left));
         self.left = Some(left - batch.num_rows());
         Poll::Ready(Some(Ok((*kind, batch))))
-    }
-}
-
-impl fmt::Debug for IncrementStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IncrementStream").field("left", &self.left).finish_non_exhaustive()
     }
 }

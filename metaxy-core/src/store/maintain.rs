@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::key::{FeatureKey, IntoFeatureKey};
 
+use super::trace::{Files, call};
 use super::{AccessMode, MetadataStore, SYSTEM_PREFIX};
 
 /// The location of the rows of a feature.
@@ -26,8 +27,11 @@ impl MetadataStore {
     /// [`Error::ReadOnly`], and the errors of the backend.
     pub async fn compact(&self, feature: impl IntoFeatureKey) -> Result<()> {
         let key = feature.into_feature_key()?;
-        self.check_writable("compact")?;
-        self.inner.backend.compact(&key).await
+        let compact = async {
+            self.check_writable("compact")?;
+            self.inner.backend.compact(&key).await
+        };
+        call!("compact", feature = key.to_string(), store = self.name()).run(compact).await
     }
 
     /// Removes files that the current table of a feature no longer uses and that are older than `retention`, and
@@ -37,8 +41,12 @@ impl MetadataStore {
     /// [`Error::ReadOnly`], and the errors of the backend.
     pub async fn vacuum(&self, feature: impl IntoFeatureKey, retention: Duration) -> Result<u64> {
         let key = feature.into_feature_key()?;
-        self.check_writable("vacuum")?;
-        self.inner.backend.vacuum(&key, retention).await
+        let vacuum = async {
+            self.check_writable("vacuum")?;
+            self.inner.backend.vacuum(&key, retention).await.map(Files)
+        };
+        let call = call!("vacuum", feature = key.to_string(), store = self.name(), files = tracing::field::Empty);
+        Ok(call.run(vacuum).await?.0)
     }
 
     /// Removes a feature with all its rows, of every version, permanently. Fallbacks are not changed.
@@ -47,8 +55,11 @@ impl MetadataStore {
     /// [`Error::ReadOnly`], [`Error::ReservedFeature`], and the errors of the backend.
     pub async fn drop_feature(&self, feature: impl IntoFeatureKey) -> Result<()> {
         let key = feature.into_feature_key()?;
-        self.check_may_change(&key, "drop")?;
-        self.inner.backend.drop_table(&key).await
+        let drop = async {
+            self.check_may_change(&key, "drop")?;
+            self.inner.backend.drop_table(&key).await
+        };
+        call!("drop", feature = key.to_string(), store = self.name()).run(drop).await
     }
 
     /// Returns the sorted names of all tables of this store, including those of features that the graph does not have.

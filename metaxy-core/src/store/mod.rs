@@ -2,6 +2,7 @@
 
 mod append;
 mod append_stream;
+mod blocking_store;
 mod buffered;
 mod cascade;
 mod chain;
@@ -29,6 +30,7 @@ mod stamp;
 #[cfg(feature = "serde")]
 mod structs;
 mod system;
+mod trace;
 mod transfer;
 mod watch;
 mod write;
@@ -47,6 +49,7 @@ use crate::key::{FeatureKey, IntoFeatureKey, invalid_project};
 use crate::memory::MemoryPool;
 
 pub use crate::engine::IncrementCounts;
+pub use blocking_store::BlockingStore;
 pub use cascade::{CascadeRequest, CascadeSummary};
 pub use children::Replaced;
 pub use clock::{Clock, SystemClock};
@@ -72,6 +75,7 @@ pub(crate) use buffered::BatchCheck;
 
 use clock::{Stamps, TableStamps};
 use remembered::Remembered;
+use trace::call;
 
 /// The first part of the keys of tables that the store uses itself.
 pub(crate) const SYSTEM_PREFIX: &str = "metaxy-system";
@@ -267,8 +271,15 @@ impl StoreBuilder {
     /// project, and the errors of the backend: [`Error::LocationNotFound`], [`Error::NotAStore`], [`Error::Locked`], [`Error::Unreachable`],
     /// [`Error::AccessDenied`].
     pub async fn open(self, mode: AccessMode) -> Result<MetadataStore> {
-        self.project.as_deref().map_or(Ok(()), check_project)?;
         let info = self.backend.info();
+        let name = self.name.clone().unwrap_or_else(|| format!("{} at {}", info.kind, info.location));
+        call!("open", store = name, kind = info.kind, mode = tracing::field::debug(mode))
+            .run(self.open_as(name, info, mode))
+            .await
+    }
+
+    async fn open_as(self, name: String, info: BackendInfo, mode: AccessMode) -> Result<MetadataStore> {
+        self.project.as_deref().map_or(Ok(()), check_project)?;
         let algorithm = self.hash_algorithm.unwrap_or(info.default_hash);
         let truncation = self.hash_truncation_length;
         let pool = MemoryPool::of_store(self.memory_limit, self.temp_dir.as_deref())?;
@@ -279,7 +290,7 @@ impl StoreBuilder {
         let place = format!("{} at {}", info.kind, info.location);
         let checkpoints = self.checkpoints.map(|directory| CheckpointDirectory::new(directory, place));
         let inner = Inner {
-            name: self.name.unwrap_or_else(|| format!("{} at {}", info.kind, info.location)),
+            name,
             hasher: RowHasher::new(algorithm, truncation)?,
             mode,
             graph: self.graph,

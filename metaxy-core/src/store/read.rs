@@ -18,7 +18,8 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{children_only, read_request};
 use crate::spec::FeatureSpec;
 
-use super::{MetadataStore, RowStream, check_system_columns};
+use super::trace::{Passing, call, feature_of};
+use super::{MetadataStore, RowStream, Rows, check_system_columns};
 
 /// A read, to be awaited. By default it returns the newest row of every sample of the current feature version that is
 /// not deleted.
@@ -55,6 +56,15 @@ impl MetadataStore {
             with_markers: false,
             without_fallback: false,
         }
+    }
+
+    /// Returns the schema of the rows that a read of a feature returns.
+    #[cfg(feature = "datafusion")]
+    pub(crate) async fn schema_of_rows(&self, key: &FeatureKey) -> Result<SchemaRef> {
+        let plan = self.plan(key)?;
+        let Some(source) = self.serving(key).await? else { return Err(self.not_found(key).await) };
+        check_system_columns(key, &source.schema)?;
+        Ok(CurrentFields::new(&plan.spec, &source.schema).schema)
     }
 
     /// Scans a table of this store's own backend, and applies what the backend has not applied.
@@ -133,7 +143,23 @@ impl ReadRequest {
         self
     }
 
-    async fn run(mut self) -> Result<RowStream> {
+    /// Runs the read, and returns all rows in memory.
+    ///
+    /// # Errors
+    /// The errors of the read, and those of the storage system while it is read.
+    pub async fn rows(self) -> Result<Rows> {
+        self.await?.rows().await
+    }
+
+    /// Begins the read; its span ends with the rows.
+    async fn run(self) -> Result<RowStream> {
+        let feature = feature_of(&self.selection, |(key, _)| key.to_string());
+        let call = call!("read", feature = feature, store = self.store.name(), complete = tracing::field::Empty);
+        let (schema, rows) = call.run(self.begin()).await?.into_parts();
+        Ok(RowStream::new(schema, Passing::new(call, rows).boxed()))
+    }
+
+    async fn begin(mut self) -> Result<RowStream> {
         if self.without_fallback {
             self.store = self.store.with(|inner| inner.fallbacks.clear());
         }

@@ -14,6 +14,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 
 use super::append::Preparation;
 use super::named::Named;
+use super::trace::{Volume, call, feature_of};
 use super::{Duplicates, IntoBatches, MetadataStore};
 
 /// A rebase, to be awaited. Returns the number of rows written.
@@ -84,13 +85,20 @@ impl RebaseRequest {
     }
 
     async fn run(self) -> Result<u64> {
+        let feature = feature_of(&self.selection, |selection| selection.feature.to_string());
+        let call =
+            call!("rebase", feature = feature, store = self.store.name(), from_version = self.from_version.as_str());
+        Ok(call.run(self.rebase()).await?.rows)
+    }
+
+    async fn rebase(self) -> Result<Volume> {
         let Self { store, from_version, selection } = self;
         let Selection { feature: key, samples } = selection.finish()?;
         store.check_writable("rebase")?;
         store.plan(&key)?;
         // The stamp is taken before the reads: rows that are written during the reads are later.
         let at = store.stamp_for(std::slice::from_ref(&key)).await?;
-        let Some(rows) = rebased(&store, &key, &from_version, samples).await? else { return Ok(0) };
+        let Some(rows) = rebased(&store, &key, &from_version, samples).await? else { return Ok(Volume::default()) };
         let preparation = Preparation::of_rows(store.stamping(at), Duplicates::Last);
         let prepared = store.prepare_stream(&key, rows, preparation).await?;
         store.append_prepared(&key, prepared).await

@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use arrow::array::RecordBatch;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::deferred::Deferred;
 use crate::error::{Error, Result};
@@ -19,6 +21,7 @@ use crate::schema::bytes_of_rows;
 use super::MetadataStore;
 use super::append::Preparation;
 use super::known::{deletions_in, unknown_rows};
+use super::trace::{Outcome, Volume, call, record_numbers};
 
 /// The number of rows that are held before they are written, and of bytes.
 const ROWS_PER_WRITE: usize = 100_000;
@@ -59,7 +62,7 @@ pub struct CopyProgress {
 /// What became of the rows of one feature.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    written: u64,
+    written: Volume,
     skipped: u64,
     deleted: u64,
 }
@@ -74,6 +77,19 @@ pub struct CopySummary {
     pub skipped: BTreeMap<FeatureKey, u64>,
     /// The number of written rows that delete a sample.
     pub deleted: BTreeMap<FeatureKey, u64>,
+}
+
+impl Outcome for Counts {
+    fn record(&self, span: &Span) {
+        self.written.record(span);
+        record_numbers(span, &[("skipped", self.skipped), ("deleted", self.deleted)]);
+    }
+}
+
+impl Outcome for CopySummary {
+    fn record(&self, span: &Span) {
+        record_numbers(span, &[("rows", self.total())]);
+    }
 }
 
 impl CopySummary {
@@ -144,7 +160,12 @@ impl CopyRequest {
         self
     }
 
-    async fn run(mut self) -> Result<CopySummary> {
+    async fn run(self) -> Result<CopySummary> {
+        let call = call!("copy", source = self.source.name(), target = self.target.name());
+        call.run(self.copy()).await
+    }
+
+    async fn copy(mut self) -> Result<CopySummary> {
         self.target.check_writable("copy")?;
         self.target.check_hash(&self.source)?;
         let Selection { features, mut filters, global_filters } = std::mem::take(&mut self.selection).finish()?;
@@ -159,8 +180,9 @@ impl CopyRequest {
             let filters = filters.remove(&key).unwrap_or_default().into_iter().chain(global_filters.iter().cloned());
             match source.has_feature(&key).await? {
                 true => {
-                    let counts = self.copy_feature(&source, &key, filters.collect()).await?;
-                    summary.rows.insert(key.clone(), counts.written);
+                    let call = call!("copy_feature", feature = key.to_string(), skipped = Empty, deleted = Empty);
+                    let counts = call.run(self.copy_feature(&source, &key, filters.collect())).await?;
+                    summary.rows.insert(key.clone(), counts.written.rows);
                     summary.skipped.insert(key.clone(), counts.skipped);
                     summary.deleted.insert(key, counts.deleted);
                 }
@@ -192,21 +214,21 @@ impl CopyRequest {
             bytes += bytes_of_rows(&batch);
             pending.push(batch);
             if rows >= ROWS_PER_WRITE || bytes >= BYTES_PER_WRITE {
-                counts.written += self.flush(key, std::mem::take(&mut pending), counts.written, false).await?;
+                counts.written += self.flush(key, std::mem::take(&mut pending), counts.written.rows, false).await?;
                 (rows, bytes) = (0, 0);
             }
         }
-        counts.written += self.flush(key, pending, counts.written, true).await?;
+        counts.written += self.flush(key, pending, counts.written.rows, true).await?;
         counts.skipped = skipped.load(Ordering::Relaxed);
         Ok(counts)
     }
 
-    async fn flush(&mut self, key: &FeatureKey, batches: Vec<RecordBatch>, before: u64, done: bool) -> Result<u64> {
-        let rows = self.target.prepare_and_append(key, batches, Preparation::COMPLETE).await?;
+    async fn flush(&mut self, key: &FeatureKey, batches: Vec<RecordBatch>, before: u64, done: bool) -> Result<Volume> {
+        let written = self.target.prepare_and_append(key, batches, Preparation::COMPLETE).await?;
         if let Some(progress) = &mut self.progress {
-            progress(&CopyProgress { feature: key.clone(), rows: before + rows, done });
+            progress(&CopyProgress { feature: key.clone(), rows: before + written.rows, done });
         }
-        Ok(rows)
+        Ok(written)
     }
 }
 

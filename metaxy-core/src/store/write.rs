@@ -17,6 +17,7 @@ use super::append::{Preparation, Prepared};
 use super::data::GivenRows;
 use super::made_from::MadeFrom;
 use super::stamp::Stamping;
+use super::trace::{Volume, call, feature_of};
 use super::{Increment, IntoBatches, IntoRows, MetadataStore, RowsToWrite};
 
 /// A write, to be awaited. Returns the number of rows written.
@@ -127,6 +128,13 @@ impl WriteRequest {
     }
 
     async fn run(self) -> Result<u64> {
+        let features =
+            |rows: &Given| rows.features.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>().join(", ");
+        let call = call!("write", feature = feature_of(&self.rows, features), store = self.store.name());
+        Ok(call.run(self.write()).await?.rows)
+    }
+
+    async fn write(self) -> Result<Volume> {
         let Self { store, rows, materialization_id, preserve_versions } = self;
         store.check_writable("write")?;
         let Given { mut features, made_from } = rows.finish()?;
@@ -151,7 +159,7 @@ impl WriteRequest {
             };
             prepared.push((key, rows));
         }
-        let mut written = 0;
+        let mut written = Volume::default();
         for (key, rows) in prepared {
             written += store.append_prepared(&key, rows).await?;
         }

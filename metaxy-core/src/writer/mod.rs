@@ -6,7 +6,7 @@
 //! ```no_run
 //! # use metaxy_core::{MetadataStore, RecordBatch, Result};
 //! # fn transcribe(sample: &RecordBatch) -> Result<RecordBatch> { Ok(sample.clone()) }
-//! # async fn example(store: MetadataStore) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example(store: MetadataStore) -> Result<()> {
 //! use metaxy_core::BufferedMetadataWriter;
 //!
 //! let writer = BufferedMetadataWriter::builder(store.clone()).spool("/var/spool/transcripts").start().await?;

@@ -65,3 +65,9 @@ impl WriterError {
         }
     }
 }
+
+impl From<WriterError> for Error {
+    fn from(error: WriterError) -> Self {
+        Self::Unwritten { source: error.into() }
+    }
+}

@@ -15,6 +15,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tracing::field::Empty;
 
 use crate::checkpoint::Checkpoint;
 use crate::deferred::Deferred;
@@ -25,6 +26,7 @@ use crate::key::{FeatureKey, IntoFeatureKey};
 use crate::plan::{NativeOutcome, ResolveOptions};
 
 use super::data::schema_of;
+use super::trace::{Call, call, feature_of};
 use super::{Increment, IntoBatches, LazyIncrement, MetadataStore, Rows, VersioningEngine};
 
 use changed::{ChangedFields, with_all_fields};
@@ -210,6 +212,10 @@ impl ResolveRequest {
     /// # Errors
     /// The errors of the resolve itself, except those of reading.
     pub async fn lazy(self) -> Result<LazyIncrement> {
+        self.begin_call(true).run(self.plan()).await
+    }
+
+    async fn plan(self) -> Result<LazyIncrement> {
         let Self { store, parts, versioning_engine, since, with_changed_fields } = self;
         let Parts { feature: key, samples, options } = parts.finish()?;
         if with_changed_fields {
@@ -248,7 +254,24 @@ impl ResolveRequest {
         self
     }
 
+    fn begin_call(&self, lazy: bool) -> Call {
+        call!(
+            "resolve",
+            feature = feature_of(&self.parts, |parts| parts.feature.to_string()),
+            store = self.store.name(),
+            lazy = lazy,
+            basis = Empty,
+            new = Empty,
+            stale = Empty,
+            orphaned = Empty
+        )
+    }
+
     async fn run(self) -> Result<Increment> {
+        self.begin_call(false).run(self.resolve()).await
+    }
+
+    async fn resolve(self) -> Result<Increment> {
         let Self { store, parts, versioning_engine, since, with_changed_fields } = self;
         let Parts { feature: key, samples, options } = parts.finish()?;
         if let Some(samples) = samples {
