@@ -6,7 +6,8 @@ use libfuzzer_sys::fuzz_target;
 use metaxy_delta::{DeltaBackend, DeltaConfig};
 use metaxy_testkit::fuzz::Overlaid;
 
-static STORE: LazyLock<Overlaid> = LazyLock::new(|| Overlaid::new("seeds/delta", "t.delta"));
+static STORE: LazyLock<Overlaid> =
+    LazyLock::new(|| Overlaid::new(concat!(env!("CARGO_MANIFEST_DIR"), "/seeds/delta"), "t.delta"));
 
 fuzz_target!(|data: &[u8]| {
     STORE.run(data, |root| {
