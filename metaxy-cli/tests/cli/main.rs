@@ -2,6 +2,7 @@
 
 mod errors;
 mod files;
+mod guide;
 mod help;
 mod mcp;
 mod outputs;
