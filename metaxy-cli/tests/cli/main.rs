@@ -6,6 +6,7 @@ mod guide;
 mod help;
 mod mcp;
 mod outputs;
+mod picture;
 mod projects;
 mod readme;
 mod rebase;
