@@ -1,4 +1,4 @@
-//! What a release needs: files and settings of each crate, licences of C and C++ that is compiled in, chapters in order.
+//! What a release needs: files and settings of each crate, licences of compiled C and C++, headings of the CHANGELOG.
 
 use std::path::{Path, PathBuf};
 
