@@ -20,6 +20,8 @@ pub mod fence;
 pub mod file_changes;
 pub mod filter;
 pub mod graph;
+#[cfg(doc)]
+pub mod guide;
 pub mod hash;
 pub mod ipc;
 pub mod key;

@@ -6,7 +6,7 @@ use std::process::Command;
 use metaxy_core::MetaxyConfig;
 use metaxy_core::config::Environment;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "metaxy-sqlite/README.md",
     "metaxy-duckdb/README.md",
@@ -14,6 +14,7 @@ const DOCUMENTS: [&str; 7] = [
     "metaxy-postgres/README.md",
     "metaxy-core/README.md",
     "metaxy-core/src/config/mod.rs",
+    "metaxy-core/src/guide/chains.md",
 ];
 
 /// Returns the configurations in a document.

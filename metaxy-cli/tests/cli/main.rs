@@ -2,11 +2,13 @@
 
 mod errors;
 mod files;
+mod guide;
 mod help;
 mod mcp;
 mod outputs;
 #[cfg(feature = "sqlite")]
 mod page;
+mod picture;
 mod projects;
 mod readme;
 mod rebase;

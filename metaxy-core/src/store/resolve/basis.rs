@@ -24,6 +24,7 @@ impl fmt::Display for Basis {
         match self {
             Self::AllRows { reason: None } => f.write_str("all rows"),
             Self::AllRows { reason: Some(reason) } => write!(f, "all rows, because {reason}"),
+            Self::Changes { keys: 1 } => f.write_str("the 1 key that may have changed"),
             Self::Changes { keys } => write!(f, "the {keys} keys that may have changed"),
             Self::Unchanged => f.write_str("no row, because no table has changed"),
         }
