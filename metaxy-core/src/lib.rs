@@ -11,6 +11,7 @@ mod deferred;
 pub mod definitions;
 mod engine;
 pub mod error;
+pub mod executor;
 pub mod feature_files;
 pub mod fence;
 pub mod file_changes;
