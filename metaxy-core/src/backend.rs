@@ -44,7 +44,7 @@ use crate::plan::IncrementPlan;
 use crate::schema::bytes_of_rows;
 
 pub use crate::capabilities::{Capabilities, OtherProcesses, Writers};
-pub use crate::plan::{NativeIncrement, NativeOutcome};
+pub use crate::plan::{NativeIncrement, NativeLimits, NativeOutcome, NativeRows};
 pub use crate::position::{Position, unrepeated};
 pub use crate::scan::{Appended, BatchStream, Scan, ScanKeys, ScanRequest, ScanStage, stream_of};
 
@@ -260,9 +260,10 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
 
     /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the
     /// increment crossing the wire. [`NativeOutcome::Declined`] says why it cannot, and the core runs the plan itself.
-    /// Only called when all tables of the plan live in this backend. [`plan::sql`](crate::plan::sql) helps with SQL.
-    async fn resolve_natively(&self, plan: &IncrementPlan) -> Result<NativeOutcome> {
-        let _ = plan;
+    /// Only called when all tables of the plan live in this backend. [`plan::sql`](crate::plan::sql) helps with SQL, and
+    /// [`executor`](crate::executor) with Arrow arrays. The limits are for engines that run in this process.
+    async fn resolve_natively(&self, plan: &IncrementPlan, limits: &NativeLimits) -> Result<NativeOutcome> {
+        let _ = (plan, limits);
         Ok(NativeOutcome::Declined(format!("{} has no engine of its own", self.info().kind)))
     }
 

@@ -13,6 +13,7 @@ mod deferred;
 pub mod definitions;
 mod engine;
 pub mod error;
+pub mod executor;
 pub mod feature_files;
 #[cfg(feature = "datafusion")]
 pub mod feature_table;

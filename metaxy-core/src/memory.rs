@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::error::{Error, Result};
+use crate::plan::NativeLimits;
 
 /// The environment variable that sets the limit of all stores without their own.
 const MEMORY_LIMIT_VARIABLE: &str = "METAXY_MEMORY_LIMIT";
@@ -73,6 +74,11 @@ impl MemoryPool {
     /// Creates a separate pool with another limit.
     pub(crate) fn limited(&self, limit: usize) -> Arc<Self> {
         Self::new(limit, Some(&self.directory)).with_partitions(self.partitions)
+    }
+
+    /// Returns what a storage system may use that computes in this process.
+    pub(crate) fn limits(&self) -> NativeLimits {
+        NativeLimits { memory: self.limit, directory: self.directory.clone() }
     }
 
     /// Returns the number of bytes of rows that each of `steps` concurrent steps may process at a time.

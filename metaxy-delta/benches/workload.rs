@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use metaxy_core::SharedBackend;
 use metaxy_core::error::BoxError;
+use metaxy_core::{SharedBackend, VersioningEngine};
 use metaxy_delta::{DeltaBackend, DeltaConfig};
 use metaxy_testkit::workload::{self, Subject};
 
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Subject::engine_alone().reference("delta"),
         Subject::new("delta", open).reference("delta"),
         Subject::new("delta by streams", open).streamed().reference("delta"),
+        Subject::new("delta native (DataFusion)", open).versioning_engine(VersioningEngine::Native).reference("delta"),
     ])
 }
 

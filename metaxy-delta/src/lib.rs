@@ -7,6 +7,7 @@ mod connection;
 mod delete;
 mod error;
 mod location;
+mod native;
 mod read;
 mod table;
 mod types;

@@ -17,8 +17,12 @@ use crate::hash::RowHasher;
 use super::float_text::{self, float_text};
 use super::parallel;
 
-/// Returns the values of one member; null if the row, or the whole column, has no such member.
-pub(crate) fn member(array: &ArrayRef, struct_key: &str) -> Result<StringArray> {
+/// Returns the values of one member of a by-field column, a struct or map of texts; null if the row, or the whole column,
+/// has no such member.
+///
+/// # Errors
+/// [`Error::Arrow`](crate::Error::Arrow) if its values have no texts.
+pub fn member(array: &ArrayRef, struct_key: &str) -> Result<StringArray> {
     let values = match array.data_type() {
         DataType::Struct(_) => {
             let array = array.as_struct();
@@ -100,8 +104,11 @@ pub(crate) fn value_or_empty(array: &StringArray, row: usize) -> &str {
     if array.is_valid(row) { array.value(row) } else { "" }
 }
 
-/// Casts any text column to the one text type that the engine works with.
-pub(crate) fn text(array: &ArrayRef) -> Result<StringArray> {
+/// Casts any text column to the one text type that the engine works with; numbers are written as in hashed texts.
+///
+/// # Errors
+/// [`Error::Arrow`](crate::Error::Arrow) if the values have no texts.
+pub fn text(array: &ArrayRef) -> Result<StringArray> {
     Ok(match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().clone(),
         DataType::Float64 => floats::<Float64Type>(array, float_text::DOUBLE),

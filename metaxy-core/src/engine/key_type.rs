@@ -18,7 +18,7 @@ const SIGNED_DIGITS: u8 = 19;
 const UNSIGNED_DIGITS: u8 = 20;
 
 /// Returns the type in which values of two types are compared as keys, if there is one.
-pub(crate) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
+pub fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
     joined(&canonical_type(left)?, &canonical_type(right)?)
 }
 
@@ -127,8 +127,11 @@ fn decimal(whole: u8, fraction: u8) -> Option<DataType> {
     }
 }
 
-/// Converts values to the form in which a key type compares them: equal values have the same bits.
-pub(super) fn comparable(array: &ArrayRef, key_type: &DataType) -> Result<ArrayRef> {
+/// Converts values to the form in which a key type ([`common_type`]) compares them: equal values have the same bits.
+///
+/// # Errors
+/// [`Error::Arrow`](crate::Error::Arrow) if a value has no such form.
+pub fn comparable(array: &ArrayRef, key_type: &DataType) -> Result<ArrayRef> {
     let array = plain_array(array)?;
     match key_type {
         _ if *array.data_type() == DataType::Null => Ok(new_null_array(&compared_type(key_type), array.len())),
@@ -165,7 +168,7 @@ pub(super) fn comparable(array: &ArrayRef, key_type: &DataType) -> Result<ArrayR
 }
 
 /// Returns the type of the values that [`comparable`] returns.
-pub(super) fn compared_type(key_type: &DataType) -> DataType {
+pub fn compared_type(key_type: &DataType) -> DataType {
     match key_type {
         DataType::Timestamp(TimeUnit::Nanosecond, _) | DataType::Duration(TimeUnit::Nanosecond) => {
             DataType::Decimal128(38, 0)

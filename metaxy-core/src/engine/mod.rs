@@ -55,7 +55,8 @@ use crate::plan::RowKind;
 use crate::schema::plain_type;
 use crate::spec::FeatureSpec;
 
-pub(crate) use by_field::{conform as conform_by_field, text};
+pub(crate) use by_field::conform as conform_by_field;
+pub use by_field::{member, text};
 pub(crate) use carry_over::carry_over;
 pub(crate) use changed::{with_all_fields, with_changed_fields};
 pub(crate) use collect::collect;
@@ -64,6 +65,7 @@ pub(crate) use groups::{by_key, key_hashes, last_rows};
 pub(crate) use increasing::ids_increase;
 pub(crate) use key_list::KeyList;
 pub(crate) use key_type::{ambiguous_float, key_type};
+pub use key_type::{common_type, comparable, compared_type};
 pub(crate) use lookup::look_up;
 pub(crate) use parallel::map;
 pub(crate) use parts::tables_of;

@@ -21,7 +21,7 @@ use crate::lineage::{self, input_id_columns, renamed_ids};
 use crate::scan::ScanRequest;
 use crate::spec::{FeatureDep, FeatureSpec, Lineage};
 
-pub use native::{NativeIncrement, NativeOutcome, RowKind};
+pub use native::{NativeIncrement, NativeLimits, NativeOutcome, NativeRows, RowKind};
 
 /// The plan of a resolve.
 #[derive(Clone, Debug)]

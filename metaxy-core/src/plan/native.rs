@@ -1,6 +1,13 @@
 //! Increments by kind of row, and the result of a storage system that runs a plan itself.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use arrow::array::RecordBatch;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::error::Result;
 
 /// The kind of a row of an increment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +32,53 @@ pub struct NativeIncrement {
     pub orphaned: Vec<RecordBatch>,
 }
 
+/// The rows of an increment as a storage system computes them, each batch with its kind; orphaned rows come last.
+pub struct NativeRows(BoxStream<'static, Result<(RowKind, RecordBatch)>>);
+
+impl NativeRows {
+    /// Returns the rows of a stream. Dropping it stops the work.
+    pub fn new(rows: BoxStream<'static, Result<(RowKind, RecordBatch)>>) -> Self {
+        Self(rows)
+    }
+
+    /// Returns the rows.
+    pub fn into_stream(self) -> BoxStream<'static, Result<(RowKind, RecordBatch)>> {
+        self.0
+    }
+}
+
+impl From<NativeIncrement> for NativeRows {
+    fn from(increment: NativeIncrement) -> Self {
+        let NativeIncrement { new, stale, orphaned } = increment;
+        let kinds = [(RowKind::New, new), (RowKind::Stale, stale), (RowKind::Orphaned, orphaned)];
+        let rows =
+            kinds.into_iter().flat_map(|(kind, batches)| batches.into_iter().map(move |batch| Ok((kind, batch))));
+        Self(futures::stream::iter(rows).boxed())
+    }
+}
+
+impl fmt::Debug for NativeRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NativeRows").finish_non_exhaustive()
+    }
+}
+
+/// What a storage system that computes in this process may use for a plan: the settings of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NativeLimits {
+    /// The bytes that it may hold (`memory_limit`).
+    pub memory: usize,
+    /// The directory for rows that do not fit (`temp_dir`).
+    pub directory: PathBuf,
+}
+
 /// The outcome of a plan that a storage system was given.
 #[derive(Debug)]
 pub enum NativeOutcome {
     /// It has run, with this result.
     Done(NativeIncrement),
+    /// It runs while its rows are read.
+    Rows(NativeRows),
     /// The storage system cannot run it, for this reason.
     Declined(String),
 }

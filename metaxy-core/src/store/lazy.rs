@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use tracing::field::Empty;
 
 use crate::engine::{IncrementCounts, KindStream};
@@ -42,11 +42,18 @@ use super::{Increment, RowStream};
 pub struct LazyIncrement {
     resolve: Arc<Resolve>,
     limit: Option<usize>,
+    /// Whether the storage system computes it.
+    is_native: bool,
 }
 
 impl LazyIncrement {
     pub(super) fn new(resolve: Resolve) -> Self {
-        Self { resolve: Arc::new(resolve), limit: None }
+        Self { resolve: Arc::new(resolve), limit: None, is_native: false }
+    }
+
+    /// Creates an increment that the storage system computes.
+    pub(super) fn native(resolve: Resolve) -> Self {
+        Self { is_native: true, ..Self::new(resolve) }
     }
 
     /// Limits the number of rows, of any kind; the work stops there.
@@ -88,7 +95,7 @@ impl LazyIncrement {
     pub async fn counts(&self) -> Result<IncrementCounts> {
         let call =
             call!("count", feature = self.resolve.feature().to_string(), new = Empty, stale = Empty, orphaned = Empty);
-        call.run(self.resolve.run().counts()).await
+        call.run(self.count()).await
     }
 
     /// Returns all rows in memory.
@@ -99,6 +106,22 @@ impl LazyIncrement {
         self.resolve.collect(self.stream()).await
     }
 
+    async fn count(&self) -> Result<IncrementCounts> {
+        if !self.is_native {
+            return self.resolve.run().counts().await;
+        }
+        let mut counts = IncrementCounts::default();
+        let mut rows = self.resolve.native_rows().await?;
+        while let Some((kind, batch)) = rows.try_next().await? {
+            match kind {
+                RowKind::New => counts.new += batch.num_rows(),
+                RowKind::Stale => counts.stale += batch.num_rows(),
+                RowKind::Orphaned => counts.orphaned += batch.num_rows(),
+            }
+        }
+        Ok(counts)
+    }
+
     fn rows_of(&self, kind: RowKind) -> RowStream {
         let rows = self.stream_of(move |other| other == kind).map_ok(|(_, batch)| batch);
         RowStream::new(self.resolve.schema_of(kind), rows.boxed())
@@ -106,7 +129,7 @@ impl LazyIncrement {
 
     fn stream_of(&self, wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static) -> IncrementStream {
         let resolve = self.resolve.clone();
-        let rows = resolve.run().rows(wanted);
+        let rows = if self.is_native { native_rows(resolve.clone(), wanted) } else { resolve.run().rows(wanted) };
         let rows = rows.map(move |item| {
             let (kind, batch) = item?;
             Ok((kind, resolve.shown(kind, batch)?))
@@ -122,6 +145,12 @@ impl LazyIncrement {
         );
         IncrementStream { rows: Passing::new(call, limited) }
     }
+}
+
+/// Returns the rows of the wanted kinds of an increment that the storage system computes.
+fn native_rows(resolve: Arc<Resolve>, wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static) -> KindStream {
+    let rows = stream::once(async move { resolve.native_rows().await }).try_flatten();
+    rows.try_filter(move |(kind, _)| future::ready(wanted(*kind))).boxed()
 }
 
 impl fmt::Debug for LazyIncrement {

@@ -207,7 +207,8 @@ impl ResolveRequest {
     }
 
     /// Locates the tables and makes the plan; the increment is computed while it is read. The storage system's own
-    /// engine is not used.
+    /// engine is used if [`versioning_engine`](Self::versioning_engine) was called with [`VersioningEngine::Native`];
+    /// checkpoints are then left aside.
     ///
     /// # Errors
     /// The errors of the resolve itself, except those of reading.
@@ -224,17 +225,14 @@ impl ResolveRequest {
                 hint: "await the request instead".to_owned(),
             });
         }
-        if versioning_engine == Some(VersioningEngine::Native) {
-            return Err(Error::Unsupported {
-                what: format!("a lazy resolve of `{key}` inside the storage system"),
-                hint: "await the request instead, or use versioning_engine `auto` or `arrow`".to_owned(),
-            });
-        }
         if let Some(samples) = samples {
             return Ok(LazyIncrement::new(Resolve::of_samples(&store, &key, samples, options).await?));
         }
         if store.plan(&key)?.spec.is_root() {
             return Err(Error::RootWithoutSamples(key));
+        }
+        if versioning_engine == Some(VersioningEngine::Native) {
+            return Ok(LazyIncrement::native(Resolve::of_inputs(&store, &key, &options).await?));
         }
         if options.skip_comparison {
             return Ok(LazyIncrement::new(Resolve::of_inputs(&store, &key, &options).await?));
@@ -339,10 +337,8 @@ async fn increment_of(resolve: Resolve, engine: VersioningEngine) -> Result<Incr
     }
     match resolve.natively(engine).await? {
         NativeOutcome::Done(increment) => resolve.increment_of(increment),
-        NativeOutcome::Declined(reason) if engine == VersioningEngine::Native => Err(Error::Unsupported {
-            what: format!("resolving `{}` inside the storage system", resolve.feature()),
-            hint: format!("{reason}; use versioning_engine `auto` or `arrow`"),
-        }),
+        NativeOutcome::Rows(rows) => resolve.collect(rows.into_stream()).await,
+        NativeOutcome::Declined(reason) if engine == VersioningEngine::Native => Err(resolve.declined(&reason)),
         NativeOutcome::Declined(reason) => {
             tracing::debug!(feature = %resolve.feature(), reason, "the Arrow engine runs a declined resolve");
             resolve.in_engine().await

@@ -10,12 +10,12 @@ use futures::{Stream, TryStreamExt};
 
 use crate::blocking;
 use crate::checkpoint::{Checkpoint, Contents, Mark, Serving};
-use crate::engine::{self, InputScan, PlanSource, Run, Table};
-use crate::error::Result;
+use crate::engine::{self, InputScan, KindStream, PlanSource, Run, Table};
+use crate::error::{Error, Result};
 use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
 use crate::plan::RowKind;
-use crate::plan::{IncrementPlan, NativeIncrement, NativeOutcome, PlanTable, ResolveOptions};
+use crate::plan::{IncrementPlan, NativeIncrement, NativeOutcome, NativeRows, PlanTable, ResolveOptions};
 use crate::scan::{Scan, ScanRequest};
 use crate::spec::FeatureSpec;
 
@@ -213,7 +213,24 @@ impl Resolve {
         if engine == VersioningEngine::Auto && !own.prefers_native(&self.plan) {
             return Ok(NativeOutcome::Declined("the Arrow engine is faster".to_owned()));
         }
-        own.resolve_natively(&self.plan).await
+        own.resolve_natively(&self.plan, &self.store.inner.pool.limits()).await
+    }
+
+    /// Returns the rows of an increment that the storage system computes.
+    pub(in crate::store) async fn native_rows(&self) -> Result<KindStream> {
+        match self.natively(VersioningEngine::Native).await? {
+            NativeOutcome::Done(increment) => Ok(NativeRows::from(increment).into_stream()),
+            NativeOutcome::Rows(rows) => Ok(rows.into_stream()),
+            NativeOutcome::Declined(reason) => Err(self.declined(&reason)),
+        }
+    }
+
+    /// Returns the error of a plan that only the storage system may run, and that it declines.
+    pub(super) fn declined(&self, reason: &str) -> Error {
+        Error::Unsupported {
+            what: format!("resolving `{}` inside the storage system", self.plan.feature),
+            hint: format!("{reason}; use versioning_engine `auto` or `arrow`"),
+        }
     }
 
     /// Returns the input of the engine.

@@ -55,7 +55,8 @@ pub(crate) async fn request<T: Send + 'static>(work: impl Future<Output = T> + S
     spawn(work)?.await.map_err(Error::from)
 }
 
-fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<JoinHandle<T>> {
+/// Starts a task on the threads of this crate.
+pub(crate) fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<JoinHandle<T>> {
     match RUNTIME.as_ref() {
         Ok(runtime) => Ok(runtime.spawn(work)),
         Err(error) => {

@@ -1,0 +1,160 @@
+//! A whole resolve as one query of DataFusion, in this process: the second executor of plans.
+//!
+//! The query reads the inputs as a scan would, hashes, joins and compares them, and returns the rows that are new or
+//! stale, and the keys of those that are orphaned, whose columns a second query reads. Where DataFusion compares, sorts
+//! or writes values in another way than the Arrow engine, functions of the core take its place.
+
+mod current;
+mod expected;
+mod functions;
+mod group_hash;
+mod hash;
+mod input;
+mod names;
+mod query;
+mod relation;
+mod rows;
+mod run;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
+use deltalake::datafusion::error::DataFusionError;
+use futures::future::ready;
+use futures::lock::Mutex;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use metaxy_core::backend::{NativeLimits, NativeOutcome, NativeRows};
+use metaxy_core::plan::{IncrementPlan, RowKind};
+use metaxy_core::{Error, FeatureKey, Result, executor};
+
+use crate::catalog;
+use crate::connection::Session;
+use crate::table::log::Table;
+use crate::table::log::state::{TableState, check_files};
+
+use current::CurrentRows;
+use query::Query;
+use rows::Failure;
+use run::Runner;
+
+/// The reason why a plan cannot run here.
+#[derive(Debug)]
+struct Declined(String);
+
+impl From<String> for Declined {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
+impl From<&str> for Declined {
+    fn from(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+}
+
+impl From<DataFusionError> for Declined {
+    fn from(error: DataFusionError) -> Self {
+        Self(format!("DataFusion cannot plan it: {}", error.strip_backtrace()))
+    }
+}
+
+/// A table of the plan, at one version.
+struct Part {
+    key: FeatureKey,
+    table: Arc<Table>,
+    state: Arc<TableState>,
+}
+
+impl Part {
+    async fn find(session: &Session, key: &FeatureKey) -> Result<Option<Arc<Self>>> {
+        let Some((table, state)) = catalog::find(session, key).await? else { return Ok(None) };
+        check_files(&table.name, &state.files)?;
+        Ok(Some(Arc::new(Self { key: key.clone(), table, state })))
+    }
+
+    fn data_type(&self, name: &str) -> Result<&DataType, Declined> {
+        let column = self.state.schema.column(name);
+        let column = column.ok_or_else(|| Declined(format!("`{}` has no column `{name}`", self.key)))?;
+        Ok(column.logical.data_type())
+    }
+}
+
+/// Runs a plan.
+pub(crate) async fn resolve(session: &Session, plan: &IncrementPlan, limits: &NativeLimits) -> Result<NativeOutcome> {
+    let own = plan.current.iter().map(|_| &plan.feature);
+    let mut parts = Vec::new();
+    for key in plan.inputs.iter().map(|input| &input.feature).chain(own) {
+        match Part::find(session, key).await? {
+            Some(part) => parts.push(part),
+            None => return Ok(NativeOutcome::Declined(format!("`{key}` has no table"))),
+        }
+    }
+    let failure = Failure::default();
+    let runner = Runner::new(&parts, &session.context, plan.feature.table_name(), limits, failure.clone())?;
+    let (query, current) = match prepare(plan, parts, &failure) {
+        Ok(prepared) => prepared,
+        Err(Declined(reason)) => return Ok(NativeOutcome::Declined(reason)),
+    };
+    Ok(NativeOutcome::Rows(run(Arc::new(plan.clone()), query, current, runner)))
+}
+
+/// Makes the query, and says how orphaned rows are found.
+fn prepare(
+    plan: &IncrementPlan,
+    mut parts: Vec<Arc<Part>>,
+    failure: &Failure,
+) -> Result<(Query, Option<CurrentRows>), Declined> {
+    let keys = plan.join_columns.iter().map(|name| Ok((name.clone(), key_type(plan, &parts, name)?)));
+    let keys = keys.collect::<Result<Vec<_>, Declined>>()?;
+    let current = plan.current.as_ref().and_then(|current| Some((current, parts.pop()?)));
+    let current = current.map(|(current, part)| CurrentRows {
+        plan: current.clone(),
+        part,
+        keys: keys.clone(),
+        failure: failure.clone(),
+    });
+    Ok((Query::new(plan, &parts, current.as_ref(), &keys, failure)?, current))
+}
+
+/// Returns the type in which all tables compare a join column. `parts` are those of the inputs and, last, the feature's.
+fn key_type(plan: &IncrementPlan, parts: &[Arc<Part>], name: &str) -> Result<DataType, Declined> {
+    let names = plan.inputs.iter().map(|input| input.source_of(name)).chain(plan.current.iter().map(|_| name));
+    let mut shared: Option<DataType> = None;
+    for (part, own) in parts.iter().zip(names) {
+        let data_type = part.data_type(own)?;
+        let common = executor::common_type(shared.as_ref().unwrap_or(data_type), data_type);
+        let unlike =
+            || Declined(format!("rows are matched by `{name}`, whose values in `{}` are {data_type}", part.key));
+        shared = Some(common.ok_or_else(unlike)?);
+    }
+    shared.ok_or_else(|| Declined::from("a root has no inputs in the store"))
+}
+
+/// Runs the query, and after it that of the orphaned rows.
+fn run(plan: Arc<IncrementPlan>, query: Query, current: Option<CurrentRows>, runner: Runner) -> NativeRows {
+    let runner = Arc::new(runner);
+    let orphaned: Arc<Mutex<Vec<RecordBatch>>> = Arc::default();
+    let (found, reading) = (orphaned.clone(), runner.clone());
+    let changed = runner.rows(query.query.clone()).and_then(move |batch| {
+        let split = query.split(&plan, &batch);
+        let found = found.clone();
+        async move {
+            let split = split?;
+            found.lock().await.extend(split.orphaned);
+            Ok(stream::iter(split.rows.into_iter().map(Ok)))
+        }
+    });
+    let orphans = async move {
+        let keys = std::mem::take(&mut *orphaned.lock().await);
+        let Some(current) = current.filter(|_| !keys.is_empty()) else { return Ok(stream::empty().boxed()) };
+        let query = current.of_keys(keys).map_err(|Declined(reason)| Error::Unsupported {
+            what: format!("reading orphaned rows of `{}` with DataFusion", current.part.key),
+            hint: format!("{reason}; use versioning_engine `arrow`"),
+        })?;
+        let rows = reading.rows(query).and_then(move |batch| ready(current.named(&batch)));
+        Ok::<_, Error>(rows.map_ok(|batch| (RowKind::Orphaned, batch)).boxed())
+    };
+    NativeRows::new(changed.try_flatten().chain(stream::once(orphans).try_flatten()).boxed())
+}

@@ -1,0 +1,145 @@
+//! Runs queries: on the threads of this crate, within the memory limit and the directory for temporary files of the store.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use deltalake::datafusion::error::DataFusionError;
+use deltalake::datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use deltalake::datafusion::execution::memory_pool::FairSpillPool;
+use deltalake::datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use deltalake::datafusion::logical_expr::LogicalPlan;
+use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use metaxy_core::backend::{BatchStream, NativeLimits};
+use metaxy_core::{Error, Result, blocking, fence};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::KIND;
+use crate::error::ErrorContext;
+use crate::table::storage::runtime;
+
+use super::Part;
+use super::rows::Failure;
+
+/// The share of the limit that DataFusion counts; the rest is for what it does not: rows that are being read, and the
+/// batches between its operators.
+const SHARE: usize = 2;
+/// DataFusion needs this much to sort at all.
+const LEAST_MEMORY: usize = 256 << 20;
+/// The memory that a byte of a file and a row are expected to take, at least. Tables that fit are joined by hash tables,
+/// which cannot be spilled; others are sorted and merged.
+const BYTES_PER_FILE_BYTE: u64 = 16;
+const BYTES_PER_ROW: u64 = 1 << 10;
+/// The memory for each row of a batch: a sort of small memory needs small batches.
+const MEMORY_PER_BATCH_ROW: usize = 64 << 10;
+const BATCH_ROWS: usize = 8_192;
+/// What a sort reserves to merge its spilled rows, and the share of the memory that it may be.
+const MERGE_BYTES: usize = 10 << 20;
+const MERGE_SHARE: usize = 32;
+/// The number of batches that may wait to be read.
+const WAITING: usize = 2;
+
+/// Runs the queries of one plan.
+#[derive(Clone)]
+pub(super) struct Runner {
+    config: SessionConfig,
+    runtime: Arc<RuntimeEnv>,
+    context: ErrorContext,
+    table: String,
+    failure: Failure,
+}
+
+impl Runner {
+    pub(super) fn new(
+        parts: &[Arc<Part>],
+        context: &ErrorContext,
+        table: String,
+        limits: &NativeLimits,
+        failure: Failure,
+    ) -> Result<Self> {
+        let memory = (limits.memory / SHARE).max(LEAST_MEMORY);
+        let directory = DiskManagerMode::Directories(vec![limits.directory.clone()]);
+        let disk = DiskManagerBuilder::default().with_mode(directory).with_max_temp_directory_size(u64::MAX);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(|error| Error::backend(KIND, "starting DataFusion", error))?;
+        // Rows that are divided among partitions are copied, so that DataFusion counts them and not the batch they are from.
+        let mut config = SessionConfig::new().with_target_partitions(blocking::cores().max(2));
+        config = config.with_batch_size((memory / MEMORY_PER_BATCH_ROW).clamp(1, BATCH_ROWS));
+        let is_small = expected_bytes(parts).is_some_and(|bytes| bytes <= memory as u64);
+        config.options_mut().optimizer.prefer_hash_join = is_small;
+        config.options_mut().execution.sort_spill_reservation_bytes = MERGE_BYTES.min(memory / MERGE_SHARE);
+        Ok(Self { config, runtime, context: context.clone(), table, failure })
+    }
+
+    /// Returns the rows of a query. It starts with the first poll, and stops when the stream is dropped.
+    pub(super) fn rows(&self, query: LogicalPlan) -> BatchStream {
+        let runner = self.clone();
+        let start = async move {
+            let (sender, batches) = mpsc::channel(WAITING);
+            let task = Task(runtime::spawn(async move { runner.send(query, sender).await })?);
+            Ok::<_, Error>(stream::unfold((batches, task), |(mut batches, task)| async move {
+                Some((batches.recv().await?, (batches, task)))
+            }))
+        };
+        stream::once(start).try_flatten().boxed()
+    }
+
+    /// Runs a query, and sends its rows or the error that ends it.
+    async fn send(self, query: LogicalPlan, sender: mpsc::Sender<Result<RecordBatch>>) {
+        let run = fence::catch_async(self.run(query, &sender)).await;
+        if let Err(error) = run.unwrap_or_else(|panic| Err(panic.into())) {
+            // This fails if the stream was dropped, which is not an error.
+            let _ = sender.send(Err(error)).await;
+        }
+    }
+
+    async fn run(&self, query: LogicalPlan, sender: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
+        let session = SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
+        let frame = session.execute_logical_plan(query).await.map_err(|error| self.failed(error))?;
+        let mut rows = frame.execute_stream().await.map_err(|error| self.failed(error))?;
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(|error| self.failed(error))?;
+            if sender.send(Ok(batch)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Converts an error of a query: that of a reader is the caller's, whatever has become of it.
+    fn failed(&self, error: DataFusionError) -> Error {
+        if let Some(error) = self.failure.take() {
+            return error;
+        }
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(reason) => Error::LimitExceeded {
+                what: format!("the memory that DataFusion needs to resolve `{}` ({reason})", self.table),
+                limit: "the store's `memory_limit`".to_owned(),
+                hint: "raise it, or use versioning_engine `arrow`".to_owned(),
+            },
+            _ => Error::table(KIND, "resolving", &self.table, self.context.masked(&error)),
+        }
+    }
+}
+
+/// Returns about how much memory the rows of all tables take, if the logs state their numbers.
+fn expected_bytes(parts: &[Arc<Part>]) -> Option<u64> {
+    let mut files = parts.iter().flat_map(|part| part.state.files.iter());
+    files.try_fold(0_u64, |sum, file| {
+        let rows = file.rows()?.saturating_mul(BYTES_PER_ROW);
+        Some(sum.saturating_add(rows.max(file.size.saturating_mul(BYTES_PER_FILE_BYTE))))
+    })
+}
+
+/// A task that ends when it is dropped.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
