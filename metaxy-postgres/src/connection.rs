@@ -17,13 +17,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Row};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::KIND;
-use crate::catalog::TableName;
 use crate::config::Settings;
 use crate::error::During;
 use crate::server::connect::{Found, check_root_certificates, first_connection, no_schema};
 use crate::server::conninfo::SessionAttrs;
 use crate::server::liveness::Watch;
-use crate::server::notifications::notify;
 
 /// Counters of the bytes of rows that were transferred.
 #[derive(Debug, Default)]
@@ -227,12 +225,9 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Commits the transaction, which has changed a table, and tells those who watch it.
-    pub(crate) async fn commit_change(mut self, during: During<'_>, table: &TableName) -> Result<()> {
-        if self.session.notifies {
-            self.execute(during, &notify(table)).await?;
-        }
-        self.commit(during).await
+    /// Returns whether transactions tell of their changes.
+    pub(crate) fn notifies(&self) -> bool {
+        self.session.notifies
     }
 
     /// Returns the connection to the pool.

@@ -14,7 +14,7 @@ use crate::catalog::{Column, Table, TableName};
 use crate::connection::{Connection, Session};
 use crate::error::During;
 use crate::read;
-use crate::server::held;
+use crate::server::{held, notifications};
 use crate::sql;
 use crate::types;
 use crate::types::rows::RowReader;
@@ -39,7 +39,7 @@ pub(crate) async fn delete(
     if deleted > 0 {
         held::mark_if_empty(&mut connection, name).await?;
     }
-    connection.commit_change(during, name).await?;
+    notifications::commit(connection, during, name).await?;
     Ok(deleted)
 }
 
@@ -106,5 +106,5 @@ pub(crate) async fn drop_table(session: &Session, name: &TableName) -> Result<()
     let during = During::table("drop", &name.plain);
     let mut connection = session.begin(during).await?;
     connection.execute(during, &format!("DROP TABLE IF EXISTS {}", name.quoted)).await?;
-    connection.commit_change(during, name).await
+    notifications::commit(connection, during, name).await
 }

@@ -23,7 +23,7 @@ use sqlx::{Arguments, AssertSqlSafe, Encode, Type};
 use crate::catalog::{self, Column, TableName};
 use crate::connection::{Connection, Session};
 use crate::error::During;
-use crate::server::newest;
+use crate::server::{newest, notifications};
 use crate::sql::alter::{lock, plan_write};
 use crate::sql::quoted;
 use crate::types::encode::Encoder;
@@ -70,7 +70,7 @@ pub(crate) async fn append(
             copy(session, &mut connection, name, columns, Box::new(batches)).await?;
         }
     }
-    connection.commit_change(during, name).await?;
+    notifications::commit(connection, during, name).await?;
     newest::index(session, name).await;
     Ok(())
 }

@@ -4,20 +4,25 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, future};
+use metaxy_core::Result;
 use sqlx::Row;
 use sqlx::postgres::{PgListener, PgNotification, PgPoolOptions};
 
 use crate::catalog::TableName;
-use crate::connection::Session;
+use crate::connection::{Connection, Session};
+use crate::error::During;
 use crate::sql::names::literal;
 
 /// The channel of all notifications. Their payload is a table.
 const CHANNEL: &str = "metaxy";
 
-/// Returns the statement by which a transaction tells that it has changed a table. Listeners hear of it when the
-/// transaction is committed.
-pub(crate) fn notify(name: &TableName) -> String {
-    format!("SELECT pg_catalog.pg_notify('{CHANNEL}', {})", literal(&name.quoted))
+/// Commits a transaction that has changed a table, and tells those who listen.
+pub(crate) async fn commit(mut connection: Connection<'_>, during: During<'_>, table: &TableName) -> Result<()> {
+    if connection.notifies() {
+        let notify = format!("SELECT pg_catalog.pg_notify('{CHANNEL}', {})", literal(&table.quoted));
+        connection.execute(during, &notify).await?;
+    }
+    connection.commit(during).await
 }
 
 /// Returns an item for each change of one of the tables, until the store is closed or cannot listen.
