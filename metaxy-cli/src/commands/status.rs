@@ -99,7 +99,9 @@ impl Feature {
             (None, Some(new), Some(stale), Some(orphaned)) => {
                 let kinds = [(new, "new"), (stale, "stale"), (orphaned, "orphaned")];
                 let due = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}"));
-                std::iter::once(rows).chain(due).collect::<Vec<_>>().join(" · ")
+                let due: Vec<String> = due.collect();
+                let due = if due.is_empty() { "up to date".to_owned() } else { due.join(" · ") };
+                format!("{rows} · {due}")
             }
             _ => rows,
         }

@@ -10,7 +10,7 @@ use super::definitions::Feature;
 use super::filter::{Filter, order};
 use super::rows::{key, member, projected, time};
 use super::store::Scope;
-use super::{Oracle, Row};
+use super::{Oracle, Row, Table};
 
 /// The rows of a dependency, ready to be joined.
 pub(super) struct Input {
@@ -42,25 +42,20 @@ impl Oracle {
         let ids = input_ids(spec, dep, upstream);
         let mut input =
             Input { feature: name.clone(), optional: dep.optional, ids, columns: BTreeSet::new(), rows: Vec::new() };
-        let Some(table) = self.table(&name) else {
-            return if dep.optional { Ok(input) } else { Err(format!("`{name}` is in no store")) };
-        };
-        let renamed_columns: BTreeSet<String> = table.columns.iter().map(|column| renamed(dep, column)).collect();
-        if renamed_columns.len() < table.columns.len() {
-            return Err(format!("a rename gives two columns of `{name}` the same name"));
-        }
-        if let Some(from) =
-            dep.rename.iter().flatten().map(|(from, _)| from).find(|from| !table.columns.contains(*from))
-        {
-            return Err(format!("`{from}` of `{name}` is renamed, but does not exist"));
-        }
         let static_filters =
             dep.filters.iter().flatten().map(|text| Filter::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        for column in static_filters.iter().flat_map(Filter::columns) {
-            if !renamed_columns.contains(&column) && !columns::is_system(&column) {
-                return Err(format!("a filter on `{name}` names `{column}`, which is not a column"));
+        let Some(table) = self.table(&name) else {
+            if !dep.optional {
+                return Err(format!("`{name}` is in no store"));
             }
-        }
+            // A table whose rows were removed has its columns still.
+            if let Some(emptied) = self.tables.get(&name) {
+                let renamed_columns = renamed_columns(dep, emptied, &static_filters)?;
+                kept_columns(dep, upstream, &input.ids, &renamed_columns)?;
+            }
+            return Ok(input);
+        };
+        let renamed_columns = renamed_columns(dep, table, &static_filters)?;
         input.columns = kept_columns(dep, upstream, &input.ids, &renamed_columns)?;
         for row in self.rows_of(upstream, table, Scope::default(), filters)? {
             let whole: Row = row.iter().map(|(column, value)| (renamed(dep, column), value.clone())).collect();
@@ -95,6 +90,23 @@ impl Oracle {
             let Some(group) = groups.get(&key(&row.whole, &input.ids)) else { continue };
             row.versions = group.iter().map(|(field, all)| (field.clone(), self.hash(&all.join("|")))).collect();
         }
+    }
+}
+
+/// Returns the columns of a table under their new names, after checking renames and filters.
+fn renamed_columns(dep: &FeatureDep, table: &Table, filters: &[Filter]) -> Result<BTreeSet<String>, String> {
+    let name = dep.feature();
+    let renamed_columns: BTreeSet<String> = table.columns.iter().map(|column| renamed(dep, column)).collect();
+    if renamed_columns.len() < table.columns.len() {
+        return Err(format!("a rename gives two columns of `{name}` the same name"));
+    }
+    if let Some(from) = dep.rename.iter().flatten().map(|(from, _)| from).find(|from| !table.columns.contains(*from)) {
+        return Err(format!("`{from}` of `{name}` is renamed, but does not exist"));
+    }
+    let is_column = |column: &String| renamed_columns.contains(column) || columns::is_system(column);
+    match filters.iter().flat_map(Filter::columns).find(|column| !is_column(column)) {
+        Some(column) => Err(format!("a filter on `{name}` names `{column}`, which is not a column")),
+        None => Ok(renamed_columns),
     }
 }
 
