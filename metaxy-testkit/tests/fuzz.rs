@@ -1,4 +1,4 @@
-//! The targets of `cargo fuzz`: on their corpora, and on texts that are made of pieces of these.
+//! The targets of `cargo fuzz`: on their corpora, and on inputs that are made of pieces of these.
 //!
 //! `METAXY_FUZZ_ROUNDS=140000 cargo test -p metaxy-testkit --release --test fuzz` runs longer.
 
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use metaxy_testkit::fuzz::{self, run_corpus};
+use metaxy_testkit::fuzz::{self, run_changed, run_corpus};
 use metaxy_testkit::memory::MemoryBackend;
 
 /// Pieces that are difficult for parsers: ends, quotes, nesting, extreme numbers, other alphabets.
@@ -110,6 +110,7 @@ fn configurations() {
 #[test]
 fn spools() {
     run_corpus(&corpus("spool"), fuzz::spool);
+    run_changed(&corpus("spool"), rounds() / 10, 3, fuzz::spool);
 }
 
 #[test]

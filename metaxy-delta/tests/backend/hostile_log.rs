@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metaxy_core::{Error, StoreBackend};
 use metaxy_delta::DeltaBackend;
-use metaxy_testkit::fuzz::{Overlaid, run_corpus};
+use metaxy_testkit::fuzz::{Overlaid, run_changed, run_corpus};
 use serde_json::json;
 
 use crate::foreign_rows::{VECTOR, vector_file, vector_in_file};
@@ -236,12 +236,13 @@ async fn a_vacuum_of_files_outside_of_the_table() {
     }
 }
 
-/// The corpus of the target `delta_log` of `cargo fuzz`.
+/// The target `delta_log` of `cargo fuzz`, on its corpus and on inputs that are made of pieces of it.
 #[test]
 fn fuzzed_logs() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
     let store = Overlaid::new(fuzz.join("seeds/delta"), "t.delta");
-    run_corpus(&fuzz.join("corpus/delta_log"), |data| {
-        store.run(data, |root| Arc::new(DeltaBackend::new(local(root)).unwrap()));
-    });
+    let run = |data: &[u8]| store.run(data, |root| Arc::new(DeltaBackend::new(local(root)).unwrap()));
+    let corpus = fuzz.join("corpus/delta_log");
+    run_corpus(&corpus, run);
+    run_changed(&corpus, 100, 1, run);
 }
