@@ -25,6 +25,7 @@
 //! [`Error::Locked`], [`Error::Conflict`] and [`Error::Unreachable`] say that the same call may succeed later. Anything
 //! else goes into [`Error::backend`] or [`Error::table`] with its source; [`Error::with_transient`] says that it may pass.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,7 +119,7 @@ const PIECE_BYTES: usize = 64 << 20;
 ///
 /// The core checks access: a store that is opened for reading never calls a method that writes.
 #[async_trait]
-pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
+pub trait StoreBackend: Any + Send + Sync + fmt::Debug {
     /// What this backend is.
     fn info(&self) -> BackendInfo;
 
@@ -260,11 +261,17 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
 
     /// Runs a whole plan inside the storage system, where it can: the same answer as the engine's, with only the
     /// increment crossing the wire. [`NativeOutcome::Declined`] says why it cannot, and the core runs the plan itself.
-    /// Only called when all tables of the plan live in this backend. [`plan::sql`](crate::plan::sql) helps with SQL, and
-    /// [`executor`](crate::executor) with Arrow arrays. The limits are for engines that run in this process.
-    async fn resolve_natively(&self, plan: &IncrementPlan, limits: &NativeLimits) -> Result<NativeOutcome> {
-        let _ = (plan, limits);
+    /// [`plan::sql`](crate::plan::sql) helps with SQL, and [`executor`](crate::executor) with Arrow arrays.
+    async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
+        let _ = request;
         Ok(NativeOutcome::Declined(format!("{} has no engine of its own", self.info().kind)))
+    }
+
+    /// Returns whether [`resolve_natively`](StoreBackend::resolve_natively) can read inputs that are in another backend,
+    /// which may be any: [`Any`] tells its type. The default is `false`.
+    fn reaches(&self, other: &dyn StoreBackend) -> bool {
+        let _ = other;
+        false
     }
 
     /// Returns whether the storage system should run a plan that it may be able to run, if the user leaves the choice to
@@ -294,6 +301,17 @@ pub trait StoreBackend: Send + Sync + fmt::Debug + 'static {
         let _ = (table, retention);
         Ok(0)
     }
+}
+
+/// A plan for a storage system to run.
+#[derive(Clone, Copy, Debug)]
+pub struct NativeRequest<'a> {
+    /// The plan.
+    pub plan: &'a IncrementPlan,
+    /// The backend of each input's table: the one that is called, or one that it [reaches](StoreBackend::reaches).
+    pub inputs: &'a [SharedBackend],
+    /// For engines that run in this process.
+    pub limits: &'a NativeLimits,
 }
 
 /// A backend that is shared.

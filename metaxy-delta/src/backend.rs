@@ -1,5 +1,6 @@
 //! The backend: implements the core's trait by calls to the other modules.
 
+use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,7 +10,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use metaxy_core::backend::{Appended, BatchStream, NativeLimits, NativeOutcome, Position, closed, not_found};
+use metaxy_core::backend::{
+    Appended, BatchStream, NativeOutcome, NativeRequest, Position, SharedBackend, closed, not_found,
+};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
@@ -73,6 +76,11 @@ impl fmt::Debug for DeltaBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeltaBackend").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// Returns the backend if it is one of this crate.
+fn delta(backend: &dyn StoreBackend) -> Option<&DeltaBackend> {
+    (backend as &dyn Any).downcast_ref()
 }
 
 #[async_trait]
@@ -173,8 +181,15 @@ impl StoreBackend for DeltaBackend {
         false
     }
 
-    async fn resolve_natively(&self, plan: &IncrementPlan, limits: &NativeLimits) -> Result<NativeOutcome> {
-        native::resolve(self.session()?.as_ref(), plan, limits).await
+    /// One query reads the tables of several Delta stores.
+    fn reaches(&self, other: &dyn StoreBackend) -> bool {
+        delta(other).is_some()
+    }
+
+    async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
+        let session = |input: &SharedBackend| delta(input.as_ref()).unwrap_or(self).session();
+        let inputs = request.inputs.iter().map(session).collect::<Result<Vec<_>>>()?;
+        native::resolve(&self.session()?, &inputs, request.plan, request.limits).await
     }
 
     fn table_location(&self, table: &FeatureKey) -> String {

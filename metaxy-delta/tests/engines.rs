@@ -124,3 +124,25 @@ fn a_cluster_is_refused_by_name() {
     let error = toml::from_str::<DeltaConfig>(settings).unwrap_err().to_string();
     assert!(error.contains("unknown field `scheduler`"), "{error}");
 }
+
+/// Inputs of a chain are in several stores, and one query reads them all.
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_of_several_stores() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = |name: &str| MetadataStore::builder(backend(&directory.path().join(name)), graph()).name(name);
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
+    let shared = builder("shared").open(AccessMode::ReadWrite).await.unwrap();
+    shared.write("left", samples("left", ids.clone(), "1")).await.unwrap();
+    let own = builder("own").fallback(shared.clone()).open(AccessMode::ReadWrite).await.unwrap();
+    own.write("right", samples("right", ids.slice(2, 8), "1")).await.unwrap();
+    for engine in [VersioningEngine::Arrow, VersioningEngine::Native] {
+        assert_eq!(counted(&own, engine).await, [8, 0, 0], "{engine:?}");
+    }
+    let new = own.resolve_update("both").versioning_engine(VersioningEngine::Native).await.unwrap().new;
+    own.write("both", new).await.unwrap();
+    shared.write("left", samples("left", ids.slice(0, 4), "2")).await.unwrap();
+    own.delete("right").filter("id = 9").hard().await.unwrap();
+    for engine in [VersioningEngine::Arrow, VersioningEngine::Native] {
+        assert_eq!(counted(&own, engine).await, [0, 2, 1], "{engine:?}");
+    }
+}

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::executor::block_on_stream;
 use metaxy_core::backend::{
-    Appended, BatchStream, Capabilities, NativeLimits, NativeOutcome, OtherProcesses, Position, Writers, closed,
+    Appended, BatchStream, Capabilities, NativeOutcome, NativeRequest, OtherProcesses, Position, Writers, closed,
 };
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
@@ -306,7 +306,8 @@ impl StoreBackend for DuckDbBackend {
         rows.is_none_or(|rows| rows > SMALL_TABLE)
     }
 
-    async fn resolve_natively(&self, plan: &IncrementPlan, _: &NativeLimits) -> Result<NativeOutcome> {
+    async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
+        let plan = request.plan;
         let database = self.database()?;
         let own = plan.current.iter().map(|_| &plan.feature);
         let keys = plan.inputs.iter().map(|input| &input.feature).chain(own);

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use metaxy_core::backend::{BatchStream, NativeLimits, NativeOutcome, Position, closed, not_found};
+use metaxy_core::backend::{BatchStream, NativeOutcome, NativeRequest, Position, closed, not_found};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
@@ -206,8 +206,8 @@ impl StoreBackend for PostgresBackend {
         session.notifies.then(|| notifications::listen(session, names))
     }
 
-    async fn resolve_natively(&self, plan: &IncrementPlan, _: &NativeLimits) -> Result<NativeOutcome> {
-        native::resolve(self.session()?, &self.settings.table_prefix, plan).await
+    async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
+        native::resolve(self.session()?, &self.settings.table_prefix, request.plan).await
     }
 
     /// Runs `VACUUM (ANALYZE)`, which makes the space of deleted rows reusable and updates the planner's statistics.

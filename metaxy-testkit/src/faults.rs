@@ -22,7 +22,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use metaxy_core::backend::{Appended, BatchStream, NativeLimits, NativeOutcome, Position};
+use metaxy_core::backend::{Appended, BatchStream, NativeOutcome, NativeRequest, Position};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::store::IntoBackend;
@@ -414,8 +414,12 @@ impl StoreBackend for FaultyBackend {
         self.inner.prefers_native(plan)
     }
 
-    async fn resolve_natively(&self, plan: &IncrementPlan, limits: &NativeLimits) -> Result<NativeOutcome> {
-        self.call(Operation::Resolve, self.inner.resolve_natively(plan, limits)).await
+    fn reaches(&self, other: &dyn StoreBackend) -> bool {
+        self.inner.reaches(other)
+    }
+
+    async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
+        self.call(Operation::Resolve, self.inner.resolve_natively(request)).await
     }
 
     async fn compact(&self, table: &FeatureKey) -> Result<()> {

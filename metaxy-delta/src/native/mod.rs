@@ -81,11 +81,16 @@ impl Part {
     }
 }
 
-/// Runs a plan.
-pub(crate) async fn resolve(session: &Session, plan: &IncrementPlan, limits: &NativeLimits) -> Result<NativeOutcome> {
-    let own = plan.current.iter().map(|_| &plan.feature);
+/// Runs a plan whose inputs are in these stores.
+pub(crate) async fn resolve(
+    session: &Arc<Session>,
+    inputs: &[Arc<Session>],
+    plan: &IncrementPlan,
+    limits: &NativeLimits,
+) -> Result<NativeOutcome> {
+    let own = plan.current.iter().map(|_| (session, &plan.feature));
     let mut parts = Vec::new();
-    for key in plan.inputs.iter().map(|input| &input.feature).chain(own) {
+    for (session, key) in inputs.iter().zip(plan.inputs.iter().map(|input| &input.feature)).chain(own) {
         match Part::find(session, key).await? {
             Some(part) => parts.push(part),
             None => return Ok(NativeOutcome::Declined(format!("`{key}` has no table"))),

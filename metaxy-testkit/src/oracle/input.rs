@@ -48,8 +48,9 @@ impl Oracle {
             if !dep.optional {
                 return Err(format!("`{name}` is in no store"));
             }
-            // A table whose rows were removed has its columns still.
+            // A table whose rows were removed has its columns still, which filters and renames have to name.
             if let Some(emptied) = self.tables.get(&name) {
+                self.rows_of(upstream, emptied, Scope::default(), filters)?;
                 let renamed_columns = renamed_columns(dep, emptied, &static_filters)?;
                 kept_columns(dep, upstream, &input.ids, &renamed_columns)?;
             }

@@ -9,7 +9,7 @@ use arrow::compute::{cast, concat_batches, filter_record_batch, is_not_null, or_
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
-use metaxy_core::backend::{self, Appended, BatchStream, NativeLimits, NativeOutcome, Position};
+use metaxy_core::backend::{self, Appended, BatchStream, NativeOutcome, NativeRequest, Position};
 use metaxy_core::filter::Predicate;
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::schema::conform;
@@ -304,11 +304,11 @@ impl StoreBackend for WrongBackend {
         self.inner.prefers_native(plan)
     }
 
-    async fn resolve_natively(&self, plan: &IncrementPlan, _: &NativeLimits) -> Result<NativeOutcome> {
+    async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
         let settings = native::Settings {
             swaps_sides: self.has(Defect::SwappedJoinSide),
             forgets_renames: self.has(Defect::ForgottenRename),
         };
-        native::resolve(self, plan, settings).await
+        native::resolve(self, request.plan, settings).await
     }
 }

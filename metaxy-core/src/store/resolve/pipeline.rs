@@ -8,14 +8,16 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::{Stream, TryStreamExt};
 
+use crate::backend::NativeRequest;
 use crate::blocking;
 use crate::checkpoint::{Checkpoint, Contents, Mark, Serving};
 use crate::engine::{self, InputScan, KindStream, PlanSource, Run, Table};
 use crate::error::{Error, Result};
 use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
-use crate::plan::RowKind;
-use crate::plan::{IncrementPlan, NativeIncrement, NativeOutcome, NativeRows, PlanTable, ResolveOptions};
+use crate::plan::{
+    IncrementPlan, NativeIncrement, NativeOutcome, NativeRows, PlanTable, ResolveOptions, RowKind,
+};
 use crate::scan::{Scan, ScanRequest};
 use crate::spec::FeatureSpec;
 
@@ -198,22 +200,26 @@ impl Resolve {
         })))
     }
 
-    /// Lets the storage system run the plan, if all tables live in it.
+    /// Lets the storage system run the plan, if it reaches all tables.
     pub(super) async fn natively(&self, engine: VersioningEngine) -> Result<NativeOutcome> {
         let own = &self.store.inner.backend;
+        let mut inputs = Vec::with_capacity(self.plan.inputs.len());
         for input in &self.plan.inputs {
             let Some(source) = self.tables.upstream.get(&input.feature) else {
                 return Ok(NativeOutcome::Declined(format!("`{}` has no table", input.feature)));
             };
-            if !Arc::ptr_eq(&source.store.inner.backend, own) {
+            let backend = &source.store.inner.backend;
+            if !Arc::ptr_eq(backend, own) && !own.reaches(backend.as_ref()) {
                 let reason = format!("`{}` is in store {}", input.feature, source.store.name());
                 return Ok(NativeOutcome::Declined(reason));
             }
+            inputs.push(backend.clone());
         }
         if engine == VersioningEngine::Auto && !own.prefers_native(&self.plan) {
             return Ok(NativeOutcome::Declined("the Arrow engine is faster".to_owned()));
         }
-        own.resolve_natively(&self.plan, &self.store.inner.pool.limits()).await
+        let limits = self.store.inner.pool.limits();
+        own.resolve_natively(NativeRequest { plan: &self.plan, inputs: &inputs, limits: &limits }).await
     }
 
     /// Returns the rows of an increment that the storage system computes.
