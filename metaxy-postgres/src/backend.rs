@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use metaxy_core::backend::{BatchStream, NativeOutcome, NativeRequest, Position, closed, not_found};
 use metaxy_core::filter::Predicate;
-use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{
     AccessMode, BackendInfo, Capabilities, FeatureKey, HashAlgorithm, Result, Scan, ScanRequest, StoreBackend,
 };

@@ -96,11 +96,16 @@ fn cut(samples: Samples, films: Vec<i64>) -> RecordBatch {
     samples.column("film", Int64Array::from(films)).batch()
 }
 
+/// Writes a row for each new or stale group.
+async fn write_groups(store: &MetadataStore) -> Result<()> {
+    let groups = store.resolve_update(LEAF).await?.groups()?.map(|group| group.slice(0, 1)).collect::<Vec<_>>();
+    store.write(LEAF, groups).await.map(drop)
+}
+
 pub(super) async fn samples_that_change_their_group(bench: Bench) -> Result<Outcome> {
     let store = bench.store(films()?).await?;
     store.write(ROOT, cut(samples(["s1", "s2", "s3", "s4"], "v1"), vec![1, 1, 2, 3])).await?;
-    let groups = store.resolve_update(LEAF).await?.groups()?.map(|group| group.slice(0, 1)).collect::<Vec<_>>();
-    store.write(LEAF, groups).await?;
+    write_groups(&store).await?;
     let Some(before) = checkpoint(&store).await? else { return PASSED };
     assert!(since(&store, &before, "nothing has changed").await?.is_empty());
     store.write(ROOT, cut(samples(["s2"], "v1"), vec![2])).await?;
@@ -108,6 +113,11 @@ pub(super) async fn samples_that_change_their_group(bench: Bench) -> Result<Outc
     store.write(ROOT, cut(samples(["s4"], "v1"), vec![4])).await?;
     let found = since(&store, &before, "after the last sample of a group has left it").await?;
     assert_eq!((found.new.num_rows(), found.stale.num_rows(), found.orphaned.num_rows()), (1, 3, 1));
+    write_groups(&store).await?;
+    let Some(moved) = checkpoint(&store).await? else { return PASSED };
+    store.write(ROOT, cut(samples(["s1"], "v2"), vec![1])).await?;
+    let found = since(&store, &moved, "after a change of a group that a sample had left before").await?;
+    assert_eq!(found.stale.num_rows(), 1, "the group is its last sample");
     PASSED
 }
 

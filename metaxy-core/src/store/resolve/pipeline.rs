@@ -15,9 +15,7 @@ use crate::engine::{self, InputScan, KindStream, PlanSource, Run, Table};
 use crate::error::{Error, Result};
 use crate::graph::FeaturePlan;
 use crate::key::FeatureKey;
-use crate::plan::{
-    IncrementPlan, NativeIncrement, NativeOutcome, NativeRows, PlanTable, ResolveOptions, RowKind,
-};
+use crate::plan::{IncrementPlan, NativeIncrement, NativeOutcome, NativeRows, PlanTable, ResolveOptions, RowKind};
 use crate::scan::{Scan, ScanRequest};
 use crate::spec::FeatureSpec;
 
