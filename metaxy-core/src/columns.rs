@@ -50,6 +50,10 @@ pub const ALL: [&str; 10] = [
 /// The four columns that carry versions of a sample, in the order in which an increment shows them.
 pub const VERSIONS: [&str; 4] = [PROVENANCE_BY_FIELD, PROVENANCE, DATA_VERSION_BY_FIELD, DATA_VERSION];
 
+/// The columns by whose values rows with equal times are ordered: the one with the greatest counts, and a scan has those of
+/// them that it requests.
+pub const VERSION_ORDER: [&str; 3] = [PROVENANCE, DATA_VERSION_BY_FIELD, PROVENANCE_BY_FIELD];
+
 /// Returns whether a name is that of a system column.
 pub fn is_system(name: &str) -> bool {
     ALL.contains(&name)

@@ -94,7 +94,7 @@ struct Values(Vec<DynComparator>);
 impl Values {
     /// Creates an order in which versions come first, so that all reads that include them give the same result.
     fn of(table: &Table) -> Self {
-        let versions = [columns::PROVENANCE, columns::DATA_VERSION_BY_FIELD, columns::PROVENANCE_BY_FIELD];
+        let versions = columns::VERSION_ORDER;
         let others = table.schema.fields().iter().map(|field| field.name().as_str());
         let names = versions.into_iter().chain(others.filter(|name| !versions.contains(name)));
         let comparator = |name: &str| {

@@ -31,7 +31,7 @@ impl Relation {
             return relation;
         }
         if let Some(ids) = &request.keep_latest {
-            let Some(latest) = keep_latest(table, ids, &relation) else { return relation };
+            let Some(latest) = keep_latest(table, ids, request, &relation) else { return relation };
             relation.add_condition(&latest);
         }
         relation.applied = ScanStage::KeepLatest;
@@ -131,25 +131,28 @@ fn leaves_keep_latest(table: &StoredTable, request: &ScanRequest) -> bool {
 }
 
 /// Returns the condition that a row of a relation is the newest of its ids. It lists the rows that are not, because
-/// that keeps the other columns out of the window's sort, and usually the list is empty.
-fn keep_latest(table: &StoredTable, ids: &[String], relation: &Relation) -> Option<String> {
+/// that keeps the other columns out of the window's sort, and usually the list is empty. Of rows with equal times it is
+/// the one with the greatest versions among the requested columns, as in the core, which reads smaller tables.
+fn keep_latest(table: &StoredTable, ids: &[String], request: &ScanRequest, relation: &Relation) -> Option<String> {
     if table.has_own_rowid() {
         return None;
     }
     let ids = ids.iter().map(|id| table.name_in_sql(id)).collect::<Option<Vec<_>>>()?;
-    let newest = newest_of(table, &ids.join(", "), None);
+    let is_requested = |name: &&str| request.columns.as_ref().is_none_or(|names| names.iter().any(|own| own == name));
+    let versions = columns::VERSION_ORDER.into_iter().filter(is_requested).filter_map(|name| table.name_in_sql(name));
+    let newest = newest_of(table, &ids.join(", "), &versions.collect::<Vec<_>>());
     Some(format!("rowid NOT IN (SELECT rowid {} QUALIFY NOT {newest})", relation.sql()))
 }
 
 /// Returns the condition that a row was written or deleted last among those with equal values in some columns; of
-/// several with one time it is the one with the greatest value of `then`, and of those the last one.
-pub(crate) fn newest_of(table: &StoredTable, columns: &str, then: Option<&str>) -> String {
+/// several with one time it is the one with the greatest values of `then`, and of those the last one.
+pub(crate) fn newest_of(table: &StoredTable, columns: &str, then: &[String]) -> String {
     let times = [columns::DELETED_AT, columns::UPDATED_AT];
     let times: Vec<String> = times.into_iter().filter_map(|name| table.name_in_sql(name)).collect();
     let newest = match times.len() {
         0 => String::new(),
         _ => format!("coalesce({}) DESC NULLS LAST, ", times.join(", ")),
     };
-    let then = then.map(|column| format!("{column} DESC NULLS LAST, ")).unwrap_or_default();
+    let then: String = then.iter().map(|column| format!("{column} DESC NULLS LAST, ")).collect();
     format!("(row_number() OVER (PARTITION BY {columns} ORDER BY {newest}{then}rowid DESC) = 1)")
 }

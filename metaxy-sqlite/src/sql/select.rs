@@ -94,8 +94,9 @@ fn conditions_of(
     ScanStage::Filter
 }
 
-/// Returns the statement that finds the rows with a newer row of the same ids. It sorts only numbers, times and ids,
-/// not whole rows.
+/// Returns the statement that finds the rows with a newer row of the same ids; of rows with equal times it is the one with
+/// the greatest versions among the requested columns, as in the core. It sorts only numbers, times, ids and versions, not
+/// whole rows.
 fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Option<(String, Parameters)> {
     let id = |name: &String| {
         let (column, field) = table.column(name)?;
@@ -104,6 +105,9 @@ fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Opt
     };
     let ids = ids.iter().map(id).collect::<Option<Vec<_>>>()?.join(", ");
     let (updated, deleted) = (table.column(columns::UPDATED_AT)?.0, table.column(columns::DELETED_AT)?.0);
+    let is_requested = |name: &&str| request.columns.as_ref().is_none_or(|names| names.iter().any(|own| own == name));
+    let versions = columns::VERSION_ORDER.into_iter().filter(is_requested).filter_map(|name| table.column(name));
+    let versions: String = versions.map(|(column, _)| format!("{column} DESC, ")).collect();
     let mut parameters = Parameters::default();
     let filter = match &request.row_filter {
         Some(predicate) => format!(" WHERE {}", condition(table, predicate, &mut parameters)?),
@@ -111,7 +115,7 @@ fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Opt
     };
     let sql = format!(
         "INSERT INTO {SUPERSEDED} SELECT number FROM (SELECT rowid AS number, row_number() OVER \
-         (PARTITION BY {ids} ORDER BY coalesce({deleted}, {updated}) DESC, rowid DESC) AS rank FROM {}{filter}) \
+         (PARTITION BY {ids} ORDER BY coalesce({deleted}, {updated}) DESC, {versions}rowid DESC) AS rank FROM {}{filter}) \
          WHERE rank > 1",
         table.quoted_name()
     );
