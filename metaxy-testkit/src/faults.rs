@@ -414,6 +414,10 @@ impl StoreBackend for FaultyBackend {
         self.inner.prefers_native(plan)
     }
 
+    fn computes_on_cluster(&self) -> bool {
+        self.inner.computes_on_cluster()
+    }
+
     async fn resolve_natively(&self, plan: &IncrementPlan, limits: &NativeLimits) -> Result<NativeOutcome> {
         self.call(Operation::Resolve, self.inner.resolve_natively(plan, limits)).await
     }

@@ -1,0 +1,1 @@
+//! Increments on a cluster.
