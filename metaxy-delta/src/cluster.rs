@@ -182,8 +182,7 @@ impl Executor {
     pub async fn run(self) -> Result<()> {
         let (directory, is_temporary) = (self.directory.clone(), self.is_temporary);
         let at = |directory: &Path| directory.display().to_string();
-        let made = tokio::fs::create_dir_all(&directory).await;
-        made.map_err(|error| Error::of_io(at(&directory), "be created", error))?;
+        make_directory(&directory).map_err(|error| Error::of_io(at(&directory), "be created", error))?;
         let scheduler = format!("the scheduler {}:{}", self.scheduler.0, self.scheduler.1);
         let ended = start_executor_process(Arc::new(self.config())).await;
         if is_temporary {
@@ -221,4 +220,13 @@ impl Executor {
             ..usual
         }
     }
+}
+
+/// Makes a directory that only its owner can enter, if there is none.
+fn make_directory(directory: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
 }

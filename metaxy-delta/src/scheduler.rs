@@ -59,12 +59,11 @@ impl SchedulerAddress {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "ballista"))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(feature = "ballista")]
     fn addresses_are_parsed() {
         let socket = |text| SchedulerAddress::parse(text).map(|address| address.socket()).ok();
         assert_eq!(socket("df://host:50050").as_deref(), Some("host:50050"));
@@ -75,13 +74,5 @@ mod tests {
             assert!(matches!(&error, Error::Config { key, .. } if key == "scheduler"), "{bad}: {error}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
-    }
-
-    #[test]
-    #[cfg(not(feature = "ballista"))]
-    fn a_cluster_needs_a_cargo_feature() {
-        let error = SchedulerAddress::parse("df://host:50050").unwrap_err();
-        assert!(matches!(&error, Error::Config { key, .. } if key == "scheduler"), "{error}");
-        assert!(error.to_string().contains("--features ballista"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use ballista_core::execution_plans::DistributedQueryExec;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
-use ballista_core::serde::protobuf::{CancelJobParams, CleanJobDataParams};
+use ballista_core::serde::protobuf::{CancelJobParams, CleanJobDataParams, GetJobMetricsParams};
 use datafusion_proto::protobuf::LogicalPlanNode;
 use deltalake::datafusion::error::DataFusionError;
 use deltalake::datafusion::execution::SendableRecordBatchStream;
@@ -119,6 +119,12 @@ impl Job {
     pub(super) async fn clean(self) {
         let Some(job_id) = self.job_id() else { return };
         let Ok(mut scheduler) = SchedulerGrpcClient::connect(self.cluster.address.url()).await else { return };
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Ok(metrics) = scheduler.get_job_metrics(GetJobMetricsParams { job_id: job_id.clone() }).await
+        {
+            let stages = metrics.into_inner().stages.len();
+            tracing::debug!(feature = %self.cluster.table, job_id, stages, "the cluster has run a query");
+        }
         if let Err(error) = scheduler.clean_job_data(CleanJobDataParams { job_id, remove_stage_ids: Vec::new() }).await {
             tracing::debug!(%error, "the result of a query stays on the executors until they delete it themselves");
         }

@@ -136,9 +136,9 @@ impl PhysicalExtensionCodec for StageCodec {
         if !sent::is_ours(bytes) {
             return self.0.try_decode(bytes, inputs, context, converter);
         }
-        match sent::read_table(bytes)? {
-            Table::Rows(rows) => Ok(Arc::new(ReadRows::new(rows))),
-            Table::Keys(..) => Err(DataFusionError::Plan("keys are no operator of a query".to_owned())),
+        match (sent::read_table(bytes)?, inputs) {
+            (Table::Rows(rows), [shares]) => Ok(Arc::new(ReadRows::new(shares.clone(), rows))),
+            _ => Err(DataFusionError::Plan("a stage of a query reads rows without their shares".to_owned())),
         }
     }
 

@@ -107,7 +107,7 @@ impl LiveRows {
     }
 
     /// Reads the rows of a share.
-    pub(super) fn read(&self, share: usize) -> SendableRecordBatchStream {
+    pub(super) fn read(&self, share: u64) -> SendableRecordBatchStream {
         let (schema, failure) = (self.schema.clone(), self.failure.clone());
         let named = self.clone().share(share).map(move |batch| {
             let batch = batch.map_err(|error| failure.keep(error))?;
@@ -118,12 +118,13 @@ impl LiveRows {
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), named.try_flatten()))
     }
 
-    fn share(self, share: usize) -> BatchStream {
+    fn share(self, share: u64) -> BatchStream {
         let Self { source, names, filter, shares, .. } = self;
         let opened = async move {
             let part = source.open().await?;
             let Part { table, state, .. } = part.as_ref();
-            let files = state.files.iter().skip(share).step_by(shares.max(1)).cloned().collect();
+            let first = usize::try_from(share).unwrap_or(usize::MAX);
+            let files = state.files.iter().skip(first).step_by(shares.max(1)).cloned().collect();
             let filters = Filters { rows: filter, ..Filters::default() };
             Ok::<_, Error>(rows(table.clone(), state, files, &names, filters))
         };
