@@ -12,7 +12,8 @@ use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use metaxy_core::{Error, Result};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::KIND;
 use crate::native::{MESSAGE_BYTES, QueryCodec, StageCodec};
@@ -24,8 +25,9 @@ const LOST: u64 = 20;
 const NO_EXECUTOR: u64 = 30;
 /// The seconds for which an executor keeps results whose reader has not said that it has them.
 const KEPT: u64 = 6 * 3600;
-/// The seconds in which an executor has to find the scheduler.
-const CONNECT: u16 = 10;
+/// The time in which an executor has to find the scheduler.
+const CONNECT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The address at which a process listens, and by which the others reach it.
 #[derive(Clone, Debug)]
@@ -183,18 +185,16 @@ impl Executor {
         let (directory, is_temporary) = (self.directory.clone(), self.is_temporary);
         let at = |directory: &Path| directory.display().to_string();
         make_directory(&directory).map_err(|error| Error::of_io(at(&directory), "be created", error))?;
-        let scheduler = format!("the scheduler {}:{}", self.scheduler.0, self.scheduler.1);
-        let ended = start_executor_process(Arc::new(self.config())).await;
+        let scheduler = self.scheduler.clone();
+        let ended = match wait_for(&scheduler.0, scheduler.1).await {
+            Ok(()) => start_executor_process(Arc::new(self.config())).await.map_err(failed),
+            Err(error) => Err(error),
+        };
         if is_temporary {
             // What is left is in the directory for temporary files.
             let _ = tokio::fs::remove_dir_all(&directory).await;
         }
-        ended.map_err(|error| match error {
-            BallistaError::General(reason) => {
-                Error::unreachable(scheduler, format!("{reason}; start it first with `metaxy scheduler`"))
-            }
-            error => Error::backend(KIND, "running an executor", error),
-        })
+        ended
     }
 
     fn config(self) -> ExecutorProcessConfig {
@@ -206,7 +206,7 @@ impl Executor {
             grpc_port: self.task_port,
             scheduler_host: self.scheduler.0,
             scheduler_port: self.scheduler.1,
-            scheduler_connect_timeout_seconds: CONNECT,
+            scheduler_connect_timeout_seconds: 0,
             vcores: self.tasks.unwrap_or(usual.vcores),
             work_dir: Some(self.directory.display().to_string()),
             job_data_ttl_seconds: KEPT,
@@ -219,6 +219,27 @@ impl Executor {
             override_physical_codec: Some(Arc::new(StageCodec::default())),
             ..usual
         }
+    }
+}
+
+fn failed(error: BallistaError) -> Error {
+    Error::backend(KIND, "running an executor", error)
+}
+
+/// Waits until a scheduler takes connections. Ballista's own time limit does not end.
+async fn wait_for(host: &str, port: u16) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let reason = match timeout(CONNECT, TcpStream::connect((host, port))).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        if start.elapsed() >= CONNECT {
+            let reason = format!("{reason}; start it first with `metaxy scheduler`, and check `--scheduler`");
+            return Err(Error::unreachable(format!("the scheduler {host}:{port}"), reason));
+        }
+        sleep(PAUSE).await;
     }
 }
 

@@ -46,7 +46,7 @@ fn examples_run_and_end_with_ctrl_c() {
     for (number, example) in examples("executor").iter().enumerate() {
         let log = directory.path().join(format!("executor{number}"));
         let mut process = start(&format!("{example} -v"), &[("50050", port), ("50061", free_port())], &log);
-        process.wait_for("Connected to scheduler");
+        process.wait_for("Starting built-in arrow flight service");
         assert!(process.interrupt().success(), "{}", process.log());
     }
     assert!(scheduler.interrupt().success(), "{}", scheduler.log());

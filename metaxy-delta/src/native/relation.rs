@@ -121,13 +121,24 @@ impl Relation {
     /// values, as the core does.
     pub(super) fn latest_of(&self, ids: &[String]) -> Result<Self, Declined> {
         let columns = (0..self.fields.len()).map(|number| ident(column_name(number)));
-        // Rows are divided among processes by plain columns.
-        let names: Vec<String> = (0..ids.len()).map(|number| format!("{RANKED}{number}")).collect();
-        let keys = ids.iter().zip(&names).map(|(id, name)| Ok(self.own_key(id)?.alias(name)));
-        let keys = keys.collect::<Result<Vec<_>, Declined>>()?;
-        let with_keys = self.query.clone().project(columns.clone().chain(keys).collect::<Vec<_>>())?;
-        let rank = row_number().partition_by(names.iter().map(ident).collect());
-        let ranked = with_keys.window([rank.order_by(self.newest_first()).build()?.alias(RANK)])?;
+        let keys = ids.iter().map(|id| self.own_key(id)).collect::<Result<Vec<_>, _>>()?;
+        // Rows are divided among processes by plain columns. A second name of a column would hide its order.
+        let (mut partitions, mut computed) = (Vec::new(), Vec::new());
+        for (number, key) in keys.into_iter().enumerate() {
+            if matches!(key, Expr::Column(_)) {
+                partitions.push(key);
+            } else {
+                let name = format!("{RANKED}{number}");
+                partitions.push(ident(&name));
+                computed.push(key.alias(name));
+            }
+        }
+        let with_keys = match computed.is_empty() {
+            true => self.query.clone(),
+            false => self.query.clone().project(columns.clone().chain(computed).collect::<Vec<_>>())?,
+        };
+        let rank = row_number().partition_by(partitions).order_by(self.newest_first()).build()?;
+        let ranked = with_keys.window([rank.alias(RANK)])?;
         let query = ranked.filter(ident(RANK).eq(lit(1_u64)))?.project(columns)?;
         Ok(Self { query, fields: self.fields.clone(), table: self.table.clone() })
     }
