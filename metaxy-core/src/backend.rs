@@ -281,6 +281,12 @@ pub trait StoreBackend: Any + Send + Sync + fmt::Debug {
         true
     }
 
+    /// Returns whether increments are computed by a cluster that the settings name. Lazy ones are then computed there too,
+    /// and the Arrow engine is refused as the engine of the store. The default is `false`.
+    fn computes_on_cluster(&self) -> bool {
+        false
+    }
+
     /// Returns where a table is, whether or not it exists, for people and other programs to open it, with every secret
     /// masked. The default is the place of the whole store.
     fn table_location(&self, table: &FeatureKey) -> String {

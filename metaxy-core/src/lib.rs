@@ -55,6 +55,7 @@ pub use filter::{Filter, col};
 pub use graph::{FeatureGraph, FeaturePlan};
 pub use hash::HashAlgorithm;
 pub use key::{FeatureKey, FieldKey, FqFieldKey, IntoFeatureKey, IntoFieldKey};
+pub use memory::parse_bytes;
 pub use plan::RowKind;
 #[cfg(feature = "polars")]
 pub use polars_core;

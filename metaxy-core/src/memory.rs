@@ -150,7 +150,10 @@ fn memory_of_machine() -> usize {
 
 /// Parses a number of bytes such as `1GB`, `512 MiB` or `1000000`: `kB`, `MB`, `GB` and `TB` are powers of 1000, `KiB`,
 /// `MiB`, `GiB` and `TiB` powers of 1024.
-pub(crate) fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
     let text = text.trim();
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);

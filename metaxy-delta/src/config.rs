@@ -10,6 +10,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::location::{Layout, Root};
+use crate::scheduler::SchedulerAddress;
 
 /// The location and the options of a Delta store.
 ///
@@ -45,6 +46,10 @@ pub struct DeltaConfig {
     /// The columns by which a new table is partitioned, if it has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition_by: Vec<String>,
+    /// The scheduler of a cluster of Apache Ballista that computes increments, such as `df://host:50050`. Needs the cargo
+    /// feature `ballista`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
     /// Options of the Python package's writer. `partition_by` is used here too; the other options are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta_write_options: Option<WriteOptions>,
@@ -158,6 +163,7 @@ impl DeltaConfig {
             auto_compact: default_auto_compact(),
             ignore_lock_settings: false,
             partition_by: Vec::new(),
+            scheduler: None,
             delta_write_options: None,
         }
     }
@@ -204,12 +210,25 @@ impl DeltaConfig {
         self
     }
 
+    /// Lets a cluster of Apache Ballista compute increments; see [`DeltaConfig::scheduler`].
+    #[must_use]
+    pub fn scheduler(mut self, address: impl Into<String>) -> Self {
+        self.scheduler = Some(address.into());
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
     /// [`Error::Config`](metaxy_core::Error::Config), which names the setting.
     pub fn check(&self) -> Result<()> {
+        self.scheduler_address()?;
         self.root().map(drop)
+    }
+
+    /// Returns the address in `scheduler`.
+    pub(crate) fn scheduler_address(&self) -> Result<Option<SchedulerAddress>> {
+        self.scheduler.as_deref().map(SchedulerAddress::parse).transpose()
     }
 
     /// Returns the location in `root_path`.
@@ -244,6 +263,7 @@ impl fmt::Debug for DeltaConfig {
             .field("checkpoint_interval", &self.checkpoint_interval)
             .field("auto_compact", &self.auto_compact)
             .field("partition_by", &self.partition_by)
+            .field("scheduler", &self.scheduler.as_deref().map(mask_url))
             .field("delta_write_options", &self.delta_write_options)
             .field("ignore_lock_settings", &self.ignore_lock_settings)
             .finish()

@@ -15,6 +15,7 @@ use crate::KIND;
 use crate::config::DeltaConfig;
 use crate::error::ErrorContext;
 use crate::location::Root;
+use crate::scheduler::SchedulerAddress;
 use crate::table::log::{Table, Upkeep};
 use crate::table::storage::{
     LOG_DIRECTORY, below::Below, endpoint, file_system::DurableFileSystem, locks, probe, remote,
@@ -25,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) root: Root,
     pub(crate) context: ErrorContext,
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// The scheduler of the cluster that computes increments.
+    pub(crate) scheduler: Option<SchedulerAddress>,
     config: DeltaConfig,
     storage: StorageConfig,
     tables: Mutex<HashMap<FeatureKey, Arc<Table>>>,
@@ -53,8 +56,9 @@ impl Session {
                 remote::open(config, root, context)?
             }
         };
+        let scheduler = config.scheduler_address()?;
         let (config, root, context) = (config.clone(), root.clone(), context.clone());
-        let session = Self { root, context, store, config, storage, tables: Mutex::default() };
+        let session = Self { root, context, store, scheduler, config, storage, tables: Mutex::default() };
         if session.root.directory.is_none() {
             session.check_bucket(mode).await?;
         }

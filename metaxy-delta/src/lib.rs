@@ -2,6 +2,8 @@
 
 mod backend;
 mod catalog;
+#[cfg(feature = "ballista")]
+pub mod cluster;
 mod config;
 mod connection;
 mod delete;
@@ -9,6 +11,7 @@ mod error;
 mod location;
 mod native;
 mod read;
+mod scheduler;
 mod table;
 mod types;
 mod write;

@@ -119,10 +119,13 @@ async fn ids_of_other_types_match_as_in_the_arrow_engine() {
 }
 
 #[test]
-fn a_cluster_is_refused_by_name() {
+#[cfg(not(feature = "ballista"))]
+fn a_cluster_needs_a_cargo_feature() {
     let settings = "root_path = 'store'\nscheduler = 'df://host:50050'";
-    let error = toml::from_str::<DeltaConfig>(settings).unwrap_err().to_string();
-    assert!(error.contains("unknown field `scheduler`"), "{error}");
+    let config = toml::from_str::<DeltaConfig>(settings).unwrap();
+    let error = DeltaBackend::new(config).unwrap_err();
+    assert!(matches!(&error, metaxy_core::Error::Config { key, .. } if key == "scheduler"), "{error:?}");
+    assert!(error.to_string().contains("--features ballista"), "{error}");
 }
 
 /// Inputs of a chain are in several stores, and one query reads them all.

@@ -414,6 +414,10 @@ impl StoreBackend for FaultyBackend {
         self.inner.prefers_native(plan)
     }
 
+    fn computes_on_cluster(&self) -> bool {
+        self.inner.computes_on_cluster()
+    }
+
     fn reaches(&self, other: &dyn StoreBackend) -> bool {
         self.inner.reaches(other)
     }

@@ -7,6 +7,8 @@ mod config;
 mod copy;
 mod delete;
 mod describe;
+#[cfg(feature = "ballista")]
+mod executor;
 mod explain;
 mod graph;
 mod history;
@@ -21,6 +23,8 @@ mod read;
 mod rebase;
 mod resolve;
 mod scan;
+#[cfg(feature = "ballista")]
+mod scheduler;
 mod since;
 mod status;
 mod vacuum;
@@ -78,6 +82,10 @@ pub enum Command {
     Vacuum(vacuum::Args),
     Config(config::Args),
     Completions(completions::Args),
+    #[cfg(feature = "ballista")]
+    Scheduler(scheduler::Args),
+    #[cfg(feature = "ballista")]
+    Executor(executor::Args),
     #[cfg(feature = "mcp")]
     Mcp(mcp::Args),
 }
@@ -107,6 +115,10 @@ impl Command {
             Self::Vacuum(args) => vacuum::run(&args, context).await,
             Self::Config(args) => config::run(&args, context),
             Self::Completions(args) => completions::run(&args, context),
+            #[cfg(feature = "ballista")]
+            Self::Scheduler(args) => scheduler::run(args).await,
+            #[cfg(feature = "ballista")]
+            Self::Executor(args) => executor::run(args).await,
             #[cfg(feature = "mcp")]
             Self::Mcp(_) => mcp::run(context).await,
         }

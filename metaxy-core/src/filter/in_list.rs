@@ -36,7 +36,8 @@ enum Lookup {
 }
 
 impl InList {
-    pub(super) fn new(values: Vec<Scalar>, has_null: bool, data_type: &DataType) -> Self {
+    /// Prepares the values of a column of a type; `has_null` if NULL is one of them.
+    pub fn new(values: Vec<Scalar>, has_null: bool, data_type: &DataType) -> Self {
         let integers = || values.iter().map(|value| native(value, data_type)).collect::<Option<HashSet<_, _>>>();
         let bytes = || values.iter().map(text_or_bytes).collect::<Option<HashSet<_, _>>>();
         let lookup = match values.len() {

@@ -78,10 +78,25 @@ impl FromStr for HashAlgorithm {
 }
 
 /// Hashes the strings of rows with one algorithm, and keeps a fixed number of characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(HashAlgorithm, usize)", try_from = "(HashAlgorithm, usize)")]
 pub struct RowHasher {
     algorithm: HashAlgorithm,
     truncation: usize,
+}
+
+impl From<RowHasher> for (HashAlgorithm, usize) {
+    fn from(hasher: RowHasher) -> Self {
+        (hasher.algorithm, hasher.truncation)
+    }
+}
+
+impl TryFrom<(HashAlgorithm, usize)> for RowHasher {
+    type Error = InvalidHash;
+
+    fn try_from((algorithm, truncation): (HashAlgorithm, usize)) -> Result<Self> {
+        Self::new(algorithm, truncation)
+    }
 }
 
 impl RowHasher {

@@ -11,12 +11,12 @@ use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use tracing::field::Empty;
 
 use crate::engine::{IncrementCounts, KindStream};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::RowKind;
 
 use super::resolve::Resolve;
 use super::trace::{Passing, call};
-use super::{Increment, RowStream};
+use super::{Increment, RowStream, VersioningEngine};
 
 /// An increment that is not computed yet: the tables are located and the plan is made.
 ///
@@ -42,18 +42,18 @@ use super::{Increment, RowStream};
 pub struct LazyIncrement {
     resolve: Arc<Resolve>,
     limit: Option<usize>,
-    /// Whether the storage system computes it.
-    is_native: bool,
+    engine: VersioningEngine,
 }
 
 impl LazyIncrement {
     pub(super) fn new(resolve: Resolve) -> Self {
-        Self { resolve: Arc::new(resolve), limit: None, is_native: false }
+        Self { resolve: Arc::new(resolve), limit: None, engine: VersioningEngine::Arrow }
     }
 
-    /// Creates an increment that the storage system computes.
-    pub(super) fn native(resolve: Resolve) -> Self {
-        Self { is_native: true, ..Self::new(resolve) }
+    /// Creates an increment that the storage system computes; if `engine` allows it, the Arrow engine takes over what the
+    /// storage system declines.
+    pub(super) fn native(resolve: Resolve, engine: VersioningEngine) -> Self {
+        Self { engine, ..Self::new(resolve) }
     }
 
     /// Limits the number of rows, of any kind; the work stops there.
@@ -107,11 +107,10 @@ impl LazyIncrement {
     }
 
     async fn count(&self) -> Result<IncrementCounts> {
-        if !self.is_native {
+        let Some(mut rows) = self.resolve.native_rows(self.engine).await? else {
             return self.resolve.run().counts().await;
-        }
+        };
         let mut counts = IncrementCounts::default();
-        let mut rows = self.resolve.native_rows().await?;
         while let Some((kind, batch)) = rows.try_next().await? {
             match kind {
                 RowKind::New => counts.new += batch.num_rows(),
@@ -129,7 +128,10 @@ impl LazyIncrement {
 
     fn stream_of(&self, wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static) -> IncrementStream {
         let resolve = self.resolve.clone();
-        let rows = if self.is_native { native_rows(resolve.clone(), wanted) } else { resolve.run().rows(wanted) };
+        let rows = match self.engine {
+            VersioningEngine::Arrow => resolve.run().rows(wanted),
+            engine => native_rows(resolve.clone(), engine, wanted),
+        };
         let rows = rows.map(move |item| {
             let (kind, batch) = item?;
             Ok((kind, resolve.shown(kind, batch)?))
@@ -147,10 +149,19 @@ impl LazyIncrement {
     }
 }
 
-/// Returns the rows of the wanted kinds of an increment that the storage system computes.
-fn native_rows(resolve: Arc<Resolve>, wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static) -> KindStream {
-    let rows = stream::once(async move { resolve.native_rows().await }).try_flatten();
-    rows.try_filter(move |(kind, _)| future::ready(wanted(*kind))).boxed()
+/// Returns the rows of the wanted kinds of an increment that the storage system computes, if it can.
+fn native_rows(
+    resolve: Arc<Resolve>,
+    engine: VersioningEngine,
+    wanted: impl Fn(RowKind) -> bool + Send + Sync + 'static,
+) -> KindStream {
+    let rows = async move {
+        Ok::<_, Error>(match resolve.native_rows(engine).await? {
+            Some(rows) => rows.try_filter(move |(kind, _)| future::ready(wanted(*kind))).boxed(),
+            None => resolve.run().rows(wanted),
+        })
+    };
+    stream::once(rows).try_flatten().boxed()
 }
 
 impl fmt::Debug for LazyIncrement {

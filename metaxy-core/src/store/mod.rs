@@ -280,6 +280,13 @@ impl StoreBuilder {
 
     async fn open_as(self, name: String, info: BackendInfo, mode: AccessMode) -> Result<MetadataStore> {
         self.project.as_deref().map_or(Ok(()), check_project)?;
+        if self.versioning_engine == VersioningEngine::Arrow && self.backend.computes_on_cluster() {
+            return Err(Error::setting(
+                "versioning_engine",
+                "it is `arrow`, but the settings of the store name a cluster that computes increments; leave one of the \
+                 two out",
+            ));
+        }
         let algorithm = self.hash_algorithm.unwrap_or(info.default_hash);
         let truncation = self.hash_truncation_length;
         let pool = MemoryPool::of_store(self.memory_limit, self.temp_dir.as_deref())?;

@@ -1,66 +1,127 @@
 //! Functions of the core on columns, for DataFusion: where the two would differ, a query calls the core.
 
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use deltalake::datafusion::error::{DataFusionError, Result as DataFusionResult};
 use deltalake::datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use metaxy_core::filter::Predicate;
+use metaxy_core::hash::RowHasher;
 use metaxy_core::{Result, executor};
 
-/// What a function does with its arguments.
-type Run = dyn Fn(&ScalarFunctionArgs) -> Result<ArrayRef> + Send + Sync;
+use super::hashed_rows::hashes;
 
-/// A function of arrays, or of values that are the same in every row. Two of one name do the same.
+/// What a function does: its whole definition, which another process can be told.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "ballista", derive(serde::Serialize, serde::Deserialize))]
+pub(super) enum Function {
+    /// The value of a predicate on columns of these names.
+    Condition {
+        #[cfg_attr(feature = "ballista", serde(with = "super::sent_predicate"))]
+        predicate: Predicate,
+        columns: SchemaRef,
+    },
+    /// The values of a key column in the form in which a type compares them.
+    Key(DataType),
+    /// Nested values of a type as bytes.
+    RowKey(DataType),
+    /// The order of rows by columns of these types, as bytes.
+    SortKey(Vec<DataType>),
+    /// The data versions of a field.
+    Member(String),
+    /// Texts.
+    Text,
+    /// Hashes of texts that consist of parts.
+    Hash(RowHasher),
+}
+
+impl Function {
+    fn name(&self) -> String {
+        match self {
+            Self::Condition { predicate, .. } => format!("condition({predicate})"),
+            Self::Key(key_type) => format!("key({key_type})"),
+            Self::RowKey(_) => "row_key".to_owned(),
+            Self::SortKey(_) => "sort_key".to_owned(),
+            Self::Member(field) => format!("member({field})"),
+            Self::Text => "text".to_owned(),
+            Self::Hash(hasher) => format!("{}_{}", hasher.algorithm(), hasher.truncation()),
+        }
+    }
+
+    fn returns(&self) -> DataType {
+        match self {
+            Self::Condition { .. } => DataType::Boolean,
+            Self::Key(key_type) => executor::compared_type(key_type),
+            Self::RowKey(_) | Self::SortKey(_) => DataType::Binary,
+            Self::Member(_) | Self::Text | Self::Hash(_) => DataType::Utf8,
+        }
+    }
+
+    fn run(&self, arguments: &ScalarFunctionArgs) -> Result<ArrayRef> {
+        if let Self::Hash(hasher) = self {
+            return hashes(*hasher, arguments);
+        }
+        let array = |argument: &ColumnarValue| argument.to_array(arguments.number_rows);
+        let arrays = arguments.args.iter().map(array).collect::<DataFusionResult<Vec<_>>>();
+        self.run_on(&arrays.map_err(arrow::error::ArrowError::from)?)
+    }
+
+    fn run_on(&self, arrays: &[ArrayRef]) -> Result<ArrayRef> {
+        Ok(match self {
+            Self::Condition { predicate, columns } => {
+                let rows = arrays.last().map_or(0, |array| array.len());
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                let arrays = arrays[..columns.fields().len()].to_vec();
+                let batch = RecordBatch::try_new_with_options(columns.clone(), arrays, &options)?;
+                Arc::new(predicate.evaluate(&batch)?)
+            }
+            Self::Key(key_type) => executor::comparable(&arrays[0], key_type)?,
+            Self::RowKey(data_type) => {
+                let rows = encoded(std::slice::from_ref(data_type), arrays)?;
+                let nulls = arrays[0].logical_nulls();
+                let (offsets, values, _) = rows.into_parts();
+                Arc::new(BinaryArray::try_new(offsets, values, nulls)?)
+            }
+            Self::SortKey(types) => Arc::new(encoded(types, arrays)?),
+            Self::Member(field) => Arc::new(executor::member(&arrays[0], field)?),
+            Self::Text | Self::Hash(_) => Arc::new(executor::text(&arrays[0])?),
+        })
+    }
+
+    /// Returns a call of the function.
+    pub(super) fn call(self, arguments: Vec<Expr>) -> Expr {
+        ScalarUDF::from(CoreFunction::new(self)).call(arguments)
+    }
+}
+
+fn encoded(types: &[DataType], arrays: &[ArrayRef]) -> Result<BinaryArray> {
+    let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
+    Ok(converter.convert_columns(arrays)?.try_into_binary()?)
+}
+
+/// A function of arrays, or of values that are the same in every row.
+#[derive(Debug)]
 pub(super) struct CoreFunction {
+    pub(super) function: Function,
     name: String,
     signature: Signature,
-    returns: DataType,
-    run: Box<Run>,
 }
 
 impl CoreFunction {
-    /// Returns a call of a function.
-    pub(super) fn call(
-        name: impl Into<String>,
-        returns: DataType,
-        arguments: Vec<Expr>,
-        run: impl Fn(&ScalarFunctionArgs) -> Result<ArrayRef> + Send + Sync + 'static,
-    ) -> Expr {
+    pub(super) fn new(function: Function) -> Self {
         let signature = Signature::variadic_any(Volatility::Immutable);
-        ScalarUDF::from(Self { name: name.into(), signature, returns, run: Box::new(run) }).call(arguments)
-    }
-
-    /// Returns a call of a function of arrays.
-    fn of_arrays(
-        name: impl Into<String>,
-        returns: DataType,
-        arguments: Vec<Expr>,
-        run: impl Fn(&[ArrayRef]) -> Result<ArrayRef> + Send + Sync + 'static,
-    ) -> Expr {
-        Self::call(name, returns, arguments, move |arguments| {
-            let array = |argument: &ColumnarValue| argument.to_array(arguments.number_rows);
-            let arrays = arguments.args.iter().map(array).collect::<DataFusionResult<Vec<_>>>();
-            run(&arrays.map_err(arrow::error::ArrowError::from)?)
-        })
-    }
-}
-
-impl fmt::Debug for CoreFunction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CoreFunction").field("name", &self.name).finish_non_exhaustive()
+        Self { name: function.name(), signature, function }
     }
 }
 
 impl PartialEq for CoreFunction {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.returns == other.returns
+        self.function == other.function
     }
 }
 
@@ -82,11 +143,11 @@ impl ScalarUDFImpl for CoreFunction {
     }
 
     fn return_type(&self, _: &[DataType]) -> DataFusionResult<DataType> {
-        Ok(self.returns.clone())
+        Ok(self.function.returns())
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
-        let array = (self.run)(&arguments).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let array = self.function.run(&arguments).map_err(|error| DataFusionError::External(Box::new(error)))?;
         Ok(ColumnarValue::Array(array))
     }
 }
@@ -94,42 +155,20 @@ impl ScalarUDFImpl for CoreFunction {
 /// Returns the value of a predicate; `columns` are its columns, with their names in the table.
 pub(super) fn condition(predicate: &Predicate, columns: Vec<(Field, Expr)>) -> Expr {
     let (fields, mut arguments): (Vec<Field>, Vec<Expr>) = columns.into_iter().unzip();
-    let (schema, predicate) = (Arc::new(Schema::new(fields)), predicate.clone());
-    let name = format!("condition({predicate})");
     // A function has at least one argument.
     arguments.push(lit(true));
-    CoreFunction::of_arrays(name, DataType::Boolean, arguments, move |arrays| {
-        let rows = arrays.last().map_or(0, |array| array.len());
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let arrays = arrays[..schema.fields().len()].to_vec();
-        let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?;
-        Ok(Arc::new(predicate.evaluate(&batch)?))
-    })
+    Function::Condition { predicate: predicate.clone(), columns: Arc::new(Schema::new(fields)) }.call(arguments)
 }
 
-/// Returns the values of a key column in the form in which a key type compares them.
+/// Returns the values of a key column in the form in which a key type compares them; nested values as bytes, which are
+/// equal if the values are, and null for null.
 pub(super) fn key(column: Expr, data_type: &DataType, key_type: &DataType) -> Expr {
     let compared = executor::compared_type(key_type);
-    if *data_type == compared {
-        return if compared.is_nested() { row_key(column, &compared) } else { column };
-    }
-    let wanted = key_type.clone();
-    let name = format!("key({wanted})");
-    let key = CoreFunction::of_arrays(name, compared.clone(), vec![column], move |arrays| {
-        executor::comparable(&arrays[0], &wanted)
-    });
-    if compared.is_nested() { row_key(key, &compared) } else { key }
-}
-
-/// Returns nested values as bytes, which are equal if the values are; null for null.
-fn row_key(column: Expr, data_type: &DataType) -> Expr {
-    let data_type = data_type.clone();
-    CoreFunction::of_arrays("row_key", DataType::Binary, vec![column], move |arrays| {
-        let rows = encoded(std::slice::from_ref(&data_type), arrays)?;
-        let nulls = arrays[0].logical_nulls();
-        let (offsets, values, _) = rows.into_parts();
-        Ok(Arc::new(BinaryArray::try_new(offsets, values, nulls)?))
-    })
+    let key = match *data_type == compared {
+        true => column,
+        false => Function::Key(key_type.clone()).call(vec![column]),
+    };
+    if compared.is_nested() { Function::RowKey(compared).call(vec![key]) } else { key }
 }
 
 /// Returns the order of rows by some columns, ascending and nulls first, as bytes.
@@ -138,29 +177,15 @@ pub(super) fn sort_key(columns: Vec<(DataType, Expr)>) -> Expr {
         return lit(Vec::<u8>::new());
     }
     let (types, arguments): (Vec<DataType>, Vec<Expr>) = columns.into_iter().unzip();
-    CoreFunction::of_arrays("sort_key", DataType::Binary, arguments, move |arrays| {
-        Ok(Arc::new(encoded(&types, arrays)?))
-    })
-}
-
-fn encoded(types: &[DataType], arrays: &[ArrayRef]) -> Result<BinaryArray> {
-    let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
-    Ok(converter.convert_columns(arrays)?.try_into_binary()?)
+    Function::SortKey(types).call(arguments)
 }
 
 /// Returns the data versions of a field from a by-field column.
 pub(super) fn member(by_field: Expr, field: &str) -> Expr {
-    let field = field.to_owned();
-    let name = format!("member({field})");
-    CoreFunction::of_arrays(name, DataType::Utf8, vec![by_field], move |arrays| {
-        Ok(Arc::new(executor::member(&arrays[0], &field)?))
-    })
+    Function::Member(field.to_owned()).call(vec![by_field])
 }
 
 /// Returns the texts of a column.
 pub(super) fn text(column: Expr, data_type: &DataType) -> Expr {
-    if *data_type == DataType::Utf8 {
-        return column;
-    }
-    CoreFunction::of_arrays("text", DataType::Utf8, vec![column], |arrays| Ok(Arc::new(executor::text(&arrays[0])?)))
+    if *data_type == DataType::Utf8 { column } else { Function::Text.call(vec![column]) }
 }

@@ -19,14 +19,14 @@ pub(super) fn group_hash(hasher: RowHasher, sort_key: Expr, version: Expr) -> Ex
 }
 
 #[derive(Debug)]
-struct GroupHash {
-    hasher: RowHasher,
+pub(super) struct GroupHash {
+    pub(super) hasher: RowHasher,
     name: String,
     signature: Signature,
 }
 
 impl GroupHash {
-    fn new(hasher: RowHasher) -> Self {
+    pub(super) fn new(hasher: RowHasher) -> Self {
         let name = format!("group_hash_{}_{}", hasher.algorithm(), hasher.truncation());
         let signature = Signature::exact(vec![DataType::Binary, DataType::Utf8], Volatility::Immutable);
         Self { hasher, name, signature }

@@ -1,20 +1,34 @@
-//! A whole resolve as one query of DataFusion, in this process: the second executor of plans.
+//! A whole resolve as one query of DataFusion, in this process or on a cluster: the second executor of plans.
 //!
 //! The query reads the inputs as a scan would, hashes, joins and compares them, and returns the rows that are new or
 //! stale, and the keys of those that are orphaned, whose columns a second query reads. Where DataFusion compares, sorts
 //! or writes values in another way than the Arrow engine, functions of the core take its place.
 
+#[cfg(feature = "ballista")]
+mod cluster;
+#[cfg(feature = "ballista")]
+mod codec;
 mod current;
 mod expected;
 mod functions;
 mod group_hash;
 mod hash;
+mod hashed_rows;
 mod input;
 mod names;
 mod query;
+#[cfg(feature = "ballista")]
+mod ready;
 mod relation;
 mod rows;
 mod run;
+mod scan;
+#[cfg(feature = "ballista")]
+mod sent;
+#[cfg(feature = "ballista")]
+mod sent_part;
+#[cfg(feature = "ballista")]
+mod sent_predicate;
 
 use std::sync::Arc;
 
@@ -30,9 +44,14 @@ use metaxy_core::{Error, FeatureKey, Result, executor};
 
 use crate::catalog;
 use crate::connection::Session;
+use crate::location::Root;
 use crate::table::log::Table;
 use crate::table::log::state::{TableState, check_files};
 
+#[cfg(feature = "ballista")]
+pub(crate) use cluster::MESSAGE_BYTES;
+#[cfg(feature = "ballista")]
+pub(crate) use codec::{QueryCodec, StageCodec};
 use current::CurrentRows;
 use query::Query;
 use rows::Failure;
@@ -63,15 +82,23 @@ impl From<DataFusionError> for Declined {
 /// A table of the plan, at one version.
 struct Part {
     key: FeatureKey,
+    root: Root,
     table: Arc<Table>,
     state: Arc<TableState>,
+    /// The number of shares of its files that are read on their own.
+    shares: usize,
 }
 
 impl Part {
     async fn find(session: &Session, key: &FeatureKey) -> Result<Option<Arc<Self>>> {
         let Some((table, state)) = catalog::find(session, key).await? else { return Ok(None) };
         check_files(&table.name, &state.files)?;
-        Ok(Some(Arc::new(Self { key: key.clone(), table, state })))
+        #[cfg(feature = "ballista")]
+        let shares = session.scheduler.as_ref().map_or(1, |_| cluster::shares(&state.files));
+        // In this process one reader uses all cores.
+        #[cfg(not(feature = "ballista"))]
+        let shares = 1;
+        Ok(Some(Arc::new(Self { key: key.clone(), root: session.root.clone(), table, state, shares })))
     }
 
     fn data_type(&self, name: &str) -> Result<&DataType, Declined> {
@@ -98,6 +125,11 @@ pub(crate) async fn resolve(
     }
     let failure = Failure::default();
     let runner = Runner::new(&parts, &session.context, plan.feature.table_name(), limits, failure.clone())?;
+    #[cfg(feature = "ballista")]
+    let runner = match &session.scheduler {
+        Some(scheduler) => runner.on(scheduler, &parts),
+        None => runner,
+    };
     let (query, current) = match prepare(plan, parts, &failure) {
         Ok(prepared) => prepared,
         Err(Declined(reason)) => return Ok(NativeOutcome::Declined(reason)),

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
-use deltalake::datafusion::catalog::streaming::StreamingTable;
 use deltalake::datafusion::common::ScalarValue;
 use deltalake::datafusion::datasource::provider_as_source;
 use deltalake::datafusion::functions::expr_fn::coalesce;
 use deltalake::datafusion::functions_window::expr_fn::row_number;
 use deltalake::datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, SortExpr, cast, ident, lit};
-use deltalake::datafusion::physical_plan::streaming::PartitionStream;
 use metaxy_core::filter::Predicate;
 use metaxy_core::{ScanRequest, ScanStage, columns, executor};
 
@@ -17,11 +15,9 @@ use super::functions::{condition, key, member, text};
 use super::rows::{Failure, LiveRows, column_name};
 use super::{Declined, Part};
 
-/// The versions by which rows with equal times are ordered first, as by the core.
-const VERSIONS: [&str; 3] = [columns::PROVENANCE, columns::DATA_VERSION_BY_FIELD, columns::PROVENANCE_BY_FIELD];
-
-/// The name of a column for a moment: no other begins with this letter.
+/// The names of columns for a moment: no others begin with this letter.
 const RANK: &str = "rank";
+const RANKED: &str = "ranked";
 
 /// The rows of a table that a request selects, with its columns under their names inside of the query.
 #[derive(Clone)]
@@ -52,10 +48,9 @@ impl Relation {
     fn scan(part: &Arc<Part>, request: &ScanRequest, failure: &Failure) -> Result<Self, Declined> {
         let schema = &part.state.schema;
         let names = request.columns_needed(&schema.logical, ScanStage::RowFilter);
-        let rows = Arc::new(LiveRows::new(part, &names, request.row_filter.clone(), failure));
+        let rows = LiveRows::new(part, &names, request.row_filter.clone(), failure);
         let fields = names.iter().filter_map(|name| schema.column(name)).map(|column| column.logical.clone()).collect();
-        let table = StreamingTable::try_new(rows.schema().clone(), vec![rows])?;
-        let query = LogicalPlanBuilder::scan("rows", provider_as_source(Arc::new(table)), None)?;
+        let query = LogicalPlanBuilder::scan("rows", provider_as_source(Arc::new(rows)), None)?;
         Ok(Self { query, fields, table: part.key.to_string() })
     }
 
@@ -122,17 +117,33 @@ impl Relation {
     /// Keeps the row of each key that was written or deleted last; of several with one time that with the greatest
     /// values, as the core does.
     pub(super) fn latest_of(&self, ids: &[String]) -> Result<Self, Declined> {
-        let keys = ids.iter().map(|id| self.own_key(id)).collect::<Result<Vec<_>, _>>()?;
-        let rank = row_number().partition_by(keys).order_by(self.newest_first()).build()?;
-        let ranked = self.query.clone().window([rank.alias(RANK)])?;
         let columns = (0..self.fields.len()).map(|number| ident(column_name(number)));
+        let keys = ids.iter().map(|id| self.own_key(id)).collect::<Result<Vec<_>, _>>()?;
+        // Rows are divided among processes by plain columns. A second name of a column would hide its order.
+        let (mut partitions, mut computed) = (Vec::new(), Vec::new());
+        for (number, key) in keys.into_iter().enumerate() {
+            if matches!(key, Expr::Column(_)) {
+                partitions.push(key);
+            } else {
+                let name = format!("{RANKED}{number}");
+                partitions.push(ident(&name));
+                computed.push(key.alias(name));
+            }
+        }
+        let with_keys = match computed.is_empty() {
+            true => self.query.clone(),
+            false => self.query.clone().project(columns.clone().chain(computed).collect::<Vec<_>>())?,
+        };
+        let rank = row_number().partition_by(partitions).order_by(self.newest_first()).build()?;
+        let ranked = with_keys.window([rank.alias(RANK)])?;
         let query = ranked.filter(ident(RANK).eq(lit(1_u64)))?.project(columns)?;
         Ok(Self { query, fields: self.fields.clone(), table: self.table.clone() })
     }
 
     fn newest_first(&self) -> Vec<SortExpr> {
-        let others = self.fields.iter().map(|field| field.name().as_str()).filter(|name| !VERSIONS.contains(name));
-        let values = VERSIONS.into_iter().chain(others).filter_map(|name| self.find(name));
+        let others =
+            self.fields.iter().map(|field| field.name().as_str()).filter(|name| !columns::VERSION_ORDER.contains(name));
+        let values = columns::VERSION_ORDER.into_iter().chain(others).filter_map(|name| self.find(name));
         let values = values.map(|(column, _)| column.sort(false, false));
         std::iter::once(self.last_touched().sort(false, false)).chain(values).collect()
     }

@@ -1,4 +1,4 @@
-//! The rows of a table as a source of a query: those of its live files, read by the readers of scans.
+//! The rows of a table as a table of a query: those of its live files, read by the readers of scans.
 //!
 //! DataFusion's own Parquet source knows neither deletion vectors nor column mapping, and decodes other types than those
 //! that the table states. Inside of a query columns are named by their numbers, because DataFusion's names have a syntax.
@@ -8,17 +8,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use deltalake::datafusion::error::DataFusionError;
-use deltalake::datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use deltalake::datafusion::error::{DataFusionError, Result as DataFusionResult};
+use deltalake::datafusion::execution::SendableRecordBatchStream;
 use deltalake::datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use deltalake::datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use metaxy_core::Error;
+use metaxy_core::backend::BatchStream;
 use metaxy_core::filter::Predicate;
+use metaxy_core::{Error, Result};
 
 use crate::table::files::{Filters, rows};
+use crate::types::Column;
 
 use super::Part;
+#[cfg(feature = "ballista")]
+use super::sent_part::SentPart;
 
 /// The rows and about the bytes that DataFusion gets at a time.
 const PIECE_ROWS: usize = 8_192;
@@ -43,23 +46,89 @@ impl Failure {
     }
 }
 
+/// The table of [`LiveRows`].
+#[derive(Clone)]
+pub(super) enum Source {
+    /// One that this process has opened.
+    Open(Arc<Part>),
+    /// One that another process has named: it is opened to be read.
+    #[cfg(feature = "ballista")]
+    Sent(Arc<SentPart>),
+}
+
+impl Source {
+    async fn open(self) -> Result<Arc<Part>> {
+        match self {
+            Self::Open(part) => Ok(part),
+            #[cfg(feature = "ballista")]
+            Self::Sent(part) => part.open().await,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Open(part) => part.table.name.clone(),
+            #[cfg(feature = "ballista")]
+            Self::Sent(part) => part.key.table_name(),
+        }
+    }
+}
+
 /// Some columns of the rows of a table for which a predicate is true.
+#[derive(Clone)]
 pub(super) struct LiveRows {
-    part: Arc<Part>,
-    names: Vec<String>,
-    filter: Option<Predicate>,
-    schema: SchemaRef,
-    failure: Failure,
+    pub(super) source: Source,
+    pub(super) names: Vec<String>,
+    pub(super) filter: Option<Predicate>,
+    /// The columns in the query, as many as `names`.
+    pub(super) schema: SchemaRef,
+    /// The number of shares of the files that are read on their own.
+    pub(super) shares: usize,
+    pub(super) failure: Failure,
 }
 
 impl LiveRows {
     pub(super) fn new(part: &Arc<Part>, names: &[String], filter: Option<Predicate>, failure: &Failure) -> Self {
-        let columns = names.iter().filter_map(|name| part.state.schema.column(name)).enumerate();
-        let field = |(number, column): (usize, &crate::types::Column)| {
+        let columns: Vec<&Column> = names.iter().filter_map(|name| part.state.schema.column(name)).collect();
+        let field = |(number, column): (usize, &&Column)| {
             Field::new(column_name(number), column.logical.data_type().clone(), true)
         };
-        let schema = Arc::new(Schema::new(columns.map(field).collect::<Vec<_>>()));
-        Self { part: part.clone(), names: names.to_vec(), filter, schema, failure: failure.clone() }
+        let schema = Arc::new(Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>()));
+        let names = columns.iter().map(|column| column.logical.name().clone()).collect();
+        let source = Source::Open(part.clone());
+        Self { source, names, filter, schema, shares: part.shares, failure: failure.clone() }
+    }
+
+    /// Returns some of the columns.
+    pub(super) fn projected(&self, columns: &[usize]) -> DataFusionResult<Self> {
+        let schema = Arc::new(self.schema.project(columns)?);
+        let names = columns.iter().map(|column| self.names[*column].clone()).collect();
+        Ok(Self { names, schema, ..self.clone() })
+    }
+
+    /// Reads the rows of a share.
+    pub(super) fn read(&self, share: u64) -> SendableRecordBatchStream {
+        let (schema, failure) = (self.schema.clone(), self.failure.clone());
+        let named = self.clone().share(share).map(move |batch| {
+            let batch = batch.map_err(|error| failure.keep(error))?;
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let batch = RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)?;
+            Ok::<_, DataFusionError>(stream::iter(pieces(&batch).into_iter().map(Ok)))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), named.try_flatten()))
+    }
+
+    fn share(self, share: u64) -> BatchStream {
+        let Self { source, names, filter, shares, .. } = self;
+        let opened = async move {
+            let part = source.open().await?;
+            let Part { table, state, .. } = part.as_ref();
+            let first = usize::try_from(share).unwrap_or(usize::MAX);
+            let files = state.files.iter().skip(first).step_by(shares.max(1)).cloned().collect();
+            let filters = Filters { rows: filter, ..Filters::default() };
+            Ok::<_, Error>(rows(table.clone(), state, files, &names, filters))
+        };
+        stream::once(opened).try_flatten().boxed()
     }
 }
 
@@ -78,26 +147,6 @@ pub(super) fn column_name(number: usize) -> String {
 
 impl fmt::Debug for LiveRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LiveRows").field("table", &self.part.table.name).field("names", &self.names).finish()
-    }
-}
-
-impl PartitionStream for LiveRows {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let Part { table, state, .. } = self.part.as_ref();
-        let filters = Filters { rows: self.filter.clone(), ..Filters::default() };
-        let read = rows(table.clone(), state, state.files.to_vec(), &self.names, filters);
-        let (schema, failure) = (self.schema.clone(), self.failure.clone());
-        let named = read.map(move |batch| {
-            let batch = batch.map_err(|error| failure.keep(error))?;
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let batch = RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)?;
-            Ok::<_, DataFusionError>(stream::iter(pieces(&batch).into_iter().map(Ok)))
-        });
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), named.try_flatten()))
+        f.debug_struct("LiveRows").field("table", &self.source.name()).field("names", &self.names).finish()
     }
 }

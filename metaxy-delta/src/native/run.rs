@@ -1,4 +1,5 @@
-//! Runs queries: on the threads of this crate, within the memory limit and the directory for temporary files of the store.
+//! Runs queries: on the threads of this crate, within the memory limit and the directory for temporary files of the store;
+//! or on a cluster.
 
 use std::sync::Arc;
 
@@ -8,18 +9,22 @@ use deltalake::datafusion::execution::disk_manager::{DiskManagerBuilder, DiskMan
 use deltalake::datafusion::execution::memory_pool::FairSpillPool;
 use deltalake::datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use deltalake::datafusion::logical_expr::LogicalPlan;
+use deltalake::datafusion::physical_plan::SendableRecordBatchStream;
 use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use metaxy_core::backend::{BatchStream, NativeLimits};
 use metaxy_core::{Error, Result, blocking, fence};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use crate::KIND;
 use crate::error::ErrorContext;
+#[cfg(feature = "ballista")]
+use crate::scheduler::SchedulerAddress;
 use crate::table::storage::runtime;
 
 use super::Part;
+#[cfg(feature = "ballista")]
+use super::cluster::{Cluster, Job};
 use super::rows::Failure;
 
 /// The share of the limit that DataFusion counts; the rest is for what it does not: rows that are being read, and the
@@ -48,6 +53,8 @@ pub(super) struct Runner {
     context: ErrorContext,
     table: String,
     failure: Failure,
+    #[cfg(feature = "ballista")]
+    cluster: Option<Cluster>,
 }
 
 impl Runner {
@@ -72,7 +79,23 @@ impl Runner {
         let is_small = expected_bytes(parts).is_some_and(|bytes| bytes <= memory as u64);
         config.options_mut().optimizer.prefer_hash_join = is_small;
         config.options_mut().execution.sort_spill_reservation_bytes = MERGE_BYTES.min(memory / MERGE_SHARE);
-        Ok(Self { config, runtime, context: context.clone(), table, failure })
+        Ok(Self {
+            config,
+            runtime,
+            context: context.clone(),
+            table,
+            failure,
+            #[cfg(feature = "ballista")]
+            cluster: None,
+        })
+    }
+
+    /// Lets a cluster run the queries.
+    #[cfg(feature = "ballista")]
+    pub(super) fn on(mut self, scheduler: &SchedulerAddress, parts: &[Arc<Part>]) -> Self {
+        let bytes = expected_bytes(parts);
+        self.cluster = Some(Cluster::new(scheduler.clone(), bytes, &self.context, self.table.clone()));
+        self
     }
 
     /// Returns the rows of a query. It starts with the first poll, and stops when the stream is dropped.
@@ -80,10 +103,9 @@ impl Runner {
         let runner = self.clone();
         let start = async move {
             let (sender, batches) = mpsc::channel(WAITING);
-            let task = Task(runtime::spawn(async move { runner.send(query, sender).await })?);
-            Ok::<_, Error>(stream::unfold((batches, task), |(mut batches, task)| async move {
-                Some((batches.recv().await?, (batches, task)))
-            }))
+            // It ends when nobody waits for its rows any more.
+            drop(runtime::spawn(async move { runner.send(query, sender).await })?);
+            Ok::<_, Error>(stream::unfold(batches, |mut batches| async move { Some((batches.recv().await?, batches)) }))
         };
         stream::once(start).try_flatten().boxed()
     }
@@ -98,16 +120,35 @@ impl Runner {
     }
 
     async fn run(&self, query: LogicalPlan, sender: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
-        let session = SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
-        let frame = session.execute_logical_plan(query).await.map_err(|error| self.failed(error))?;
-        let mut rows = frame.execute_stream().await.map_err(|error| self.failed(error))?;
-        while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(|error| self.failed(error))?;
-            if sender.send(Ok(batch)).await.is_err() {
-                break;
+        let mut rows = tokio::select! {
+            () = sender.closed() => return Ok(()),
+            rows = self.start(query) => rows?,
+        };
+        loop {
+            let batch = tokio::select! {
+                () = sender.closed() => break rows.stop().await,
+                batch = rows.next() => batch,
+            };
+            match batch {
+                Some(Ok(batch)) => {
+                    // If nobody waits for it, the next round stops.
+                    let _ = sender.send(Ok(batch)).await;
+                }
+                Some(Err(error)) => return Err(error),
+                None => break rows.end().await,
             }
         }
         Ok(())
+    }
+
+    async fn start(&self, query: LogicalPlan) -> Result<Running> {
+        #[cfg(feature = "ballista")]
+        if let Some(cluster) = &self.cluster {
+            return Ok(Running::OnCluster(Box::new(cluster.clone().start(query).await?)));
+        }
+        let session = SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
+        let frame = session.execute_logical_plan(query).await.map_err(|error| self.failed(error))?;
+        Ok(Running::Here(frame.execute_stream().await.map_err(|error| self.failed(error))?, self.clone()))
     }
 
     /// Converts an error of a query: that of a reader is the caller's, whatever has become of it.
@@ -135,11 +176,35 @@ fn expected_bytes(parts: &[Arc<Part>]) -> Option<u64> {
     })
 }
 
-/// A task that ends when it is dropped.
-struct Task(JoinHandle<()>);
+/// A query that runs.
+enum Running {
+    Here(SendableRecordBatchStream, Runner),
+    #[cfg(feature = "ballista")]
+    OnCluster(Box<Job>),
+}
 
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Running {
+    async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        match self {
+            Self::Here(rows, runner) => Some(rows.next().await?.map_err(|error| runner.failed(error))),
+            #[cfg(feature = "ballista")]
+            Self::OnCluster(job) => job.next().await,
+        }
+    }
+
+    /// Ends a query whose rows have all been read.
+    async fn end(self) {
+        #[cfg(feature = "ballista")]
+        if let Self::OnCluster(job) = self {
+            job.clean().await;
+        }
+    }
+
+    /// Ends a query whose rows nobody reads.
+    async fn stop(self) {
+        #[cfg(feature = "ballista")]
+        if let Self::OnCluster(job) = self {
+            job.cancel().await;
+        }
     }
 }

@@ -21,10 +21,24 @@ pub async fn compare_engines(
     backend: SharedBackend,
     hash: HashAlgorithm,
 ) -> Result<usize, Failure> {
+    compare_stores(scenario, file, [backend.clone(), backend], hash).await
+}
+
+/// Compares as [`compare_engines`] does, where two backends at one location have different settings: the first for the
+/// Arrow engine, the second for the storage system's own.
+///
+/// # Errors
+/// The first step whose results differ, or that fails.
+pub async fn compare_stores(
+    scenario: &Scenario,
+    file: &str,
+    backends: [SharedBackend; 2],
+    hash: HashAlgorithm,
+) -> Result<usize, Failure> {
     let text = |error: metaxy_core::Error| error.to_string();
     let start = async || {
         let graph = scenario.definitions.graph(scenario.hash_truncation_length)?;
-        Engines::open(graph, backend, hash, scenario.hash_truncation_length).await
+        Engines::open(graph, backends, hash, scenario.hash_truncation_length).await
     };
     let mut engines = start().await.map_err(|error| Failure::new(file, "opening the store", error.to_string()))?;
     let mut resolved = 0;
@@ -58,7 +72,7 @@ pub async fn compare_engines(
     Ok(resolved)
 }
 
-/// Two stores on one backend.
+/// Two stores at one location.
 struct Engines {
     clock: Arc<ManualClock>,
     arrow: MetadataStore,
@@ -66,18 +80,23 @@ struct Engines {
 }
 
 impl Engines {
-    async fn open(graph: FeatureGraph, backend: SharedBackend, hash: HashAlgorithm, truncation: usize) -> Result<Self> {
+    async fn open(
+        graph: FeatureGraph,
+        [arrow, native]: [SharedBackend; 2],
+        hash: HashAlgorithm,
+        truncation: usize,
+    ) -> Result<Self> {
         let clock = ManualClock::new();
-        let builder = |engine| {
-            MetadataStore::builder(backend.clone(), graph.clone())
+        let builder = |backend: SharedBackend, engine| {
+            MetadataStore::builder(backend, graph.clone())
                 .hash_algorithm(hash)
                 .hash_truncation_length(truncation)
                 .auto_create_tables(true)
                 .clock(Arc::clone(&clock) as _)
                 .versioning_engine(engine)
         };
-        let arrow = builder(VersioningEngine::Arrow).open(AccessMode::ReadWrite).await?;
-        let native = builder(VersioningEngine::Native).open(AccessMode::ReadWrite).await?;
+        let arrow = builder(arrow, VersioningEngine::Arrow).open(AccessMode::ReadWrite).await?;
+        let native = builder(native, VersioningEngine::Native).open(AccessMode::ReadWrite).await?;
         Ok(Self { clock, arrow, native })
     }
 

@@ -304,6 +304,10 @@ impl StoreBackend for WrongBackend {
         self.inner.prefers_native(plan)
     }
 
+    fn computes_on_cluster(&self) -> bool {
+        self.inner.computes_on_cluster()
+    }
+
     async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
         let settings = native::Settings {
             swaps_sides: self.has(Defect::SwappedJoinSide),

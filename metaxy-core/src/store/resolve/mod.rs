@@ -207,8 +207,8 @@ impl ResolveRequest {
     }
 
     /// Locates the tables and makes the plan; the increment is computed while it is read. The storage system's own
-    /// engine is used if [`versioning_engine`](Self::versioning_engine) was called with [`VersioningEngine::Native`];
-    /// checkpoints are then left aside.
+    /// engine is used if [`versioning_engine`](Self::versioning_engine) was called with [`VersioningEngine::Native`], or
+    /// if the settings of the store name a cluster; checkpoints are then left aside.
     ///
     /// # Errors
     /// The errors of the resolve itself, except those of reading.
@@ -231,8 +231,9 @@ impl ResolveRequest {
         if store.plan(&key)?.spec.is_root() {
             return Err(Error::RootWithoutSamples(key));
         }
-        if versioning_engine == Some(VersioningEngine::Native) {
-            return Ok(LazyIncrement::native(Resolve::of_inputs(&store, &key, &options).await?));
+        let engine = lazy_engine(&store, versioning_engine, &since);
+        if engine != VersioningEngine::Arrow {
+            return Ok(LazyIncrement::native(Resolve::of_inputs(&store, &key, &options).await?, engine));
         }
         if options.skip_comparison {
             return Ok(LazyIncrement::new(Resolve::of_inputs(&store, &key, &options).await?));
@@ -302,6 +303,17 @@ impl ResolveRequest {
             store.inner.remembered.keep(checkpoint).await;
         }
         Ok(increment)
+    }
+}
+
+/// Returns the engine of a lazy increment.
+fn lazy_engine(store: &MetadataStore, asked: Option<VersioningEngine>, since: &Since) -> VersioningEngine {
+    let on_cluster = store.inner.backend.computes_on_cluster() && !matches!(since, Since::Given(_));
+    match asked {
+        Some(VersioningEngine::Native) => VersioningEngine::Native,
+        Some(VersioningEngine::Arrow) => VersioningEngine::Arrow,
+        _ if on_cluster => asked.unwrap_or(store.inner.versioning_engine),
+        _ => VersioningEngine::Arrow,
     }
 }
 

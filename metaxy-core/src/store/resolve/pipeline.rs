@@ -220,12 +220,19 @@ impl Resolve {
         own.resolve_natively(NativeRequest { plan: &self.plan, inputs: &inputs, limits: &limits }).await
     }
 
-    /// Returns the rows of an increment that the storage system computes.
-    pub(in crate::store) async fn native_rows(&self) -> Result<KindStream> {
-        match self.natively(VersioningEngine::Native).await? {
-            NativeOutcome::Done(increment) => Ok(NativeRows::from(increment).into_stream()),
-            NativeOutcome::Rows(rows) => Ok(rows.into_stream()),
-            NativeOutcome::Declined(reason) => Err(self.declined(&reason)),
+    /// Returns the rows of an increment that the storage system computes; `None` if the Arrow engine has to.
+    pub(in crate::store) async fn native_rows(&self, engine: VersioningEngine) -> Result<Option<KindStream>> {
+        if engine == VersioningEngine::Arrow {
+            return Ok(None);
+        }
+        match self.natively(engine).await? {
+            NativeOutcome::Done(increment) => Ok(Some(NativeRows::from(increment).into_stream())),
+            NativeOutcome::Rows(rows) => Ok(Some(rows.into_stream())),
+            NativeOutcome::Declined(reason) if engine == VersioningEngine::Native => Err(self.declined(&reason)),
+            NativeOutcome::Declined(reason) => {
+                tracing::debug!(feature = %self.feature(), reason, "the Arrow engine runs a declined resolve");
+                Ok(None)
+            }
         }
     }
 

@@ -33,6 +33,12 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
+    /// Returns whether rows with these statistics can match.
+    #[cfg(feature = "ballista")]
+    pub(crate) fn may_match(&self, schema: &TableSchema, statistics: &impl RowStatistics) -> bool {
+        self.judge(schema, statistics).is_some()
+    }
+
     /// Returns whether rows with these statistics have to be filtered; `None` if none of them can match.
     pub(super) fn judge(&self, schema: &TableSchema, statistics: &impl RowStatistics) -> Option<bool> {
         if self.keys.as_ref().is_some_and(|keys| !keys.may_match(statistics)) {

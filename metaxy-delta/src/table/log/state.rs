@@ -58,7 +58,7 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    pub(super) fn new(
+    pub(crate) fn new(
         table: &str,
         name: String,
         size: i64,
@@ -111,7 +111,7 @@ impl DataFile {
 }
 
 impl TableState {
-    pub(super) fn new(
+    pub(crate) fn new(
         table: &str,
         version: u64,
         metadata: Metadata,

@@ -1,0 +1,9 @@
+//! Increments on a cluster: a scheduler and executors as processes, which every test shares that does not harm them.
+
+mod commands;
+mod engines;
+mod failures;
+mod processes;
+mod proxy;
+mod secrets;
+mod tables;
