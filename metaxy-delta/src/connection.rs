@@ -26,7 +26,8 @@ pub(crate) struct Session {
     pub(crate) root: Root,
     pub(crate) context: ErrorContext,
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// The scheduler of the cluster that computes increments.
+    /// The scheduler of the cluster that computes increments. Without the cargo feature the setting is refused.
+    #[cfg_attr(not(feature = "ballista"), expect(dead_code))]
     pub(crate) scheduler: Option<SchedulerAddress>,
     config: DeltaConfig,
     storage: StorageConfig,

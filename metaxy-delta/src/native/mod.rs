@@ -82,6 +82,8 @@ impl From<DataFusionError> for Declined {
 /// A table of the plan, at one version.
 struct Part {
     key: FeatureKey,
+    /// Where executors of a cluster find the table.
+    #[cfg_attr(not(feature = "ballista"), expect(dead_code))]
     root: Root,
     table: Arc<Table>,
     state: Arc<TableState>,

@@ -118,7 +118,7 @@ impl CurrentRows {
             }
         };
         if current.collapse {
-            relation = relation.qualified(&newest_of(&part.table, &all_keys, &[provenance.clone()]));
+            relation = relation.qualified(&newest_of(&part.table, &all_keys, std::slice::from_ref(&provenance)));
         }
         let ids = current.request.keep_latest.as_deref().unwrap_or_default();
         let is_unique = current.collapse || (!ids.is_empty() && ids.iter().all(|id| plan.join_columns.contains(id)));
