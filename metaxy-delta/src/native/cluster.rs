@@ -59,7 +59,9 @@ impl Cluster {
     pub(super) fn new(address: SchedulerAddress, bytes: Option<u64>, context: &ErrorContext, table: String) -> Self {
         let partitions = bytes.map_or(USUAL_PARTITIONS, |bytes| bytes / PARTITION_BYTES);
         let partitions = usize::try_from(partitions.clamp(PARTITIONS[0], PARTITIONS[1])).unwrap_or(1);
+        // The adaptive planner of Ballista 55 adds stages to some of our queries without end.
         let config = SessionConfig::new_with_ballista()
+            .with_ballista_adaptive_query_planner(false)
             .with_target_partitions(partitions)
             .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES as usize)
             .with_ballista_job_name(&format!("metaxy resolve {table}"));
