@@ -1,5 +1,6 @@
 //! The backend's own behaviour: types, schema changes, unusable files, and snapshots.
 
+mod checkpoints;
 mod filters;
 mod immutable;
 mod sizes;
