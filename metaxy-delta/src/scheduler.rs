@@ -69,7 +69,8 @@ mod tests {
         assert_eq!(socket("df://host:50050").as_deref(), Some("host:50050"));
         assert_eq!(socket("df://10.0.0.1/").as_deref(), Some("10.0.0.1:50050"));
         assert_eq!(socket("df://[::1]:7").as_deref(), Some("[::1]:7"));
-        for bad in ["", "host:50050", "http://host:50050", "df://", "df://u:secret@host", "df://host/x", "df://host?x"] {
+        for bad in ["", "host:50050", "http://host:50050", "df://", "df://u:secret@host", "df://host/x", "df://host?x"]
+        {
             let error = SchedulerAddress::parse(bad).unwrap_err();
             assert!(matches!(&error, Error::Config { key, .. } if key == "scheduler"), "{bad}: {error}");
             assert!(!error.to_string().contains("secret"), "{error}");

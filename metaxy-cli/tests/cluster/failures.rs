@@ -18,7 +18,10 @@ async fn filled(rows: i64) -> tempfile::TempDir {
 
 async fn failure(store: &MetadataStore) -> Error {
     let resolve = store.resolve_update("both").versioning_engine(VersioningEngine::Native);
-    tokio::time::timeout(Duration::from_secs(30), async { resolve.await }).await.expect("an answer in time").unwrap_err()
+    tokio::time::timeout(Duration::from_secs(30), async { resolve.await })
+        .await
+        .expect("an answer in time")
+        .unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,8 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
     if from.is_empty() {
         return;
     }
-    let places: Vec<usize> = bytes.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(at, _)| at).collect();
+    let places: Vec<usize> =
+        bytes.windows(from.len()).enumerate().filter(|(_, w)| *w == from).map(|(at, _)| at).collect();
     for at in places {
         bytes[at..at + to.len()].copy_from_slice(to);
     }

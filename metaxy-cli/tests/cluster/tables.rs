@@ -11,7 +11,8 @@ use metaxy_delta::{DeltaBackend, DeltaConfig};
 
 /// Returns a backend at a location, on a cluster if there is one.
 pub fn backend(root: &str, options: &BTreeMap<String, String>, scheduler: Option<&str>) -> SharedBackend {
-    let config = options.iter().fold(DeltaConfig::new(root), |config, (name, value)| config.storage_option(name, value));
+    let config =
+        options.iter().fold(DeltaConfig::new(root), |config, (name, value)| config.storage_option(name, value));
     let config = scheduler.into_iter().fold(config, DeltaConfig::scheduler);
     Arc::new(DeltaBackend::new(config).unwrap())
 }

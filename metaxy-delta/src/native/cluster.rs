@@ -22,8 +22,8 @@ use crate::error::ErrorContext;
 use crate::scheduler::SchedulerAddress;
 
 use super::codec::QueryCodec;
-use super::sent::MISMATCH;
 use super::ready;
+use super::sent::MISMATCH;
 
 /// The size of a message: a query names all files of its tables.
 pub(crate) const MESSAGE_BYTES: u32 = 1 << 30;
@@ -127,7 +127,8 @@ impl Job {
             let stages = metrics.into_inner().stages.len();
             tracing::debug!(feature = %self.cluster.table, job_id, stages, "the cluster has run a query");
         }
-        if let Err(error) = scheduler.clean_job_data(CleanJobDataParams { job_id, remove_stage_ids: Vec::new() }).await {
+        if let Err(error) = scheduler.clean_job_data(CleanJobDataParams { job_id, remove_stage_ids: Vec::new() }).await
+        {
             tracing::debug!(%error, "the result of a query stays on the executors until they delete it themselves");
         }
     }

@@ -44,15 +44,16 @@ use metaxy_core::{Error, FeatureKey, Result, executor};
 
 use crate::catalog;
 use crate::connection::Session;
+#[cfg(feature = "ballista")]
 use crate::location::Root;
 use crate::table::log::Table;
 use crate::table::log::state::{TableState, check_files};
 
-use current::CurrentRows;
 #[cfg(feature = "ballista")]
 pub(crate) use cluster::MESSAGE_BYTES;
 #[cfg(feature = "ballista")]
 pub(crate) use codec::{QueryCodec, StageCodec};
+use current::CurrentRows;
 use query::Query;
 use rows::Failure;
 use run::Runner;
@@ -82,6 +83,7 @@ impl From<DataFusionError> for Declined {
 /// A table of the plan, at one version.
 struct Part {
     key: FeatureKey,
+    #[cfg(feature = "ballista")]
     root: Root,
     table: Arc<Table>,
     state: Arc<TableState>,
@@ -98,7 +100,14 @@ impl Part {
         // In this process one reader uses all cores.
         #[cfg(not(feature = "ballista"))]
         let shares = 1;
-        Ok(Some(Arc::new(Self { key: key.clone(), root: session.root.clone(), table, state, shares })))
+        Ok(Some(Arc::new(Self {
+            key: key.clone(),
+            #[cfg(feature = "ballista")]
+            root: session.root.clone(),
+            table,
+            state,
+            shares,
+        })))
     }
 
     fn data_type(&self, name: &str) -> Result<&DataType, Declined> {

@@ -38,7 +38,9 @@ pub(super) async fn wait(address: &SchedulerAddress) -> Result<()> {
                 let hint = "start one with `metaxy executor --scheduler HOST:PORT`";
                 return Err(unreachable(format!("no executor has joined it; {hint}")));
             }
-            _ => return Err(unreachable("what answers there is no scheduler of Ballista 55; check `scheduler`".into())),
+            _ => {
+                return Err(unreachable("what answers there is no scheduler of Ballista 55; check `scheduler`".into()));
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use deltalake::datafusion::execution::disk_manager::{DiskManagerBuilder, DiskMan
 use deltalake::datafusion::execution::memory_pool::FairSpillPool;
 use deltalake::datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use deltalake::datafusion::logical_expr::LogicalPlan;
-use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::datafusion::physical_plan::SendableRecordBatchStream;
+use deltalake::datafusion::prelude::{SessionConfig, SessionContext};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use metaxy_core::backend::{BatchStream, NativeLimits};
 use metaxy_core::{Error, Result, blocking, fence};
@@ -105,9 +105,7 @@ impl Runner {
             let (sender, batches) = mpsc::channel(WAITING);
             // It ends when nobody waits for its rows any more.
             drop(runtime::spawn(async move { runner.send(query, sender).await })?);
-            Ok::<_, Error>(stream::unfold(batches, |mut batches| async move {
-                Some((batches.recv().await?, batches))
-            }))
+            Ok::<_, Error>(stream::unfold(batches, |mut batches| async move { Some((batches.recv().await?, batches)) }))
         };
         stream::once(start).try_flatten().boxed()
     }

@@ -107,7 +107,8 @@ impl ExecutionPlan for ReadRows {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let [shares] = children.try_into().map_err(|_| DataFusionError::Internal("ReadRows has one input".to_owned()))?;
+        let [shares] =
+            children.try_into().map_err(|_| DataFusionError::Internal("ReadRows has one input".to_owned()))?;
         Ok(Arc::new(Self::new(shares, self.rows.clone())))
     }
 

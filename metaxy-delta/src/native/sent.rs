@@ -133,7 +133,8 @@ mod tests {
     fn functions_return_as_they_were() {
         let list = DataType::new_list(DataType::Decimal128(10, 2), true);
         let hasher = RowHasher::new(HashAlgorithm::Wyhash, 12).unwrap();
-        for sent in [Function::SortKey(vec![list.clone(), DataType::Utf8]), Function::Key(list), Function::Hash(hasher)] {
+        for sent in [Function::SortKey(vec![list.clone(), DataType::Utf8]), Function::Key(list), Function::Hash(hasher)]
+        {
             let mut bytes = Vec::new();
             function(&sent, &mut bytes).unwrap();
             assert!(is_ours(&bytes));

@@ -75,7 +75,11 @@ enum Value {
     Binary(Vec<u8>),
     Date(i32),
     Time(i64, TimeUnit),
-    Timestamp { value: i64, unit: TimeUnit, zoned: bool },
+    Timestamp {
+        value: i64,
+        unit: TimeUnit,
+        zoned: bool,
+    },
 }
 
 impl From<&Predicate> for Sent {
@@ -179,9 +183,7 @@ impl From<&Scalar> for Value {
             Scalar::Binary(bytes) => Self::Binary(bytes.clone()),
             Scalar::Date(days) => Self::Date(*days),
             Scalar::Time { value, unit } => Self::Time(*value, *unit),
-            Scalar::Timestamp { value, unit, zoned } => {
-                Self::Timestamp { value: *value, unit: *unit, zoned: *zoned }
-            }
+            Scalar::Timestamp { value, unit, zoned } => Self::Timestamp { value: *value, unit: *unit, zoned: *zoned },
         }
     }
 }
