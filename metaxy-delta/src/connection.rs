@@ -15,6 +15,7 @@ use crate::KIND;
 use crate::config::DeltaConfig;
 use crate::error::ErrorContext;
 use crate::location::Root;
+#[cfg(feature = "ballista")]
 use crate::scheduler::SchedulerAddress;
 use crate::table::log::{Table, Upkeep};
 use crate::table::storage::{
@@ -26,8 +27,8 @@ pub(crate) struct Session {
     pub(crate) root: Root,
     pub(crate) context: ErrorContext,
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// The scheduler of the cluster that computes increments. Without the cargo feature the setting is refused.
-    #[cfg_attr(not(feature = "ballista"), expect(dead_code))]
+    /// The scheduler of the cluster that computes increments.
+    #[cfg(feature = "ballista")]
     pub(crate) scheduler: Option<SchedulerAddress>,
     config: DeltaConfig,
     storage: StorageConfig,
@@ -57,9 +58,19 @@ impl Session {
                 remote::open(config, root, context)?
             }
         };
+        #[cfg(feature = "ballista")]
         let scheduler = config.scheduler_address()?;
         let (config, root, context) = (config.clone(), root.clone(), context.clone());
-        let session = Self { root, context, store, scheduler, config, storage, tables: Mutex::default() };
+        let session = Self {
+            root,
+            context,
+            store,
+            #[cfg(feature = "ballista")]
+            scheduler,
+            config,
+            storage,
+            tables: Mutex::default(),
+        };
         if session.root.directory.is_none() {
             session.check_bucket(mode).await?;
         }

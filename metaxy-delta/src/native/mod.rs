@@ -44,6 +44,7 @@ use metaxy_core::{Error, FeatureKey, Result, executor};
 
 use crate::catalog;
 use crate::connection::Session;
+#[cfg(feature = "ballista")]
 use crate::location::Root;
 use crate::table::log::Table;
 use crate::table::log::state::{TableState, check_files};
@@ -83,7 +84,7 @@ impl From<DataFusionError> for Declined {
 struct Part {
     key: FeatureKey,
     /// Where executors of a cluster find the table.
-    #[cfg_attr(not(feature = "ballista"), expect(dead_code))]
+    #[cfg(feature = "ballista")]
     root: Root,
     table: Arc<Table>,
     state: Arc<TableState>,
@@ -100,7 +101,14 @@ impl Part {
         // In this process one reader uses all cores.
         #[cfg(not(feature = "ballista"))]
         let shares = 1;
-        Ok(Some(Arc::new(Self { key: key.clone(), root: session.root.clone(), table, state, shares })))
+        Ok(Some(Arc::new(Self {
+            key: key.clone(),
+            #[cfg(feature = "ballista")]
+            root: session.root.clone(),
+            table,
+            state,
+            shares,
+        })))
     }
 
     fn data_type(&self, name: &str) -> Result<&DataType, Declined> {
