@@ -148,7 +148,8 @@ impl Runner {
         }
         let session = SessionContext::new_with_config_rt(self.config.clone(), self.runtime.clone());
         let frame = session.execute_logical_plan(query).await.map_err(|error| self.failed(error))?;
-        Ok(Running::Here(frame.execute_stream().await.map_err(|error| self.failed(error))?, self.clone()))
+        let rows = frame.execute_stream().await.map_err(|error| self.failed(error))?;
+        Ok(Running::Here(rows, Box::new(self.clone())))
     }
 
     /// Converts an error of a query: that of a reader is the caller's, whatever has become of it.
@@ -178,7 +179,7 @@ fn expected_bytes(parts: &[Arc<Part>]) -> Option<u64> {
 
 /// A query that runs.
 enum Running {
-    Here(SendableRecordBatchStream, Runner),
+    Here(SendableRecordBatchStream, Box<Runner>),
     #[cfg(feature = "ballista")]
     OnCluster(Box<Job>),
 }
