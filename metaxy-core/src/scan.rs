@@ -121,6 +121,13 @@ impl ScanRequest {
         }
         all().filter(|name| needed.contains(name)).collect()
     }
+
+    /// Returns the version columns by which rows with equal times are ordered, as far as they are requested: the row with
+    /// the greatest values is kept.
+    pub fn version_order(&self) -> impl Iterator<Item = &'static str> {
+        let is_requested = |name: &&str| self.columns.as_ref().is_none_or(|names| names.iter().any(|own| own == name));
+        columns::VERSION_ORDER.into_iter().filter(is_requested)
+    }
 }
 
 /// Returns a stream of batches in memory.

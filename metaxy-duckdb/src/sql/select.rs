@@ -138,8 +138,7 @@ fn keep_latest(table: &StoredTable, ids: &[String], request: &ScanRequest, relat
         return None;
     }
     let ids = ids.iter().map(|id| table.name_in_sql(id)).collect::<Option<Vec<_>>>()?;
-    let is_requested = |name: &&str| request.columns.as_ref().is_none_or(|names| names.iter().any(|own| own == name));
-    let versions = columns::VERSION_ORDER.into_iter().filter(is_requested).filter_map(|name| table.name_in_sql(name));
+    let versions = request.version_order().filter_map(|name| table.name_in_sql(name));
     let newest = newest_of(table, &ids.join(", "), &versions.collect::<Vec<_>>());
     Some(format!("rowid NOT IN (SELECT rowid {} QUALIFY NOT {newest})", relation.sql()))
 }

@@ -105,8 +105,7 @@ fn superseded(table: &StoredTable, ids: &[String], request: &ScanRequest) -> Opt
     };
     let ids = ids.iter().map(id).collect::<Option<Vec<_>>>()?.join(", ");
     let (updated, deleted) = (table.column(columns::UPDATED_AT)?.0, table.column(columns::DELETED_AT)?.0);
-    let is_requested = |name: &&str| request.columns.as_ref().is_none_or(|names| names.iter().any(|own| own == name));
-    let versions = columns::VERSION_ORDER.into_iter().filter(is_requested).filter_map(|name| table.column(name));
+    let versions = request.version_order().filter_map(|name| table.column(name));
     let versions: String = versions.map(|(column, _)| format!("{column} DESC, ")).collect();
     let mut parameters = Parameters::default();
     let filter = match &request.row_filter {
