@@ -77,9 +77,14 @@ impl Relation {
 
     /// Returns `FROM` and `WHERE`.
     pub(crate) fn sql(&self) -> String {
+        self.joined("")
+    }
+
+    /// Returns `FROM`, a join of `every` row with others, and `WHERE`.
+    fn joined(&self, join: &str) -> String {
         match &self.condition {
-            Some(condition) => format!("FROM {} WHERE {condition}", self.from),
-            None => format!("FROM {}", self.from),
+            Some(condition) => format!("FROM {} AS every {join} WHERE {condition}", self.from),
+            None => format!("FROM {} AS every {join}", self.from),
         }
     }
 }
@@ -132,26 +137,43 @@ fn leaves_keep_latest(table: &StoredTable, request: &ScanRequest) -> bool {
 
 /// Returns the condition that a row of a relation is the newest of its ids. It lists the rows that are not, because
 /// that keeps the other columns out of the window's sort, and usually the list is empty. Of rows with equal times it is
-/// the one with the greatest versions among the requested columns, as in the core, which reads smaller tables.
+/// the one with the greatest versions among the requested columns, as in the core, which reads smaller tables; only the
+/// rows of ids whose newest rows have one time are sorted by them.
 fn keep_latest(table: &StoredTable, ids: &[String], request: &ScanRequest, relation: &Relation) -> Option<String> {
     if table.has_own_rowid() {
         return None;
     }
     let ids = ids.iter().map(|id| table.name_in_sql(id)).collect::<Option<Vec<_>>>()?;
-    let versions = request.version_order().filter_map(|name| table.name_in_sql(name));
-    let newest = newest_of(table, &ids.join(", "), &versions.collect::<Vec<_>>());
-    Some(format!("rowid NOT IN (SELECT rowid {} QUALIFY NOT {newest})", relation.sql()))
+    let versions: Vec<String> = request.version_order().filter_map(|name| table.name_in_sql(name)).collect();
+    let keys: Vec<String> = (0..ids.len()).map(|index| format!("k{index}")).collect();
+    let is_tied = ids.iter().zip(&keys).map(|(id, key)| format!("every.{id} IS NOT DISTINCT FROM tied.{key}"));
+    let (all_ids, all_keys, is_tied) = (ids.join(", "), keys.join(", "), is_tied.collect::<Vec<_>>().join(" AND "));
+    let order = newest_first(table).map(|newest| format!(" ORDER BY {newest}")).unwrap_or_default();
+    let later = format!(
+        "SELECT rowid, rank() OVER by_time, {all_ids} {} WINDOW by_time AS (PARTITION BY {all_ids}{order}) \
+         QUALIFY row_number() OVER by_time > 1",
+        relation.sql()
+    );
+    let join = format!("SEMI JOIN (SELECT {all_keys} FROM later WHERE place = 1) AS tied ON {is_tied}");
+    let newest = newest_of(table, &all_ids, &versions);
+    let tied = format!("SELECT rowid {} QUALIFY NOT {newest}", relation.joined(&join));
+    Some(format!(
+        "rowid NOT IN (WITH later(row_id, place, {all_keys}) AS MATERIALIZED ({later}) \
+         SELECT row_id FROM later WHERE place > 1 UNION ALL {tied})"
+    ))
+}
+
+/// Returns the order in which the row that was written or deleted last comes first, if the table has such times.
+fn newest_first(table: &StoredTable) -> Option<String> {
+    let times = [columns::DELETED_AT, columns::UPDATED_AT];
+    let times: Vec<String> = times.into_iter().filter_map(|name| table.name_in_sql(name)).collect();
+    (!times.is_empty()).then(|| format!("coalesce({}) DESC NULLS LAST", times.join(", ")))
 }
 
 /// Returns the condition that a row was written or deleted last among those with equal values in some columns; of
 /// several with one time it is the one with the greatest values of `then`, and of those the last one.
 pub(crate) fn newest_of(table: &StoredTable, columns: &str, then: &[String]) -> String {
-    let times = [columns::DELETED_AT, columns::UPDATED_AT];
-    let times: Vec<String> = times.into_iter().filter_map(|name| table.name_in_sql(name)).collect();
-    let newest = match times.len() {
-        0 => String::new(),
-        _ => format!("coalesce({}) DESC NULLS LAST, ", times.join(", ")),
-    };
+    let newest = newest_first(table).map(|newest| format!("{newest}, ")).unwrap_or_default();
     let then: String = then.iter().map(|column| format!("{column} DESC NULLS LAST, ")).collect();
     format!("(row_number() OVER (PARTITION BY {columns} ORDER BY {newest}{then}rowid DESC) = 1)")
 }
