@@ -3,10 +3,11 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use deltalake::datafusion::error::{DataFusionError, Result as DataFusionResult};
+use deltalake::datafusion::functions::core::expr_fn::get_field;
 use deltalake::datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
@@ -32,6 +33,8 @@ pub(super) enum Function {
     RowKey(DataType),
     /// The order of rows by columns of these types, as bytes.
     SortKey(Vec<DataType>),
+    /// The columns of such bytes, as a struct.
+    SortedColumns(Vec<DataType>),
     /// The data versions of a field.
     Member(String),
     /// Texts.
@@ -47,6 +50,7 @@ impl Function {
             Self::Key(key_type) => format!("key({key_type})"),
             Self::RowKey(_) => "row_key".to_owned(),
             Self::SortKey(_) => "sort_key".to_owned(),
+            Self::SortedColumns(_) => "sorted_columns".to_owned(),
             Self::Member(field) => format!("member({field})"),
             Self::Text => "text".to_owned(),
             Self::Hash(hasher) => format!("{}_{}", hasher.algorithm(), hasher.truncation()),
@@ -58,6 +62,7 @@ impl Function {
             Self::Condition { .. } => DataType::Boolean,
             Self::Key(key_type) => executor::compared_type(key_type),
             Self::RowKey(_) | Self::SortKey(_) => DataType::Binary,
+            Self::SortedColumns(types) => DataType::Struct(sorted_fields(types)),
             Self::Member(_) | Self::Text | Self::Hash(_) => DataType::Utf8,
         }
     }
@@ -88,6 +93,7 @@ impl Function {
                 Arc::new(BinaryArray::try_new(offsets, values, nulls)?)
             }
             Self::SortKey(types) => Arc::new(encoded(types, arrays)?),
+            Self::SortedColumns(types) => Arc::new(decoded(types, &arrays[0])?),
             Self::Member(field) => Arc::new(executor::member(&arrays[0], field)?),
             Self::Text | Self::Hash(_) => Arc::new(executor::text(&arrays[0])?),
         })
@@ -99,9 +105,28 @@ impl Function {
     }
 }
 
+fn converter(types: &[DataType]) -> Result<RowConverter> {
+    Ok(RowConverter::new(types.iter().cloned().map(SortField::new).collect())?)
+}
+
 fn encoded(types: &[DataType], arrays: &[ArrayRef]) -> Result<BinaryArray> {
-    let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
-    Ok(converter.convert_columns(arrays)?.try_into_binary()?)
+    Ok(converter(types)?.convert_columns(arrays)?.try_into_binary()?)
+}
+
+fn decoded(types: &[DataType], keys: &ArrayRef) -> Result<StructArray> {
+    let converter = converter(types)?;
+    // They are parsed one by one: to take them as an array copies all that its buffer has, of which they may be few.
+    let parser = converter.parser();
+    let columns = converter.convert_rows(keys.as_binary::<i32>().iter().flatten().map(|key| parser.parse(key)))?;
+    Ok(StructArray::try_new_with_length(sorted_fields(types), columns, None, keys.len())?)
+}
+
+fn sorted_fields(types: &[DataType]) -> Fields {
+    types.iter().enumerate().map(|(place, data_type)| Field::new(sorted_name(place), data_type.clone(), true)).collect()
+}
+
+fn sorted_name(place: usize) -> String {
+    format!("s{place}")
 }
 
 /// A function of arrays, or of values that are the same in every row.
@@ -178,6 +203,21 @@ pub(super) fn sort_key(columns: Vec<(DataType, Expr)>) -> Expr {
     }
     let (types, arguments): (Vec<DataType>, Vec<Expr>) = columns.into_iter().unzip();
     Function::SortKey(types).call(arguments)
+}
+
+/// Returns whether values of a type can be part of a [`sort_key`].
+pub(super) fn has_sort_key(data_type: &DataType) -> bool {
+    RowConverter::supports_fields(&[SortField::new(data_type.clone())])
+}
+
+/// Returns the columns of a [`sort_key`] of columns of these types, for [`sorted_column`].
+pub(super) fn sorted_columns(types: Vec<DataType>, key: Expr) -> Expr {
+    Function::SortedColumns(types).call(vec![key])
+}
+
+/// Returns the column at a place of a sort key.
+pub(super) fn sorted_column(columns: Expr, place: usize) -> Expr {
+    get_field(columns, sorted_name(place))
 }
 
 /// Returns the data versions of a field from a by-field column.

@@ -6,18 +6,18 @@ use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use deltalake::datafusion::common::ScalarValue;
 use deltalake::datafusion::datasource::provider_as_source;
 use deltalake::datafusion::functions::expr_fn::coalesce;
-use deltalake::datafusion::functions_window::expr_fn::row_number;
-use deltalake::datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, SortExpr, cast, ident, lit};
+use deltalake::datafusion::functions_aggregate::expr_fn::max;
+use deltalake::datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident, lit};
 use metaxy_core::filter::Predicate;
 use metaxy_core::{ScanRequest, ScanStage, columns, executor};
 
-use super::functions::{condition, key, member, text};
+use super::functions::{condition, has_sort_key, key, member, sort_key, sorted_column, sorted_columns, text};
 use super::rows::{Failure, LiveRows, column_name};
 use super::{Declined, Part};
 
 /// The names of columns for a moment: no others begin with this letter.
-const RANK: &str = "rank";
-const RANKED: &str = "ranked";
+const NEWEST: &str = "newest";
+const NEWEST_ROW: &str = "newest_row";
 
 /// The rows of a table that a request selects, with its columns under their names inside of the query.
 #[derive(Clone)]
@@ -115,37 +115,50 @@ impl Relation {
     }
 
     /// Keeps the row of each key that was written or deleted last; of several with one time that with the greatest
-    /// values, as the core does.
+    /// values, as the core does. It is the greatest of the rows as bytes: DataFusion's windows are slow if there are many.
     pub(super) fn latest_of(&self, ids: &[String]) -> Result<Self, Declined> {
-        let columns = (0..self.fields.len()).map(|number| ident(column_name(number)));
         let keys = ids.iter().map(|id| self.own_key(id)).collect::<Result<Vec<_>, _>>()?;
-        // Rows are divided among processes by plain columns. A second name of a column would hide its order.
-        let (mut partitions, mut computed) = (Vec::new(), Vec::new());
-        for (number, key) in keys.into_iter().enumerate() {
-            if matches!(key, Expr::Column(_)) {
-                partitions.push(key);
-            } else {
-                let name = format!("{RANKED}{number}");
-                partitions.push(ident(&name));
-                computed.push(key.alias(name));
-            }
+        let order = self.newest_order();
+        let columns =
+            order.iter().map(|number| (self.fields[*number].data_type().clone(), ident(column_name(*number))));
+        let columns: Vec<_> = std::iter::once((MICROS, self.last_touched())).chain(columns).collect();
+        let types: Vec<DataType> = columns.iter().map(|(data_type, _)| data_type.clone()).collect();
+        if let Some(unknown) = types.iter().find(|data_type| !has_sort_key(data_type)) {
+            return Err(Declined(format!("rows of `{}` with {unknown} have no order in DataFusion", self.table)));
         }
-        let with_keys = match computed.is_empty() {
-            true => self.query.clone(),
-            false => self.query.clone().project(columns.clone().chain(computed).collect::<Vec<_>>())?,
-        };
-        let rank = row_number().partition_by(partitions).order_by(self.newest_first()).build()?;
-        let ranked = with_keys.window([rank.alias(RANK)])?;
-        let query = ranked.filter(ident(RANK).eq(lit(1_u64)))?.project(columns)?;
+        let newest = max(sort_key(columns)).alias(NEWEST);
+        let group_keys = keys.iter().enumerate().map(|(number, key)| match key {
+            // It stays under its name, so that DataFusion knows how the rows are divided.
+            Expr::Column(_) => key.clone(),
+            computed => computed.clone().alias(format!("{NEWEST}{number}")),
+        });
+        let groups = self.query.clone().aggregate(group_keys.collect::<Vec<_>>(), [newest])?;
+        // Without keys there is a group also of no rows.
+        let groups = groups.filter(ident(NEWEST).is_not_null())?;
+        let plain: Vec<Expr> = keys.into_iter().filter(|key| matches!(key, Expr::Column(_))).collect();
+        let read = sorted_columns(types, ident(NEWEST)).alias(NEWEST_ROW);
+        let rows = groups.project(plain.iter().cloned().chain([read]).collect::<Vec<_>>())?;
+        let columns = (0..self.fields.len()).map(|number| {
+            let column = ident(column_name(number));
+            let place = order.iter().position(|other| *other == number).map_or(0, |place| place + 1);
+            match plain.contains(&column) {
+                true => column,
+                false => sorted_column(ident(NEWEST_ROW), place).alias(column_name(number)),
+            }
+        });
+        let query = rows.project(columns.collect::<Vec<_>>())?;
         Ok(Self { query, fields: self.fields.clone(), table: self.table.clone() })
     }
 
-    fn newest_first(&self) -> Vec<SortExpr> {
-        let others =
-            self.fields.iter().map(|field| field.name().as_str()).filter(|name| !columns::VERSION_ORDER.contains(name));
-        let values = columns::VERSION_ORDER.into_iter().chain(others).filter_map(|name| self.find(name));
-        let values = values.map(|(column, _)| column.sort(false, false));
-        std::iter::once(self.last_touched().sort(false, false)).chain(values).collect()
+    /// Returns the numbers of all columns, in the order in which they decide between rows of one time.
+    fn newest_order(&self) -> Vec<usize> {
+        let place = |number: &usize| {
+            let name = self.fields[*number].name();
+            columns::VERSION_ORDER.iter().position(|version| version == name).unwrap_or(columns::VERSION_ORDER.len())
+        };
+        let mut numbers: Vec<usize> = (0..self.fields.len()).collect();
+        numbers.sort_by_key(place);
+        numbers
     }
 
     /// Returns when a row was deleted or else written; null if it has no time.
