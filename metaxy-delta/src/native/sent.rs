@@ -16,7 +16,7 @@ use crate::table::files::Filters;
 
 use super::functions::Function;
 use super::rows::{Failure, LiveRows, Source};
-use super::sent_part::SentPart;
+use super::sent_part::{NamedPart, SentPart};
 use super::sent_predicate;
 
 /// The first bytes. No message of Ballista begins with them.
@@ -68,7 +68,7 @@ pub(super) fn read_hasher(bytes: &[u8]) -> Result<RowHasher> {
 
 pub(super) fn rows(rows: &LiveRows, out: &mut Vec<u8>) -> Result<()> {
     let part = match &rows.source {
-        Source::Sent(part) => part.clone(),
+        Source::Named(part) => part.sent.clone(),
         Source::Open(part) => {
             let filters = Filters { rows: rows.filter.clone(), ..Filters::default() };
             Arc::new(SentPart::new(part, |file| filters.may_match(&part.state.schema, file.stats())))
@@ -92,7 +92,7 @@ pub(super) fn read_table(bytes: &[u8]) -> Result<Table> {
         return Ok(Table::Keys(schema, batches));
     }
     let SentRows { part, names, filter, schema, shares } = read_json(content)?;
-    let (source, failure) = (Source::Sent(part), Failure::default());
+    let (source, failure) = (Source::Named(Arc::new(NamedPart::new(part))), Failure::default());
     Ok(Table::Rows(LiveRows { source, names, filter, schema, shares, failure }))
 }
 
