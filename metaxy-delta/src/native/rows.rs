@@ -57,7 +57,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    async fn open(self) -> Result<Arc<Part>> {
+    pub(super) async fn open(self) -> Result<Arc<Part>> {
         match self {
             Self::Open(part) => Ok(part),
             #[cfg(feature = "ballista")]
@@ -65,7 +65,7 @@ impl Source {
         }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Open(part) => part.table.name.clone(),
             #[cfg(feature = "ballista")]
