@@ -45,7 +45,7 @@ use crate::plan::IncrementPlan;
 use crate::schema::bytes_of_rows;
 
 pub use crate::capabilities::{Capabilities, OtherProcesses, Writers};
-pub use crate::plan::{NativeIncrement, NativeLimits, NativeOutcome, NativeRows};
+pub use crate::plan::{Completion, NativeIncrement, NativeLimits, NativeOutcome, NativeRows};
 pub use crate::position::{Position, unrepeated};
 pub use crate::scan::{Appended, BatchStream, Scan, ScanKeys, ScanRequest, ScanStage, stream_of};
 
@@ -265,6 +265,15 @@ pub trait StoreBackend: Any + Send + Sync + fmt::Debug {
     async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
         let _ = request;
         Ok(NativeOutcome::Declined(format!("{} has no engine of its own", self.info().kind)))
+    }
+
+    /// Runs a plan inside the storage system and appends its new and stale rows to the table of the feature, without their
+    /// passing through this process: like [`append`](StoreBackend::append), all of them or none. The rows are
+    /// [completed](crate::executor::completed) first; no two have the same ids. Returns their number; `None` if it cannot,
+    /// as by default: the core then reads the rows and appends them.
+    async fn append_natively(&self, request: NativeRequest<'_>, completion: &Completion) -> Result<Option<u64>> {
+        let _ = (request, completion);
+        Ok(None)
     }
 
     /// Returns whether [`resolve_natively`](StoreBackend::resolve_natively) can read inputs that are in another backend,

@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::util::display::array_value_to_string;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::plan::RowKind;
-use metaxy_core::store::{IncrementCounts, StoreBuilder};
+use metaxy_core::store::{Duplicates, IncrementCounts, StoreBuilder};
 use metaxy_core::{
     AccessMode, Error, FeatureDep, FeatureGraph, FeatureSpec, HashAlgorithm, Lineage, MetadataStore, Rows, columns,
 };
@@ -71,7 +71,7 @@ async fn process(store: &MetadataStore) {
 /// Returns the same tables, opened with other settings.
 async fn opened(place: &str, settings: impl FnOnce(StoreBuilder) -> StoreBuilder) -> MetadataStore {
     let memory = support::Memory::at(place, HashAlgorithm::Xxhash32);
-    let builder = MetadataStore::builder(memory, graph()).duplicates(metaxy_core::store::Duplicates::Last);
+    let builder = MetadataStore::builder(memory, graph()).duplicates(Duplicates::Last);
     settings(builder).open(AccessMode::ReadWrite).await.unwrap()
 }
 
@@ -222,6 +222,26 @@ async fn the_limit_is_a_setting() {
     );
     let error = open("memory_limit = '10 parsecs'").await.unwrap_err();
     assert!(error.to_string().contains("`parsecs` is not a unit of memory"), "{error}");
+}
+
+#[tokio::test]
+async fn an_increment_that_is_its_result_is_written_as_it_is() {
+    let store = opened("lazy-writes", |builder| builder.duplicates(Duplicates::Error)).await;
+    write_videos(&store, &[1, 2, 3], "a").await;
+    let increment = store.resolve_update("made/text").lazy().await.unwrap();
+    assert_eq!(increment.clone().limit(2).write().await.unwrap(), 2);
+    let rest = store.resolve_update("made/text").lazy().await.unwrap();
+    assert_eq!(rest.write().await.unwrap(), 1);
+    write_videos(&store, &[2], "b").await;
+    assert_eq!(store.resolve_update("made/text").lazy().await.unwrap().write().await.unwrap(), 1);
+    let left = store.resolve_update("made/text").await.unwrap();
+    assert_eq!([left.new, left.stale, left.orphaned].map(|rows| rows.num_rows()), [0; 3]);
+    let stored = store.read("made/text").await.unwrap().collect().await.unwrap();
+    assert_eq!(stored.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
+    // Neither the scenes of a video nor one row for an album are in the increment.
+    let of = async |feature: &str| store.resolve_update(feature).lazy().await.unwrap().write().await.unwrap_err();
+    assert!(matches!(of("made/scene").await, Error::MissingColumn { .. }));
+    assert!(matches!(of("made/album").await, Error::DuplicateId { .. }));
 }
 
 #[tokio::test]

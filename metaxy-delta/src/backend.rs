@@ -10,6 +10,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+#[cfg(feature = "ballista")]
+use metaxy_core::backend::Completion;
 use metaxy_core::backend::{
     Appended, BatchStream, NativeOutcome, NativeRequest, Position, SharedBackend, closed, not_found,
 };
@@ -65,6 +67,11 @@ impl DeltaBackend {
         let session = self.session()?;
         session.check_commits().await?;
         Ok(session)
+    }
+
+    /// Returns the open stores of the inputs of a plan.
+    fn sessions(&self, inputs: &[SharedBackend]) -> Result<Vec<Arc<Session>>> {
+        inputs.iter().map(|input| delta(input.as_ref()).unwrap_or(self).session()).collect()
     }
 
     /// Returns a table, or an error if it does not exist.
@@ -192,9 +199,14 @@ impl StoreBackend for DeltaBackend {
     }
 
     async fn resolve_natively(&self, request: NativeRequest<'_>) -> Result<NativeOutcome> {
-        let session = |input: &SharedBackend| delta(input.as_ref()).unwrap_or(self).session();
-        let inputs = request.inputs.iter().map(session).collect::<Result<Vec<_>>>()?;
+        let inputs = self.sessions(request.inputs)?;
         native::resolve(&self.session()?, &inputs, request.plan, request.limits).await
+    }
+
+    #[cfg(feature = "ballista")]
+    async fn append_natively(&self, request: NativeRequest<'_>, completion: &Completion) -> Result<Option<u64>> {
+        let inputs = self.sessions(request.inputs)?;
+        native::append(&self.writing().await?, &inputs, request.plan, request.limits, completion).await
     }
 
     fn table_location(&self, table: &FeatureKey) -> String {

@@ -1,5 +1,8 @@
 //! Appending rows: first data files, then one commit that adds them all.
 
+#[cfg(feature = "ballista")]
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -20,6 +23,9 @@ use crate::table::log::protocol::{self, Change};
 use crate::table::log::state::{TableState, check_files};
 use crate::table::log::{COMMIT_ATTEMPTS, Commit, Table};
 use crate::types::{StoredForm, TableSchema, stored_forms, with_signed_integers};
+
+#[cfg(feature = "ballista")]
+pub(crate) use elsewhere::{Elsewhere, write_below};
 
 /// A write with this number of rows or more is divided into one file for each core.
 const PARALLEL_ROWS: usize = 100_000;
@@ -128,7 +134,7 @@ impl Written {
     async fn of_stream(table: &Arc<Table>, schema: &Schema, batches: BatchStream) -> Result<Self> {
         let (plan, state) = Plan::of_known(table, schema, &[]).await?;
         let plan = Arc::new(plan);
-        let files = blocking::drive(write_stream(table.clone(), plan.clone(), batches)).await?;
+        let files = blocking::drive(write_stream(table.clone(), plan.clone(), String::new(), batches)).await?;
         Ok(Self { files, forms: plan.forms.clone(), table: state.as_deref().map(Target::of) })
     }
 
@@ -254,10 +260,16 @@ async fn write_files(table: &Arc<Table>, plan: &Plan, batches: &Arc<Vec<RecordBa
     Ok(adds.into_iter().flatten().collect())
 }
 
-/// Writes the rows of a stream into data files that no commit names yet.
-async fn write_stream(table: Arc<Table>, plan: Arc<Plan>, mut batches: BatchStream) -> Result<Vec<Add>> {
+/// Writes the rows of a stream into data files in a directory of the table. No commit names them yet.
+async fn write_stream(
+    table: Arc<Table>,
+    plan: Arc<Plan>,
+    directory: String,
+    mut batches: BatchStream,
+) -> Result<Vec<Add>> {
     let schema = Arc::new(plan.schema.clone());
-    let (mut adds, mut sink, mut rows) = (Vec::new(), FileSink::new(&table, &schema), 0);
+    let new_sink = || FileSink::below(&table, &schema, &directory);
+    let (mut adds, mut sink, mut rows) = (Vec::new(), new_sink(), 0);
     while let Some(batch) = batches.try_next().await? {
         plan.check(&table, std::slice::from_ref(&batch))?;
         for piece in slices(std::slice::from_ref(&batch), 0, batch.num_rows()) {
@@ -265,7 +277,7 @@ async fn write_stream(table: Arc<Table>, plan: Arc<Plan>, mut batches: BatchStre
             sink.write(&piece).await?;
         }
         if rows >= FILE_ROWS {
-            adds.extend(std::mem::replace(&mut sink, FileSink::new(&table, &schema)).close().await?);
+            adds.extend(std::mem::replace(&mut sink, new_sink()).close().await?);
             rows = 0;
         }
     }

@@ -1,5 +1,6 @@
 //! Increments on a cluster: a scheduler and executors as processes, which every test shares that does not harm them.
 
+mod appends;
 mod commands;
 mod engines;
 mod failures;

@@ -52,7 +52,7 @@ pub async fn fill(store: &MetadataStore, rows: i64) {
     store.write("left", samples("left", 0..rows / 4, "2")).await.unwrap();
     store.write("left", samples("left", rows..rows + 10, "1")).await.unwrap();
     store.write("right", samples("right", rows..rows + 10, "1")).await.unwrap();
-    store.delete("right").filter(&format!("id >= {} AND id < {rows}", rows - 7)).hard().await.unwrap();
+    store.delete("right").filter(format!("id >= {} AND id < {rows}", rows - 7)).hard().await.unwrap();
 }
 
 /// The numbers of new, stale and orphaned rows of [`fill`].

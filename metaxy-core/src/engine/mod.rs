@@ -36,6 +36,7 @@ mod scan;
 mod sequence;
 mod source;
 mod spill;
+mod stamped;
 mod table;
 mod typed_key;
 
@@ -64,7 +65,6 @@ pub(crate) use complete::{check_provenance, complete_versions};
 pub(crate) use groups::{by_key, key_hashes, last_rows};
 pub(crate) use increasing::ids_increase;
 pub(crate) use key_list::KeyList;
-pub(crate) use key_type::{ambiguous_float, key_type};
 pub use key_type::{common_type, comparable, compared_type};
 pub(crate) use lookup::look_up;
 pub(crate) use parallel::map;
@@ -74,6 +74,8 @@ pub(crate) use rows::provenance_of_batch;
 pub(crate) use scan::finish;
 pub(crate) use sequence::Sequence;
 pub(crate) use source::{InputScan, PlanSource};
+pub(crate) use stamped::check_ids;
+pub use stamped::completed;
 pub(crate) use table::{Table, batch_of};
 pub(crate) use typed_key::TypedKey;
 

@@ -1,5 +1,7 @@
 //! Columns, and the builders of conditions on them.
 
+use serde::{Deserialize, Serialize};
+
 use super::literal::Literal;
 use super::{Filter, Node};
 
@@ -10,7 +12,7 @@ pub struct Column {
 }
 
 /// A comparison of two values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CompareOp {
     /// `=`
     Eq,

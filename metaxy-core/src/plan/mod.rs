@@ -10,6 +10,7 @@ pub mod sql;
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
 
 use crate::columns;
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ use crate::lineage::{self, input_id_columns, renamed_ids};
 use crate::scan::ScanRequest;
 use crate::spec::{FeatureDep, FeatureSpec, Lineage};
 
-pub use native::{NativeIncrement, NativeLimits, NativeOutcome, NativeRows, RowKind};
+pub use native::{Completion, NativeIncrement, NativeLimits, NativeOutcome, NativeRows, RowKind};
 
 /// The plan of a resolve.
 #[derive(Clone, Debug)]
@@ -98,7 +99,7 @@ pub enum GroupOrder {
 }
 
 /// How provenance is computed for every expected row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProvenanceRecipe {
     /// The hasher.
     pub hasher: RowHasher,
@@ -108,7 +109,7 @@ pub struct ProvenanceRecipe {
 
 /// How the provenance of one field is computed: the hash of `prefix` and, for each parent, its name and data version,
 /// all joined by `|`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FieldRecipe {
     /// The field's name inside the by-field columns.
     pub struct_key: String,
@@ -119,7 +120,7 @@ pub struct FieldRecipe {
 }
 
 /// An upstream field of a [`FieldRecipe`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ParentField {
     /// `feature.field`.
     pub name: String,

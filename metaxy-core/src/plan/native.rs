@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::error::Result;
+use crate::key::FeatureKey;
 
 /// The kind of a row of an increment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,20 @@ pub struct NativeLimits {
     pub memory: usize,
     /// The directory for rows that do not fit (`temp_dir`).
     pub directory: PathBuf,
+}
+
+/// What makes new and stale rows of an increment complete rows of the feature's table:
+/// [`completed`](crate::executor::completed) adds it. There is no more to it, so that it can be sent to other processes.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    /// The feature.
+    pub feature: FeatureKey,
+    /// Its id columns.
+    pub id_columns: Vec<String>,
+    /// The schema of the complete rows, as [`append`](crate::StoreBackend::append) gets it.
+    pub schema: SchemaRef,
+    /// One row with the columns that increments lack: the time of the write, and the versions of the definitions.
+    pub stamp: RecordBatch,
 }
 
 /// The outcome of a plan that a storage system was given.

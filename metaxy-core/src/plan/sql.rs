@@ -7,7 +7,7 @@
 use arrow::array::{Array, ArrayRef, BooleanArray, Int16Array, RecordBatch, StructArray};
 use arrow::compute::filter_record_batch;
 
-use super::{FieldRecipe, IncrementPlan, InputPlan, NativeIncrement, RowKind};
+use super::{FieldRecipe, IncrementPlan, InputPlan, NativeIncrement, ProvenanceRecipe, RowKind};
 use crate::columns;
 use crate::error::Result;
 
@@ -162,15 +162,14 @@ impl NativeIncrement {
     }
 }
 
-impl IncrementPlan {
-    /// Returns the four version columns of expected rows, from the hash of each field of the recipe and, last, the hash
-    /// over all fields.
+impl ProvenanceRecipe {
+    /// Returns the four version columns of expected rows, from the hash of each field and, last, the hash over all of them.
     ///
     /// # Errors
     /// [`Error::Arrow`](crate::Error::Arrow) if `hashes` is not one array of texts for each field and one more.
     pub fn version_columns(&self, hashes: &[ArrayRef]) -> Result<Vec<(String, ArrayRef)>> {
         let Some((provenance, fields)) = hashes.split_last() else { return Ok(Vec::new()) };
-        let members = columns::by_field_fields(self.recipe.fields.iter().map(|field| &field.struct_key));
+        let members = columns::by_field_fields(self.fields.iter().map(|field| &field.struct_key));
         let by_field = StructArray::try_new_with_length(members, fields.to_vec(), None, provenance.len())?;
         let by_field: ArrayRef = std::sync::Arc::new(by_field);
         Ok(vec![

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, Schema};
 
 use crate::engine;
@@ -11,38 +11,7 @@ use crate::graph::FeaturePlan;
 
 /// Checks that the id of every row identifies its sample in every storage system.
 pub(super) fn check_ids(plan: &FeaturePlan, batch: &RecordBatch) -> Result<()> {
-    let feature = &plan.spec.key;
-    for column in &plan.spec.id_columns {
-        let Some(array) = batch.column_by_name(column) else {
-            return Err(Error::MissingColumn {
-                feature: feature.clone(),
-                column: column.clone(),
-                context: "the batch; it is an id column".to_owned(),
-                available: batch.schema().fields().iter().map(|field| field.name().clone()).collect(),
-            });
-        };
-        let count = array.logical_null_count();
-        if count > 0 {
-            return Err(Error::NullId { feature: feature.clone(), column: column.clone(), count });
-        }
-        engine::key_type(array.data_type()).map_err(|error| Error::InvalidColumn {
-            feature: feature.clone(),
-            column: column.clone(),
-            reason: error.to_string(),
-        })?;
-        if let Some(row) = engine::ambiguous_float(array)? {
-            return Err(Error::InvalidValue {
-                table: feature.table_name(),
-                column: column.clone(),
-                row,
-                reason:
-                    "NaN and -0.0 cannot identify a sample, because storage systems disagree on what they are equal \
-                         to; write another id, 0.0 for -0.0"
-                        .to_owned(),
-            });
-        }
-    }
-    Ok(())
+    engine::check_ids(&plan.spec.key, &plan.spec.id_columns, batch)
 }
 
 /// The greatest depth of nested types that every storage system can read back.

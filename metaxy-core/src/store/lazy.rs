@@ -106,6 +106,26 @@ impl LazyIncrement {
         self.resolve.collect(self.stream()).await
     }
 
+    /// Writes the new and stale rows to the table of the feature as they are, and returns their number. That makes a feature
+    /// whose rows only select, rename or join those upstream; the results of other features are
+    /// [written](super::MetadataStore::write) with [`made_from`](super::WriteRequest::made_from).
+    ///
+    /// All rows are written or none. If the settings of the store name a cluster, its executors write them and one commit
+    /// adds them all; otherwise they pass through this process.
+    ///
+    /// # Errors
+    /// The errors of reading, and those of [`MetadataStore::write`](super::MetadataStore::write): a feature whose increment
+    /// lacks some of its ids (1:N), or has several rows of one sample (N:1), is refused.
+    pub async fn write(&self) -> Result<u64> {
+        if self.limit.is_none()
+            && let Some(rows) = self.resolve.append_natively(self.engine).await?
+        {
+            return Ok(rows);
+        }
+        let rows = self.stream_of(|kind| kind != RowKind::Orphaned).map_ok(|(_, batch)| batch);
+        self.resolve.store().write(self.resolve.feature(), rows.boxed()).await
+    }
+
     async fn count(&self) -> Result<IncrementCounts> {
         let Some(mut rows) = self.resolve.native_rows(self.engine).await? else {
             return self.resolve.run().counts().await;

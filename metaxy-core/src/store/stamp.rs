@@ -78,6 +78,12 @@ impl MetadataStore {
         engine::batch_of(all, batch.num_rows())
     }
 
+    /// Returns one row with the columns that are the same in all rows of a write.
+    pub(super) fn stamp_row(&self, plan: &FeaturePlan, stamping: &Stamping) -> Result<RecordBatch> {
+        let stamps = self.stamps(plan, stamping, 1);
+        engine::batch_of(stamps.into_iter().map(|stamp| (stamp.column.to_owned(), stamp.values)).collect(), 1)
+    }
+
     /// Returns the user's columns followed by the version columns, with their names.
     pub(super) fn with_versions(&self, plan: &FeaturePlan, batch: &RecordBatch) -> Result<Vec<(String, ArrayRef)>> {
         let versions = engine::complete_versions(&plan.spec, batch, self.inner.hasher)?;

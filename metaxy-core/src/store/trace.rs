@@ -130,6 +130,14 @@ impl Outcome for Volume {
     }
 }
 
+impl Outcome for Option<Volume> {
+    fn record(&self, span: &Span) {
+        if let Some(volume) = self {
+            volume.record(span);
+        }
+    }
+}
+
 /// A number of files.
 pub(super) struct Files(pub(super) u64);
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use ballista_core::serde::{BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
-use datafusion_proto::logical_plan::LogicalExtensionCodec;
+use datafusion_proto::logical_plan::{AsLogicalPlan, LogicalExtensionCodec};
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use datafusion_proto::protobuf::LogicalPlanNode;
 use deltalake::datafusion::catalog::TableProvider;
 use deltalake::datafusion::common::TableReference;
 use deltalake::datafusion::datasource::MemTable;
@@ -20,6 +21,7 @@ use super::group_hash::GroupHash;
 use super::rows::LiveRows;
 use super::scan::ReadRows;
 use super::sent::{self, Table};
+use super::write_rows::{WriteRows, WrittenFiles};
 
 /// Sends queries.
 #[derive(Debug, Default)]
@@ -82,6 +84,10 @@ impl LogicalExtensionCodec for QueryCodec {
         Ok(match sent::read_table(bytes)? {
             Table::Rows(rows) => Arc::new(rows),
             Table::Keys(schema, batches) => Arc::new(MemTable::try_new(schema, vec![batches])?),
+            Table::Write(write, query) => {
+                let query = LogicalPlanNode::try_decode(&query)?.try_into_logical_plan(context, self)?;
+                Arc::new(WrittenFiles::new(query, *write))
+            }
         })
     }
 
@@ -93,6 +99,11 @@ impl LogicalExtensionCodec for QueryCodec {
     ) -> Result<()> {
         if let Some(rows) = table.downcast_ref::<LiveRows>() {
             return sent::rows(rows, out);
+        }
+        if let Some(files) = table.downcast_ref::<WrittenFiles>() {
+            let mut query = Vec::new();
+            LogicalPlanNode::try_from_logical_plan(&files.query, self)?.try_encode(&mut query)?;
+            return sent::write(&files.write, &query, out);
         }
         match table.downcast_ref::<MemTable>() {
             Some(keys) => encode_keys(keys, out),
@@ -138,7 +149,8 @@ impl PhysicalExtensionCodec for StageCodec {
         }
         match (sent::read_table(bytes)?, inputs) {
             (Table::Rows(rows), [shares]) => Ok(Arc::new(ReadRows::new(shares.clone(), rows))),
-            _ => Err(DataFusionError::Plan("a stage of a query reads rows without their shares".to_owned())),
+            (Table::Write(write, _), [rows]) => Ok(Arc::new(WriteRows::new(rows.clone(), *write))),
+            _ => Err(DataFusionError::Plan("a stage of a query lacks its input".to_owned())),
         }
     }
 
@@ -148,6 +160,9 @@ impl PhysicalExtensionCodec for StageCodec {
         out: &mut Vec<u8>,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
+        if let Some(writes) = operator.downcast_ref::<WriteRows>() {
+            return sent::write(&writes.write, &[], out);
+        }
         match operator.downcast_ref::<ReadRows>() {
             Some(reads) => sent::rows(&reads.rows, out),
             None => self.0.try_encode(operator, out, converter),

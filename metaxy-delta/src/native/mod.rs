@@ -5,6 +5,8 @@
 //! or writes values in another way than the Arrow engine, functions of the core take its place.
 
 #[cfg(feature = "ballista")]
+mod append;
+#[cfg(feature = "ballista")]
 mod cluster;
 #[cfg(feature = "ballista")]
 mod codec;
@@ -29,6 +31,10 @@ mod sent;
 mod sent_part;
 #[cfg(feature = "ballista")]
 mod sent_predicate;
+#[cfg(feature = "ballista")]
+mod sent_write;
+#[cfg(feature = "ballista")]
+mod write_rows;
 
 use std::sync::Arc;
 
@@ -49,6 +55,8 @@ use crate::location::Root;
 use crate::table::log::Table;
 use crate::table::log::state::{TableState, check_files};
 
+#[cfg(feature = "ballista")]
+pub(crate) use append::append;
 #[cfg(feature = "ballista")]
 pub(crate) use cluster::MESSAGE_BYTES;
 #[cfg(feature = "ballista")]
@@ -118,6 +126,14 @@ impl Part {
     }
 }
 
+/// A plan that can run.
+struct Prepared {
+    query: Query,
+    /// How orphaned rows are found.
+    current: Option<CurrentRows>,
+    runner: Runner,
+}
+
 /// Runs a plan whose inputs are in these stores.
 pub(crate) async fn resolve(
     session: &Arc<Session>,
@@ -125,12 +141,25 @@ pub(crate) async fn resolve(
     plan: &IncrementPlan,
     limits: &NativeLimits,
 ) -> Result<NativeOutcome> {
+    Ok(match prepared(session, inputs, plan, limits).await? {
+        Ok(prepared) => NativeOutcome::Rows(run(prepared)),
+        Err(Declined(reason)) => NativeOutcome::Declined(reason),
+    })
+}
+
+/// Opens the tables of a plan, and makes its query.
+async fn prepared(
+    session: &Arc<Session>,
+    inputs: &[Arc<Session>],
+    plan: &IncrementPlan,
+    limits: &NativeLimits,
+) -> Result<Result<Prepared, Declined>> {
     let own = plan.current.iter().map(|_| (session, &plan.feature));
     let mut parts = Vec::new();
     for (session, key) in inputs.iter().zip(plan.inputs.iter().map(|input| &input.feature)).chain(own) {
         match Part::find(session, key).await? {
             Some(part) => parts.push(part),
-            None => return Ok(NativeOutcome::Declined(format!("`{key}` has no table"))),
+            None => return Ok(Err(Declined(format!("`{key}` has no table")))),
         }
     }
     let failure = Failure::default();
@@ -140,11 +169,7 @@ pub(crate) async fn resolve(
         Some(scheduler) => runner.on(scheduler, &parts),
         None => runner,
     };
-    let (query, current) = match prepare(plan, parts, &failure) {
-        Ok(prepared) => prepared,
-        Err(Declined(reason)) => return Ok(NativeOutcome::Declined(reason)),
-    };
-    Ok(NativeOutcome::Rows(run(Arc::new(plan.clone()), query, current, runner)))
+    Ok(prepare(plan, parts, &failure).map(|(query, current)| Prepared { query, current, runner }))
 }
 
 /// Makes the query, and says how orphaned rows are found.
@@ -180,12 +205,13 @@ fn key_type(plan: &IncrementPlan, parts: &[Arc<Part>], name: &str) -> Result<Dat
 }
 
 /// Runs the query, and after it that of the orphaned rows.
-fn run(plan: Arc<IncrementPlan>, query: Query, current: Option<CurrentRows>, runner: Runner) -> NativeRows {
+fn run(prepared: Prepared) -> NativeRows {
+    let Prepared { query, current, runner } = prepared;
     let runner = Arc::new(runner);
     let orphaned: Arc<Mutex<Vec<RecordBatch>>> = Arc::default();
     let (found, reading) = (orphaned.clone(), runner.clone());
     let changed = runner.rows(query.query.clone()).and_then(move |batch| {
-        let split = query.split(&plan, &batch);
+        let split = query.split(&batch);
         let found = found.clone();
         async move {
             let split = split?;

@@ -6,13 +6,17 @@ use arrow::array::{AsArray, Int16Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, FieldRef, Int16Type};
 use deltalake::datafusion::common::{JoinType, NullEquality};
+#[cfg(feature = "ballista")]
+use deltalake::datafusion::logical_expr::LogicalPlanBuilder;
 use deltalake::datafusion::logical_expr::{Expr, LogicalPlan, Operator, binary_expr, ident, lit, when};
 use metaxy_core::Result;
-use metaxy_core::plan::{IncrementPlan, RowKind};
+use metaxy_core::plan::{IncrementPlan, ProvenanceRecipe, RowKind};
 use metaxy_core::schema::plain_type;
 
 use super::current::CurrentRows;
 use super::expected::{Expected, expected};
+#[cfg(feature = "ballista")]
+use super::names::all_of;
 use super::names::{batch_of, columns_of, key_names};
 use super::rows::Failure;
 use super::{Declined, Part};
@@ -22,9 +26,34 @@ use crate::types::conform;
 /// field and the one over all; and if there are current rows, the kind, and the key of the current row.
 pub(super) struct Query {
     pub(super) query: LogicalPlan,
-    expected: Vec<FieldRef>,
-    fields: usize,
+    expected: ExpectedRows,
     keys: usize,
+}
+
+/// The columns of new and stale rows in a result, which come first.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "ballista", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct ExpectedRows {
+    columns: Vec<FieldRef>,
+    recipe: ProvenanceRecipe,
+}
+
+impl ExpectedRows {
+    /// Returns the number of columns in the result.
+    fn len(&self) -> usize {
+        self.columns.len() + self.recipe.fields.len() + 1
+    }
+
+    /// Returns the rows as the increment has them.
+    pub(super) fn of(&self, result: &RecordBatch) -> Result<RecordBatch> {
+        let (columns, hashes) = result.columns()[..self.len()].split_at(self.columns.len());
+        let mut named = Vec::with_capacity(columns.len() + 4);
+        for (column, array) in self.columns.iter().zip(columns) {
+            named.push((column.name().clone(), conform(array, &plain_type(column.data_type()))?));
+        }
+        named.extend(self.recipe.version_columns(hashes)?);
+        batch_of(named, result.num_rows())
+    }
 }
 
 impl Query {
@@ -37,11 +66,12 @@ impl Query {
     ) -> Result<Self, Declined> {
         let Expected { query, columns } = expected(plan, parts, keys, failure)?;
         let fields = plan.recipe.fields.len();
-        let names = (0..columns.len()).map(|index| format!("o{index}"));
+        let expected = ExpectedRows { columns, recipe: plan.recipe.clone() };
+        let names = (0..expected.columns.len()).map(|index| format!("o{index}"));
         let names = names.chain((0..fields).map(|index| format!("f{index}"))).chain(["p".to_owned()]);
         let mut outputs: Vec<Expr> = names.map(ident).collect();
         let Some(current) = current else {
-            return Ok(Self { query: query.project(outputs)?.build()?, expected: columns, fields, keys: 0 });
+            return Ok(Self { query: query.project(outputs)?.build()?, expected, keys: 0 });
         };
         let (expected_keys, current_keys) = (key_names("k", keys.len()), key_names("q", keys.len()));
         let on = (columns_of(&expected_keys), columns_of(&current_keys));
@@ -56,19 +86,21 @@ impl Query {
         outputs.push(kind.alias("kind"));
         outputs.extend(current_keys.iter().map(ident));
         let changed = compared.filter(is_new.or(is_orphaned).or(is_stale))?.project(outputs)?;
-        Ok(Self { query: changed.build()?, expected: columns, fields, keys: keys.len() })
+        Ok(Self { query: changed.build()?, expected, keys: keys.len() })
+    }
+
+    /// Returns the query of new and stale rows alone, and what its columns are.
+    #[cfg(feature = "ballista")]
+    pub(super) fn changed(self) -> Result<(LogicalPlan, ExpectedRows), Declined> {
+        let changed = LogicalPlanBuilder::from(self.query).filter(ident("p").is_not_null())?;
+        let outputs: Vec<Expr> = all_of(&changed).take(self.expected.len()).collect();
+        Ok((changed.project(outputs)?.build()?, self.expected))
     }
 
     /// Splits some rows of the result into new and stale ones, and the keys of orphaned ones.
-    pub(super) fn split(&self, plan: &IncrementPlan, batch: &RecordBatch) -> Result<Split> {
-        let (expected, rest) = batch.columns().split_at(self.expected.len());
-        let (hashes, rest) = rest.split_at(self.fields + 1);
-        let mut named = Vec::with_capacity(self.expected.len() + 4);
-        for (column, array) in self.expected.iter().zip(expected) {
-            named.push((column.name().clone(), conform(array, &plain_type(column.data_type()))?));
-        }
-        named.extend(plan.version_columns(hashes)?);
-        let rows = batch_of(named, batch.num_rows())?;
+    pub(super) fn split(&self, batch: &RecordBatch) -> Result<Split> {
+        let rows = self.expected.of(batch)?;
+        let rest = &batch.columns()[self.expected.len()..];
         let Some((kinds, keys)) = rest.split_first() else {
             return Ok(Split { rows: vec![(RowKind::New, rows)], orphaned: None });
         };

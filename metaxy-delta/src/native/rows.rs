@@ -21,7 +21,7 @@ use crate::types::Column;
 
 use super::Part;
 #[cfg(feature = "ballista")]
-use super::sent_part::SentPart;
+use super::sent_part::NamedPart;
 
 /// The rows and about the bytes that DataFusion gets at a time.
 const PIECE_ROWS: usize = 8_192;
@@ -53,23 +53,23 @@ pub(super) enum Source {
     Open(Arc<Part>),
     /// One that another process has named: it is opened to be read.
     #[cfg(feature = "ballista")]
-    Sent(Arc<SentPart>),
+    Named(Arc<NamedPart>),
 }
 
 impl Source {
-    async fn open(self) -> Result<Arc<Part>> {
+    pub(super) async fn open(self) -> Result<Arc<Part>> {
         match self {
             Self::Open(part) => Ok(part),
             #[cfg(feature = "ballista")]
-            Self::Sent(part) => part.open().await,
+            Self::Named(part) => part.open().await,
         }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Open(part) => part.table.name.clone(),
             #[cfg(feature = "ballista")]
-            Self::Sent(part) => part.key.table_name(),
+            Self::Named(part) => part.sent.key.table_name(),
         }
     }
 }

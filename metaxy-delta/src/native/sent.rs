@@ -16,8 +16,10 @@ use crate::table::files::Filters;
 
 use super::functions::Function;
 use super::rows::{Failure, LiveRows, Source};
-use super::sent_part::SentPart;
+use super::sent_part::{NamedPart, SentPart};
 use super::sent_predicate;
+use super::sent_write::SentWrite;
+use super::write_rows::Write;
 
 /// The first bytes. No message of Ballista begins with them.
 const MARK: &[u8] = b"metaxy ";
@@ -43,6 +45,15 @@ pub(super) enum Table {
     Rows(LiveRows),
     /// Keys that the client sends along.
     Keys(SchemaRef, Vec<RecordBatch>),
+    /// A write, and the query of the rows, unless it is sent otherwise.
+    Write(Box<Write>, Vec<u8>),
+}
+
+/// What a table begins with, if it is not keys.
+#[derive(Serialize, Deserialize)]
+enum Sent {
+    Rows(SentRows),
+    Write(SentWrite),
 }
 
 /// Returns whether bytes are a part of a query of this crate, of any version.
@@ -68,14 +79,21 @@ pub(super) fn read_hasher(bytes: &[u8]) -> Result<RowHasher> {
 
 pub(super) fn rows(rows: &LiveRows, out: &mut Vec<u8>) -> Result<()> {
     let part = match &rows.source {
-        Source::Sent(part) => part.clone(),
+        Source::Named(part) => part.sent.clone(),
         Source::Open(part) => {
             let filters = Filters { rows: rows.filter.clone(), ..Filters::default() };
             Arc::new(SentPart::new(part, |file| filters.may_match(&part.state.schema, file.stats())))
         }
     };
     let LiveRows { names, filter, schema, shares, .. } = rows.clone();
-    json(&SentRows { part, names, filter, schema, shares }, out)
+    json(&Sent::Rows(SentRows { part, names, filter, schema, shares }), out)
+}
+
+/// Sends a write; `query` has the query of its rows.
+pub(super) fn write(write: &Write, query: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    json(&Sent::Write(SentWrite::new(write)?), out)?;
+    out.extend(query);
+    Ok(())
 }
 
 pub(super) fn keys(schema: &SchemaRef, batches: &[RecordBatch], out: &mut Vec<u8>) -> Result<()> {
@@ -91,8 +109,14 @@ pub(super) fn read_table(bytes: &[u8]) -> Result<Table> {
         let (schema, batches) = keys.map_err(|error| DataFusionError::External(Box::new(error)))?;
         return Ok(Table::Keys(schema, batches));
     }
-    let SentRows { part, names, filter, schema, shares } = read_json(content)?;
-    let (source, failure) = (Source::Sent(part), Failure::default());
+    let mut sent = serde_json::Deserializer::from_slice(content).into_iter::<Sent>();
+    let unreadable = || DataFusionError::Plan("a table of the query is damaged".to_owned());
+    let first = sent.next().ok_or_else(unreadable)?.map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let SentRows { part, names, filter, schema, shares } = match first {
+        Sent::Rows(rows) => rows,
+        Sent::Write(write) => return Ok(Table::Write(Box::new(write.read()?), content[sent.byte_offset()..].to_vec())),
+    };
+    let (source, failure) = (Source::Named(Arc::new(NamedPart::new(part))), Failure::default());
     Ok(Table::Rows(LiveRows { source, names, filter, schema, shares, failure }))
 }
 

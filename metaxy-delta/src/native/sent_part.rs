@@ -9,6 +9,7 @@ use deltalake::kernel::{DeletionVectorDescriptor, Metadata, Protocol};
 use futures::lock::Mutex;
 use metaxy_core::{AccessMode, Error, FeatureKey, Result};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::config::DeltaConfig;
@@ -46,6 +47,23 @@ struct SentFile {
     deletion_vector: Option<DeletionVectorDescriptor>,
 }
 
+/// A table that another process has named. The parts of a task open it together.
+pub(super) struct NamedPart {
+    pub(super) sent: Arc<SentPart>,
+    opened: OnceCell<Arc<Part>>,
+}
+
+impl NamedPart {
+    pub(super) fn new(sent: Arc<SentPart>) -> Self {
+        Self { sent, opened: OnceCell::new() }
+    }
+
+    /// Opens the table, once, with the access that this process has.
+    pub(super) async fn open(&self) -> Result<Arc<Part>> {
+        self.opened.get_or_try_init(|| self.sent.open()).await.cloned()
+    }
+}
+
 /// The stores that this process has opened to read for others.
 static SESSIONS: LazyLock<Mutex<HashMap<SentRoot, Arc<Session>>>> = LazyLock::new(Mutex::default);
 
@@ -69,8 +87,7 @@ impl SentPart {
         }
     }
 
-    /// Opens the table, with the access that this process has.
-    pub(super) async fn open(&self) -> Result<Arc<Part>> {
+    async fn open(&self) -> Result<Arc<Part>> {
         let session = self.root.open().await?;
         let table = session.table(&self.key)?;
         let file = |file: &SentFile| {

@@ -37,8 +37,8 @@ enum Sent {
     Constant(Option<bool>),
     Decided(Column, bool),
     Column(Column),
-    Compare(Column, Operator, Value),
-    CompareColumns(Column, Operator, Column),
+    Compare(Column, CompareOp, Value),
+    CompareColumns(Column, CompareOp, Column),
     In { column: Column, values: Vec<Value>, has_null: bool },
     IsNull(Column),
     And(Vec<Sent>),
@@ -50,16 +50,6 @@ enum Sent {
 struct Column {
     path: Vec<String>,
     data_type: DataType,
-}
-
-#[derive(Serialize, Deserialize)]
-enum Operator {
-    Eq,
-    NotEq,
-    Lt,
-    LtEq,
-    Gt,
-    GtEq,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,10 +79,8 @@ impl From<&Predicate> for Sent {
             Predicate::Constant(result) => Self::Constant(*result),
             Predicate::Decided { column, result } => Self::Decided(column.into(), *result),
             Predicate::Column(column) => Self::Column(column.into()),
-            Predicate::Compare { column, op, value } => Self::Compare(column.into(), (*op).into(), value.into()),
-            Predicate::CompareColumns { left, op, right } => {
-                Self::CompareColumns(left.into(), (*op).into(), right.into())
-            }
+            Predicate::Compare { column, op, value } => Self::Compare(column.into(), *op, value.into()),
+            Predicate::CompareColumns { left, op, right } => Self::CompareColumns(left.into(), *op, right.into()),
             Predicate::In { column, list } => Self::In {
                 column: column.into(),
                 values: list.values().iter().map(Value::from).collect(),
@@ -113,11 +101,9 @@ impl From<Sent> for Predicate {
             Sent::Constant(result) => Self::Constant(result),
             Sent::Decided(column, result) => Self::Decided { column: column.into(), result },
             Sent::Column(column) => Self::Column(column.into()),
-            Sent::Compare(column, op, value) => {
-                Self::Compare { column: column.into(), op: op.into(), value: value.into() }
-            }
+            Sent::Compare(column, op, value) => Self::Compare { column: column.into(), op, value: value.into() },
             Sent::CompareColumns(left, op, right) => {
-                Self::CompareColumns { left: left.into(), op: op.into(), right: right.into() }
+                Self::CompareColumns { left: left.into(), op, right: right.into() }
             }
             Sent::In { column, values, has_null } => {
                 let column = BoundColumn::from(column);
@@ -142,32 +128,6 @@ impl From<&BoundColumn> for Column {
 impl From<Column> for BoundColumn {
     fn from(column: Column) -> Self {
         Self { path: column.path, data_type: column.data_type }
-    }
-}
-
-impl From<CompareOp> for Operator {
-    fn from(op: CompareOp) -> Self {
-        match op {
-            CompareOp::Eq => Self::Eq,
-            CompareOp::NotEq => Self::NotEq,
-            CompareOp::Lt => Self::Lt,
-            CompareOp::LtEq => Self::LtEq,
-            CompareOp::Gt => Self::Gt,
-            CompareOp::GtEq => Self::GtEq,
-        }
-    }
-}
-
-impl From<Operator> for CompareOp {
-    fn from(op: Operator) -> Self {
-        match op {
-            Operator::Eq => Self::Eq,
-            Operator::NotEq => Self::NotEq,
-            Operator::Lt => Self::Lt,
-            Operator::LtEq => Self::LtEq,
-            Operator::Gt => Self::Gt,
-            Operator::GtEq => Self::GtEq,
-        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Query {
             named.push((column.name.clone(), convert(array, &column.data_type)?));
         }
         let hashes = hashes.iter().map(|array| Ok(convert(array, &DataType::Utf8)?)).collect::<Result<Vec<_>>>()?;
-        named.extend(plan.version_columns(&hashes)?);
+        named.extend(plan.recipe.version_columns(&hashes)?);
         let mut rest = rest.iter().filter(|_| self.compares).cloned();
         Ok((rest.next(), batch_of(named)?, rest.next()))
     }

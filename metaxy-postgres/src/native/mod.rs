@@ -108,7 +108,7 @@ async fn run(session: Arc<Session>, plan: &IncrementPlan, query: Query) -> Resul
         let (versions, orphaned) = arrays.split_at(fields + 1);
         let mut named: Vec<(String, ArrayRef)> =
             query.expected.iter().map(|(name, _)| name.clone()).zip(expected.iter().cloned()).collect();
-        named.extend(plan.version_columns(versions)?);
+        named.extend(plan.recipe.version_columns(versions)?);
         let expected = batch(named, count)?;
         let orphaned = query.orphaned.iter().map(|(name, _)| name.clone()).zip(orphaned.iter().cloned());
         let orphaned = batch(orphaned.collect(), count)?;

@@ -1,6 +1,7 @@
 //! Resolving a feature: which samples have to be processed.
 
 mod affected;
+mod appending;
 mod basis;
 mod changed;
 mod definition;

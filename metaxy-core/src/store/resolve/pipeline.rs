@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::{Stream, TryStreamExt};
 
-use crate::backend::NativeRequest;
+use crate::backend::{NativeRequest, SharedBackend};
 use crate::blocking;
 use crate::checkpoint::{Checkpoint, Contents, Mark, Serving};
 use crate::engine::{self, InputScan, KindStream, PlanSource, Run, Table};
@@ -39,16 +39,16 @@ pub(super) struct Start {
 
 /// A resolve with located tables and a plan. No row has been read.
 pub(in crate::store) struct Resolve {
-    store: MetadataStore,
-    spec: Arc<FeatureSpec>,
+    pub(super) store: MetadataStore,
+    pub(super) spec: Arc<FeatureSpec>,
     tables: Tables,
-    plan: Arc<IncrementPlan>,
+    pub(super) plan: Arc<IncrementPlan>,
     /// The schemas of the tables behind the inputs of the plan.
     inputs: Vec<SchemaRef>,
     /// The samples of a root, instead of inputs.
     samples: Option<Table>,
     /// The schema of new and stale rows.
-    expected: SchemaRef,
+    pub(super) expected: SchemaRef,
     /// The schema of orphaned rows as they are stored.
     orphan_schema: SchemaRef,
     start: Option<Start>,
@@ -200,24 +200,32 @@ impl Resolve {
 
     /// Lets the storage system run the plan, if it reaches all tables.
     pub(super) async fn natively(&self, engine: VersioningEngine) -> Result<NativeOutcome> {
+        let inputs = match self.native_inputs(engine) {
+            Ok(inputs) => inputs,
+            Err(reason) => return Ok(NativeOutcome::Declined(reason)),
+        };
+        let limits = self.store.inner.pool.limits();
+        let request = NativeRequest { plan: &self.plan, inputs: &inputs, limits: &limits };
+        self.store.inner.backend.resolve_natively(request).await
+    }
+
+    /// Returns the backends of the inputs, or else why the storage system is not asked.
+    pub(super) fn native_inputs(&self, engine: VersioningEngine) -> Result<Vec<SharedBackend>, String> {
         let own = &self.store.inner.backend;
         let mut inputs = Vec::with_capacity(self.plan.inputs.len());
         for input in &self.plan.inputs {
-            let Some(source) = self.tables.upstream.get(&input.feature) else {
-                return Ok(NativeOutcome::Declined(format!("`{}` has no table", input.feature)));
-            };
+            let source = self.tables.upstream.get(&input.feature);
+            let source = source.ok_or_else(|| format!("`{}` has no table", input.feature))?;
             let backend = &source.store.inner.backend;
             if !Arc::ptr_eq(backend, own) && !own.reaches(backend.as_ref()) {
-                let reason = format!("`{}` is in store {}", input.feature, source.store.name());
-                return Ok(NativeOutcome::Declined(reason));
+                return Err(format!("`{}` is in store {}", input.feature, source.store.name()));
             }
             inputs.push(backend.clone());
         }
         if engine == VersioningEngine::Auto && !own.prefers_native(&self.plan) {
-            return Ok(NativeOutcome::Declined("the Arrow engine is faster".to_owned()));
+            return Err("the Arrow engine is faster".to_owned());
         }
-        let limits = self.store.inner.pool.limits();
-        own.resolve_natively(NativeRequest { plan: &self.plan, inputs: &inputs, limits: &limits }).await
+        Ok(inputs)
     }
 
     /// Returns the rows of an increment that the storage system computes; `None` if the Arrow engine has to.

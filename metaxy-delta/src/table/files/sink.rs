@@ -13,6 +13,7 @@ use metaxy_core::columns;
 use metaxy_core::error::{Error, Result};
 use metaxy_core::schema::slices as slices_by_bytes;
 use object_store::Error as StoreError;
+use object_store::prefix::PrefixStore;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -33,18 +34,26 @@ pub(crate) struct FileSink {
     file_schema: SchemaRef,
     store: UploadStore,
     writer: DeltaWriter,
+    /// The directory of the file below the table.
+    directory: String,
 }
 
 impl FileSink {
     pub fn new(table: &Arc<Table>, schema: &Arc<TableSchema>) -> Self {
+        Self::below(table, schema, "")
+    }
+
+    /// Writes the file into a directory of the table.
+    pub fn below(table: &Arc<Table>, schema: &Arc<TableSchema>, directory: &str) -> Self {
         let file_schema = schema.file_schema();
         let (indexed, _) = get_num_idx_cols_and_stats_columns(None, HashMap::new());
         let properties = Some(writer_properties(&file_schema, table.directory.is_some()));
         let config =
             WriterConfig::new(file_schema.clone(), schema.partition_columns(), properties, None, None, indexed, None);
-        let store = UploadStore::new(table.log.object_store(None));
+        let store = UploadStore::new(Arc::new(PrefixStore::new(table.log.object_store(None), directory)));
         let writer = DeltaWriter::new(Arc::new(store.clone()), config);
-        Self { table: table.clone(), schema: schema.clone(), file_schema, store, writer }
+        let directory = directory.to_owned();
+        Self { table: table.clone(), schema: schema.clone(), file_schema, store, writer, directory }
     }
 
     /// Adds rows with some of the table's columns.
@@ -78,9 +87,13 @@ impl FileSink {
 
     /// Completes the file, and returns the actions that add it to the table.
     pub async fn close(self) -> Result<Vec<Add>> {
-        let Self { table, store, writer, .. } = self;
+        let Self { table, store, writer, directory, .. } = self;
         let closed = writer.close().await;
-        outcome(&table, &store, closed)
+        let mut adds = outcome(&table, &store, closed)?;
+        for add in adds.iter_mut().filter(|_| !directory.is_empty()) {
+            add.path = format!("{directory}/{}", add.path);
+        }
+        Ok(adds)
     }
 }
 

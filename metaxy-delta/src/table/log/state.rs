@@ -146,6 +146,16 @@ impl TableState {
         }
     }
 
+    /// Returns the state after a commit that has yet to be made, without files.
+    #[cfg(feature = "ballista")]
+    pub fn planned(table: &str, before: Option<&Self>, actions: &[Action]) -> Result<Self> {
+        let planned = match before {
+            Some(before) => before.after(table, actions, None)?,
+            None => Self::first(table, actions)?,
+        };
+        Ok(Self { files: Arc::default(), ..planned })
+    }
+
     /// Returns the id that distinguishes a table from a later one of the same name.
     pub fn id(&self) -> &str {
         self.metadata.id()
