@@ -215,6 +215,25 @@ pub(super) async fn upstream_rows_from_any_store(bench: Bench) -> Result<Outcome
     PASSED
 }
 
+pub(super) async fn changes_in_a_fallback_are_seen(bench: Bench) -> Result<Outcome> {
+    for kinds in ["oo", "om", "mo"] {
+        let locations = locations(&bench, kinds).await?;
+        let fallback = locations[1].open("fallback", &pair()?, AccessMode::ReadWrite, &[]).await?;
+        let chain = std::slice::from_ref(&fallback);
+        let primary = locations[0].open("primary", &pair()?, AccessMode::ReadWrite, chain).await?;
+        fallback.write(ROOT, samples(["s1", "s2"], "v1").batch()).await?;
+        process(&primary, LEAF).await?;
+        // From the third time on an empty increment may be remembered.
+        for _ in 0..4 {
+            assert_eq!(increment(&primary, LEAF).await?.concat(), Vec::<String>::new(), "{kinds}");
+        }
+        fallback.write(ROOT, samples(["s1"], "v2").batch()).await?;
+        let stale = [vec![], vec!["s1".to_owned()], vec![]];
+        assert_eq!(increment(&primary, LEAF).await?, stale, "{kinds}");
+    }
+    PASSED
+}
+
 pub(super) async fn fallbacks_are_never_written(bench: Bench) -> Result<Outcome> {
     for kinds in ["oo", "mo"] {
         let Two { primary, fallback } = two(&bench, kinds).await?;

@@ -271,6 +271,7 @@ macro_rules! __each_case {
                 rows_are_never_mixed "Rows of a primary and its fallback are never mixed."
                 an_emptied_feature_is_empty "A feature whose last row is deleted is empty, not absent: no fallback serves it instead."
                 upstream_rows_from_any_store "A resolve reads upstream rows from any store of the chain, and current rows only from its own store."
+                changes_in_a_fallback_are_seen "An increment that was empty is computed again after a change of an upstream table in a fallback."
                 fallbacks_are_never_written "No call on a primary changes its fallback."
                 one_hash_algorithm_for_all "A chain of stores that hash differently is refused."
                 copying_between_stores "Rows copied from store to store keep all their versions and times."
