@@ -230,6 +230,10 @@ pub(super) async fn changes_in_a_fallback_are_seen(bench: Bench) -> Result<Outco
         fallback.write(ROOT, samples(["s1"], "v2").batch()).await?;
         let stale = [vec![], vec!["s1".to_owned()], vec![]];
         assert_eq!(increment(&primary, LEAF).await?, stale, "{kinds}");
+        // Now the primary serves it, and nothing upstream asks for the samples of the fallback.
+        primary.write(ROOT, samples(["s9"], "v1").batch()).await?;
+        let moved = [vec!["s9"], vec![], vec!["s1", "s2"]].map(|ids| ids.into_iter().map(str::to_owned).collect());
+        assert_eq!(increment(&primary, LEAF).await?, moved as [Vec<String>; 3], "{kinds}");
     }
     PASSED
 }

@@ -2,6 +2,7 @@
 
 use arrow::array::{Int64Array, RecordBatch};
 use metaxy_core::backend::Appended;
+use metaxy_core::store::ResolveRequest;
 use metaxy_core::{
     AccessMode, Basis, Checkpoint, FeatureGraph, FeatureKey, FeatureSpec, Increment, Lineage, MetadataStore, Result,
     col,
@@ -165,6 +166,37 @@ pub(super) async fn remembered_by_the_store(bench: Bench) -> Result<Outcome> {
         (ids_of(&other.stale), other.basis()),
         (ids("s", 4)[1..4].iter().filter(|id| *id != "s000002").cloned().collect(), &Basis::AllRows { reason: None })
     );
+    PASSED
+}
+
+pub(super) async fn other_options(bench: Bench) -> Result<Outcome> {
+    const FIRST: &str = "id = 's000001'";
+    let options: [fn(ResolveRequest) -> ResolveRequest; 5] = [
+        |resolve| resolve.filter(ROOT, FIRST),
+        |resolve| resolve.target_filter(FIRST),
+        |resolve| resolve.global_filter(FIRST),
+        |resolve| resolve.staleness(FIRST),
+        ResolveRequest::skip_comparison,
+    ];
+    for (number, with) in options.into_iter().enumerate() {
+        let store = bench.store(pair()?).await?;
+        store.write(ROOT, samples(ids("s", 1), "v1").batch()).await?;
+        process(&store, LEAF).await?;
+        store.write(ROOT, samples(ids("s", 3), "v1").batch()).await?;
+        if let Some(checkpoint) = with(store.resolve_update(LEAF)).await?.checkpoint() {
+            since(&store, checkpoint, &format!("since a checkpoint with options {number}")).await?;
+        }
+        process(&store, LEAF).await?;
+        let Some(checkpoint) = checkpoint(&store).await? else { return PASSED };
+        assert!(store.resolve_update(LEAF).await?.is_empty());
+        let expected = with(store.resolve_update(LEAF)).from_all_rows().await?;
+        let remembered = with(store.resolve_update(LEAF)).await?;
+        assert_same_increment(&format!("options {number}, after an increment without"), &expected, &remembered)?;
+        let increment = with(store.resolve_update(LEAF)).since(&checkpoint).await?;
+        assert_same_increment(&format!("options {number}, since a checkpoint without"), &expected, &increment)?;
+        store.drop_feature(ROOT).await?;
+        store.drop_feature(LEAF).await?;
+    }
     PASSED
 }
 
