@@ -1,5 +1,6 @@
 //! Compares the expected rows with the stored ones.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
@@ -13,10 +14,9 @@ use crate::plan::CurrentPlan;
 
 use super::by_field;
 use super::expected::Expected;
-use super::keys::{KeyIndex, Keys};
+use super::keys::{Cursor, KeyIndex, Keys};
 use super::latest::latest_rows;
 use super::parallel;
-use super::provenance::Scratch;
 use super::table::Table;
 
 /// The stored rows, ready to be compared.
@@ -94,29 +94,52 @@ pub(crate) fn compare(expected: &Expected<'_>, current: Option<&Current>) -> Res
     let index = KeyIndex::new(&keys);
     let matched: Vec<AtomicBool> = (0..keys.len()).map(|_| AtomicBool::new(false)).collect();
     let parts = parallel::over_rows(expected.len(), |range| {
-        let (mut new, mut stale) = (Vec::new(), Vec::new());
-        let mut scratch = Scratch::default();
-        let mut cursor = index.cursor();
-        for row in range {
-            let (source, source_row) = expected.key(row);
-            let mut found = cursor.find_all(source, source_row).peekable();
-            if found.peek().is_none() {
-                new.push(row as u32);
-                continue;
-            }
-            let provenance = expected.provenance(row, &mut scratch);
-            let mut is_stale = false;
-            for other in found {
-                matched[other as usize].store(true, Ordering::Relaxed);
-                is_stale |= current.is_stale(other as usize, provenance);
-            }
-            if is_stale {
-                stale.push(row as u32);
-            }
+        let cursor = index.cursor();
+        let mut comparing =
+            Comparing { expected, current, cursor, matched: &matched, new: Vec::new(), stale: Vec::new() };
+        let end = range.end;
+        for start in range.step_by(HASHED_TOGETHER) {
+            comparing.compare(start..end.min(start + HASHED_TOGETHER));
         }
-        Ok((new, stale))
+        Ok((comparing.new, comparing.stale))
     })?;
     let (new, stale): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     let orphaned = (0..keys.len() as u32).filter(|row| !matched[*row as usize].load(Ordering::Relaxed)).collect();
     Ok(Comparison { new: new.concat(), stale: stale.concat(), orphaned })
+}
+
+/// The number of rows whose provenance is computed together: many, because a hasher takes several texts at once, and so few
+/// that they stay in the processor's cache.
+const HASHED_TOGETHER: usize = 1024;
+
+/// The comparison of one thread: the row numbers of new and stale expected rows that it has found.
+struct Comparing<'a, 'e> {
+    expected: &'a Expected<'e>,
+    current: &'a Current,
+    cursor: Cursor<'a, &'a Keys>,
+    /// The current rows whose keys are expected.
+    matched: &'a [AtomicBool],
+    new: Vec<u32>,
+    stale: Vec<u32>,
+}
+
+impl Comparing<'_, '_> {
+    /// Compares some expected rows.
+    fn compare(&mut self, range: Range<usize>) {
+        let (mut rows, mut pairs) = (Vec::new(), Vec::new());
+        for row in range {
+            let (source, source_row) = self.expected.key(row);
+            let before = pairs.len();
+            pairs.extend(self.cursor.find_all(source, source_row).map(|other| (rows.len(), other as usize)));
+            let found = if pairs.len() == before { &mut self.new } else { &mut rows };
+            found.push(row as u32);
+        }
+        let provenance = self.expected.provenance(&rows);
+        let mut is_stale = vec![false; rows.len()];
+        for (place, other) in pairs {
+            self.matched[other].store(true, Ordering::Relaxed);
+            is_stale[place] |= self.current.is_stale(other, provenance.value(place));
+        }
+        self.stale.extend(rows.into_iter().zip(is_stale).filter_map(|(row, is_stale)| is_stale.then_some(row)));
+    }
 }

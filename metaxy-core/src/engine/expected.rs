@@ -14,7 +14,7 @@ use super::join::{Joined, mismatch};
 use super::key_type::common_type;
 use super::keys::Keys;
 use super::parallel;
-use super::provenance::{Hashing, Scratch};
+use super::provenance::Hashing;
 use super::table::{NO_ROW, Table, batch_of, output_chunks};
 
 /// The rows that a plan expects.
@@ -84,14 +84,14 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// Returns the provenance of a row.
-    pub(crate) fn provenance<'s>(&'s self, row: usize, scratch: &'s mut Scratch) -> &'s str {
+    /// Returns the provenance of some rows.
+    pub(crate) fn provenance(&self, rows: &[u32]) -> StringArray {
         match self {
-            Self::Joined { hashing, .. } => {
-                hashing.hash_row(row, scratch, |_, _| ());
-                &scratch.provenance
+            Self::Joined { hashing, .. } => hashing.provenance(rows),
+            Self::Given(samples) => {
+                let of_row = |row: &u32| by_field::value_or_empty(&samples.provenance, *row as usize);
+                StringArray::from_iter_values(rows.iter().map(of_row))
             }
-            Self::Given(samples) => by_field::value_or_empty(&samples.provenance, row),
         }
     }
 

@@ -12,6 +12,9 @@ use super::input::Input;
 use super::join::Joined;
 use super::table::NO_ROW;
 
+/// About how long a hash is.
+const EXPECTED_LENGTH: usize = 32;
+
 /// The source of the texts that are hashed for a row.
 pub(crate) struct Hashing<'a> {
     hasher: RowHasher,
@@ -31,14 +34,10 @@ struct ParentVersions<'a> {
     versions: Box<dyn Fn(usize) -> &'a str + Send + Sync + 'a>,
 }
 
-/// Buffers that are reused from row to row.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    text: String,
-    field: String,
-    joined: String,
-    /// The provenance of the row that was hashed last.
-    pub(crate) provenance: String,
+/// The hashes of some rows.
+struct Hashes {
+    fields: Vec<StringArray>,
+    provenance: StringArray,
 }
 
 impl<'a> Hashing<'a> {
@@ -62,45 +61,52 @@ impl<'a> Hashing<'a> {
         Self { hasher: recipe.hasher, fields, joined }
     }
 
-    /// Hashes a row; calls `each` with the number and hash of every field.
-    pub(crate) fn hash_row(&self, row: usize, scratch: &mut Scratch, mut each: impl FnMut(usize, &str)) {
-        scratch.joined.clear();
-        for (number, field) in self.fields.iter().enumerate() {
-            self.field_text(field, row, &mut scratch.text);
-            scratch.field.clear();
-            self.hasher.hash_into(scratch.text.as_bytes(), &mut scratch.field);
-            each(number, &scratch.field);
-            scratch.joined.push_str(if number == 0 { "" } else { "|" });
-            scratch.joined.push_str(&scratch.field);
-        }
-        scratch.provenance.clear();
-        self.hasher.hash_into(scratch.joined.as_bytes(), &mut scratch.provenance);
+    /// Hashes some rows, field by field: a hasher of many texts takes several at once.
+    fn hashes(&self, rows: &[u32]) -> Hashes {
+        let of_field = |field| self.hashed(rows.len(), |at, text| self.write_field(field, rows[at] as usize, text));
+        let fields: Vec<StringArray> = self.fields.iter().map(of_field).collect();
+        let provenance = self.hashed(rows.len(), |at, text| {
+            for (number, hashes) in fields.iter().enumerate() {
+                text.extend_from_slice(if number == 0 { b"" } else { b"|" });
+                text.extend_from_slice(hashes.value(at).as_bytes());
+            }
+        });
+        Hashes { fields, provenance }
     }
 
-    fn field_text(&self, field: &FieldHashing<'_>, row: usize, text: &mut String) {
-        text.clear();
-        text.push_str(field.prefix);
+    /// Hashes the texts that `write` appends to a buffer.
+    fn hashed(&self, count: usize, write: impl Fn(usize, &mut Vec<u8>)) -> StringArray {
+        let mut hashes = StringBuilder::with_capacity(count, count * EXPECTED_LENGTH);
+        let mut many = self.hasher.many(|hash| hashes.append_value(hash));
+        for at in 0..count {
+            many.push_with(|text| write(at, text));
+        }
+        many.finish();
+        hashes.finish()
+    }
+
+    /// Appends the text that is hashed for a field of a row.
+    fn write_field(&self, field: &FieldHashing<'_>, row: usize, text: &mut Vec<u8>) {
+        text.extend_from_slice(field.prefix.as_bytes());
         for parent in &field.parents {
-            text.push_str(&parent.separator);
+            text.extend_from_slice(parent.separator.as_bytes());
             let input_row = self.joined.rows[parent.input][row];
             if input_row != NO_ROW {
-                text.push_str((parent.versions)(input_row as usize));
+                text.extend_from_slice((parent.versions)(input_row as usize).as_bytes());
             }
         }
     }
 
+    /// Returns the provenance of some expected rows.
+    pub(crate) fn provenance(&self, rows: &[u32]) -> StringArray {
+        self.hashes(rows).provenance
+    }
+
     /// Returns the four version columns of some expected rows.
     pub(crate) fn columns(&self, struct_keys: &[String], rows: &[u32]) -> Result<Vec<(String, ArrayRef)>> {
-        let mut fields: Vec<StringBuilder> = self.fields.iter().map(|_| StringBuilder::new()).collect();
-        let mut provenance = StringBuilder::new();
-        let mut scratch = Scratch::default();
-        for row in rows {
-            self.hash_row(*row as usize, &mut scratch, |field, hash| fields[field].append_value(hash));
-            provenance.append_value(&scratch.provenance);
-        }
-        let values: Vec<StringArray> = fields.iter_mut().map(StringBuilder::finish).collect();
-        let by_field = by_field::build(struct_keys, values, rows.len())?;
-        let provenance: ArrayRef = std::sync::Arc::new(provenance.finish());
+        let Hashes { fields, provenance } = self.hashes(rows);
+        let by_field = by_field::build(struct_keys, fields, rows.len())?;
+        let provenance: ArrayRef = std::sync::Arc::new(provenance);
         Ok(vec![
             (columns::PROVENANCE_BY_FIELD.to_owned(), by_field.clone()),
             (columns::PROVENANCE.to_owned(), provenance.clone()),

@@ -177,17 +177,32 @@ pub struct ManyHashes<F> {
 impl<F: FnMut(&str)> ManyHashes<F> {
     /// Hashes a text that is given in parts.
     pub fn push<P: AsRef<[u8]>>(&mut self, parts: impl IntoIterator<Item = P>) {
-        parts.into_iter().for_each(|part| self.waiting.extend_from_slice(part.as_ref()));
+        self.push_with(|text| parts.into_iter().for_each(|part| text.extend_from_slice(part.as_ref())));
+    }
+
+    /// Hashes the text that `write` appends to a buffer.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.waiting);
         self.ends.push(self.waiting.len());
-        let at_once = if self.hasher.algorithm == HashAlgorithm::Md5 { md5::LANES } else { 1 };
-        if self.ends.len() == at_once {
-            self.hash_waiting();
+        match self.hasher.algorithm {
+            HashAlgorithm::Md5 if self.ends.len() < md5::LANES => {}
+            HashAlgorithm::Md5 => self.hash_waiting(),
+            _ => self.hash_only(),
         }
     }
 
     /// Hashes the waiting texts.
     pub fn finish(mut self) {
         self.hash_waiting();
+    }
+
+    /// Hashes the waiting text, which is the only one.
+    fn hash_only(&mut self) {
+        self.hash.clear();
+        self.hasher.hash_into(&self.waiting, &mut self.hash);
+        (self.each)(&self.hash);
+        self.waiting.clear();
+        self.ends.clear();
     }
 
     fn hash_waiting(&mut self) {
