@@ -1,5 +1,7 @@
 //! What a command works with: the configuration, the graph, and the store.
 
+use std::collections::BTreeMap;
+
 use metaxy_core::config::{ChangedExternal, LinkedGraph};
 use metaxy_core::{AccessMode, Error, FeatureGraph, FeatureKey, IntoFeatureKey, MetadataStore, MetaxyConfig};
 
@@ -51,6 +53,15 @@ impl Context {
     pub fn keeps_checkpoints(&self) -> Result<bool> {
         let config = self.config()?;
         Ok(config.store_config(self.store_name(&config))?.common()?.checkpoints.is_some())
+    }
+
+    /// Returns the options of the store for buckets, if it has any.
+    pub fn storage_options(&self) -> Result<BTreeMap<String, String>> {
+        let config = self.config()?;
+        let settings = config.store_config(self.store_name(&config))?.settings();
+        let options = settings.get("storage_options").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+        let text = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Ok(options.into_iter().map(|(name, value)| (name, text(value))).collect())
     }
 
     /// Returns the project that was named on the command line.

@@ -38,6 +38,14 @@ pub enum Failure {
         /// What the storage system says.
         reason: String,
     },
+    /// An object of a bucket that cannot be written.
+    #[error("{object} cannot be written: {reason}")]
+    Upload {
+        /// The URL of the object.
+        object: String,
+        /// What the storage system says.
+        reason: String,
+    },
     /// A store that is read before anything was written to it.
     #[error(
         "store `{store}` does not exist: there is nothing at {location}; `metaxy write` or `metaxy push` creates it"
@@ -78,7 +86,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::File { .. } => 2,
-            Self::Io { .. } | Self::Scan { .. } | Self::Absent { .. } => 3,
+            Self::Io { .. } | Self::Scan { .. } | Self::Upload { .. } | Self::Absent { .. } => 3,
             Self::Library(error) if is_of_store(error) => 3,
             Self::Library(_) => 2,
         }

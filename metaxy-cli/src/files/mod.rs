@@ -1,7 +1,10 @@
 //! Files of rows: Parquet, Arrow IPC, CSV, and JSON lines.
 
+mod encode;
 mod nested;
+mod objects;
 mod read;
+mod target;
 mod write;
 
 use std::path::Path;
@@ -12,6 +15,7 @@ use crate::failure::{Failure, Result};
 
 pub use nested::flat;
 pub use read::{Columns, Source};
+pub use target::{Target, Writers};
 pub use write::{FileWriter, replace};
 
 /// A format of files.

@@ -1,5 +1,6 @@
 //! The command, as users run it: in a shell, in the directory of a project.
 
+mod buckets;
 mod errors;
 mod files;
 mod guide;

@@ -80,7 +80,7 @@ impl Project {
     }
 
     /// Adds a text to a file.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "sqlite", feature = "delta"))]
     pub fn append(&self, file: &str, text: &str) {
         self.write(file, &(self.read(file) + text));
     }

@@ -1,13 +1,18 @@
 //! The cluster and the Arrow engine: the same increments from the same tables.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
+use futures::StreamExt;
 use metaxy_core::HashAlgorithm;
 use metaxy_testkit::oracle::Histories;
 use metaxy_testkit::scenario::{self, Scenario};
 
 use crate::processes::Cluster;
 use crate::tables::backend;
+
+/// The number of scenarios that are played at a time: one resolve alone leaves the processes of the cluster idle.
+const AT_A_TIME: usize = 4;
 
 /// Where the tables of scenarios are.
 #[derive(Clone, Copy)]
@@ -20,23 +25,29 @@ enum Where {
 /// that the cluster ran.
 async fn resolved(place: Where, name: &str, scenarios: Vec<Scenario>) -> usize {
     let cluster = Cluster::shared();
-    let mut resolved = 0;
-    let mut failures = Vec::new();
-    let hashes = HashAlgorithm::ALL.into_iter().cycle();
-    for (number, (scenario, hash)) in scenarios.into_iter().zip(hashes).enumerate() {
-        let directory = tempfile::tempdir().unwrap();
-        let (root, options) = match place {
-            Where::Directory => (directory.path().display().to_string(), BTreeMap::new()),
-            Where::Bucket => (format!("{}/{name}/{number}", cluster.bucket.url()), cluster.bucket.storage_options()),
-        };
-        let backends = [backend(&root, &options, None), backend(&root, &options, Some(&cluster.url()))];
-        match scenario::compare_stores(&scenario, &scenario.name, backends, hash).await {
-            Ok(count) => resolved += count,
-            Err(failure) => failures.push(failure.to_string()),
+    let numbered = scenarios.into_iter().zip(HashAlgorithm::ALL.into_iter().cycle()).enumerate();
+    let compared = futures::stream::iter(numbered).map(|(number, (scenario, hash))| {
+        let cluster = cluster.clone();
+        async move {
+            let directory = tempfile::tempdir().unwrap();
+            let (root, options) = match place {
+                Where::Directory => (directory.path().display().to_string(), BTreeMap::new()),
+                Where::Bucket => {
+                    (format!("{}/{name}/{number}", cluster.bucket.url()), cluster.bucket.storage_options())
+                }
+            };
+            let backends = [backend(&root, &options, None), backend(&root, &options, Some(&cluster.url()))];
+            let start = Instant::now();
+            let resolved = scenario::compare_stores(&scenario, &scenario.name, backends, hash).await;
+            println!("{}: {resolved:?} resolves in {} ms", scenario.name, start.elapsed().as_millis());
+            resolved.map_err(|failure| failure.to_string())
         }
-    }
+    });
+    let outcomes: Vec<Result<usize, String>> = compared.buffer_unordered(AT_A_TIME).collect().await;
+    let failures: Vec<&str> =
+        outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).map(String::as_str).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    resolved
+    outcomes.iter().flatten().sum()
 }
 
 fn histories() -> Vec<Scenario> {

@@ -35,8 +35,8 @@ const PARTITIONS: [u64; 2] = [2, 1_024];
 const USUAL_PARTITIONS: u64 = 16;
 /// The bytes of files that are read by one task.
 const SHARE_BYTES: u64 = 64 << 20;
-/// The time for a job to be given its name, before it is cancelled.
-const NAMED: Duration = Duration::from_secs(5);
+/// The time for a job to be given its name, before it is cancelled: the scheduler tells it when the query is planned.
+const NAMED: Duration = Duration::from_secs(60);
 
 /// Returns into how many shares the files of a table are divided.
 pub(super) fn shares(files: &[Arc<crate::table::log::state::DataFile>]) -> usize {

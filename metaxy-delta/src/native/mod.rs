@@ -18,6 +18,7 @@ mod hash;
 mod hashed_rows;
 mod input;
 mod names;
+mod only_input;
 mod query;
 #[cfg(feature = "ballista")]
 mod ready;

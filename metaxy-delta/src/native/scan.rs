@@ -12,14 +12,13 @@ use deltalake::datafusion::datasource::memory::MemorySourceConfig;
 use deltalake::datafusion::error::{DataFusionError, Result};
 use deltalake::datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use deltalake::datafusion::logical_expr::{Expr, TableType};
-use deltalake::datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use deltalake::datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use deltalake::datafusion::physical_expr::PhysicalExpr;
+use deltalake::datafusion::physical_plan::execution_plan::EmissionType;
 use deltalake::datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use deltalake::datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
-};
+use deltalake::datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::stream::{self, TryStreamExt};
 
+use super::only_input::{only_input, properties_of};
 use super::rows::LiveRows;
 
 #[async_trait]
@@ -66,12 +65,7 @@ pub(super) struct ReadRows {
 
 impl ReadRows {
     pub(super) fn new(shares: Arc<dyn ExecutionPlan>, rows: LiveRows) -> Self {
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(rows.schema.clone()),
-            Partitioning::UnknownPartitioning(shares.output_partitioning().partition_count()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        ));
+        let properties = properties_of(&shares, &rows.schema, EmissionType::Incremental);
         Self { shares, rows, properties }
     }
 }
@@ -107,9 +101,7 @@ impl ExecutionPlan for ReadRows {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let [shares] =
-            children.try_into().map_err(|_| DataFusionError::Internal("ReadRows has one input".to_owned()))?;
-        Ok(Arc::new(Self::new(shares, self.rows.clone())))
+        Ok(Arc::new(Self::new(only_input(children, self.name())?, self.rows.clone())))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

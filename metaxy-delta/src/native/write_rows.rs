@@ -12,12 +12,10 @@ use deltalake::datafusion::datasource::provider_as_source;
 use deltalake::datafusion::error::{DataFusionError, Result};
 use deltalake::datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use deltalake::datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
-use deltalake::datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use deltalake::datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use deltalake::datafusion::physical_expr::PhysicalExpr;
+use deltalake::datafusion::physical_plan::execution_plan::EmissionType;
 use deltalake::datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use deltalake::datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
-};
+use deltalake::datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::stream::{self, StreamExt};
 use metaxy_core::backend::Completion;
 use metaxy_core::{Error, executor};
@@ -25,6 +23,7 @@ use metaxy_core::{Error, executor};
 use crate::write::write_below;
 
 use super::Declined;
+use super::only_input::{only_input, properties_of};
 use super::query::ExpectedRows;
 use super::rows::Source;
 
@@ -117,12 +116,7 @@ pub(super) struct WriteRows {
 
 impl WriteRows {
     pub(super) fn new(rows: Arc<dyn ExecutionPlan>, write: Write) -> Self {
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(SCHEMA.clone()),
-            Partitioning::UnknownPartitioning(rows.output_partitioning().partition_count()),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        ));
+        let properties = properties_of(&rows, &SCHEMA, EmissionType::Final);
         Self { rows, write, properties }
     }
 }
@@ -158,9 +152,7 @@ impl ExecutionPlan for WriteRows {
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let [rows] =
-            children.try_into().map_err(|_| DataFusionError::Internal("WriteRows has one input".to_owned()))?;
-        Ok(Arc::new(Self::new(rows, self.write.clone())))
+        Ok(Arc::new(Self::new(only_input(children, self.name())?, self.write.clone())))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

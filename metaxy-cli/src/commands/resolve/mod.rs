@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::files::FileFormat;
+use crate::files::{FileFormat, Target};
 use crate::output::{Table, Tabular, note};
 use crate::versions::FieldVersion;
 
@@ -51,9 +51,10 @@ pub struct Args {
     /// Returns at most this number of samples to process. Samples of one group (N:1) stay together
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Writes the rows to the files new, stale and orphaned of a directory
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    /// Writes the rows to the files new, stale and orphaned of a directory, or of a prefix such as s3://bucket/todo.
+    /// A bucket is opened with the storage_options of the store, or else as the environment says
+    #[arg(long, value_name = "DIR|URL")]
+    out: Option<String>,
     /// The format of the files
     #[arg(long, value_enum, default_value_t = FileFormat::Parquet)]
     file_format: FileFormat,
@@ -160,8 +161,9 @@ async fn answer(
     }
     let rows = Rows::of(resolving, args, store).await?;
     match (&args.out, args.only) {
-        (Some(directory), _) => {
-            let (counts, files) = to_files(rows, directory, args.file_format).await?;
+        (Some(target), _) => {
+            let target = Target::parse(target, || context.storage_options())?;
+            let (counts, files) = to_files(rows, target, args.file_format).await?;
             context.output().print(&answer(counts, files)?)?;
         }
         (None, Some(kind)) => print_kind(rows, kind, context.output()).await?,

@@ -1,8 +1,5 @@
 //! The rows of an increment by kind: as they are computed, into files, or printed.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use clap::ValueEnum;
@@ -10,8 +7,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use metaxy_core::{Increment, Lineage, MetadataStore, RowKind, RowStream};
 
-use crate::failure::{Failure, Result};
-use crate::files::{FileFormat, FileWriter};
+use crate::failure::Result;
+use crate::files::{FileFormat, Target, Writers};
 use crate::output::{Output, Progress};
 
 use super::{Args, Resolving};
@@ -125,32 +122,24 @@ fn schemas_of(increment: &Increment) -> [SchemaRef; 3] {
 }
 
 /// Writes a file for each kind, also of none, so that a file of an earlier call is not taken for one of this call.
-pub(super) async fn to_files(
-    mut rows: Rows,
-    directory: &Path,
-    format: FileFormat,
-) -> Result<([usize; 3], Vec<String>)> {
-    std::fs::create_dir_all(directory)
-        .map_err(|error| Failure::io(format!("create the directory {}", directory.display()), error))?;
-    let mut writers = BTreeMap::new();
-    let mut files = Vec::new();
-    for kind in Kind::ALL {
-        let path = directory.join(kind.name()).with_extension(format.extension());
-        writers.insert(kind, FileWriter::create(&path, format, rows.schema(kind))?);
-        files.push(path.display().to_string());
+pub(super) async fn to_files(mut rows: Rows, target: Target, format: FileFormat) -> Result<([usize; 3], Vec<String>)> {
+    let named = Kind::ALL.map(|kind| (kind.name(), rows.schema(kind)));
+    let mut writers = target.create(format, &named).await?;
+    if let Err(failure) = written(&mut rows.stream, &mut writers).await {
+        return Err(writers.abandon(failure).await);
     }
-    let progress = Progress::of_rows("resolving");
-    while let Some((kind, batch)) = rows.stream.try_next().await? {
-        progress.add(batch.num_rows());
-        if let Some(writer) = writers.get_mut(&kind) {
-            writer.write(&batch)?;
-        }
-    }
-    let mut counts = [0; 3];
-    for (kind, writer) in writers {
-        counts[kind as usize] = writer.finish()?;
-    }
+    let (files, mut counts) = (writers.files(), [0; 3]);
+    counts.copy_from_slice(&writers.finish().await?);
     Ok((counts, files))
+}
+
+async fn written(rows: &mut KindStream, writers: &mut Writers) -> Result<()> {
+    let progress = Progress::of_rows("resolving");
+    while let Some((kind, batch)) = rows.try_next().await? {
+        progress.add(batch.num_rows());
+        writers.write(kind as usize, &batch).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn print_kind(mut rows: Rows, kind: Kind, output: &Output) -> Result<()> {
