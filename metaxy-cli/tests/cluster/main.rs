@@ -7,4 +7,6 @@ mod failures;
 mod processes;
 mod proxy;
 mod secrets;
+mod stock;
+mod stock_processes;
 mod tables;
