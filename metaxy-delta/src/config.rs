@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 
-use metaxy_core::{Error, Result};
 use metaxy_core::secret::{MASK, mask_url, secrets_in};
+use metaxy_core::{Error, Result};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 

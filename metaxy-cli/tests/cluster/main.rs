@@ -9,4 +9,5 @@ mod proxy;
 mod secrets;
 mod stock;
 mod stock_processes;
+mod stock_values;
 mod tables;

@@ -55,7 +55,8 @@ async fn executor(port: u16, scheduler: u16, directory: &str) {
 pub struct StockCluster {
     pub scheduler: Process,
     _executors: Vec<Process>,
-    address: String,
+    /// The host and port of the scheduler.
+    pub address: String,
     _directory: TempDir,
 }
 

@@ -113,15 +113,16 @@ impl Cluster {
             }
             job.clean().await;
             if rows != count.rows {
-                return Err(self.lacks_files(&count.table));
+                return Err(self.lacks_files(rows, count.rows));
             }
         }
         Ok(())
     }
 
-    fn lacks_files(&self, table: &str) -> Error {
+    fn lacks_files(&self, found: u64, rows: u64) -> Error {
+        let (table, address) = (&self.table, &self.address);
         Error::Unsupported {
-            what: format!("resolving `{}` on the cluster of {}, which lacks files of `{table}`", self.table, self.address),
+            what: format!("resolving `{table}` on the cluster of {address}, which finds {found} of {rows} rows"),
             hint: "its scheduler and executors need all files of the store, at the same place".to_owned(),
         }
     }

@@ -13,9 +13,9 @@ use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::sql::HashPart;
 
 use super::rows::{Failure, LiveRows};
-use super::{Declined, Part, functions, group_hash, hash, latest};
 #[cfg(feature = "ballista")]
 use super::stock_scan::PlainTables;
+use super::{Declined, Part, functions, group_hash, hash, latest};
 #[cfg(feature = "ballista")]
 use super::{stock, stock_condition};
 

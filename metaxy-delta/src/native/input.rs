@@ -91,9 +91,8 @@ impl Groups<'_> {
                 (self.numbered(ids)?, order)
             }
         };
-        let version = |(index, field): (usize, &String)| {
-            Ok((self.relation.version(field)?, version_name(self.number, index)))
-        };
+        let version =
+            |(index, field): (usize, &String)| Ok((self.relation.version(field)?, version_name(self.number, index)));
         let versions = self.plan.fields.iter().enumerate().map(version).collect::<Result<Vec<_>, Declined>>()?;
         if versions.is_empty() {
             return Ok(rows);

@@ -7,7 +7,9 @@ use deltalake::datafusion::functions::core::expr_fn::get_field;
 use deltalake::datafusion::functions::expr_fn::coalesce;
 use deltalake::datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use deltalake::datafusion::functions_window::expr_fn::row_number;
-use deltalake::datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlanBuilder, SortExpr, cast, ident, lit, when};
+use deltalake::datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlanBuilder, SortExpr, cast, ident, lit, when,
+};
 use metaxy_core::executor;
 use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::sql::HashPart;
@@ -48,8 +50,7 @@ pub(super) fn order(columns: OrderColumns) -> Result<Vec<SortExpr>, Declined> {
 /// Returns whether all kernels order values of a type alike.
 fn has_one_order(data_type: &DataType) -> bool {
     use DataType::{Binary, Boolean, Date32, Decimal128, Timestamp, Utf8};
-    data_type.is_integer()
-        || matches!(data_type, Utf8 | Binary | Boolean | Date32 | Decimal128(_, _) | Timestamp(_, _))
+    data_type.is_integer() || matches!(data_type, Utf8 | Binary | Boolean | Date32 | Decimal128(_, _) | Timestamp(_, _))
 }
 
 /// Returns whether sorts order values of a type as the core does: those of nested types one by one, and floats by their
@@ -120,12 +121,11 @@ pub(super) fn group_hashes(
     versions: Vec<(Expr, String)>,
 ) -> Result<LogicalPlanBuilder, Declined> {
     let names: Vec<String> = versions.iter().map(|(_, name)| name.clone()).collect();
+    // No two rows of a group are equal in it. All aggregates of a query have one order.
     let order = order(columns)?;
     let line = |(version, name): (Expr, String)| {
         let version = coalesce(vec![version, lit("")]);
-        // Rows that are equal in the order are ordered by their versions.
-        let order = order.iter().cloned().chain([version.clone().sort(true, true)]).collect();
-        Ok(string_agg_udaf().call(vec![version, lit("|")]).order_by(order).build()?.alias(name))
+        Ok(string_agg_udaf().call(vec![version, lit("|")]).order_by(order.clone()).build()?.alias(name))
     };
     let lines = versions.into_iter().map(line).collect::<Result<Vec<_>, Declined>>()?;
     let groups = query.aggregate(keys, lines)?;

@@ -1,13 +1,12 @@
 //! The stock form of scans: DataFusion's own Parquet source on the URLs of the live files, for tables in which it finds
 //! what the readers of this crate find.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use deltalake::datafusion::datasource::file_format::parquet::ParquetFormat;
 use deltalake::datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
-use deltalake::datafusion::catalog::TableProvider;
 use deltalake::datafusion::datasource::provider_as_source;
 use deltalake::datafusion::functions_aggregate::expr_fn::count;
 use deltalake::datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit};
@@ -50,24 +49,19 @@ impl PlainTable {
         })
     }
 
-    fn source(&self) -> Result<Arc<dyn TableProvider>, Declined> {
-        let fields = self.columns.iter().map(|column| column.in_file.clone());
-        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        // The ends of their names do not matter.
-        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
-        let config = ListingTableConfig::new_with_multi_paths(self.files.clone());
-        Ok(Arc::new(ListingTable::try_new(config.with_listing_options(options).with_schema(schema))?))
-    }
-
-    fn count(&self) -> Result<Count, Declined> {
-        let query = self.rows()?.aggregate(Vec::<Expr>::new(), [count(lit(1_i64))])?.build()?;
-        Ok(Count { query, table: self.part.table.name.clone(), rows: self.rows })
-    }
-
     /// Returns all rows in the columns of the files.
     fn rows(&self) -> Result<LogicalPlanBuilder, Declined> {
-        Ok(LogicalPlanBuilder::scan("rows", provider_as_source(self.source()?), None)?)
+        source(self.files.clone(), self.columns.iter().map(|column| column.in_file.clone()).collect())
     }
+}
+
+/// Returns all rows of some files.
+fn source(files: Vec<ListingTableUrl>, columns: Vec<FieldRef>) -> Result<LogicalPlanBuilder, Declined> {
+    // The ends of their names do not matter.
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension("");
+    let config = ListingTableConfig::new_with_multi_paths(files).with_listing_options(options);
+    let table = ListingTable::try_new(config.with_schema(Arc::new(Schema::new(columns))))?;
+    Ok(LogicalPlanBuilder::scan("rows", provider_as_source(Arc::new(table)), None)?)
 }
 
 /// Returns the columns that a request reads.
@@ -139,17 +133,32 @@ impl PlainTables {
         Ok(query.project(names.iter().enumerate().map(output).collect::<Result<Vec<_>, Declined>>()?)?)
     }
 
-    /// Returns the queries that tell how many rows of each table a cluster sees. (Ballista 55 does not finish some unions.)
+    /// Returns the queries that tell how many rows a cluster sees: one for each bucket, all tables together.
     pub(super) fn counts(&self) -> Result<Vec<Count>, Declined> {
-        self.0.iter().map(PlainTable::count).collect()
+        let mut buckets: BTreeMap<String, (Vec<ListingTableUrl>, u64)> = BTreeMap::new();
+        for table in &self.0 {
+            let bucket = table.files.first().map(ListingTableUrl::object_store).ok_or("a table has no files")?;
+            let (files, rows) = buckets.entry(bucket.as_str().to_owned()).or_default();
+            files.extend(table.files.iter().cloned());
+            *rows += table.rows;
+        }
+        buckets.into_values().map(|(files, rows)| Count::new(files, rows)).collect()
     }
 }
 
-/// How many rows of a table a cluster has to see: DataFusion leaves out files that it does not find.
+/// How many rows a cluster has to see: DataFusion leaves out files that it does not find.
 pub(super) struct Count {
     pub(super) query: LogicalPlan,
-    pub(super) table: String,
     pub(super) rows: u64,
+}
+
+impl Count {
+    fn new(files: Vec<ListingTableUrl>, rows: u64) -> Result<Self, Declined> {
+        // No column is read.
+        let column = Arc::new(Field::new("nothing", DataType::Boolean, true));
+        let query = source(files, vec![column])?.aggregate(Vec::<Expr>::new(), [count(lit(1_i64))])?;
+        Ok(Self { query: query.build()?, rows })
+    }
 }
 
 /// Returns the values of a column of a file in the type of the table.
