@@ -122,7 +122,9 @@ impl Cluster {
     fn lacks_files(&self, found: u64, rows: u64) -> Error {
         let (table, address) = (&self.table, &self.address);
         Error::Unsupported {
-            what: format!("resolving `{table}` on the cluster of {address}, which finds {found} of {rows} rows"),
+            what: format!(
+                "resolving `{table}` on the cluster of {address}, which finds {found} of {rows} rows in the files"
+            ),
             hint: "its scheduler and executors need all files of the store, at the same place".to_owned(),
         }
     }

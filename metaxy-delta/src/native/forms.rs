@@ -12,6 +12,7 @@ use metaxy_core::filter::Predicate;
 use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::sql::HashPart;
 
+use super::names::OrderColumns;
 use super::rows::{Failure, LiveRows};
 #[cfg(feature = "ballista")]
 use super::stock_scan::PlainTables;
@@ -28,9 +29,6 @@ pub(super) enum Forms {
     #[cfg(feature = "ballista")]
     Stock(Arc<PlainTables>),
 }
-
-/// Columns that decide about an order, with their types: ascending, nulls first.
-pub(super) type OrderColumns = Vec<(DataType, Expr)>;
 
 impl Forms {
     /// Returns the rows of a table for which a predicate is true, with some columns under their names inside of queries.

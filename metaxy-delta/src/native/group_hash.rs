@@ -15,12 +15,11 @@ use deltalake::datafusion::logical_expr::{
 use metaxy_core::hash::RowHasher;
 
 use super::Declined;
-use super::forms::OrderColumns;
 use super::functions::sort_key;
+use super::names::OrderColumns;
 
-/// Returns a row for each key, with the hashes of its data versions: [`Forms::group_hashes`].
-///
-/// [`Forms::group_hashes`]: super::forms::Forms::group_hashes
+/// Returns a row for each key, with the hashes of its data versions, joined by `|` in an order; a null counts as the empty
+/// text.
 pub(super) fn group_hashes(
     query: LogicalPlanBuilder,
     keys: Vec<Expr>,

@@ -5,16 +5,14 @@ use deltalake::datafusion::functions_aggregate::expr_fn::max;
 use deltalake::datafusion::logical_expr::{Expr, LogicalPlanBuilder, ident};
 
 use super::Declined;
-use super::forms::OrderColumns;
 use super::functions::{has_sort_key, sort_key, sorted_column, sorted_columns};
+use super::names::OrderColumns;
 
 /// The names of columns for a moment: no others begin with this letter.
 const NEWEST: &str = "newest";
 const NEWEST_ROW: &str = "newest_row";
 
-/// Returns the greatest row of each key: [`Forms::latest`]. All columns are part of the order, which has their values.
-///
-/// [`Forms::latest`]: super::forms::Forms::latest
+/// Returns the row of each key that is the last in an order. All columns are part of it: it has their values.
 pub(super) fn latest(
     query: LogicalPlanBuilder,
     keys: Vec<Expr>,

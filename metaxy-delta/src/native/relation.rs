@@ -9,7 +9,8 @@ use deltalake::datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident,
 use metaxy_core::filter::Predicate;
 use metaxy_core::{ScanRequest, ScanStage, columns, executor};
 
-use super::forms::{Forms, OrderColumns};
+use super::forms::Forms;
+use super::names::OrderColumns;
 use super::rows::column_name;
 use super::{Declined, Part};
 

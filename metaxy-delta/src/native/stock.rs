@@ -15,8 +15,8 @@ use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::sql::HashPart;
 
 use super::Declined;
-use super::forms::OrderColumns;
 use super::hash::{stock_hash, texts};
+use super::names::{OrderColumns, all_of};
 
 const MILLIS_PER_DAY: i64 = 86_400_000;
 /// The name of a column for a moment: no other begins with this letter.
@@ -135,6 +135,6 @@ pub(super) fn group_hashes(
         }
         _ => Ok(column),
     };
-    let outputs = super::names::all_of(&groups).map(hashed).collect::<Result<Vec<_>, Declined>>()?;
+    let outputs = all_of(&groups).map(hashed).collect::<Result<Vec<_>, Declined>>()?;
     Ok(groups.project(outputs)?)
 }
