@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU64;
 
-use metaxy_core::Result;
 use metaxy_core::secret::{MASK, mask_url, secrets_in};
+use metaxy_core::{Error, Result};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -50,9 +50,31 @@ pub struct DeltaConfig {
     /// feature `ballista`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<String>,
+    /// The executors of this cluster.
+    #[serde(default, skip_serializing_if = "Executors::is_default")]
+    pub executors: Executors,
     /// Options of the Python package's writer. `partition_by` is used here too; the other options are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta_write_options: Option<WriteOptions>,
+}
+
+/// The processes of the cluster that computes increments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Executors {
+    /// `metaxy scheduler` and `metaxy executor`, which compute all increments.
+    #[default]
+    Metaxy,
+    /// Those of Apache Ballista itself: queries have only what they know. They hash with MD5 or SHA-256, and read tables
+    /// that are plain Parquet files. Other increments are computed in the calling process.
+    Stock,
+}
+
+impl Executors {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Options of the Python package's writer.
@@ -164,6 +186,7 @@ impl DeltaConfig {
             ignore_lock_settings: false,
             partition_by: Vec::new(),
             scheduler: None,
+            executors: Executors::default(),
             delta_write_options: None,
         }
     }
@@ -217,12 +240,21 @@ impl DeltaConfig {
         self
     }
 
+    /// Sets the executors of the cluster; see [`DeltaConfig::executors`].
+    #[must_use]
+    pub fn executors(mut self, executors: Executors) -> Self {
+        self.executors = executors;
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
     /// [`Error::Config`](metaxy_core::Error::Config), which names the setting.
     pub fn check(&self) -> Result<()> {
-        self.scheduler_address()?;
+        if self.scheduler_address()?.is_none() && self.executors != Executors::default() {
+            return Err(Error::setting("executors", "there is no cluster; name its `scheduler`, or remove it"));
+        }
         self.root().map(drop)
     }
 
@@ -264,6 +296,7 @@ impl fmt::Debug for DeltaConfig {
             .field("auto_compact", &self.auto_compact)
             .field("partition_by", &self.partition_by)
             .field("scheduler", &self.scheduler.as_deref().map(mask_url))
+            .field("executors", &self.executors)
             .field("delta_write_options", &self.delta_write_options)
             .field("ignore_lock_settings", &self.ignore_lock_settings)
             .finish()

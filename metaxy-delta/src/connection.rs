@@ -13,6 +13,8 @@ use object_store::path::Path;
 
 use crate::KIND;
 use crate::config::DeltaConfig;
+#[cfg(feature = "ballista")]
+use crate::config::Executors;
 use crate::error::ErrorContext;
 use crate::location::Root;
 #[cfg(feature = "ballista")]
@@ -30,6 +32,9 @@ pub(crate) struct Session {
     /// The scheduler of the cluster that computes increments.
     #[cfg(feature = "ballista")]
     pub(crate) scheduler: Option<SchedulerAddress>,
+    /// The executors of that cluster.
+    #[cfg(feature = "ballista")]
+    pub(crate) executors: Executors,
     config: DeltaConfig,
     storage: StorageConfig,
     tables: Mutex<HashMap<FeatureKey, Arc<Table>>>,
@@ -67,6 +72,8 @@ impl Session {
             store,
             #[cfg(feature = "ballista")]
             scheduler,
+            #[cfg(feature = "ballista")]
+            executors: config.executors,
             config,
             storage,
             tables: Mutex::default(),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use metaxy_core::registry::BackendRegistration;
 
 pub use backend::DeltaBackend;
-pub use config::{ColumnNames, DeltaConfig, OptionValue, WriteOptions};
+pub use config::{ColumnNames, DeltaConfig, Executors, OptionValue, WriteOptions};
 pub use location::Layout;
 
 /// The type string of this backend.

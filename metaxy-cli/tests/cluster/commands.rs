@@ -1,12 +1,11 @@
 //! The commands `scheduler` and `executor`, and the setting of stores.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
 use metaxy_core::{AccessMode, Error, MetadataStore, VersioningEngine};
 
-use crate::processes::{Cluster, Process};
+use crate::processes::{Cluster, Process, free_port};
 use crate::tables::{backend, expected, fill, graph, store};
 
 /// Returns the examples in the help of a command.
@@ -22,10 +21,6 @@ fn start(example: &str, ports: &[(&str, u16)], log: &Path) -> Process {
     let arguments = example.strip_prefix("metaxy ").unwrap();
     let arguments = ports.iter().fold(arguments.to_owned(), |text, (from, to)| text.replace(from, &to.to_string()));
     Process::start(&arguments, &[], log.to_owned())
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]

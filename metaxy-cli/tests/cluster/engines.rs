@@ -50,7 +50,8 @@ async fn resolved(place: Where, name: &str, scenarios: Vec<Scenario>) -> usize {
     outcomes.iter().flatten().sum()
 }
 
-fn histories() -> Vec<Scenario> {
+/// Returns as many random histories as `METAXY_CASES` says.
+pub fn histories() -> Vec<Scenario> {
     let cases = std::env::var("METAXY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
     Histories::new(cases).scenarios().unwrap()
 }

@@ -7,4 +7,7 @@ mod failures;
 mod processes;
 mod proxy;
 mod secrets;
+mod stock;
+mod stock_processes;
+mod stock_values;
 mod tables;

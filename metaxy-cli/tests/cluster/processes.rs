@@ -1,7 +1,7 @@
 //! The processes of a cluster, on free ports of this machine.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, Weak};
@@ -21,13 +21,18 @@ pub struct Process {
 
 impl Process {
     pub fn start(arguments: &str, variables: &[(String, String)], log: PathBuf) -> Self {
-        let file = std::fs::File::create(&log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_metaxy"));
-        let command = command.args(arguments.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(arguments.split_whitespace()).stdout(Stdio::null());
         for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"] {
             command.env_remove(name);
         }
-        let child = command.envs(variables.iter().cloned()).stderr(file).spawn().unwrap();
+        command.envs(variables.iter().cloned());
+        Self::run(command, log)
+    }
+
+    pub fn run(mut command: Command, log: PathBuf) -> Self {
+        let file = std::fs::File::create(&log).unwrap();
+        let child = command.stdin(Stdio::null()).stderr(file).spawn().unwrap();
         Self { child, log }
     }
 
@@ -62,6 +67,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Calls until there is an answer.
@@ -128,16 +137,21 @@ impl Cluster {
     }
 
     pub fn wait_for_executors(&self, count: usize) {
-        let wanted = format!("{count} executors registered");
-        until(&wanted, || self.readiness().contains(&wanted).then_some(()));
+        wait_for_executors(&self.address, count);
     }
+}
 
-    fn readiness(&self) -> String {
-        let mut answer = String::new();
-        if let Ok(mut stream) = TcpStream::connect(&self.address) {
-            let _ = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-            let _ = stream.read_to_string(&mut answer);
-        }
-        if answer.contains("not ready: 0/") { "0 executors registered".to_owned() } else { answer }
+/// Waits until a scheduler has so many executors.
+pub fn wait_for_executors(address: &str, count: usize) {
+    let wanted = format!("{count} executors registered");
+    until(&wanted, || readiness(address).contains(&wanted).then_some(()));
+}
+
+fn readiness(address: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let _ = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let _ = stream.read_to_string(&mut answer);
     }
+    if answer.contains("not ready: 0/") { "0 executors registered".to_owned() } else { answer }
 }

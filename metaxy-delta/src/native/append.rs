@@ -11,6 +11,7 @@ use metaxy_core::backend::{BatchStream, Completion, NativeLimits};
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::{Error, Result};
 
+use crate::config::Executors;
 use crate::connection::Session;
 use crate::write::Elsewhere;
 
@@ -27,7 +28,8 @@ pub(crate) async fn append(
     limits: &NativeLimits,
     completion: &Completion,
 ) -> Result<Option<u64>> {
-    if session.scheduler.is_none() {
+    // Only our executors can write.
+    if session.scheduler.is_none() || session.executors != Executors::Metaxy {
         return Ok(None);
     }
     let Ok(Prepared { query, runner, .. }) = prepared(session, inputs, plan, limits).await? else { return Ok(None) };

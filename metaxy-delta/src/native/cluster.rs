@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use ballista_core::execution_plans::DistributedQueryExec;
 use ballista_core::extension::SessionConfigExt;
+use ballista_core::serde::BallistaLogicalExtensionCodec;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::serde::protobuf::{CancelJobParams, CleanJobDataParams, GetJobMetricsParams};
+use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::protobuf::LogicalPlanNode;
 use deltalake::datafusion::error::DataFusionError;
 use deltalake::datafusion::execution::SendableRecordBatchStream;
@@ -24,6 +27,7 @@ use crate::scheduler::SchedulerAddress;
 use super::codec::QueryCodec;
 use super::ready;
 use super::sent::MISMATCH;
+use super::stock_scan::Count;
 
 /// The size of a message: a query names all files of its tables.
 pub(crate) const MESSAGE_BYTES: u32 = 1 << 30;
@@ -52,6 +56,8 @@ pub(super) struct Cluster {
     config: SessionConfig,
     context: ErrorContext,
     table: String,
+    /// If its executors are those of plain Ballista: what they have to see.
+    counts: Option<Arc<[Count]>>,
 }
 
 impl Cluster {
@@ -65,22 +71,62 @@ impl Cluster {
             .with_target_partitions(partitions)
             .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES as usize)
             .with_ballista_job_name(&format!("metaxy resolve {table}"));
-        Self { address, config, context: context.clone(), table }
+        Self { address, config, context: context.clone(), table, counts: None }
+    }
+
+    /// Makes it one of plain Ballista.
+    pub(super) fn stock(self, counts: Vec<Count>) -> Self {
+        Self { counts: Some(counts.into()), ..self }
     }
 
     /// Sends a query, if the cluster is ready.
     pub(super) async fn start(self, query: LogicalPlan) -> Result<Job> {
         ready::wait(&self.address).await?;
+        self.check_files().await?;
+        self.send(query)
+    }
+
+    fn send(self, query: LogicalPlan) -> Result<Job> {
+        let codec: Arc<dyn LogicalExtensionCodec> = match self.counts {
+            Some(_) => Arc::new(BallistaLogicalExtensionCodec::default()),
+            None => Arc::new(QueryCodec::default()),
+        };
         let session = SessionContext::new_with_config(self.config.clone());
         let query = DistributedQueryExec::<LogicalPlanNode>::with_extension(
             self.address.url(),
             self.config.ballista_config(),
             query,
-            Arc::new(QueryCodec::default()),
+            codec,
             session.session_id(),
         );
         let rows = query.execute(0, session.task_ctx()).map_err(|error| self.failed(&error))?;
         Ok(Job { cluster: self, query, rows })
+    }
+
+    /// Checks that the cluster sees all files of a query in which it reads them itself.
+    async fn check_files(&self) -> Result<()> {
+        for count in self.counts.iter().flat_map(|counts| counts.iter()) {
+            let mut job = self.clone().send(count.query.clone())?;
+            let mut rows = 0;
+            while let Some(batch) = job.next().await {
+                rows += batch?.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>().cast_unsigned();
+            }
+            job.clean().await;
+            if rows != count.rows {
+                return Err(self.lacks_files(rows, count.rows));
+            }
+        }
+        Ok(())
+    }
+
+    fn lacks_files(&self, found: u64, rows: u64) -> Error {
+        let (table, address) = (&self.table, &self.address);
+        Error::Unsupported {
+            what: format!(
+                "resolving `{table}` on the cluster of {address}, which finds {found} of {rows} rows in the files"
+            ),
+            hint: "its scheduler and executors need all files of the store, at the same place".to_owned(),
+        }
     }
 
     /// Converts an error of the cluster, which is only a text.
@@ -117,8 +163,18 @@ impl Job {
         Some(batch.map_err(|error| self.cluster.failed(&error)))
     }
 
+    /// Ends the query, whose rows have been read.
+    ///
+    /// # Errors
+    /// Files may have been missing while it ran: deleted files do not return.
+    pub(super) async fn end(self) -> Result<()> {
+        let cluster = self.cluster.clone();
+        self.clean().await;
+        cluster.check_files().await
+    }
+
     /// Lets the cluster delete the result, which has been read.
-    pub(super) async fn clean(self) {
+    async fn clean(self) {
         let Some(job_id) = self.job_id() else { return };
         let Ok(mut scheduler) = SchedulerGrpcClient::connect(self.cluster.address.url()).await else { return };
         if tracing::enabled!(tracing::Level::DEBUG)

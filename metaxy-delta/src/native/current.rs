@@ -11,9 +11,9 @@ use deltalake::datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder,
 use metaxy_core::plan::CurrentPlan;
 use metaxy_core::{Result, ScanRequest, columns};
 
+use super::forms::Forms;
 use super::names::{all_of, batch_of, columns_of, key_names};
 use super::relation::Relation;
-use super::rows::Failure;
 use super::{Declined, Part};
 
 /// The current rows of the feature.
@@ -22,14 +22,15 @@ pub(super) struct CurrentRows {
     pub(super) part: Arc<Part>,
     /// The join columns, and the types in which they are compared.
     pub(super) keys: Vec<(String, DataType)>,
-    pub(super) failure: Failure,
+    /// How orphaned rows are read.
+    pub(super) forms: Forms,
 }
 
 impl CurrentRows {
     /// Returns a row for each key (`q0`, …): the least and the greatest provenance of its rows (`low`, `high`), whether one
     /// of them is stale whatever its provenance (`forced`), and `here`.
-    pub(super) fn compared(&self) -> Result<LogicalPlanBuilder, Declined> {
-        let mut relation = Relation::new(&self.part, &self.plan.request, &self.failure)?;
+    pub(super) fn compared(&self, forms: &Forms) -> Result<LogicalPlanBuilder, Declined> {
+        let mut relation = Relation::new(&self.part, &self.plan.request, forms)?;
         if self.plan.collapse {
             relation = relation.latest_of(&self.names())?;
         }
@@ -76,7 +77,7 @@ impl CurrentRows {
     /// Returns the rows of some keys (`k0`, …), in the columns of orphaned rows.
     pub(super) fn of_keys(&self, wanted: Vec<RecordBatch>) -> Result<LogicalPlan, Declined> {
         let request = ScanRequest { columns: None, ..self.plan.request.clone() };
-        let mut relation = Relation::new(&self.part, &request, &self.failure)?;
+        let mut relation = Relation::new(&self.part, &request, &self.forms)?;
         let schema = wanted.first().map(RecordBatch::schema).ok_or("no row is orphaned")?;
         let wanted = provider_as_source(Arc::new(MemTable::try_new(schema, vec![wanted])?));
         let wanted = LogicalPlanBuilder::scan("keys", wanted, None)?.build()?;

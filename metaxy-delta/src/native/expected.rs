@@ -9,10 +9,9 @@ use deltalake::datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, ident}
 use metaxy_core::plan::IncrementPlan;
 use metaxy_core::plan::sql::{HashPart, column_name, hash_parts, key_name};
 
-use super::hash::hash;
+use super::forms::Forms;
 use super::input::input;
 use super::names::{all_of, columns_of};
-use super::rows::Failure;
 use super::{Declined, Part};
 
 /// The expected rows.
@@ -27,10 +26,10 @@ pub(super) fn expected(
     plan: &IncrementPlan,
     parts: &[Arc<Part>],
     keys: &[(String, DataType)],
-    failure: &Failure,
+    forms: &Forms,
 ) -> Result<Expected, Declined> {
     let hasher = plan.recipe.hasher;
-    let joined = Joined::new(plan, parts, keys, failure)?;
+    let joined = Joined::new(plan, parts, keys, forms)?;
     let mut outputs: Vec<Expr> =
         joined.keys.iter().enumerate().map(|(index, key)| ident(key).alias(format!("k{index}"))).collect();
     let mut columns = Vec::new();
@@ -43,12 +42,12 @@ pub(super) fn expected(
     let mut all = Vec::new();
     for (index, field) in plan.recipe.fields.iter().enumerate() {
         let name = format!("f{index}");
-        outputs.push(hash(hasher, hash_parts(plan, field)?).alias(&name));
+        outputs.push(forms.hash(hasher, hash_parts(plan, field)?)?.alias(&name));
         all.extend((index > 0).then(|| HashPart::Fixed("|".to_owned())));
         all.push(HashPart::Version(name));
     }
     let fields = joined.query.project(outputs)?;
-    let outputs: Vec<Expr> = all_of(&fields).chain([hash(hasher, all).alias("p")]).collect();
+    let outputs: Vec<Expr> = all_of(&fields).chain([forms.hash(hasher, all)?.alias("p")]).collect();
     Ok(Expected { query: fields.project(outputs)?, columns })
 }
 
@@ -66,10 +65,10 @@ impl<'a> Joined<'a> {
         plan: &'a IncrementPlan,
         parts: &[Arc<Part>],
         keys: &[(String, DataType)],
-        failure: &Failure,
+        forms: &Forms,
     ) -> Result<Self, Declined> {
         let mut inputs = plan.inputs.iter().zip(parts).enumerate().map(|(number, (of_plan, part))| {
-            let query = input(number, of_plan, part, keys, plan.recipe.hasher, failure)?;
+            let query = input(number, of_plan, part, keys, plan.recipe.hasher, forms)?;
             Ok::<_, Declined>((number, of_plan.optional, query))
         });
         let (_, _, query) = inputs.next().ok_or("a root has no inputs in the store")??;

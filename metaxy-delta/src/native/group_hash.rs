@@ -9,13 +9,29 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use deltalake::datafusion::common::ScalarValue;
 use deltalake::datafusion::error::Result;
 use deltalake::datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use deltalake::datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility};
+use deltalake::datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, LogicalPlanBuilder, Signature, Volatility,
+};
 use metaxy_core::hash::RowHasher;
 
-/// Returns the hash of the data versions of each group, joined by `|` in the order of `sort_key`; a null counts as the
-/// empty text.
-pub(super) fn group_hash(hasher: RowHasher, sort_key: Expr, version: Expr) -> Expr {
-    AggregateUDF::from(GroupHash::new(hasher)).call(vec![sort_key, version])
+use super::Declined;
+use super::functions::sort_key;
+use super::names::OrderColumns;
+
+/// Returns a row for each key, with the hashes of its data versions, joined by `|` in an order; a null counts as the empty
+/// text.
+pub(super) fn group_hashes(
+    query: LogicalPlanBuilder,
+    keys: Vec<Expr>,
+    hasher: RowHasher,
+    order: OrderColumns,
+    versions: Vec<(Expr, String)>,
+) -> std::result::Result<LogicalPlanBuilder, Declined> {
+    let order = sort_key(order);
+    let hash = |(version, name): (Expr, String)| {
+        AggregateUDF::from(GroupHash::new(hasher)).call(vec![order.clone(), version]).alias(name)
+    };
+    Ok(query.aggregate(keys, versions.into_iter().map(hash).collect::<Vec<_>>())?)
 }
 
 #[derive(Debug)]

@@ -12,15 +12,27 @@ use super::functions::Function;
 
 /// Returns the hash of texts that consist of parts.
 pub(super) fn hash(hasher: RowHasher, parts: Vec<HashPart>) -> Expr {
-    let parts = parts.into_iter().map(|part| match part {
+    let parts = texts(parts);
+    stock_hash(hasher, &parts).unwrap_or_else(|| Function::Hash(hasher).call(parts))
+}
+
+/// Returns the parts of a text.
+pub(super) fn texts(parts: Vec<HashPart>) -> Vec<Expr> {
+    let text = |part| match part {
         HashPart::Fixed(text) => lit(text),
         HashPart::Version(column) => coalesce(vec![ident(column), lit("")]),
-    });
-    let parts: Vec<Expr> = parts.collect();
+    };
+    parts.into_iter().map(text).collect()
+}
+
+/// Returns the hash of texts that consist of parts, if DataFusion has a function for it.
+pub(super) fn stock_hash(hasher: RowHasher, parts: &[Expr]) -> Option<Expr> {
+    let text = concat(parts.to_vec());
+    let digits = match hasher.algorithm() {
+        HashAlgorithm::Md5 => md5(text),
+        HashAlgorithm::Sha256 => encode(sha256(text), lit("hex")),
+        _ => return None,
+    };
     let kept = lit(i64::try_from(hasher.truncation()).unwrap_or(i64::MAX));
-    match hasher.algorithm() {
-        HashAlgorithm::Md5 => cast(left(md5(concat(parts)), kept), DataType::Utf8),
-        HashAlgorithm::Sha256 => cast(left(encode(sha256(concat(parts)), lit("hex")), kept), DataType::Utf8),
-        _ => Function::Hash(hasher).call(parts),
-    }
+    Some(cast(left(digits, kept), DataType::Utf8))
 }

@@ -16,10 +16,8 @@ use metaxy_core::hash::RowHasher;
 use metaxy_core::plan::sql::{column_name, key_name, version_name};
 use metaxy_core::plan::{GroupOrder, InputLineage, InputPlan};
 
-use super::functions::sort_key;
-use super::group_hash::group_hash;
+use super::forms::Forms;
 use super::relation::Relation;
-use super::rows::Failure;
 use super::{Declined, Part};
 
 /// Returns the query of an input; `keys` has the name of each join column, and the type in which it is compared.
@@ -29,9 +27,9 @@ pub(super) fn input(
     part: &Arc<Part>,
     keys: &[(String, DataType)],
     hasher: RowHasher,
-    failure: &Failure,
+    forms: &Forms,
 ) -> Result<LogicalPlanBuilder, Declined> {
-    let relation = Relation::new(part, &plan.request, failure)?;
+    let relation = Relation::new(part, &plan.request, forms)?;
     let mut outputs = Vec::new();
     for (index, (name, key_type)) in keys.iter().enumerate() {
         outputs.push(relation.key(plan.source_of(name), key_type)?.alias(key_name(number, index)));
@@ -41,12 +39,13 @@ pub(super) fn input(
     }
     match &plan.lineage {
         InputLineage::Rows => {
-            let versions = plan.fields.iter().enumerate();
-            outputs.extend(versions.map(|(index, field)| relation.version(field).alias(version_name(number, index))));
+            for (index, field) in plan.fields.iter().enumerate() {
+                outputs.push(relation.version(field)?.alias(version_name(number, index)));
+            }
             Ok(relation.query.project(outputs)?)
         }
         InputLineage::Groups { on, order } => {
-            let groups = Groups { number, plan, relation: relation.clone(), on, order };
+            let groups = Groups { number, plan, relation: relation.clone(), on, order, forms };
             outputs.extend(groups.keys("g")?);
             let rows = relation.query.project(outputs)?;
             groups.join_to(rows, hasher)
@@ -61,6 +60,7 @@ struct Groups<'a> {
     relation: Relation,
     on: &'a [String],
     order: &'a GroupOrder,
+    forms: &'a Forms,
 }
 
 impl Groups<'_> {
@@ -84,23 +84,20 @@ impl Groups<'_> {
     /// Adds the versions of its group to each row.
     fn join_to(&self, rows: LogicalPlanBuilder, hasher: RowHasher) -> Result<LogicalPlanBuilder, Declined> {
         let (query, order) = match self.order {
-            GroupOrder::Ids(ids) => (self.relation.query.clone(), self.relation.sort_key(ids)?),
+            GroupOrder::Ids(ids) => (self.relation.query.clone(), self.relation.order(ids)?),
             GroupOrder::Arrival { kept, ids } => {
-                let mut order = self.relation.sort_key(kept)?;
+                let mut order = self.relation.order(kept)?;
                 order.push((DataType::Int64, ident(ARRIVAL)));
                 (self.numbered(ids)?, order)
             }
         };
-        let order = sort_key(order);
-        let version = |(index, field): (usize, &String)| {
-            let version = self.relation.version(field);
-            group_hash(hasher, order.clone(), version).alias(version_name(self.number, index))
-        };
-        let versions: Vec<Expr> = self.plan.fields.iter().enumerate().map(version).collect();
+        let version =
+            |(index, field): (usize, &String)| Ok((self.relation.version(field)?, version_name(self.number, index)));
+        let versions = self.plan.fields.iter().enumerate().map(version).collect::<Result<Vec<_>, Declined>>()?;
         if versions.is_empty() {
             return Ok(rows);
         }
-        let groups = query.aggregate(self.keys("h")?, versions)?.build()?;
+        let groups = self.forms.group_hashes(query, self.keys("h")?, hasher, order, versions)?.build()?;
         let on = (self.key_columns("g"), self.key_columns("h"));
         Ok(rows.join_detailed(groups, JoinType::Inner, on, None, NullEquality::NullEqualsNull)?)
     }
@@ -109,8 +106,9 @@ impl Groups<'_> {
     fn numbered(&self, ids: &[String]) -> Result<LogicalPlanBuilder, Declined> {
         let updated = self.relation.time(columns::UPDATED_AT);
         let updated = updated.unwrap_or_else(|| lit(ScalarValue::TimestampMicrosecond(None, None)));
-        let ids = sort_key(self.relation.sort_key(ids)?);
-        let number = row_number().order_by(vec![updated.clone().sort(false, false), ids.sort(true, true)]).build()?;
+        let mut order = vec![updated.clone().sort(false, false)];
+        order.extend(self.forms.order(self.relation.order(ids)?)?);
+        let number = row_number().order_by(order).build()?;
         let of_all = |function: Arc<AggregateUDF>, argument: Expr| {
             let function = WindowFunctionDefinition::AggregateUDF(function);
             Expr::from(WindowFunction::new(function, vec![argument]))

@@ -12,11 +12,13 @@ mod cluster;
 mod codec;
 mod current;
 mod expected;
+mod forms;
 mod functions;
 mod group_hash;
 mod hash;
 mod hashed_rows;
 mod input;
+mod latest;
 mod names;
 mod only_input;
 mod query;
@@ -35,6 +37,12 @@ mod sent_predicate;
 #[cfg(feature = "ballista")]
 mod sent_write;
 #[cfg(feature = "ballista")]
+mod stock;
+#[cfg(feature = "ballista")]
+mod stock_condition;
+#[cfg(feature = "ballista")]
+mod stock_scan;
+#[cfg(feature = "ballista")]
 mod write_rows;
 
 use std::sync::Arc;
@@ -50,9 +58,13 @@ use metaxy_core::plan::{IncrementPlan, RowKind};
 use metaxy_core::{Error, FeatureKey, Result, executor};
 
 use crate::catalog;
+#[cfg(feature = "ballista")]
+use crate::config::Executors;
 use crate::connection::Session;
 #[cfg(feature = "ballista")]
 use crate::location::Root;
+#[cfg(feature = "ballista")]
+use crate::scheduler::SchedulerAddress;
 use crate::table::log::Table;
 use crate::table::log::state::{TableState, check_files};
 
@@ -63,9 +75,12 @@ pub(crate) use cluster::MESSAGE_BYTES;
 #[cfg(feature = "ballista")]
 pub(crate) use codec::{QueryCodec, StageCodec};
 use current::CurrentRows;
+use forms::Forms;
 use query::Query;
 use rows::Failure;
 use run::Runner;
+#[cfg(feature = "ballista")]
+use stock_scan::{PlainTable, PlainTables};
 
 /// The reason why a plan cannot run here.
 #[derive(Debug)]
@@ -133,6 +148,8 @@ struct Prepared {
     /// How orphaned rows are found.
     current: Option<CurrentRows>,
     runner: Runner,
+    /// What reads orphaned rows.
+    reader: Runner,
 }
 
 /// Runs a plan whose inputs are in these stores.
@@ -164,21 +181,53 @@ async fn prepared(
         }
     }
     let failure = Failure::default();
-    let runner = Runner::new(&parts, &session.context, plan.feature.table_name(), limits, failure.clone())?;
+    let here = Runner::new(&parts, &session.context, plan.feature.table_name(), limits, failure.clone())?;
+    let ours = Forms::Ours(failure);
     #[cfg(feature = "ballista")]
-    let runner = match &session.scheduler {
-        Some(scheduler) => runner.on(scheduler, &parts),
-        None => runner,
-    };
-    Ok(prepare(plan, parts, &failure).map(|(query, current)| Prepared { query, current, runner }))
+    if let Some(scheduler) = &session.scheduler {
+        if session.executors == Executors::Stock {
+            return on_stock(plan, parts, ours, here, scheduler).await;
+        }
+        let runner = here.on(scheduler, &parts);
+        return Ok(prepare(plan, parts, &ours, &ours, runner.clone(), runner));
+    }
+    Ok(prepare(plan, parts, &ours, &ours, here.clone(), here))
 }
 
-/// Makes the query, and says how orphaned rows are found.
+/// Makes a query for a cluster of plain Ballista; orphaned rows are read in this process.
+#[cfg(feature = "ballista")]
+async fn on_stock(
+    plan: &IncrementPlan,
+    parts: Vec<Arc<Part>>,
+    ours: Forms,
+    here: Runner,
+    scheduler: &SchedulerAddress,
+) -> Result<Result<Prepared, Declined>> {
+    let requests = plan.inputs.iter().map(|input| &input.request).chain(plan.current.iter().map(|own| &own.request));
+    let mut tables = PlainTables::default();
+    for (part, request) in parts.iter().zip(requests) {
+        match PlainTable::new(part, request).await? {
+            Ok(table) => tables.0.push(table),
+            Err(declined) => return Ok(Err(declined)),
+        }
+    }
+    let counts = match tables.counts() {
+        Ok(counts) => counts,
+        Err(declined) => return Ok(Err(declined)),
+    };
+    let runner = here.clone().on_stock(scheduler, &parts, counts);
+    Ok(prepare(plan, parts, &Forms::Stock(Arc::new(tables)), &ours, runner, here))
+}
+
+/// Makes the query, and says how orphaned rows are found: in the form `own`, by `reader`.
 fn prepare(
     plan: &IncrementPlan,
     mut parts: Vec<Arc<Part>>,
-    failure: &Failure,
-) -> Result<(Query, Option<CurrentRows>), Declined> {
+    forms: &Forms,
+    own: &Forms,
+    runner: Runner,
+    reader: Runner,
+) -> Result<Prepared, Declined> {
     let keys = plan.join_columns.iter().map(|name| Ok((name.clone(), key_type(plan, &parts, name)?)));
     let keys = keys.collect::<Result<Vec<_>, Declined>>()?;
     let current = plan.current.as_ref().and_then(|current| Some((current, parts.pop()?)));
@@ -186,9 +235,10 @@ fn prepare(
         plan: current.clone(),
         part,
         keys: keys.clone(),
-        failure: failure.clone(),
+        forms: own.clone(),
     });
-    Ok((Query::new(plan, &parts, current.as_ref(), &keys, failure)?, current))
+    let query = Query::new(plan, &parts, current.as_ref(), &keys, forms)?;
+    Ok(Prepared { query, current, runner, reader })
 }
 
 /// Returns the type in which all tables compare a join column. `parts` are those of the inputs and, last, the feature's.
@@ -207,10 +257,9 @@ fn key_type(plan: &IncrementPlan, parts: &[Arc<Part>], name: &str) -> Result<Dat
 
 /// Runs the query, and after it that of the orphaned rows.
 fn run(prepared: Prepared) -> NativeRows {
-    let Prepared { query, current, runner } = prepared;
-    let runner = Arc::new(runner);
+    let Prepared { query, current, runner, reader } = prepared;
     let orphaned: Arc<Mutex<Vec<RecordBatch>>> = Arc::default();
-    let (found, reading) = (orphaned.clone(), runner.clone());
+    let found = orphaned.clone();
     let changed = runner.rows(query.query.clone()).and_then(move |batch| {
         let split = query.split(&batch);
         let found = found.clone();
@@ -227,7 +276,7 @@ fn run(prepared: Prepared) -> NativeRows {
             what: format!("reading orphaned rows of `{}` with DataFusion", current.part.key),
             hint: format!("{reason}; use versioning_engine `arrow`"),
         })?;
-        let rows = reading.rows(query).and_then(move |batch| ready(current.named(&batch)));
+        let rows = reader.rows(query).and_then(move |batch| ready(current.named(&batch)));
         Ok::<_, Error>(rows.map_ok(|batch| (RowKind::Orphaned, batch)).boxed())
     };
     NativeRows::new(changed.try_flatten().chain(stream::once(orphans).try_flatten()).boxed())

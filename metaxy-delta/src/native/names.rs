@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use deltalake::datafusion::common::Column;
 use deltalake::datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use metaxy_core::Result;
+
+/// Columns that decide about an order, with their types: ascending, nulls first.
+pub(super) type OrderColumns = Vec<(DataType, Expr)>;
 
 /// Returns the names of so many keys.
 pub(super) fn key_names(prefix: &str, count: usize) -> Vec<String> {

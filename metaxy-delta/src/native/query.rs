@@ -15,10 +15,10 @@ use metaxy_core::schema::plain_type;
 
 use super::current::CurrentRows;
 use super::expected::{Expected, expected};
+use super::forms::Forms;
 #[cfg(feature = "ballista")]
 use super::names::all_of;
 use super::names::{batch_of, columns_of, key_names};
-use super::rows::Failure;
 use super::{Declined, Part};
 use crate::types::conform;
 
@@ -62,9 +62,9 @@ impl Query {
         parts: &[Arc<Part>],
         current: Option<&CurrentRows>,
         keys: &[(String, DataType)],
-        failure: &Failure,
+        forms: &Forms,
     ) -> Result<Self, Declined> {
-        let Expected { query, columns } = expected(plan, parts, keys, failure)?;
+        let Expected { query, columns } = expected(plan, parts, keys, forms)?;
         let fields = plan.recipe.fields.len();
         let expected = ExpectedRows { columns, recipe: plan.recipe.clone() };
         let names = (0..expected.columns.len()).map(|index| format!("o{index}"));
@@ -75,7 +75,7 @@ impl Query {
         };
         let (expected_keys, current_keys) = (key_names("k", keys.len()), key_names("q", keys.len()));
         let on = (columns_of(&expected_keys), columns_of(&current_keys));
-        let rows = current.compared()?.build()?;
+        let rows = current.compared(forms)?.build()?;
         let compared = query.join_detailed(rows, JoinType::Full, on, None, NullEquality::NullEqualsNothing)?;
         let (is_new, is_orphaned) = (ident("here").is_null(), ident("p").is_null());
         let differs = |column: &str| binary_expr(ident(column), Operator::IsDistinctFrom, ident("p"));

@@ -26,6 +26,8 @@ use super::Part;
 #[cfg(feature = "ballista")]
 use super::cluster::{Cluster, Job};
 use super::rows::Failure;
+#[cfg(feature = "ballista")]
+use super::stock_scan::Count;
 
 /// The share of the limit that DataFusion counts; the rest is for what it does not: rows that are being read, and the
 /// batches between its operators.
@@ -98,6 +100,14 @@ impl Runner {
         self
     }
 
+    /// Lets a cluster of plain Ballista run the queries, which have no functions of this crate.
+    #[cfg(feature = "ballista")]
+    pub(super) fn on_stock(self, scheduler: &SchedulerAddress, parts: &[Arc<Part>], counts: Vec<Count>) -> Self {
+        let mut runner = self.on(scheduler, parts);
+        runner.cluster = runner.cluster.map(|cluster| cluster.stock(counts));
+        runner
+    }
+
     /// Returns the rows of a query. It starts with the first poll, and stops when the stream is dropped.
     pub(super) fn rows(&self, query: LogicalPlan) -> BatchStream {
         let runner = self.clone();
@@ -135,7 +145,7 @@ impl Runner {
                     let _ = sender.send(Ok(batch)).await;
                 }
                 Some(Err(error)) => return Err(error),
-                None => break rows.end().await,
+                None => return rows.end().await,
             }
         }
         Ok(())
@@ -194,10 +204,11 @@ impl Running {
     }
 
     /// Ends a query whose rows have all been read.
-    async fn end(self) {
-        #[cfg(feature = "ballista")]
-        if let Self::OnCluster(job) = self {
-            job.clean().await;
+    async fn end(self) -> Result<()> {
+        match self {
+            Self::Here(..) => Ok(()),
+            #[cfg(feature = "ballista")]
+            Self::OnCluster(job) => job.end().await,
         }
     }
 

@@ -35,6 +35,30 @@ pub async fn compare_stores(
     backends: [SharedBackend; 2],
     hash: HashAlgorithm,
 ) -> Result<usize, Failure> {
+    run(scenario, file, backends, hash, None).await
+}
+
+/// Compares as [`compare_stores`] does, where the storage system may decline any resolve; adds its reasons to `declined`.
+///
+/// # Errors
+/// The first step whose results differ, or that fails.
+pub async fn compare_accepted(
+    scenario: &Scenario,
+    file: &str,
+    backends: [SharedBackend; 2],
+    hash: HashAlgorithm,
+    declined: &mut Vec<String>,
+) -> Result<usize, Failure> {
+    run(scenario, file, backends, hash, Some(declined)).await
+}
+
+async fn run(
+    scenario: &Scenario,
+    file: &str,
+    backends: [SharedBackend; 2],
+    hash: HashAlgorithm,
+    mut declined: Option<&mut Vec<String>>,
+) -> Result<usize, Failure> {
     let text = |error: metaxy_core::Error| error.to_string();
     let start = async || {
         let graph = scenario.definitions.graph(scenario.hash_truncation_length)?;
@@ -58,7 +82,7 @@ pub async fn compare_stores(
                     engines = engines.redefined(graph).map_err(text)?;
                 }
                 Step::Resolve(step) if step.samples.is_none() => {
-                    resolved += usize::from(engines.resolve(step).await?);
+                    resolved += usize::from(engines.resolve(step, declined.as_deref_mut()).await?);
                 }
                 Step::Resolve(_) | Step::Read(_) => {}
             }
@@ -106,13 +130,19 @@ impl Engines {
     }
 
     /// Returns whether the storage system ran the resolve; an error if the two differ.
-    async fn resolve(&self, step: &Resolve) -> Result<bool, String> {
+    async fn resolve(&self, step: &Resolve, declined: Option<&mut Vec<String>>) -> Result<bool, String> {
         let text = |error: metaxy_core::Error| error.to_string();
         let expected: Increment = play_resolve(&self.arrow, step).await.map_err(text)?;
         let found = match play_resolve(&self.native, step).await.map_err(text) {
             Ok(found) => found,
             Err(error) if error.contains("has no table") => return Ok(false),
-            Err(error) => return Err(error),
+            Err(error) => match declined {
+                Some(declined) if error.contains("inside the storage system") => {
+                    declined.push(error);
+                    return Ok(false);
+                }
+                _ => return Err(error),
+            },
         };
         for (kind, left, right) in [
             ("new", &expected.new, &found.new),

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 pub use bundled::BUNDLED;
 pub use diff::compare;
-pub use engines::{compare_engines, compare_stores};
+pub use engines::{compare_accepted, compare_engines, compare_stores};
 pub use rows::{json_rows, record_batch};
 pub use runner::{Failure, parse, run, run_by, run_configured, run_text};
 pub(crate) use runner::{assert_same_increment, play_step, read_rows, resolve_rows};

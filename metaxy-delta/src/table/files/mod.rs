@@ -6,6 +6,8 @@ mod file_bytes;
 mod job;
 mod keys;
 mod piece;
+#[cfg(feature = "ballista")]
+mod plain;
 pub(crate) mod prune;
 mod rewrite;
 mod row_groups;
@@ -15,6 +17,8 @@ mod workers;
 
 pub(crate) use job::Filters;
 pub(crate) use keys::KeyFilter;
+#[cfg(feature = "ballista")]
+pub(crate) use plain::plain_rows;
 pub(crate) use rewrite::rewrite;
 pub(crate) use scan::rows;
 pub(crate) use sink::{FileSink, ROW_GROUP_ROWS};

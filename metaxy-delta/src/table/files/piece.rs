@@ -60,7 +60,8 @@ impl Piece {
     }
 }
 
-async fn load_metadata(job: &Job, file: &DataFile) -> Result<ArrowReaderMetadata> {
+/// Reads the end of a file, which describes it.
+pub(super) async fn load_metadata(job: &Job, file: &DataFile) -> Result<ArrowReaderMetadata> {
     let mut reader = job.bytes(file);
     fence::catch_async(ArrowReaderMetadata::load_async(&mut reader, reader_options()))
         .await
