@@ -90,12 +90,12 @@ impl Forms {
         }
     }
 
-    /// Returns the data versions of a field from a by-field column.
-    pub(super) fn version(&self, by_field: Expr, data_type: &DataType, field: &str) -> Result<Expr, Declined> {
+    /// Returns the data versions of a field from a by-field column and its type.
+    pub(super) fn version(&self, by_field: (Expr, &DataType), field: &str) -> Result<Expr, Declined> {
         match self {
-            Self::Ours(_) => Ok(functions::member(by_field, field)),
+            Self::Ours(_) => Ok(functions::member(by_field.0, field)),
             #[cfg(feature = "ballista")]
-            Self::Stock(_) => stock::version(by_field, data_type, field),
+            Self::Stock(_) => stock::version(by_field.0, by_field.1, field),
         }
     }
 

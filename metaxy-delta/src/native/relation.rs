@@ -89,7 +89,7 @@ impl Relation {
     /// Returns the data versions of a field.
     pub(super) fn version(&self, field: &str) -> Result<Expr, Declined> {
         match self.find(columns::DATA_VERSION_BY_FIELD) {
-            Some((by_field, data_type)) => self.forms.version(by_field, data_type, field),
+            Some(by_field) => self.forms.version(by_field, field),
             None => Ok(cast(lit(""), DataType::Utf8)),
         }
     }
