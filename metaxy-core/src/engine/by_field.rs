@@ -1,6 +1,7 @@
 //! By-field columns: one string for each field of a row, stored as a struct, or as a map in tables of other programs.
 
 use std::fmt::LowerExp;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -83,20 +84,33 @@ pub(crate) fn conform(array: &ArrayRef, struct_keys: &[String]) -> Result<ArrayR
 /// Returns for each row the hash of all values joined by `|`, in the order of the given members; nulls count as empty.
 pub(crate) fn combined_hash(values: &[StringArray], rows: usize, hasher: RowHasher) -> Result<StringArray> {
     let parts = parallel::over_rows(rows, |range| {
-        let mut builder = StringBuilder::with_capacity(range.len(), range.len() * hasher.truncation().min(20));
-        let mut hashes = hasher.many(|hash| builder.append_value(hash));
-        for row in range {
-            hashes.push(line(values.iter().map(|array| value_or_empty(array, row))));
-        }
-        hashes.finish();
-        Ok(builder.finish())
+        let line = |row, text: &mut Vec<u8>| write_line(values.iter().map(|array| value_or_empty(array, row)), text);
+        Ok(hashed(range, hasher, line))
     })?;
     joined(parts)
 }
 
-/// Returns the parts of the text in which the values are joined by `|`.
-pub(crate) fn line<'a>(values: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
-    values.enumerate().flat_map(|(index, value)| [if index == 0 { "" } else { "|" }, value])
+/// Returns the hashes of the texts that `write` appends to a buffer.
+pub(crate) fn hashed(
+    numbers: Range<usize>,
+    hasher: RowHasher,
+    mut write: impl FnMut(usize, &mut Vec<u8>),
+) -> StringArray {
+    let mut builder = StringBuilder::with_capacity(numbers.len(), numbers.len() * hasher.truncation().min(32));
+    let mut hashes = hasher.many(|hash| builder.append_value(hash));
+    for number in numbers {
+        hashes.push_with(|text| write(number, text));
+    }
+    hashes.finish();
+    builder.finish()
+}
+
+/// Appends the text in which the values are joined by `|`.
+pub(crate) fn write_line<'a>(values: impl Iterator<Item = &'a str>, text: &mut Vec<u8>) {
+    for (index, value) in values.enumerate() {
+        text.extend_from_slice(if index == 0 { b"" } else { b"|" });
+        text.extend_from_slice(value.as_bytes());
+    }
 }
 
 /// Returns the value of a row, or the empty string for a null.

@@ -99,7 +99,7 @@ pub(crate) fn compare(expected: &Expected<'_>, current: Option<&Current>) -> Res
             Comparing { expected, current, cursor, matched: &matched, new: Vec::new(), stale: Vec::new() };
         let end = range.end;
         for start in range.step_by(HASHED_TOGETHER) {
-            comparing.compare(start..end.min(start + HASHED_TOGETHER));
+            comparing.compare(start..end.min(start + HASHED_TOGETHER))?;
         }
         Ok((comparing.new, comparing.stale))
     })?;
@@ -125,7 +125,7 @@ struct Comparing<'a, 'e> {
 
 impl Comparing<'_, '_> {
     /// Compares some expected rows.
-    fn compare(&mut self, range: Range<usize>) {
+    fn compare(&mut self, range: Range<usize>) -> Result<()> {
         let (mut rows, mut pairs) = (Vec::new(), Vec::new());
         for row in range {
             let (source, source_row) = self.expected.key(row);
@@ -134,12 +134,13 @@ impl Comparing<'_, '_> {
             let found = if pairs.len() == before { &mut self.new } else { &mut rows };
             found.push(row as u32);
         }
-        let provenance = self.expected.provenance(&rows);
+        let provenance = self.expected.provenance(&rows)?;
         let mut is_stale = vec![false; rows.len()];
         for (place, other) in pairs {
             self.matched[other].store(true, Ordering::Relaxed);
             is_stale[place] |= self.current.is_stale(other, provenance.value(place));
         }
         self.stale.extend(rows.into_iter().zip(is_stale).filter_map(|(row, is_stale)| is_stale.then_some(row)));
+        Ok(())
     }
 }

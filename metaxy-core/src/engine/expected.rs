@@ -85,12 +85,12 @@ impl<'a> Expected<'a> {
     }
 
     /// Returns the provenance of some rows.
-    pub(crate) fn provenance(&self, rows: &[u32]) -> StringArray {
+    pub(crate) fn provenance(&self, rows: &[u32]) -> Result<StringArray> {
         match self {
             Self::Joined { hashing, .. } => hashing.provenance(rows),
             Self::Given(samples) => {
                 let of_row = |row: &u32| by_field::value_or_empty(&samples.provenance, *row as usize);
-                StringArray::from_iter_values(rows.iter().map(of_row))
+                Ok(StringArray::from_iter_values(rows.iter().map(of_row)))
             }
         }
     }

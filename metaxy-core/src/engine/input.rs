@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
@@ -86,16 +86,12 @@ struct RowGroups {
 impl RowGroups {
     /// Returns for each group the hash of its values joined by `|`.
     fn hash(&self, values: &StringArray, hasher: RowHasher) -> StringArray {
-        let mut builder = StringBuilder::with_capacity(self.ends.len(), self.ends.len() * 20);
-        let mut hashes = hasher.many(|hash| builder.append_value(hash));
         let mut start = 0;
-        for end in &self.ends {
-            let rows = self.rows[start..*end].iter();
-            hashes.push(by_field::line(rows.map(|row| by_field::value_or_empty(values, *row as usize))));
-            start = *end;
-        }
-        hashes.finish();
-        builder.finish()
+        by_field::hashed(0..self.ends.len(), hasher, |group, text| {
+            let rows = self.rows[start..self.ends[group]].iter();
+            by_field::write_line(rows.map(|row| by_field::value_or_empty(values, *row as usize)), text);
+            start = self.ends[group];
+        })
     }
 }
 

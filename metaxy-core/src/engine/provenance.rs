@@ -1,6 +1,6 @@
 //! Provenance of expected rows: one hash for each field, and one over all of them.
 
-use arrow::array::{ArrayRef, StringArray, StringBuilder};
+use arrow::array::{ArrayRef, StringArray};
 
 use crate::columns;
 use crate::error::Result;
@@ -11,9 +11,6 @@ use super::by_field;
 use super::input::Input;
 use super::join::Joined;
 use super::table::NO_ROW;
-
-/// About how long a hash is.
-const EXPECTED_LENGTH: usize = 32;
 
 /// The source of the texts that are hashed for a row.
 pub(crate) struct Hashing<'a> {
@@ -62,27 +59,13 @@ impl<'a> Hashing<'a> {
     }
 
     /// Hashes some rows, field by field: a hasher of many texts takes several at once.
-    fn hashes(&self, rows: &[u32]) -> Hashes {
-        let of_field = |field| self.hashed(rows.len(), |at, text| self.write_field(field, rows[at] as usize, text));
+    fn hashes(&self, rows: &[u32]) -> Result<Hashes> {
+        let of_field = |field| {
+            by_field::hashed(0..rows.len(), self.hasher, |at, text| self.write_field(field, rows[at] as usize, text))
+        };
         let fields: Vec<StringArray> = self.fields.iter().map(of_field).collect();
-        let provenance = self.hashed(rows.len(), |at, text| {
-            for (number, hashes) in fields.iter().enumerate() {
-                text.extend_from_slice(if number == 0 { b"" } else { b"|" });
-                text.extend_from_slice(hashes.value(at).as_bytes());
-            }
-        });
-        Hashes { fields, provenance }
-    }
-
-    /// Hashes the texts that `write` appends to a buffer.
-    fn hashed(&self, count: usize, write: impl Fn(usize, &mut Vec<u8>)) -> StringArray {
-        let mut hashes = StringBuilder::with_capacity(count, count * EXPECTED_LENGTH);
-        let mut many = self.hasher.many(|hash| hashes.append_value(hash));
-        for at in 0..count {
-            many.push_with(|text| write(at, text));
-        }
-        many.finish();
-        hashes.finish()
+        let provenance = by_field::combined_hash(&fields, rows.len(), self.hasher)?;
+        Ok(Hashes { fields, provenance })
     }
 
     /// Appends the text that is hashed for a field of a row.
@@ -98,13 +81,13 @@ impl<'a> Hashing<'a> {
     }
 
     /// Returns the provenance of some expected rows.
-    pub(crate) fn provenance(&self, rows: &[u32]) -> StringArray {
-        self.hashes(rows).provenance
+    pub(crate) fn provenance(&self, rows: &[u32]) -> Result<StringArray> {
+        Ok(self.hashes(rows)?.provenance)
     }
 
     /// Returns the four version columns of some expected rows.
     pub(crate) fn columns(&self, struct_keys: &[String], rows: &[u32]) -> Result<Vec<(String, ArrayRef)>> {
-        let Hashes { fields, provenance } = self.hashes(rows);
+        let Hashes { fields, provenance } = self.hashes(rows)?;
         let by_field = by_field::build(struct_keys, fields, rows.len())?;
         let provenance: ArrayRef = std::sync::Arc::new(provenance);
         Ok(vec![

@@ -183,11 +183,12 @@ impl<F: FnMut(&str)> ManyHashes<F> {
     /// Hashes the text that `write` appends to a buffer.
     pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.waiting);
+        if self.hasher.algorithm != HashAlgorithm::Md5 {
+            return self.hash_only();
+        }
         self.ends.push(self.waiting.len());
-        match self.hasher.algorithm {
-            HashAlgorithm::Md5 if self.ends.len() < md5::LANES => {}
-            HashAlgorithm::Md5 => self.hash_waiting(),
-            _ => self.hash_only(),
+        if self.ends.len() == md5::LANES {
+            self.hash_waiting();
         }
     }
 
@@ -202,7 +203,6 @@ impl<F: FnMut(&str)> ManyHashes<F> {
         self.hasher.hash_into(&self.waiting, &mut self.hash);
         (self.each)(&self.hash);
         self.waiting.clear();
-        self.ends.clear();
     }
 
     fn hash_waiting(&mut self) {
